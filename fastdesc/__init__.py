@@ -1,0 +1,32 @@
+"""fastdesc: fast descriptors of atomic environments, with analytic derivatives, on CPU and GPU."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "GaussianMoments": "fastdesc.descriptors.gaussian_moments",
+    "Potential": "fastdesc.potential",
+    "Pairs": "fastdesc.pairs",
+    "Structures": "fastdesc.structures",
+    "FastdescCalculator": "fastdesc.calculator",
+    "featurize": "fastdesc.dataset",
+    "read_frames": "fastdesc.dataset",
+    "train": "fastdesc.training",
+    "load": "fastdesc.potential",
+    "FastdescError": "fastdesc.errors",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name):
+    """Import a public name on first use, so that `import fastdesc` costs nothing and touches no CUDA."""
+    if name in _PUBLIC:
+        value = getattr(import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fastdesc' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

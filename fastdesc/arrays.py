@@ -1,0 +1,87 @@
+"""The only judge of NumPy against CuPy: the device follows the array."""
+
+import numpy as np
+
+from fastdesc.errors import DeviceError, InputError
+
+DTYPES = ("float32", "float64")
+DEVICES = ("cpu", "cuda", "auto")
+CACHE_LINE = 64
+
+
+def namespace(x):
+    """Return the module, numpy or cupy, whose arrays `x` belongs to."""
+    if isinstance(x, np.ndarray | np.generic):
+        return np
+    import cupy
+
+    return cupy.get_array_module(x)
+
+
+def resolve_device(device):
+    """Turn "cpu", "cuda" or "auto" into "cpu" or "cuda".
+
+    Raises
+    ------
+    InputError
+        For any other word.
+    DeviceError
+        For "cuda" where no GPU is usable; the message says why.
+    """
+    if device not in DEVICES:
+        raise InputError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        return "cpu"
+    from fastdesc.cuda import gpu_status
+
+    usable, reason = gpu_status()
+    if device == "auto":
+        return "cuda" if usable else "cpu"
+    if not usable:
+        raise DeviceError(f"device 'cuda' was asked for but {reason}; use device 'cpu' or 'auto'")
+    return "cuda"
+
+
+def resolve_dtype(dtype):
+    """Return np.dtype float32 or float64; InputError for anything else."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is not supported; use 'float32' or 'float64'")
+    return np.dtype(name)
+
+
+def to_device(x, device):
+    """Return `x` on "cpu" or "cuda", unchanged when it is there already."""
+    if device == "cpu":
+        return to_host(x)
+    import cupy
+
+    return cupy.asarray(x)
+
+
+def to_host(x):
+    """Return `x` as a NumPy array."""
+    return x if isinstance(x, np.ndarray | np.generic) else x.get()
+
+
+def padded(shape, dtype, like=None):
+    """Uninitialised array whose rows start at odd multiples of the cache line.
+
+    With a power-of-two row length all rows would compete for the same cache sets.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The last axis is contiguous; only the leading stride is padded.
+    dtype : dtype
+    like : array, optional
+        An array whose device is used; NumPy by default.
+    """
+    xp = np if like is None else namespace(like)
+    *lead, n = shape
+    per_line = CACHE_LINE // np.dtype(dtype).itemsize
+    lines = -(-n // per_line) | 1
+    return xp.empty((*lead, lines * per_line), dtype)[..., :n]

@@ -1,0 +1,25 @@
+"""Errors a user can meet: each says what arrived, what is allowed and what to do next."""
+
+from difflib import get_close_matches
+
+
+class FastdescError(Exception):
+    """Base of all errors that fastdesc raises on purpose."""
+
+
+class InputError(FastdescError, ValueError):
+    """An argument, a frame or a configuration is not usable."""
+
+
+class FileFormatError(FastdescError, ValueError):
+    """A file is truncated, foreign, empty or of a newer version."""
+
+
+class DeviceError(FastdescError, RuntimeError):
+    """The device asked for is not there or cannot do what was asked."""
+
+
+def nearest(name, allowed):
+    """Return ' (did you mean X?)' for a misspelt name, or '' when nothing allowed comes close."""
+    match = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""

@@ -1,0 +1,52 @@
+"""Chunks of atoms on a pool of threads: kernels release the GIL, so threads are all that is needed."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+_threads = None
+
+
+def n_threads():
+    """Number of threads in use: set_threads, else NUMBA_NUM_THREADS, else the cores we may run on."""
+    if _threads is not None:
+        return _threads
+    wanted = os.environ.get("NUMBA_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(n):
+    """Use `n` threads from now on (None: back to the default)."""
+    global _threads
+    _threads = None if n is None else max(1, int(n))
+
+
+@cache
+def _pool(n, pid):
+    return ThreadPoolExecutor(n, thread_name_prefix="fastdesc")
+
+
+@cache
+def _controller():
+    return ThreadpoolController()
+
+
+def single_threaded_blas():
+    """Context in which BLAS uses one thread, so that it does not compete with our own."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+def for_chunks(task, n, chunk=256):
+    """Run task(first, last) over [0, n) in chunks; results come back as a list in order.
+
+    The chunks do not depend on the number of threads, so neither do sums over them.
+    """
+    bounds = [(a, min(a + chunk, n)) for a in range(0, n, chunk)]
+    threads = min(n_threads(), len(bounds))
+    if threads <= 1:
+        return [task(a, b) for a, b in bounds]
+    return list(_pool(threads, os.getpid()).map(lambda ab: task(*ab), bounds))

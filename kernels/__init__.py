@@ -1,0 +1,1 @@
+"""The CUDA C++ sources of fastdesc: data for fastdesc.cuda, not code for Python."""
