@@ -1,0 +1,226 @@
+"""Frames in: anything ASE reads becomes a list of ase.Atoms, and labels become arrays with NaN where one is missing."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.extxyz import iread_extxyz
+
+EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
+
+
+class Labels(NamedTuple):
+    """Reference values of some frames; NaN where a frame has none.
+
+    Attributes
+    ----------
+    energies : (n_frames,) float64, eV
+    forces : (n_atoms, 3) float64, eV/Å
+    stress : (n_frames, 3, 3) float64, eV/Å^3, positive in tension
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+    stress: np.ndarray
+
+    def report(self, frames):
+        """Say in one line how many frames carry which label."""
+        have = self.counts(frames)
+        n = len(frames)
+        words = [f"{n} frame{'s'[:n != 1]} ({sum(map(len, frames))} atoms)"]
+        for name, count in have.items():
+            words.append(f"all with {name}" if count == n else f"{n - count} without {name}")
+        return ", ".join(words)
+
+    def counts(self, frames):
+        """Return the number of frames that carry each label, as a dict."""
+        first = np.cumsum([0, *map(len, frames)])
+        complete = np.isfinite(self.forces).all(1)
+        return {
+            "energy": int(np.isfinite(self.energies).sum()),
+            "forces": sum(bool(complete[a:b].all()) for a, b in pairwise(first)),
+            "stress": int(np.isfinite(self.stress).all((1, 2)).sum()),
+        }
+
+
+def read_frames(source, *, energy_key=None, forces_key=None, stress_key=None):
+    """Read frames and their labels.
+
+    Parameters
+    ----------
+    source : str, Path, ase.Atoms or list of ase.Atoms
+        A file ASE can read (extended XYZ, also gzipped, is read in linear time), or frames, handed back as they are.
+    energy_key, forces_key, stress_key : str, optional
+        Names of the labels in ``atoms.info`` (energy, stress) and ``atoms.arrays`` (forces) when a file uses its own,
+        such as ``REF_energy``; they replace labels of the standard names.
+
+    Returns
+    -------
+    list of ase.Atoms
+        Labels in a SinglePointCalculator: eV, eV/Å, eV/Å^3, ASE's signs.
+
+    Raises
+    ------
+    InputError
+        For a missing file, an empty list, or a key that no frame has.
+    FileFormatError
+        For an empty, truncated or unreadable file.
+    """
+    frames = list(iread_frames(source))
+    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    keys = {name: key for name, key in keys.items() if key is not None}
+    return _relabelled(frames, keys, source) if keys else frames
+
+
+def iread_frames(source):
+    """Yield the frames of `read_frames` one after another, without holding all of them in memory where possible."""
+    if isinstance(source, Atoms):
+        yield source
+    elif isinstance(source, str | Path):
+        yield from _from_file(Path(source))
+    else:
+        yield from _from_list(source)
+
+
+def _from_list(source):
+    try:
+        frames = list(source)
+    except TypeError:
+        frames = [None]
+    wrong = next((f for f in frames if not isinstance(f, Atoms)), None)
+    if wrong is not None or any(f is None for f in frames):
+        raise InputError(
+            f"frames must be an ase.Atoms, a list of them or a path, and {type(source).__name__} "
+            f"of {type(wrong).__name__} arrived"
+        )
+    if not frames:
+        raise InputError("the list of frames is empty; give at least one ase.Atoms")
+    yield from frames
+
+
+def _from_file(path):
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name and the folder")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file of frames in it")
+    if path.stat().st_size == 0:
+        raise FileFormatError(f"{path} is empty; it should hold at least one frame")
+    reader = iread_extxyz if path.name.lower().endswith(EXTXYZ) else _iread_ase
+    n = 0
+    for atoms in reader(path):
+        yield atoms
+        n += 1
+    if n == 0:
+        raise FileFormatError(f"{path} holds no frames; it should hold at least one")
+
+
+def _iread_ase(path):
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError
+
+    try:
+        yield from ase.io.iread(str(path), index=":")
+    except UnknownFileTypeError as error:
+        raise FileFormatError(
+            f"{path} is of no format ASE knows; use extended XYZ (.xyz, .extxyz, also .gz) or another ASE format"
+        ) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise FileFormatError(_unreadable(path, error)) from error
+    except (GeneratorExit, MemoryError):
+        raise
+    except Exception as error:    # every reader of ASE has failures of its own
+        raise FileFormatError(_unreadable(path, error)) from error
+
+
+def _unreadable(path, error):
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{path} could not be read by ASE ({type(error).__name__}: {reason}); check that it is complete"
+
+
+def _relabelled(frames, keys, source):
+    found = dict.fromkeys(keys, False)
+    out = []
+    for atoms in frames:
+        results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
+        for name, key in keys.items():
+            value = (atoms.arrays if name == "forces" else atoms.info).get(key, results.get(key))
+            results.pop(name, None)
+            if value is not None:
+                results[name] = np.asarray(value, float) if np.ndim(value) else float(value)
+                found[name] = True
+        if "stress" in results:
+            results["stress"] = full_stress(results["stress"])
+        new = atoms.copy()
+        new.calc = SinglePointCalculator(new, **results)
+        out.append(new)
+    for name, key in keys.items():
+        if not found[name]:
+            where = "arrays" if name == "forces" else "info"
+            known = sorted({k for atoms in frames for k in getattr(atoms, where)})
+            what = "the frames" if not isinstance(source, str | Path) else source
+            raise InputError(f"no frame of {what} has {key!r} for the {name}; atoms.{where} holds {known or 'nothing'}")
+    return out
+
+
+def labels(frames):
+    """Gather the labels of frames.
+
+    Values are taken from each frame's calculator as stored: nothing is computed, constraints do not zero forces, and
+    results that belong to other positions (the frame was moved since) do not count.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+
+    Returns
+    -------
+    Labels
+        energies (n_frames,), forces (n_atoms, 3), stress (n_frames, 3, 3); NaN where missing.
+
+    Raises
+    ------
+    InputError
+        When a label has the wrong shape; names the frame.
+    """
+    energies = np.full(len(frames), np.nan)
+    forces = np.full((sum(map(len, frames)), 3), np.nan)
+    stress = np.full((len(frames), 3, 3), np.nan)
+    first = 0
+    for k, atoms in enumerate(frames):
+        last = first + len(atoms)
+        try:
+            stored = _stored(atoms)
+            if stored.get("energy") is not None:
+                energies[k] = stored["energy"]
+            if stored.get("forces") is not None:
+                forces[first:last] = np.asarray(stored["forces"], float).reshape(len(atoms), 3)
+            if stored.get("stress") is not None:
+                stress[k] = full_stress(stored["stress"])
+        except (ValueError, TypeError) as error:
+            raise InputError(f"frame {k} has a label of the wrong shape or kind ({error})") from error
+        first = last
+    return Labels(energies, forces, stress)
+
+
+def full_stress(stress):
+    """Return a stress given as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or (3, 3) as (3, 3)."""
+    stress = np.asarray(stress, float)
+    if stress.shape == (6,):
+        return voigt_6_to_full_3x3_stress(stress)
+    return stress.reshape(3, 3)
+
+
+def _stored(atoms):
+    """Results of a frame's calculator, if they belong to the frame as it stands; nothing is computed."""
+    calc = atoms.calc
+    if calc is None or (hasattr(calc, "check_state") and calc.check_state(atoms)):
+        return {}
+    return getattr(calc, "results", {})

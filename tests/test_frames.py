@@ -1,0 +1,265 @@
+"""Reading frames and labels: what comes back, and how each broken file is named."""
+
+import gzip
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.io import read, write
+
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.frames import iread_frames, labels, read_frames
+
+
+def labelled(seed=0, n=3):
+    frames = []
+    for k in range(n):
+        atoms = bulk("Cu", cubic=True) * (1, 1, k % 2 + 1)
+        atoms.rattle(0.1, seed=seed + k)
+        atoms.calc = EMT()
+        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture
+def xyz(tmp_path):
+    path = tmp_path / "cu.extxyz"
+    write(path, labelled())
+    return path
+
+
+def same(a, b):
+    assert a == b
+    assert set(a.arrays) == set(b.arrays) and set(a.info) == set(b.info)
+    for name in a.calc.results:
+        np.testing.assert_array_equal(a.calc.results[name], b.calc.results[name])
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "xyz", "extxyz.gz", "xyz.gz"])
+def test_extended_xyz_equals_ase(tmp_path, suffix):
+    path = tmp_path / f"frames.{suffix}"
+    frames = labelled()
+    frames[1].info.update(name="a b", temperature=300.0, step=3)
+    frames[1].set_array("tags", np.arange(len(frames[1])))
+    frames[2].set_array("move", np.ones(len(frames[2]), bool))
+    molecule_ = molecule("CH3CH2OH")
+    molecule_.calc = SinglePointCalculator(molecule_, energy=-1.5)
+    write(path, [*frames, molecule_], format="extxyz")
+    ours, ase = read_frames(path), read(path, ":", format="extxyz")
+    assert len(ours) == len(ase) == 4
+    for a, b in zip(ours, ase, strict=True):
+        same(a, b)
+
+
+def test_plain_xyz_and_blank_lines(tmp_path):
+    path = tmp_path / "w.xyz"
+    one = "2\n\nH 0 0 0\nO 0 0 0.97\n"
+    path.write_text(one + "\n\n" + one + "\n")
+    frames = read_frames(path)
+    assert [f.get_chemical_formula() for f in frames] == ["HO", "HO"]
+    assert not frames[0].pbc.any() and frames[0].calc is None
+
+
+@pytest.mark.parametrize("name", ["cu.traj", "cu.json", "POSCAR"])
+def test_any_format_of_ase(tmp_path, name):
+    path = tmp_path / name
+    atoms = labelled()[0]
+    write(path, atoms)
+    (back,) = read_frames(str(path))
+    np.testing.assert_allclose(back.positions, atoms.positions, atol=1e-7)
+
+
+def test_frames_in_hand():
+    frames = labelled()
+    assert read_frames(frames)[1] is frames[1]
+    assert read_frames(frames[0]) == [frames[0]]
+    assert read_frames(tuple(frames)) == frames
+
+
+def test_reading_is_a_stream(tmp_path, xyz):
+    """The first frame arrives although the file breaks later."""
+    broken = tmp_path / "broken.extxyz"
+    broken.write_text(xyz.read_text() + "seven\n")
+    assert next(iread_frames(broken)) == read(xyz, 0)
+    with pytest.raises(FileFormatError, match=r"broken.extxyz, line 23: expected the number of atoms.*'seven'"):
+        read_frames(broken)
+
+
+def test_reading_is_linear_in_size(tmp_path):
+    """Lines pulled from the gzip stream grow as the frames do: no frame is read twice."""
+    frames = labelled(n=2)
+    for n in (2, 20):
+        path = tmp_path / f"{n}.extxyz.gz"
+        write(path, frames * (n // 2), format="extxyz")
+    import fastdesc.extxyz as module
+
+    counts, original = [], module.gzip.open
+
+    class Counted:
+        def __init__(self, f):
+            self.f, self.n = f, 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *rest):
+            counts.append(self.n)
+            self.f.close()
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.n += 1
+            return next(self.f)
+
+    module.gzip.open = lambda *args, **kwargs: Counted(original(*args, **kwargs))
+    try:
+        for n in (2, 20):
+            assert len(read_frames(tmp_path / f"{n}.extxyz.gz")) == n
+    finally:
+        module.gzip.open = original
+    assert counts[1] < 10.5 * counts[0]
+
+
+# --- labels
+
+
+def test_labels_and_missing_ones():
+    frames = labelled(n=4)
+    frames[1].calc = SinglePointCalculator(frames[1], energy=-2.0)
+    frames[2].calc = None
+    got = labels(frames)
+    energies, forces, stress = got
+    assert energies.shape == (4,) and forces.shape == (sum(map(len, frames)), 3) and stress.shape == (4, 3, 3)
+    assert energies[1] == -2.0 and np.isnan(energies[2])
+    np.testing.assert_array_equal(forces[: len(frames[0])], frames[0].get_forces())
+    assert np.isnan(forces[len(frames[0]) : -len(frames[3])]).all() and np.isfinite(forces[-len(frames[3]) :]).all()
+    s = frames[0].get_stress(voigt=False)
+    np.testing.assert_array_equal(stress[0], s)
+    assert np.abs(s - np.diag(np.diag(s))).max() > 1e-4    # a shear that a wrong Voigt order would misplace
+    assert got.counts(frames) == {"energy": 3, "forces": 2, "stress": 2}
+    assert got.report(frames) == "4 frames (24 atoms), 1 without energy, 2 without forces, 2 without stress"
+    report = labels(frames[:1]).report(frames[:1])
+    assert report == "1 frame (4 atoms), all with energy, all with forces, all with stress"
+
+
+def test_labels_ignore_constraints_and_never_compute():
+    atoms = labelled(n=1)[0]
+    forces = atoms.calc.results["forces"].copy()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    np.testing.assert_array_equal(labels([atoms]).forces, forces)
+    atoms.calc = EMT()
+    assert np.isnan(labels([atoms]).energies).all() and not atoms.calc.results
+
+
+def test_labels_of_a_moved_frame_are_stale():
+    atoms = labelled(n=1)[0]
+    assert np.isfinite(labels([atoms]).energies).all()
+    atoms.positions[0, 0] += 0.1
+    got = labels([atoms])
+    assert np.isnan(got.energies).all() and np.isnan(got.forces).all() and np.isnan(got.stress).all()
+
+
+def test_labels_of_the_wrong_shape():
+    frames = labelled(n=2)
+    frames[1].calc.results["forces"] = np.zeros((2, 3))
+    with pytest.raises(InputError, match="frame 1 has a label of the wrong shape"):
+        labels(frames)
+
+
+def test_labels_under_other_names(tmp_path):
+    frames = labelled(n=2)
+    for k, atoms in enumerate(frames):
+        atoms.calc = None
+        atoms.info["REF_energy"] = -1.0 - k
+        atoms.info["REF_stress"] = np.arange(9.0).reshape(3, 3) + np.arange(9.0).reshape(3, 3).T
+        atoms.set_array("REF_forces", np.full((len(atoms), 3), 0.5))
+    path = tmp_path / "ref.extxyz"
+    write(path, frames)
+    keys = {"energy_key": "REF_energy", "forces_key": "REF_forces", "stress_key": "REF_stress"}
+    for source in (path, frames):
+        got = labels(read_frames(source, **keys))
+        np.testing.assert_array_equal(got.energies, [-1.0, -2.0])
+        assert (got.forces == 0.5).all()
+        np.testing.assert_array_equal(got.stress[0], frames[0].info["REF_stress"])
+    with pytest.raises(InputError, match=r"no frame of .*ref.extxyz has 'DFT_energy' for the energy.*REF_energy"):
+        read_frames(path, energy_key="DFT_energy")
+
+
+# --- files that cannot be used
+
+
+def test_missing_folder_empty_and_foreign(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.xyz does not exist"):
+        read_frames(tmp_path / "nowhere.xyz")
+    with pytest.raises(InputError, match="is a folder"):
+        read_frames(tmp_path)
+    empty = tmp_path / "empty.xyz"
+    empty.touch()
+    with pytest.raises(FileFormatError, match=r"empty.xyz is empty"):
+        read_frames(empty)
+    blank = tmp_path / "blank.xyz"
+    blank.write_text("\n\n")
+    with pytest.raises(FileFormatError, match=r"blank.xyz holds no frames"):
+        read_frames(blank)
+    foreign = tmp_path / "notes.foo"
+    foreign.write_text("some words\n")
+    with pytest.raises(FileFormatError, match=r"notes.foo is of no format ASE knows"):
+        read_frames(foreign)
+    broken = tmp_path / "x.traj"
+    broken.write_bytes(b"- of Ulm")
+    with pytest.raises(FileFormatError, match=r"x.traj could not be read by ASE"):
+        read_frames(broken)
+    binary = tmp_path / "x.xyz"
+    binary.write_bytes(bytes(range(128, 256)))
+    with pytest.raises(FileFormatError, match=r"x.xyz is not a text file"):
+        read_frames(binary)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Cu ", "Xx ", "line 1: unknown element or name 'Xx'"),
+        ("pos:R:3", "pos:Q:3", "kind 'Q'"),
+        ("pos:R:3", "place:R:3", "no column holds the positions"),
+        ("species:S:1", "type:S:1", "no column says which element"),
+        ("species:S:1:pos:R:3", "species:S:1:pos:R", "not a list of name:kind:columns"),
+        ("species:S:1:", "species:S:1:tags:I:5:", r"atom 1 has 7 columns where 12 are described"),
+    ],
+)
+def test_broken_frames_are_named(xyz, old, new, message):
+    xyz.write_text(xyz.read_text().replace(old, new, 1))
+    with pytest.raises(FileFormatError, match=message):
+        read_frames(xyz)
+
+
+def test_cut_short(tmp_path, xyz):
+    lines = xyz.read_text().splitlines()
+    xyz.write_text("\n".join(lines[:-2]))
+    with pytest.raises(FileFormatError, match="ends inside a frame: line 17 promises 4 atoms and 2 follow"):
+        read_frames(xyz)
+    cut = tmp_path / "cut.extxyz.gz"
+    cut.write_bytes(gzip.compress("\n".join(lines).encode())[:-20])
+    with pytest.raises(FileFormatError, match=r"cut.extxyz.gz is not a complete gzip file"):
+        read_frames(cut)
+    cut.write_bytes(b"not gzip at all")
+    with pytest.raises(FileFormatError, match=r"cut.extxyz.gz is not a complete gzip file"):
+        read_frames(cut)
+
+
+@pytest.mark.parametrize("frames", [3.0, [1, 2], [None], [Atoms("H"), "x"]])
+def test_not_frames(frames):
+    with pytest.raises(InputError, match="frames must be"):
+        read_frames(frames)
+
+
+def test_empty_list():
+    with pytest.raises(InputError, match="empty"):
+        read_frames([])
