@@ -1,0 +1,189 @@
+"""Positions <-> pairs: pair vectors and tangents, forces, virials, stress; nothing else."""
+
+import numpy as np
+from numba import njit
+
+from fastdesc.arrays import resolve_dtype
+from fastdesc.parallel import for_chunks
+
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+ATOMS = 512
+"""Atoms per chunk: some 40 µs of work in a metal, so that handing it to a thread costs little."""
+
+
+def pair_vectors(positions, cells, pairs, dtype):
+    """Vectors from centres to neighbours.
+
+        (1)   r_p = x_j - x_i + shift_p·H
+
+    Parameters
+    ----------
+    positions : float64 (n_atoms, 3), in Å
+    cells : float64 (n_frames, 3, 3), in Å
+    pairs : Pairs
+    dtype : float32 or float64
+        Differences are taken in float64 and then cast.
+
+    Returns
+    -------
+    rij : (3, n_pairs), in Å
+    """
+    rij = np.empty((3, pairs.n_pairs), resolve_dtype(dtype))
+    for_chunks(
+        lambda a, b: geometry_pair_vectors(a, b, pairs.row, pairs.j, pairs.shift, pairs.frame, positions, cells, rij),
+        pairs.n_atoms,
+        ATOMS,
+    )
+    return rij
+
+
+def pair_tangents(rho, strain, rij, pairs):
+    """Tangents of the pair vectors when atoms move along rho and the cell is strained.
+
+        (2)   tr_p = rho_j - rho_i + r_p·strain[frame]
+
+    Parameters
+    ----------
+    rho : (n_atoms, 3)
+    strain : (n_frames, 3, 3) or None
+    rij : (3, n_pairs)
+    pairs : Pairs
+
+    Returns
+    -------
+    trij : (3, n_pairs), dtype of rij
+    """
+    trij = np.empty_like(rij)
+    if strain is None:
+        strain = np.zeros((pairs.n_frames, 3, 3))
+    for_chunks(
+        lambda a, b: geometry_pair_tangents(a, b, pairs.row, pairs.j, pairs.frame, rho, strain, rij, trij),
+        pairs.n_atoms,
+        ATOMS,
+    )
+    return trij
+
+
+def forces(drij, pairs):
+    """Forces from the derivative of the energy with respect to the pair vectors.
+
+        (3)   F_i = sum over p in row i of (dr_p - dr_mirror(p))
+
+    Parameters
+    ----------
+    drij : (3, n_pairs), in eV/Å
+    pairs : Pairs
+
+    Returns
+    -------
+    float64 (n_atoms, 3), in eV/Å
+    """
+    out = np.empty((pairs.n_atoms, 3))
+    for_chunks(lambda a, b: geometry_forces(a, b, pairs.row, pairs.mirror, drij, out), pairs.n_atoms, ATOMS)
+    return out
+
+
+def virials(rij, drij, pairs):
+    """Derivative of the energy with respect to strain, symmetrised.
+
+        (4)   W = sum_p r_p (x) dr_p
+
+    Parameters
+    ----------
+    rij : (3, n_pairs), in Å
+    drij : (3, n_pairs), in eV/Å
+    pairs : Pairs
+
+    Returns
+    -------
+    float64 (n_frames, 3, 3), in eV
+    """
+    per_atom = np.empty((6, pairs.n_atoms))
+    for_chunks(lambda a, b: geometry_virials(a, b, pairs.row, rij, drij, per_atom), pairs.n_atoms, ATOMS)
+    voigt = sum_frames(per_atom, pairs.first)
+    return voigt[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+
+
+def stress_voigt(virials, volumes):
+    """Stress xx yy zz yz xz xy, positive in tension as in ASE; NaN where a frame has no volume.
+
+    Parameters
+    ----------
+    virials : (n_frames, 3, 3), in eV
+    volumes : (n_frames,), in Å^3
+
+    Returns
+    -------
+    (n_frames, 6), in eV/Å^3
+    """
+    voigt = virials[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return voigt / np.where(volumes > 0, volumes, np.nan)[:, None]
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def geometry_pair_vectors(first, last, row, j, shift, frame, positions, cells, rij):
+    """Equation (1) for the rows first .. last."""
+    for i in range(first, last):
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        h = cells[frame[i]]
+        for p in range(row[i], row[i + 1]):
+            n = j[p]
+            s, t, u = np.float64(shift[p, 0]), np.float64(shift[p, 1]), np.float64(shift[p, 2])
+            rij[0, p] = positions[n, 0] - x + (s * h[0, 0] + t * h[1, 0] + u * h[2, 0])
+            rij[1, p] = positions[n, 1] - y + (s * h[0, 1] + t * h[1, 1] + u * h[2, 1])
+            rij[2, p] = positions[n, 2] - z + (s * h[0, 2] + t * h[1, 2] + u * h[2, 2])
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def geometry_pair_tangents(first, last, row, j, frame, rho, strain, rij, trij):
+    """Equation (2) for the rows first .. last."""
+    for i in range(first, last):
+        e = strain[frame[i]]
+        for p in range(row[i], row[i + 1]):
+            x, y, z = rij[0, p], rij[1, p], rij[2, p]
+            for c in range(3):
+                trij[c, p] = rho[j[p], c] - rho[i, c] + (x * e[0, c] + y * e[1, c] + z * e[2, c])
+
+
+@njit(error_model="numpy", cache=True, nogil=True, fastmath=FAST)
+def geometry_forces(first, last, row, mirror, drij, out):
+    """Equation (3) for the rows first .. last; sums in float64."""
+    for i in range(first, last):
+        x = y = z = 0.0
+        for p in range(row[i], row[i + 1]):
+            m = mirror[p]
+            x += np.float64(drij[0, p]) - np.float64(drij[0, m])
+            y += np.float64(drij[1, p]) - np.float64(drij[1, m])
+            z += np.float64(drij[2, p]) - np.float64(drij[2, m])
+        out[i, 0] = x
+        out[i, 1] = y
+        out[i, 2] = z
+
+
+@njit(error_model="numpy", cache=True, nogil=True, fastmath=FAST)
+def geometry_virials(first, last, row, rij, drij, out):
+    """Equation (4) for the rows first .. last: xx yy zz yz xz xy of every atom's row, float64 (6, n_atoms)."""
+    for i in range(first, last):
+        xx = yy = zz = yz = xz = xy = 0.0
+        for p in range(row[i], row[i + 1]):
+            x, y, z = np.float64(rij[0, p]), np.float64(rij[1, p]), np.float64(rij[2, p])
+            u, v, w = np.float64(drij[0, p]), np.float64(drij[1, p]), np.float64(drij[2, p])
+            xx += x * u
+            yy += y * v
+            zz += z * w
+            yz += y * w + z * v
+            xz += x * w + z * u
+            xy += x * v + y * u
+        out[0, i], out[1, i], out[2, i] = xx, yy, zz
+        out[3, i], out[4, i], out[5, i] = 0.5 * yz, 0.5 * xz, 0.5 * xy
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def sum_frames(per_atom, first):
+    """Sum (n, n_atoms) over the atoms of each frame, in order; float64 (n_frames, n)."""
+    out = np.zeros((len(first) - 1, per_atom.shape[0]))
+    for f in range(len(first) - 1):
+        for c in range(per_atom.shape[0]):
+            for a in range(first[f], first[f + 1]):
+                out[f, c] += per_atom[c, a]
+    return out

@@ -1,0 +1,188 @@
+"""Neighbour lists: who sees whom across periodic images, in rows, with mirrors."""
+
+from functools import cached_property
+
+import numpy as np
+
+from fastdesc.arrays import namespace, to_device, to_host
+from fastdesc.errors import InputError
+from fastdesc.structures import complete_cells, ranges
+
+SAME_PLACE = 1e-6
+"""Å; atoms closer than this are refused."""
+
+
+class Pairs:
+    """Full neighbour list of many frames, sorted by the centre i.
+
+    Pair p has its centre at x_i and its neighbour at x_j + shift·H:
+
+        (1)   r_p = x_j - x_i + shift_p·H
+
+    Attributes
+    ----------
+    row : int64 (n_atoms + 1,)
+        Atom i owns the pairs row[i] .. row[i + 1].
+    j : int32 (n_pairs,)
+        Neighbour, an index into all atoms of all frames.
+    shift : int32 (n_pairs, 3)
+        Cell translations of the neighbour.
+    mirror : int32 (n_pairs,)
+        Index of the pair (j, i, -shift).
+    cutoff : float
+        In Å.
+    first : int64 (n_frames + 1,)
+        Frame f owns the atoms first[f] .. first[f + 1]; on the host always.
+    """
+
+    def __init__(self, row, j, shift, mirror, cutoff, first):
+        self.row = row
+        self.j = j
+        self.shift = shift
+        self.mirror = mirror
+        self.cutoff = cutoff
+        self.first = first
+
+    @classmethod
+    def find(cls, structures, cutoff):
+        """Find all pairs closer than the cutoff, on the device of the positions.
+
+        Periodic images count, also those of the centre itself.
+
+        Parameters
+        ----------
+        structures : Structures
+        cutoff : float
+            In Å.
+
+        Raises
+        ------
+        InputError
+            For a cutoff that is not positive and finite, and for two atoms closer than 1e-6 Å (names both).
+        """
+        cutoff = float(cutoff)
+        if not (cutoff > 0 and np.isfinite(cutoff)):
+            raise InputError(f"cutoff {cutoff} arrived; it must be positive and finite, in Å")
+        row, j, shift, mirror, shortest = _find_by_vesin(structures, cutoff)
+        pairs = cls(row, j, shift, mirror, cutoff, structures.first)
+        if shortest < SAME_PLACE:
+            _refuse_closest(structures, pairs)
+        return pairs
+
+    @property
+    def n_pairs(self):
+        return len(self.j)
+
+    @property
+    def n_atoms(self):
+        return len(self.row) - 1
+
+    @property
+    def n_frames(self):
+        return len(self.first) - 1
+
+    @cached_property
+    def i(self):
+        """int32 (n_pairs,): the centre of every pair."""
+        xp = namespace(self.j)
+        marks = xp.zeros(self.n_pairs + 1, xp.int32)
+        # Empty rows share one start: add.at counts them all.
+        xp.add.at(marks, self.row[1:-1], 1)
+        return xp.cumsum(marks[:-1], dtype=xp.int32)
+
+    @cached_property
+    def frame(self):
+        """int32 (n_atoms,): the frame of every atom, on the device of the pairs."""
+        frame = np.repeat(np.arange(self.n_frames, dtype=np.int32), np.diff(self.first))
+        return namespace(self.j).asarray(frame)
+
+    @classmethod
+    def concatenate(cls, pairs):
+        """One Pairs out of a list of them (of one cutoff and device), frames in order."""
+        xp = namespace(pairs[0].j)
+        atoms = np.cumsum([0, *(p.n_atoms for p in pairs)])
+        starts = np.cumsum([0, *(p.n_pairs for p in pairs)])
+        return cls(
+            xp.concatenate([*(p.row[:-1] + s for p, s in zip(pairs, starts, strict=False)), xp.asarray(starts[-1:])]),
+            xp.concatenate([p.j + np.int32(a) for p, a in zip(pairs, atoms, strict=False)]),
+            xp.concatenate([p.shift for p in pairs]),
+            xp.concatenate([p.mirror + np.int32(s) for p, s in zip(pairs, starts, strict=False)]),
+            pairs[0].cutoff,
+            np.concatenate([*(p.first[:-1] + a for p, a in zip(pairs, atoms, strict=False)), atoms[-1:]]),
+        )
+
+    def take(self, frames):
+        """The Pairs of some frames, in the order asked for."""
+        xp = namespace(self.j)
+        frames = np.atleast_1d(np.asarray(frames, np.int64))
+        n_atoms = np.diff(self.first)[frames]
+        bounds = to_host(self.row[xp.asarray(self.first)])
+        n_pairs = np.diff(bounds)[frames]
+        atoms = xp.asarray(ranges(self.first[frames], n_atoms))
+        chosen = xp.asarray(ranges(bounds[frames], n_pairs))
+        new_first = np.concatenate([[0], np.cumsum(n_atoms)])
+        new_bounds = np.concatenate([[0], np.cumsum(n_pairs)])
+        move_atoms = np.repeat((new_first[:-1] - self.first[frames]).astype(np.int32), n_pairs)
+        move_pairs = np.repeat((new_bounds[:-1] - bounds[frames]).astype(np.int32), n_pairs)
+        move_rows = np.repeat(new_bounds[:-1] - bounds[frames], n_atoms)
+        return Pairs(
+            xp.concatenate([self.row[atoms] + xp.asarray(move_rows), xp.asarray(new_bounds[-1:])]),
+            self.j[chosen] + xp.asarray(move_atoms),
+            self.shift[chosen],
+            self.mirror[chosen] + xp.asarray(move_pairs),
+            self.cutoff,
+            new_first,
+        )
+
+    def to_device(self, device):
+        """The same pairs on "cpu" or "cuda"."""
+        j = to_device(self.j, device)
+        if j is self.j:
+            return self
+        row, shift, mirror = (to_device(x, device) for x in (self.row, self.shift, self.mirror))
+        return Pairs(row, j, shift, mirror, self.cutoff, self.first)
+
+
+def _refuse_closest(structures, pairs):
+    """Raise the InputError that names the two atoms that sit at one place."""
+    from fastdesc.geometry import pair_vectors
+
+    rij = to_host(pair_vectors(structures.positions, structures.cells, pairs, np.float64))
+    d = np.sqrt((rij**2).sum(0))
+    p = int(d.argmin())
+    a, b = (structures.name_atom(int(to_host(x)[p])) for x in (pairs.i, pairs.j))
+    raise InputError(f"{a} and {b.split(', ')[1]} are {d[p]:.1e} Å apart; two atoms cannot share one place: remove one")
+
+
+def _find_by_vesin(structures, cutoff):
+    """row, j, shift, mirror and the shortest distance, by vesin, one frame after the other."""
+    from vesin import NeighborList
+
+    xp = namespace(structures.positions)
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    cells = xp.asarray(complete_cells(to_host(structures.cells), structures.pbc))
+    found, shortest = [], np.inf
+    for f, a in enumerate(structures.first[:-1]):
+        positions = structures.positions[a : structures.first[f + 1]]
+        i, j, shift, d = search.compute(positions, cells[f], structures.pbc[f], "ijSd")
+        found.append((i.astype(xp.int64) + a, j.astype(xp.int64) + a, shift))
+        shortest = min(shortest, float(d.min()) if len(d) else np.inf)
+    i, j, shift = (xp.concatenate(x) for x in zip(*found, strict=True))
+    row = xp.searchsorted(i, xp.arange(structures.n_atoms + 1)).astype(xp.int64)
+    mirror = _mirror_by_sorting(xp, i, j, shift, structures.n_atoms)
+    return row, j.astype(xp.int32), shift.astype(xp.int32), mirror, shortest
+
+
+def _mirror_by_sorting(xp, i, j, shift, n_atoms):
+    """The k-th pair in the order of (i, j, S) and the k-th in the order of (j, i, -S) are mirrors."""
+    s = shift.astype(xp.int64)
+    low, span = s.min(0, initial=0), s.max(0, initial=0)
+    low = xp.minimum(low, -span)
+    width = -2 * low + 1
+    code = ((s[:, 0] - low[0]) * width[1] + s[:, 1] - low[1]) * width[2] + s[:, 2] - low[2]
+    flipped = ((-s[:, 0] - low[0]) * width[1] - s[:, 1] - low[1]) * width[2] - s[:, 2] - low[2]
+    order = xp.lexsort(xp.stack([code, i * n_atoms + j]))
+    twin = xp.lexsort(xp.stack([flipped, j * n_atoms + i]))
+    mirror = xp.empty(len(i), xp.int32)
+    mirror[order] = twin.astype(xp.int32)
+    return mirror

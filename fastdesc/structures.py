@@ -1,0 +1,205 @@
+"""Frames at the door: many structures concatenated into flat arrays, checked once."""
+
+from functools import cached_property
+
+import numpy as np
+
+from fastdesc.arrays import namespace, to_device
+from fastdesc.errors import InputError
+
+SMALLEST_SINE = 1e-8
+"""Periodic cell vectors whose box fills less than this part of a brick of the same edges are called dependent."""
+
+
+class Structures:
+    """Frames concatenated; kernels see atoms, never frames.
+
+    The constructor trusts its arrays; `from_ase` is the door that judges them.
+
+    Attributes
+    ----------
+    numbers : int32 (n_atoms,)
+        Atomic numbers.
+    positions : float64 (n_atoms, 3)
+        In Å, as given: never wrapped into the cell.
+    cells : float64 (n_frames, 3, 3)
+        Cell vectors in rows, in Å; zeros where there is no cell.
+    pbc : bool (n_frames, 3)
+        Periodic directions.
+    first : int64 (n_frames + 1,)
+        Frame f owns the atoms first[f] .. first[f + 1].
+    """
+
+    def __init__(self, numbers, positions, cells, pbc, first):
+        self.numbers = numbers
+        self.positions = positions
+        self.cells = cells
+        self.pbc = pbc
+        self.first = first
+
+    @classmethod
+    def from_ase(cls, frames):
+        """Concatenate an `ase.Atoms` or a list of them.
+
+        Raises
+        ------
+        InputError
+            For an empty list, something that is not an Atoms, a frame without atoms, a position or cell that is
+            not finite, and periodic directions whose cell vectors are zero or dependent; names frame and atom.
+        """
+        frames = [frames] if hasattr(frames, "get_positions") else list(frames)
+        if not frames:
+            raise InputError("an empty list of frames arrived; give at least one ase.Atoms")
+        for f, atoms in enumerate(frames):
+            if not hasattr(atoms, "get_positions"):
+                raise InputError(f"frame {f} is a {type(atoms).__name__}; give an ase.Atoms or a list of them")
+            if len(atoms) == 0:
+                raise InputError(f"frame {f} has no atoms; remove it from the list")
+        structures = cls(
+            np.concatenate([a.arrays["numbers"] for a in frames]).astype(np.int32),
+            np.concatenate([a.arrays["positions"] for a in frames]).astype(np.float64),
+            np.array([a.cell.array for a in frames], np.float64),
+            np.array([a.pbc for a in frames], bool),
+            np.cumsum([0, *map(len, frames)], dtype=np.int64),
+        )
+        structures.check()
+        return structures
+
+    def check(self):
+        """Raise InputError for numbers no kernel can use; see `from_ase`."""
+        if not np.isfinite(self.positions).all():
+            atom = int(np.flatnonzero(~np.isfinite(self.positions).all(1))[0])
+            raise InputError(f"{self.name_atom(atom)} is at {self.positions[atom]}; positions must be finite")
+        if not np.isfinite(self.cells).all():
+            f = int(np.flatnonzero(~np.isfinite(self.cells).all((1, 2)))[0])
+            raise InputError(f"the cell of frame {f} is {self.cells[f].tolist()}; cell vectors must be finite")
+        # Non-periodic directions do not count: a slab may come without its third vector.
+        for f in np.flatnonzero(self.pbc.any(1) & (_fill(self.cells, self.pbc) < SMALLEST_SINE)):
+            raise InputError(
+                f"frame {f} is periodic in {self.pbc[f].tolist()} but its cell {self.cells[f].tolist()} has zero or "
+                "dependent vectors there; set the cell or switch these directions off with atoms.pbc"
+            )
+
+    @property
+    def n_frames(self):
+        return len(self.first) - 1
+
+    @property
+    def n_atoms(self):
+        return len(self.numbers)
+
+    @cached_property
+    def frame_of_atom(self):
+        """int32 (n_atoms,)"""
+        counts = np.diff(self.first)
+        return np.repeat(np.arange(self.n_frames, dtype=np.int32), counts)
+
+    @cached_property
+    def volumes(self):
+        """float64 (n_frames,) in Å^3, always positive; zero where a cell vector is missing."""
+        return np.abs(np.linalg.det(self.cells))
+
+    def name_atom(self, atom):
+        """'frame f, atom a' of an index into all atoms, for messages."""
+        f = int(np.searchsorted(self.first, atom, side="right")) - 1
+        return f"frame {f}, atom {atom - int(self.first[f])}"
+
+    def species(self, model_species_numbers):
+        """Index of every atom's element in the model's list.
+
+        Parameters
+        ----------
+        model_species_numbers : sequence of int
+            Atomic numbers the model knows, in its order.
+
+        Returns
+        -------
+        int32 (n_atoms,)
+
+        Raises
+        ------
+        InputError
+            For an element the model does not know; names element, frame and what the model knows.
+        """
+        known = np.asarray(model_species_numbers, np.int64)
+        numbers = self.numbers
+        table = np.full(int(max(numbers.max(initial=0), known.max(initial=0))) + 1, -1, np.int32)
+        table[known] = np.arange(len(known), dtype=np.int32)
+        species = table[numbers]
+        if (species < 0).any():
+            from ase.data import chemical_symbols
+
+            atom = int(np.flatnonzero(species < 0)[0])
+            raise InputError(
+                f"{self.name_atom(atom)} is {chemical_symbols[numbers[atom]]}, which the model does not know; it "
+                f"knows {', '.join(chemical_symbols[z] for z in known)}: leave the frame out or train with it"
+            )
+        return species
+
+    def take(self, frame_indices):
+        """The Structures of some frames, in the order asked for."""
+        frame_indices = np.atleast_1d(np.asarray(frame_indices, np.int64))
+        counts = np.diff(self.first)[frame_indices]
+        atoms = ranges(self.first[frame_indices], counts)
+        first = np.concatenate([[0], np.cumsum(counts)])
+        return Structures(
+            self.numbers[atoms], self.positions[atoms], self.cells[frame_indices], self.pbc[frame_indices], first
+        )
+
+    def to_device(self, device):
+        """The same frames with positions and cells on "cpu" or "cuda"; the integers stay on the host."""
+        positions, cells = to_device(self.positions, device), to_device(self.cells, device)
+        if positions is self.positions:
+            return self
+        return Structures(self.numbers, positions, cells, self.pbc, self.first)
+
+
+def concatenate(structures):
+    """One Structures out of a list of them, frames in order."""
+    xp = namespace(structures[0].positions)
+    offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
+    first = [s.first[:-1] + o for s, o in zip(structures, offsets, strict=False)]
+    return Structures(
+        np.concatenate([s.numbers for s in structures]),
+        xp.concatenate([s.positions for s in structures]),
+        xp.concatenate([s.cells for s in structures]),
+        np.concatenate([s.pbc for s in structures]),
+        np.concatenate([*first, offsets[-1:]]).astype(np.int64),
+    )
+
+
+def ranges(starts, counts):
+    """Concatenated index ranges starts[k] .. starts[k] + counts[k]; int64 (sum of counts,)."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
+
+
+def complete_cells(cells, pbc):
+    """Replace the vectors of non-periodic directions by unit normals, so that every cell can be inverted.
+
+    Parameters
+    ----------
+    cells : (n_frames, 3, 3)
+    pbc : (n_frames, 3)
+
+    Returns
+    -------
+    (n_frames, 3, 3)
+        Lists of neighbours do not change: no pair is ever shifted along the vectors replaced.
+    """
+    full = cells.copy()
+    for f in np.flatnonzero(~pbc.all(1)):
+        loose = np.flatnonzero(~pbc[f])
+        if len(loose) == 3:
+            full[f] = np.eye(3)
+            continue
+        # The last right singular vectors span what the periodic vectors leave free.
+        full[f, loose] = np.linalg.svd(cells[f, pbc[f]])[2][3 - len(loose) :]
+    return full
+
+
+def _fill(cells, pbc):
+    """Volume of each completed cell over the product of its edges: 1 for a brick, 0 for dependent vectors."""
+    full = complete_cells(cells, pbc)
+    edges = np.linalg.norm(full, axis=2)
+    return np.abs(np.linalg.det(full / np.where(edges > 0, edges, 1)[..., None]))
