@@ -1,0 +1,204 @@
+"""The contract of a descriptor family: a differentiable map from pair vectors to features.
+
+A family knows pairs and parameters, never frames, networks or energies. Its three maps,
+
+    forward              (r, theta)            -> q, saved
+    pullback             (r, theta, saved, dq) -> dr      = sum_f dq_f dq_f/dr                          (1)
+    pullback_parameters  (r, theta, saved, dq) -> dtheta  = sum_if dq_if dq_if/dtheta                   (2)
+
+take plain arrays or dual ones, which carry a tangent on a leading axis of length two. On duals, `forward` is the
+pushforward; and with dq = [cotangent of the tangent, cotangent of the value] the tangent plane of (2) is the
+gradient of a loss on energies and forces. Components come first and atoms or pairs last: r is (3, n_pairs), q is
+(n_features, n_atoms).
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.errors import InputError, nearest
+from fastdesc.geometry import pair_vectors
+from fastdesc.pairs import Pairs
+from fastdesc.structures import Structures
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Derivatives of features with respect to positions, nonzero blocks only.
+
+    Attributes
+    ----------
+    centre, atom : (n,) int
+        Row n of `values` is d q[centre] / d x[atom]; a centre's dependence on its own position is included.
+    values : (n, n_features, 3) 1/Å
+    n_atoms : int
+    """
+
+    centre: np.ndarray
+    atom: np.ndarray
+    values: np.ndarray
+    n_atoms: int
+
+    def todense(self):
+        """Return the full array, (n_atoms, n_features, n_atoms, 3)."""
+        dense = np.zeros((self.n_atoms, self.values.shape[1], self.n_atoms, 3), self.values.dtype)
+        dense[self.centre, :, self.atom] = self.values
+        return dense
+
+
+class Family:
+    """Base of the descriptor families; see the module's text for the maps a family defines.
+
+    Attributes
+    ----------
+    species_numbers : tuple of int
+        Atomic numbers the descriptor knows, ascending.
+    cutoff : float
+        Å.
+    parameters : dict of str to ndarray
+        What a trainer may change, float64.
+    """
+
+    family = None
+
+    # ------------------------------------------------------------------ constructor arguments and parameters
+
+    def get_params(self, deep=True):
+        """Return the constructor arguments by name, as scikit-learn's estimators do."""
+        names = [p for p in inspect.signature(type(self).__init__).parameters if p != "self"]
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params):
+        """Change constructor arguments; trained parameters start anew."""
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                raise InputError(
+                    f"{type(self).__name__} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}"
+                )
+        self.__init__(**{**known, **params})
+        return self
+
+    def set_parameters(self, **arrays):
+        """Replace trainable parameters.
+
+        Raises
+        ------
+        InputError
+            For a name this family lacks, a wrong shape, or values that are not finite.
+        """
+        for name, array in arrays.items():
+            if name not in self.parameters:
+                raise InputError(
+                    f"{type(self).__name__} has no parameter {name!r}{nearest(name, self.parameters)}; "
+                    f"it has {', '.join(self.parameters)}"
+                )
+            new = np.array(to_host(array) if hasattr(array, "dtype") else array, dtype=np.float64)
+            shape = self.parameters[name].shape
+            if new.shape != shape:
+                raise InputError(f"parameter {name!r} came with shape {new.shape}; this descriptor needs {shape}")
+            if not np.isfinite(new).all():
+                raise InputError(f"parameter {name!r} holds NaN or infinite values; parameters must be finite")
+            self.parameters[name] = new
+
+    def theta(self, dtype, device="cpu"):
+        """Return the parameters as a family's maps want them: one dtype, one device."""
+        return {name: to_device(array.astype(dtype), device) for name, array in self.parameters.items()}
+
+    def __repr__(self):
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items())
+        return f"{type(self).__name__}({arguments})"
+
+    # --------------------------------------------------------------------------------- the maps, by families
+
+    def forward(self, rij, pairs, species, theta):
+        """Return features q ((2,) n_features, n_atoms) and what the pullbacks want to be handed back."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def pullback(self, rij, pairs, species, theta, saved, dq):
+        """Formula (1): return drij, shaped as rij."""
+        raise TypeError(f"{type(self).__name__} does not define pullback")
+
+    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+        """Formula (2): return a dict like theta, float64, with a leading axis of two for duals."""
+        raise TypeError(f"{type(self).__name__} does not define pullback_parameters")
+
+    def feature_names_out(self):
+        """Return n_features strings that say what each feature is."""
+        raise TypeError(f"{type(self).__name__} does not define feature_names_out")
+
+    # ---------------------------------------------------------------------------------------- the front door
+
+    def prepare(self, frames, dtype="float64", device="cpu"):
+        """Turn frames into what the maps take: rij, pairs, species.
+
+        Parameters
+        ----------
+        frames : ase.Atoms, list of ase.Atoms, or Structures
+        """
+        dtype, device = resolve_dtype(dtype), resolve_device(device)
+        structures = frames if isinstance(frames, Structures) else Structures.from_ase(frames)
+        species = structures.species(self.species_numbers)
+        pairs = Pairs.find(structures, self.cutoff)
+        rij = pair_vectors(structures.positions, structures.cells, pairs, dtype)
+        return to_device(rij, device), pairs.to_device(device), to_device(species, device)
+
+    def compute(self, frames, jacobian=False, device="cpu", dtype="float64"):
+        """Compute the features of all atoms.
+
+        Parameters
+        ----------
+        frames : ase.Atoms or list of ase.Atoms, or a path that ASE can read
+        jacobian : bool
+            Also return the derivatives with respect to positions.
+        device : {"cpu", "cuda", "auto"}
+        dtype : {"float32", "float64"}
+
+        Returns
+        -------
+        q : (n_atoms_total, n_features) ndarray
+            Rows in input order.
+        J : Jacobian
+            Only with ``jacobian=True``.
+
+        Raises
+        ------
+        InputError
+            For unknown elements, positions that are not finite, and whatever else makes a frame unusable.
+        """
+        if isinstance(frames, str) or hasattr(frames, "__fspath__"):
+            from ase.io import read
+
+            frames = read(frames, index=":")
+        structures = Structures.from_ase(frames)
+        rij, pairs, species = self.prepare(structures, dtype, device)
+        theta = self.theta(rij.dtype, resolve_device(device))
+        q, saved = self.forward(rij, pairs, species, theta)
+        features = np.ascontiguousarray(to_host(q).T)
+        if not jacobian:
+            return features
+        return features, self._jacobian(rij, pairs, species, theta, saved, structures)
+
+    def _jacobian(self, rij, pairs, species, theta, saved, structures):
+        """Pull every feature back once: a pair belongs to one centre, so all centres share the call."""
+        centre, atom = to_host(pairs.i), to_host(pairs.j)
+        n_atoms = structures.n_atoms
+        # One block per (centre, atom), self terms first; images of one neighbour add up.
+        keys = np.concatenate([np.arange(n_atoms, dtype=np.int64) * (n_atoms + 1), centre * np.int64(n_atoms) + atom])
+        blocks, place = np.unique(keys, return_inverse=True)
+        own, other = place[:n_atoms], place[n_atoms:]
+        values = np.zeros((len(blocks), self.n_features, 3), rij.dtype)
+        dq = np.zeros((self.n_features, n_atoms), rij.dtype)
+        for f in range(self.n_features):
+            dq[:] = 0
+            dq[f] = 1
+            drij = to_host(self.pullback(rij, pairs, species, theta, saved, to_device(dq, _device_of(rij)))).T
+            np.add.at(values[:, f], other, drij)
+            np.add.at(values[:, f], own[centre], -drij)
+        return Jacobian(blocks // n_atoms, blocks % n_atoms, values, n_atoms)
+
+
+def _device_of(x):
+    return "cpu" if isinstance(x, np.ndarray) else "cuda"

@@ -1,0 +1,174 @@
+"""Gaussian moments (GM-NN): invariant contractions of geometric-moment tensors.
+
+Zaverkin, Kästner, J. Chem. Theory Comput. 16, 5410 (2020); Zaverkin, Holzmüller, Steinwart, Kästner,
+J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: the radial basis in
+fastdesc/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussian_moments_contractions.py.
+"""
+
+from itertools import combinations_with_replacement as unordered
+from itertools import product
+
+import numpy as np
+
+from fastdesc import cuda
+from fastdesc.arrays import namespace, padded
+from fastdesc.descriptors import gaussian_moments_cpu
+from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
+from fastdesc.descriptors.family import Family
+from fastdesc.errors import InputError
+from fastdesc.radial import BASES
+
+N_MOMENTS = (1, 4, 10, 20)
+"""Monomials up to each rank."""
+
+RANK_NEEDED = {1: 0, 2: 1, 3: 2, 4: 3, 5: 2, 6: 2, 7: 3, 8: 3}
+"""Highest moment in each contraction."""
+
+CONTRACTIONS = {
+    1: "M0_{0}",
+    2: "M1_{0}i M1_{1}i",
+    3: "M2_{0}ij M2_{1}ij",
+    4: "M3_{0}ijk M3_{1}ijk",
+    5: "M2_{0}ij M2_{1}ik M2_{2}jk",
+    6: "M1_{0}i M1_{1}j M2_{2}ij",
+    7: "M3_{0}ijk M3_{1}ijl M2_{2}kl",
+    8: "M3_{0}ijk M2_{1}ij M1_{2}k",
+}
+
+
+def _tuples(contraction, n):
+    """Radial channels of the features of one contraction, in order."""
+    if contraction == 1:
+        return [(r,) for r in range(n)]
+    if contraction in (2, 3, 4):
+        return list(unordered(range(n), 2))
+    if contraction == 5:
+        return list(unordered(range(n), 3))
+    if contraction in (6, 7):
+        return [(r, s, t) for r, s in unordered(range(n), 2) for t in range(n)]
+    return list(product(range(n), repeat=3))
+
+
+class GaussianMoments(Family):
+    """Gaussian-moment descriptor.
+
+    Parameters
+    ----------
+    species : list of str or int
+        Elements, as symbols or atomic numbers.
+    cutoff : float
+        Å.
+    n_radial : int
+        Radial channels; the number of features grows as its cube.
+    n_basis : int
+        Radial basis functions that each channel combines.
+    basis : {"bessel", "gaussian"}
+        "bessel" has four continuous derivatives at the cutoff.
+    max_rank : {0, 1, 2, 3}
+        Highest rank of the moment tensors.
+    contractions : sequence of int, optional
+        Which of the eight contractions become features; all that `max_rank` allows by default.
+    seed : int
+        Of the initial radial coefficients, uniform in (-1, 1).
+
+    Raises
+    ------
+    InputError
+        For any argument out of range.
+
+    Notes
+    -----
+    The one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour.
+    """
+
+    family = "gaussian_moments"
+
+    def __init__(
+        self,
+        *,
+        species,
+        cutoff=6.0,
+        n_radial=5,
+        n_basis=8,
+        basis="bessel",
+        max_rank=3,
+        contractions=None,
+        seed=0,
+    ):
+        self.species, self.cutoff, self.n_radial, self.n_basis = species, cutoff, n_radial, n_basis
+        self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
+        self.species_numbers = atomic_numbers(species)
+        positive("cutoff", cutoff, "Å")
+        count("n_radial", n_radial)
+        count("n_basis", n_basis)
+        one_of("basis", basis, BASES)
+        one_of("max_rank", max_rank, range(4))
+        self.selected = self._select(contractions, max_rank)
+        sizes = {k: len(_tuples(k, n_radial)) for k in self.selected}
+        starts = np.cumsum([0, *sizes.values()])
+        self.n_features = int(starts[-1])
+        self.offsets = np.full(8, -1, np.int32)
+        self.offsets[np.array(self.selected) - 1] = starts[:-1]
+        self.n_moments = N_MOMENTS[max_rank]
+        n = len(self.species_numbers)
+        rng = np.random.default_rng(seed)
+        self.parameters = {"beta": rng.uniform(-1, 1, (n, n, n_radial, n_basis))}
+
+    @staticmethod
+    def _select(contractions, max_rank):
+        allowed = [k for k, rank in RANK_NEEDED.items() if rank <= max_rank]
+        if contractions is None:
+            return allowed
+        selected = sorted(set(contractions))
+        if not selected or any(k not in allowed for k in selected):
+            raise InputError(
+                f"contractions {list(contractions)} are not available; max_rank {max_rank} allows a selection of {allowed}"
+            )
+        return selected
+
+    def feature_names_out(self):
+        """Return names such as 'M1_0i M1_2i': moment rank, radial channel, summed indices."""
+        return [CONTRACTIONS[k].format(*t) for k in self.selected for t in _tuples(k, self.n_radial)]
+
+    # ------------------------------------------------------------------------------------------------- maps
+
+    def forward(self, rij, pairs, species, theta):
+        """Return q ((2,) n_features, n_atoms) and the moments ((2,) n_radial, n_moments, n_atoms)."""
+        planes, n = rij.shape[:-2], pairs.n_atoms
+        moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
+        q = padded((*planes, self.n_features, n), rij.dtype, rij)
+        run = self._kernels(rij, pairs, species)
+        run("gm_moments", _like_duals(theta["beta"], rij), moments)
+        run("gm_contract", moments, q)
+        return q, moments
+
+    def pullback(self, rij, pairs, species, theta, saved, dq):
+        """Return drij ((2,) 3, n_pairs)."""
+        run = self._kernels(rij, pairs, species)
+        dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
+        run("gm_contract_pullback", saved, dq, dmoments)
+        run("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij)
+        return drij
+
+    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+        """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
+        run = self._kernels(rij, pairs, species)
+        dmoments = padded(saved.shape, rij.dtype, rij)
+        run("gm_contract_pullback", saved, dq, dmoments)
+        return {"beta": run("gm_beta_pullback", dmoments)}
+
+    def _kernels(self, rij, pairs, species):
+        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
+        if cuda.active_for(rij):
+            from fastdesc.descriptors import gaussian_moments_cuda
+
+            return gaussian_moments_cuda.bind(self, rij, pairs, species)
+        return gaussian_moments_cpu.bind(self, rij, pairs, species)
+
+
+def _like_duals(beta, rij):
+    """Give plain parameters a tangent of zero where the pairs carry tangents."""
+    if rij.ndim == 2 or beta.ndim == 5:
+        return beta
+    xp = namespace(beta)
+    return xp.stack([beta, xp.zeros_like(beta)])

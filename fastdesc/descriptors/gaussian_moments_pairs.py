@@ -1,0 +1,291 @@
+"""Gaussian moments, the part that runs over pairs: moments, their pullback to pair vectors and to beta.
+
+    R_s(r; Z_i, Z_j) = sum_b beta_{Z_i,Z_j,s,b} g_b(r)                  g_b from fastdesc.radial        (1)
+    M_i[s, c] = sum_j R_s(r_ij) m_c(u_ij),     u = r / |r|                                              (2)
+
+with the monomials m_c of a unit vector in the order 1 | x y z | xx xy xz yy yz zz | xxx xxy xxz xyy xyz xzz yyy
+yyz yzz zzz. (2) is linear in beta: with sums over the bare basis, one set per neighbour element,
+
+    B_i[Z, b, c] = sum_{j of element Z} g_b(r_ij) m_c(u_ij)                                             (3)
+    M_i[s, c] = sum_{Z, b} beta_{Z_i,Z,s,b} B_i[Z, b, c]                                                (4)
+
+no loop over pairs needs beta. The pullback goes the same way back: dB from dM by (4), then
+
+    dr = u sum_b g'_b e_b + (1 - u u) w / |r|,   e_b = sum_c dB[b, c] m_c,   w = sum_bc g_b dB[b, c] dm_c/du   (5)
+    dbeta_{Z_i,Z,s,b} = sum_c dM_i[s, c] B_i[Z, b, c]                                                   (6)
+
+Monomials of rank 0-2 and those of rank 3 are ten each; the two tens take turns in the registers.
+"""
+
+import numpy as np
+
+from fastdesc.blocks import block_slots, fill_block, longest_row, scatter_block
+from fastdesc.jit import inner, kernel
+from fastdesc.radial import radial_basis
+from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
+from fastdesc.simd_math import axpy, dot, load_tuple, sqrt, store_tuple, zeros
+
+TEN = 10  # monomials of rank 0-2, and of rank 3
+ROW = 2 * TEN  # slots kept per radial or basis function
+
+
+@inner
+def _rank0_to_2(kind, x, y, z):
+    return (splat(kind, 1.0), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z)
+
+
+@inner
+def _rank3(x, y, z):
+    xx, yy, zz = x * x, y * y, z * z
+    return (xx * x, xx * y, xx * z, yy * x, x * y * z, zz * x, yy * y, yy * z, zz * y, zz * z)
+
+
+@inner
+def _pull_rank0_to_2(f, x, y, z):
+    """Sum_c f_c dm_c/du for the first ten monomials."""
+    x2, y2, z2 = x + x, y + y, z + z
+    wx = f[1] + x2 * f[4] + y * f[5] + z * f[6]
+    wy = f[2] + x * f[5] + y2 * f[7] + z * f[8]
+    wz = f[3] + x * f[6] + y * f[8] + z2 * f[9]
+    return wx, wy, wz
+
+
+@inner
+def _pull_rank3(f, x, y, z):
+    """Sum_c f_c dm_c/du for the ten monomials of rank 3."""
+    xx, yy, zz = x * x, y * y, z * z
+    xy, xz, yz = x * y, x * z, y * z
+    wx = xx * f[0] * 3.0 + (xy * f[1] + xz * f[2]) * 2.0 + yy * f[3] + yz * f[4] + zz * f[5]
+    wy = yy * f[6] * 3.0 + (xy * f[3] + yz * f[7]) * 2.0 + xx * f[1] + xz * f[4] + zz * f[8]
+    wz = zz * f[9] * 3.0 + (xz * f[5] + yz * f[8]) * 2.0 + xx * f[2] + xy * f[4] + yy * f[7]
+    return wx, wy, wz
+
+
+@inner
+def _pair_geometry(kind, vectors, first, last, n_basis, basis, cutoff, units, values, slopes):
+    """Unit vector and inverse distance (4 values a slot), g_b and g'_b (n_basis values a slot)."""
+    for k in range(first, last):
+        x, y, z = load(kind, vectors, 3 * k), load(kind, vectors, 3 * k + 1), load(kind, vectors, 3 * k + 2)
+        d = sqrt(x * x + y * y + z * z)
+        inverse = 1.0 / d
+        store_tuple(units, 4 * k, (x * inverse, y * inverse, z * inverse, inverse))
+        radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, k * n_basis)
+
+
+@inner
+def _basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
+    """Formula (3) over the slots of one element; two basis functions at a time fill the registers."""
+    for b in range(0, n_basis, 2):
+        c = min(b + 1, n_basis - 1)
+        one = zeros(splat(kind, 0.0), 10)
+        two = one
+        for k in range(first, last):
+            u = load_tuple(kind, units, 4 * k, 3)
+            m = _rank0_to_2(kind, u[0], u[1], u[2])
+            one = axpy(load(kind, values, k * n_basis + b), m, one)
+            two = axpy(load(kind, values, k * n_basis + c), m, two)
+        store_tuple(bare, b * ROW, one)
+        store_tuple(bare, c * ROW, two)
+        if has_rank3:
+            one = zeros(splat(kind, 0.0), 10)
+            two = one
+            for k in range(first, last):
+                u = load_tuple(kind, units, 4 * k, 3)
+                m = _rank3(u[0], u[1], u[2])
+                one = axpy(load(kind, values, k * n_basis + b), m, one)
+                two = axpy(load(kind, values, k * n_basis + c), m, two)
+            store_tuple(bare, b * ROW + TEN, one)
+            store_tuple(bare, c * ROW + TEN, two)
+
+
+@inner
+def _beta_in_lanes(beta, z, species, i, n, width, coefficients):
+    """Coefficients of the pairs (element of each lane's atom, z), one value per (s, b)."""
+    planes, n_radial, n_basis = beta.shape[0], beta.shape[3], beta.shape[4]
+    coefficients[:] = 0
+    for lane in range(n):
+        zi = species[i + lane]
+        at = lane
+        for s in range(n_radial):
+            for b in range(n_basis):
+                for plane in range(planes):
+                    coefficients[at] = beta[plane, zi, z, s, b]
+                    at += width
+
+
+@inner
+def _mix(kind, coefficients, source, target, n_out, n_in, out_stride, in_stride, halves):
+    """target[o] += sum_i coefficients[o * out_stride + i * in_stride] source[i], rows of ten or twenty."""
+    for half in range(halves):
+        for o in range(n_out):
+            total = load_tuple(kind, target, o * ROW + half * TEN, 10)
+            for i in range(n_in):
+                a = load(kind, coefficients, o * out_stride + i * in_stride)
+                total = axpy(a, load_tuple(kind, source, i * ROW + half * TEN, 10), total)
+            store_tuple(target, o * ROW + half * TEN, total)
+
+
+@inner
+def _clear(memory):
+    for k in range(len(memory)):
+        memory[k] = 0
+
+
+@inner
+def _block_scratch(kind, row, first, last, n_species, n_basis):
+    """Memory for one block of atoms; allocated once per chunk."""
+    n_slots = n_species * longest_row(row, first, last)
+    return (
+        np.empty(n_species, np.int64),
+        np.empty(n_species + 1, np.int64),
+        np.empty((n_slots, lanes(kind)), np.int64),
+        scratch(kind, n_slots * 3),
+        scratch(kind, n_slots * 4),
+        scratch(kind, n_slots * n_basis),
+        scratch(kind, n_slots * n_basis),
+    )
+
+
+@kernel
+def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments, basis, cutoff):
+    """Moments (4) of atoms first .. last-1.
+
+    in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), Rows rij (planes, 3, n_pairs) Å
+         beta (planes, n_species, n_species, n_radial, n_basis)
+    out  Rows moments (planes, n_radial, n_moments, n_atoms)
+    """
+    n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
+    halves = 2 if n_moments > TEN else 1
+    width = lanes(kind)
+    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
+        kind, row, first, last, n_species, n_basis
+    )
+    bare = scratch(kind, n_basis * ROW)
+    mixed = scratch(kind, n_radial * ROW)
+    coefficients = scratch(kind, n_radial * n_basis)
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        block_slots(row, j, species, n_species, i, n, counts, starts)
+        fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
+        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
+        _clear(mixed)
+        for z in range(n_species):
+            if starts[z] == starts[z + 1]:
+                continue
+            _basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, halves == 2, bare)
+            _beta_in_lanes(beta, z, species, i, n, width, coefficients)
+            _mix(kind, coefficients, bare, mixed, n_radial, n_basis, n_basis, 1, halves)
+        for s in range(n_radial):
+            for c in range(n_moments):
+                store_atoms(moments, s * n_moments + c, i, n, load(kind, mixed, s * ROW + c))
+
+
+@inner
+def _load_moments(kind, array, i, n, n_radial, n_moments, memory):
+    """Rows of an array like `moments` into scratch rows of twenty."""
+    for s in range(n_radial):
+        for c in range(n_moments):
+            store(memory, s * ROW + c, load_atoms(kind, array, s * n_moments + c, i, n))
+
+
+@inner
+def _pull_slot(kind, units, values, slopes, dbare, k, n_basis, has_rank3, vectors):
+    """Formula (5) for one slot."""
+    x, y, z, inverse = load_tuple(kind, units, 4 * k, 4)
+    slope = splat(kind, 0.0)
+    m = _rank0_to_2(kind, x, y, z)
+    f = zeros(slope, 10)
+    for b in range(n_basis):
+        db = load_tuple(kind, dbare, b * ROW, 10)
+        slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
+        f = axpy(load(kind, values, k * n_basis + b), db, f)
+    wx, wy, wz = _pull_rank0_to_2(f, x, y, z)
+    if has_rank3:
+        m = _rank3(x, y, z)
+        f = zeros(slope, 10)
+        for b in range(n_basis):
+            db = load_tuple(kind, dbare, b * ROW + TEN, 10)
+            slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
+            f = axpy(load(kind, values, k * n_basis + b), db, f)
+        vx, vy, vz = _pull_rank3(f, x, y, z)
+        wx, wy, wz = wx + vx, wy + vy, wz + vz
+    radial = slope - (x * wx + y * wy + z * wz) * inverse
+    store_tuple(
+        vectors, 3 * k, (x * radial + wx * inverse, y * radial + wy * inverse, z * radial + wz * inverse)
+    )
+
+
+@kernel
+def gm_moments_pullback(
+    kind, first, last, row, j, species, rij, beta, dmoments, drij, n_moments, basis, cutoff
+):
+    """Pullback (5) of the moments of atoms first .. last-1 to the vectors of their pairs.
+
+    in   row, j, species, rij, beta as for gm_moments; Rows dmoments like moments
+    out  Rows drij (planes, 3, n_pairs)
+    """
+    n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
+    halves = 2 if n_moments > TEN else 1
+    width = lanes(kind)
+    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
+        kind, row, first, last, n_species, n_basis
+    )
+    dbare = scratch(kind, n_basis * ROW)
+    dmixed = scratch(kind, n_radial * ROW)
+    _clear(dmixed)
+    coefficients = scratch(kind, n_radial * n_basis)
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        block_slots(row, j, species, n_species, i, n, counts, starts)
+        fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
+        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
+        _load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
+        for z in range(n_species):
+            if starts[z] == starts[z + 1]:
+                continue
+            _beta_in_lanes(beta, z, species, i, n, width, coefficients)
+            _clear(dbare)
+            _mix(kind, coefficients, dmixed, dbare, n_basis, n_radial, 1, n_basis, halves)
+            for k in range(starts[z], starts[z + 1]):
+                _pull_slot(kind, units, values, slopes, dbare, k, n_basis, halves == 2, vectors)
+        scatter_block(kind, pairs, starts[n_species], n, vectors, drij)
+
+
+@kernel
+def gm_beta_pullback(kind, first, last, row, j, species, rij, dmoments, dbeta, n_moments, basis, cutoff):
+    """Pullback (6) of the moments of atoms first .. last-1 to beta, added to dbeta in atom order.
+
+    in   row, j, species, rij as for gm_moments; Rows dmoments like moments
+    out  dbeta (planes, n_species, n_species, n_radial, n_basis) float64
+    """
+    n_species, n_radial, n_basis = dbeta.shape[1], dbeta.shape[3], dbeta.shape[4]
+    has_rank3 = n_moments > TEN
+    width = lanes(kind)
+    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
+        kind, row, first, last, n_species, n_basis
+    )
+    bare = scratch(kind, n_basis * ROW)
+    dmixed = scratch(kind, n_radial * ROW)
+    _clear(dmixed)
+    products = scratch(kind, 1)
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        block_slots(row, j, species, n_species, i, n, counts, starts)
+        fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
+        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
+        _load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
+        for z in range(n_species):
+            if starts[z] == starts[z + 1]:
+                continue
+            _basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, has_rank3, bare)
+            for s in range(n_radial):
+                for b in range(n_basis):
+                    total = dot(load_tuple(kind, dmixed, s * ROW, 10), load_tuple(kind, bare, b * ROW, 10))
+                    if has_rank3:
+                        total = total + dot(
+                            load_tuple(kind, dmixed, s * ROW + TEN, 10), load_tuple(kind, bare, b * ROW + TEN, 10)
+                        )
+                    store(products, 0, total)
+                    for plane in range(planes_of(kind)):
+                        for lane in range(n):
+                            dbeta[plane, species[i + lane], z, s, b] += products[plane * width + lane]

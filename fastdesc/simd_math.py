@@ -1,0 +1,310 @@
+"""Functions of SIMD values: sqrt, exp, sine and cosine, selection, and sums over tuples of values.
+
+All are written for plain and dual values and compile to straight vector code; the polynomials are as long as
+the scalar type asks for (float32 or float64).
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from fastdesc.simd import (
+    DualLanes,
+    Lanes,
+    _add,
+    _div,
+    _join,
+    _mul_rule,
+    _splat,
+    _split,
+    _sum_rule,
+    _value_type,
+    _zeros,
+)
+
+
+def _unary(name, x):
+    """LLVM's vector intrinsic of this name, as code generator."""
+
+    def call(b, v):
+        kind = f"v{x.width}{'f32' if x.scalar == types.float32 else 'f64'}"
+        signature = ir.FunctionType(v.type, [v.type])
+        return b.call(cgutils.get_or_insert_function(b.module, signature, f"llvm.{name}.{kind}"), [v])
+
+    return call
+
+
+@intrinsic
+def value(typingctx, x):
+    """Value part of a plain or dual number."""
+    t = x if isinstance(x, Lanes) else x.lanes
+    return t(x), lambda ctx, b, sig, args: _split(ctx, b, x, args[0])[0]
+
+
+@intrinsic
+def tangent(typingctx, x):
+    """Tangent part of a dual number; zero for a plain one."""
+    t = x if isinstance(x, Lanes) else x.lanes
+
+    def codegen(ctx, b, sig, args):
+        part = _split(ctx, b, x, args[0])[1]
+        return _zeros(t.vector) if part is None else part
+
+    return t(x), codegen
+
+
+@intrinsic
+def dual(typingctx, v, t):
+    """The dual number v + eps t."""
+    d = DualLanes(v.scalar)
+    return d(v, t), lambda ctx, b, sig, args: _join(ctx, b, d, args[0], args[1])
+
+
+@intrinsic
+def sqrt(typingctx, x):
+    """Square root."""
+    root = _unary("sqrt", x)
+
+    def codegen(ctx, b, sig, args):
+        v, t = _split(ctx, b, x, args[0])
+        s = root(b, v)
+        return _join(ctx, b, x, s, None if t is None else _div(b, t, _add(b, s, s)))
+
+    return x(x), codegen
+
+
+@intrinsic
+def below(typingctx, x, limit, y):
+    """`y` in the lanes where x < limit, zero elsewhere."""
+    y_type = y
+
+    def codegen(ctx, b, sig, args):
+        v, _ = _split(ctx, b, x, args[0])
+        inside = b.fcmp_ordered("<", v, _splat(b, v.type, ctx.cast(b, args[1], limit, x.scalar)))
+        yv, yt = _split(ctx, b, y_type, args[2])
+        yt = None if yt is None else b.select(inside, yt, _zeros(yt.type))
+        return _join(ctx, b, y_type, b.select(inside, yv, _zeros(yv.type)), yt)
+
+    return y(x, limit, y), codegen
+
+
+@intrinsic
+def _floor(typingctx, x):
+    call = _unary("floor", x)
+    return x(x), lambda ctx, b, sig, args: call(b, args[0])
+
+
+@intrinsic
+def _pow2(typingctx, n):
+    """2**n for integral n, by writing the exponent."""
+    bits, bias, mantissa = (32, 127, 23) if n.scalar == types.float32 else (64, 1023, 52)
+
+    def codegen(ctx, b, sig, args):
+        integer = ir.VectorType(ir.IntType(bits), n.width)
+        k = b.fptosi(args[0], integer)
+        k = b.add(k, ir.Constant(integer, [bias] * n.width))
+        return b.bitcast(b.shl(k, ir.Constant(integer, [mantissa] * n.width)), n.vector)
+
+    return n(n), codegen
+
+
+@intrinsic
+def _at_least(typingctx, x, limit):
+    def codegen(ctx, b, sig, args):
+        bound = _splat(b, args[0].type, ctx.cast(b, args[1], limit, x.scalar))
+        return b.select(b.fcmp_unordered("<", args[0], bound), bound, args[0])
+
+    return x(x, limit), codegen
+
+
+def exp(x):
+    """Exponential, relative error below 2 units in the last place; arguments are floored at underflow."""
+    raise TypeError("exp of SIMD values is for compiled code")
+
+
+@overload(exp, inline="never")
+def _exp(x):
+    if isinstance(x, DualLanes):
+
+        def impl(x):
+            v = exp(value(x))
+            return dual(v, v * tangent(x))
+
+        return impl
+    if not isinstance(x, Lanes):
+        return None
+    single = x.scalar == types.float32
+    lowest = -87.0 if single else -708.0
+    log2e, high, low = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
+    if single:
+        high, low = 0.693359375, -2.12194440e-4
+    c2, c3, c4, c5, c6 = (1 / math.factorial(k) for k in range(2, 7))
+    c7, c8, c9, c10, c11, c12 = (1 / math.factorial(k) for k in range(7, 13))
+
+    def impl_single(x):
+        y = _at_least(x, lowest)
+        n = _floor(y * log2e + 0.5)
+        r = (y - n * high) - n * low
+        p = r * (r * (r * (r * (r * (r * c7 + c6) + c5) + c4) + c3) + c2) * r + r + 1.0
+        return p * _pow2(n)
+
+    def impl_double(x):
+        y = _at_least(x, lowest)
+        n = _floor(y * log2e + 0.5)
+        r = (y - n * high) - n * low
+        p = r * (r * (r * (r * (r * (r * c12 + c11) + c10) + c9) + c8) + c7) + c6
+        p = r * (r * (r * (r * (r * p + c5) + c4) + c3) + c2) * r + r + 1.0
+        return p * _pow2(n)
+
+    return impl_single if single else impl_double
+
+
+def sincos(x):
+    """Sine and cosine for 0 <= x <= pi, from the even and odd series about pi/2."""
+    raise TypeError("sincos of SIMD values is for compiled code")
+
+
+@overload(sincos, inline="never")
+def _sincos(x):
+    if isinstance(x, DualLanes):
+
+        def impl(x):
+            s, c = sincos(value(x))
+            t = tangent(x)
+            return dual(s, c * t), dual(c, s * t * -1.0)
+
+        return impl
+    if not isinstance(x, Lanes):
+        return None
+    half_pi = math.pi / 2
+    rest = 6.123233995736766e-17
+    n_terms = 7 if x.scalar == types.float32 else 12
+    even = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(n_terms))
+    odd = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(n_terms))
+    last = n_terms - 1
+
+    def impl(x):
+        t = (x - half_pi) - rest
+        tt = t * t
+        s = tt * even[last]
+        c = tt * odd[last]
+        for k in range(last - 1, 0, -1):
+            s = (s + even[k]) * tt
+            c = (c + odd[k]) * tt
+        return s + even[0], t * (c + odd[0]) * -1.0
+
+    return impl
+
+
+# ------------------------------------------------------------------------------- tuples of equal values
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, x, n):
+    """Tuple of `n` zeros of the type of `x` (n is a literal)."""
+    count = n.literal_value
+    t = types.UniTuple(x, count)
+
+    def codegen(ctx, b, sig, args):
+        lane = x.vector if isinstance(x, Lanes) else x.lanes.vector
+        zero = _join(ctx, b, x, _zeros(lane), None)
+        return cgutils.pack_array(b, [zero] * count)
+
+    return t(x, n), codegen
+
+
+@intrinsic
+def axpy(typingctx, a, x, y):
+    """Tuple a * x + y, element by element."""
+
+    def codegen(ctx, b, sig, args):
+        av, at = _split(ctx, b, a, args[0])
+        out = []
+        for xk, yk in zip(
+            cgutils.unpack_tuple(b, args[1], x.count), cgutils.unpack_tuple(b, args[2], x.count), strict=True
+        ):
+            product = _mul_rule(b, av, at, *_split(ctx, b, x.dtype, xk))
+            total = _sum_rule(_add)(b, *product, *_split(ctx, b, y.dtype, yk))
+            out.append(_join(ctx, b, y.dtype, *total))
+        return cgutils.pack_array(b, out)
+
+    return y(a, x, y), codegen
+
+
+@intrinsic
+def dot(typingctx, x, y):
+    """Sum of x_k y_k over two tuples."""
+
+    def codegen(ctx, b, sig, args):
+        total = None
+        for xk, yk in zip(
+            cgutils.unpack_tuple(b, args[0], x.count), cgutils.unpack_tuple(b, args[1], x.count), strict=True
+        ):
+            product = _mul_rule(b, *_split(ctx, b, x.dtype, xk), *_split(ctx, b, y.dtype, yk))
+            total = product if total is None else _sum_rule(_add)(b, *total, *product)
+        return _join(ctx, b, x.dtype, *total)
+
+    return x.dtype(x, y), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_tuple(typingctx, kind, memory, slot, n):
+    """Tuple of `n` (a literal) consecutive values of scratch memory."""
+    t, count = _value_type(kind), n.literal_value
+    planes = 1 if isinstance(t, Lanes) else 2
+    lane = t if planes == 1 else t.lanes
+
+    def codegen(ctx, b, sig, args):
+        data = ctx.make_array(memory)(ctx, b, args[1]).data
+        i64 = ir.IntType(64)
+        start = b.mul(args[2], i64(t.width * planes))
+        out = []
+        for k in range(count):
+            parts = []
+            for plane in range(planes):
+                at = b.gep(data, [b.add(start, i64((k * planes + plane) * t.width))])
+                pointer = b.bitcast(at, lane.vector.as_pointer())
+                parts.append(b.load(pointer, align=t.scalar.bitwidth // 8))
+            out.append(_join(ctx, b, t, parts[0], parts[1] if planes == 2 else None))
+        return cgutils.pack_array(b, out)
+
+    return types.UniTuple(t, count)(kind, memory, types.intp, n), codegen
+
+
+def _store_each(ctx, b, memory, slot, t, tuple_type, xs, add):
+    """Store, or add, a tuple of values to consecutive slots."""
+    data = ctx.make_array(memory[0])(ctx, b, memory[1]).data
+    i64 = ir.IntType(64)
+    planes = 1 if isinstance(t, Lanes) else 2
+    start = b.mul(slot, i64(t.width * planes))
+    align = t.scalar.bitwidth // 8
+    for k, xk in enumerate(cgutils.unpack_tuple(b, xs, tuple_type.count)):
+        for plane, part in enumerate(p for p in _split(ctx, b, t, xk) if p is not None):
+            at = b.gep(data, [b.add(start, i64((k * planes + plane) * t.width))])
+            pointer = b.bitcast(at, part.type.as_pointer())
+            b.store(_add(b, b.load(pointer, align=align), part) if add else part, pointer, align=align)
+
+
+@intrinsic
+def store_tuple(typingctx, memory, slot, x):
+    """Write a tuple of values to consecutive slots of scratch memory."""
+
+    def codegen(ctx, b, sig, args):
+        _store_each(ctx, b, (memory, args[0]), args[1], x.dtype, x, args[2], False)
+        return ctx.get_dummy_value()
+
+    return types.void(memory, types.intp, x), codegen
+
+
+@intrinsic
+def add_tuple(typingctx, memory, slot, x):
+    """Add a tuple of values to consecutive slots of scratch memory."""
+
+    def codegen(ctx, b, sig, args):
+        _store_each(ctx, b, (memory, args[0]), args[1], x.dtype, x, args[2], True)
+        return ctx.get_dummy_value()
+
+    return types.void(memory, types.intp, x), codegen
