@@ -1,0 +1,374 @@
+"""The features file: what is in it, how it grows, and that nothing half-written stays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+import fastdesc as fd
+from fastdesc import parallel
+from fastdesc.dataset import CHUNK_ATOMS, chunks, featurize, read_features
+from fastdesc.errors import DeviceError, FastdescError, FileFormatError, InputError
+from fastdesc.features import VERSION, frame_key
+from fastdesc.frames import labels
+
+
+class Fake:
+    """A descriptor whose features say where they come from."""
+
+    family = "fake"
+    n_features = 2
+
+    def __init__(self, scale=1.0, fails_at=None):
+        self.scale, self.fails_at, self.calls, self.threads = scale, fails_at, [], []
+        self.parameters = {"beta": np.arange(3.0)}
+
+    def get_params(self):
+        return {"scale": self.scale, "species": ("Cu",)}
+
+    def feature_names_out(self):
+        return ["x", "y²"]
+
+    def compute(self, frames, device="cpu", dtype="float64"):
+        self.calls.append(len(frames))
+        self.threads.append(parallel.n_threads())
+        for k, atoms in enumerate(frames):
+            if np.isnan(atoms.positions).any():
+                raise InputError(f"frame {k}, atom 0 is at nan; positions must be finite")
+            if self.fails_at is not None and atoms.info["id"] == self.fails_at:
+                raise KeyboardInterrupt
+        x = np.concatenate([a.positions for a in frames])
+        return (self.scale * np.stack([x[:, 0], x[:, 1] ** 2], 1)).astype(dtype)
+
+
+def frames(n=10):
+    out = []
+    for k in range(n):
+        atoms = bulk("Cu", cubic=True) * (1, 1, k % 3 + 1)
+        atoms.rattle(0.1, seed=k)
+        atoms.info["id"] = k
+        if k % 4:
+            rng = np.random.default_rng(k)
+            atoms.calc = SinglePointCalculator(
+                atoms, energy=-k * 1.5, forces=rng.normal(size=(len(atoms), 3)), stress=rng.normal(size=6)
+            )
+        out.append(atoms)
+    return out
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "features.h5"
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_round_trip_and_labels(out):
+    data, fake = frames(), Fake()
+    assert featurize(data, out, fake, chunk_atoms=16) == out
+    got, want = read_features(out), labels(data)
+    np.testing.assert_array_equal(got.features, Fake().compute(data))
+    np.testing.assert_array_equal(got.offsets, np.cumsum([0, *map(len, data)]))
+    np.testing.assert_array_equal(got.numbers, np.full(got.offsets[-1], 29))
+    for name in ("energies", "forces", "stress"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+    assert np.isnan(got.energies[0]) and got.energies[1] == -1.5
+    assert got.names == ["x", "y²"] and got.family == "fake"
+    assert got.parameters == {"scale": 1.0, "species": ["Cu"]}
+    assert len(fake.calls) > 3, "several chunks"
+    assert files(out.parent) == ["features.h5"]
+
+
+def test_readable_without_fastdesc(out):
+    """Every dataset says its unit and shape; the root says version, family and parameters."""
+    data = frames()
+    featurize(data, out, Fake(), dtype="float32")
+    with h5py.File(out) as f:
+        seen = []
+        f.visititems(lambda name, x: seen.append(name) if isinstance(x, h5py.Dataset) else None)
+        want = ["energies", "features", "forces", "keys", "names", "numbers", "offsets", "parameters/beta", "stress"]
+        assert sorted(seen) == want
+        for name in seen:
+            assert f[name].attrs["unit"] and f[name].attrs["shape"], name
+        assert f["forces"].attrs["unit"] == "eV/Å" and f["stress"].attrs["unit"] == "eV/Å^3"
+        assert f["features"].dtype == np.float32 and f["energies"].dtype == np.float64
+        assert f.attrs["fastdesc_version"] == fd.__version__ and f.attrs["family"] == "fake"
+        assert json.loads(f.attrs["parameters"])["scale"] == 1.0
+        a, b = f["offsets"][3:5]
+        np.testing.assert_array_equal(f["forces"][a:b], data[3].calc.results["forces"])
+
+
+def test_from_a_path_and_one_frame(tmp_path, out):
+    path = tmp_path / "in.extxyz.gz"
+    write(path, frames(), format="extxyz")
+    featurize(path, out, Fake())
+    assert len(read_features(out).energies) == 10
+    featurize(frames()[3], out, Fake())
+    assert len(read_features(out).energies) == 1
+
+
+def test_chunks():
+    data = frames()
+    groups = list(chunks(iter(data), 16))
+    assert [a for g in groups for a in g] == data
+    assert all(len(g) == 1 or sum(map(len, g)) <= 16 for g in groups)
+    assert [len(g) for g in chunks(iter(data), 1)] == [1] * 10
+    assert list(chunks(iter([]), 16)) == []
+    assert CHUNK_ATOMS > 100
+
+
+def test_workers_are_threads_for_the_time_being(out):
+    before, fake = parallel.n_threads(), Fake()
+    featurize(frames(), out, fake, workers=3)
+    assert fake.threads == [3] and parallel.n_threads() == before
+
+
+def test_keys_follow_the_structure():
+    a, b = frames(2)
+    key = frame_key(a)
+    assert key != frame_key(b) and key == frame_key(a.copy())
+    for change in ("positions", "cell", "pbc", "numbers"):
+        c = a.copy()
+        if change == "positions":
+            c.positions[0, 0] += 1e-12
+        elif change == "cell":
+            c.cell[2, 2] += 1e-12
+        elif change == "pbc":
+            c.pbc = [1, 1, 0]
+        else:
+            c.numbers[0] = 28
+        assert frame_key(c) != key, change
+
+
+# --- resume
+
+
+def test_interrupted_and_resumed_equals_one_run(tmp_path, out):
+    data = frames()
+    with pytest.raises(KeyboardInterrupt):
+        featurize(data, out, Fake(fails_at=6), resume=True, chunk_atoms=8)
+    assert files(tmp_path) == ["features.h5.part"]
+    fake = Fake()
+    featurize(data, out, fake, resume=True, chunk_atoms=8)
+    assert sum(fake.calls) < len(data), "the first frames were not computed again"
+    assert files(tmp_path) == ["features.h5"]
+    whole = featurize(data, tmp_path / "whole.h5", Fake())
+    for a, b in zip(read_features(out)[:6], read_features(whole)[:6], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_file_grows(out):
+    data = frames()
+    featurize(data[:4], out, Fake())
+    fake = Fake()
+    featurize(data, out, fake, resume=True)
+    assert fake.calls == [6]
+    np.testing.assert_array_equal(read_features(out).features, Fake().compute(data))
+    featurize(data, out, fake, resume=True)
+    assert fake.calls == [6], "nothing was left to do"
+
+
+def test_rows_of_an_unfinished_write_are_dropped(tmp_path, out):
+    """A kill between the rows and their count leaves rows nobody counted."""
+    data = frames()
+    with pytest.raises(KeyboardInterrupt):
+        featurize(data, out, Fake(fails_at=6), resume=True, chunk_atoms=8)
+    with h5py.File(tmp_path / "features.h5.part", "r+") as f:
+        f["features"].resize(len(f["features"]) + 5, axis=0)
+        f["keys"].resize(len(f["keys"]) + 1, axis=0)
+    featurize(data, out, Fake(), resume=True)
+    got = read_features(out)
+    np.testing.assert_array_equal(got.features, Fake().compute(data))
+    assert len(got.energies) == 10
+
+
+def test_a_damaged_part_is_begun_anew(tmp_path, out):
+    (tmp_path / "features.h5.part").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    featurize(frames(), out, Fake(), resume=True)
+    assert len(read_features(out).energies) == 10
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_resume_refuses_other_settings(tmp_path, out, finished):
+    data = frames()
+    if finished:
+        featurize(data[:4], out, Fake())
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            featurize(data, out, Fake(fails_at=6), resume=True, chunk_atoms=8)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match=r"begun with other settings \(parameters: scale 1.0, now 2.0\)"):
+        featurize(data, out, Fake(scale=2.0), resume=True)
+    other = Fake()
+    other.parameters["beta"] = np.ones(3)
+    with pytest.raises(InputError, match="other trained parameters"):
+        featurize(data, out, other, resume=True)
+    with pytest.raises(InputError, match="another dtype"):
+        featurize(data, out, Fake(), resume=True, dtype="float32")
+    other = Fake()
+    other.family = "false"
+    with pytest.raises(InputError, match="family: fake, now false"):
+        featurize(data, out, other, resume=True)
+    with pytest.raises(InputError, match="frame 1 of the input is not the one in"):
+        featurize([data[0], *data[2:]], out, Fake(), resume=True)
+    with pytest.raises(InputError, match=r"holds \d frames and the input only 2"):
+        featurize(data[:2], out, Fake(), resume=True)
+    assert files(tmp_path) == before
+
+
+# --- failure
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_failure_leaves_what_was_there(tmp_path, out, existing):
+    data = frames()
+    if existing:
+        featurize(data[:2], out, Fake())
+    before = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        featurize(data, out, Fake(fails_at=6), chunk_atoms=8)
+    assert files(tmp_path) == before
+    if existing:
+        assert len(read_features(out).energies) == 2
+
+
+def test_bad_frames_are_counted_in_the_input(out):
+    data = frames()
+    data[7].positions[0, 1] = np.nan
+    with pytest.raises(InputError, match=r"^frame 7, atom 0 is at nan"):
+        featurize(data, out, Fake(), chunk_atoms=8)
+    assert files(out.parent) == []
+
+
+def test_kill_leaves_no_file_of_that_name(tmp_path, out):
+    """SIGKILL: no code of ours runs any more, and yet no half file has the name asked for."""
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+        from test_dataset import Fake, frames
+        from fastdesc.dataset import featurize
+        class Slow(Fake):
+            def compute(self, frames, **keywords):
+                if self.calls:
+                    print("second chunk", flush=True)
+                    time.sleep(60)
+                return super().compute(frames, **keywords)
+        featurize(frames(), {str(out)!r}, Slow(), chunk_atoms=8, resume=True)
+    """))
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "second chunk\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert files(tmp_path) == ["features.h5.part", "run.py"]
+    featurize(frames(), out, Fake(), resume=True)
+    np.testing.assert_array_equal(read_features(out).features, Fake().compute(frames()))
+    assert files(tmp_path) == ["features.h5", "run.py"]
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere; create it first"):
+        featurize(frames(), tmp_path / "nowhere" / "f.h5", Fake())
+    with pytest.raises(InputError, match="is a folder"):
+        featurize(frames(), tmp_path, Fake())
+    (tmp_path / "f.h5.part").mkdir()
+    fake = Fake()
+    with pytest.raises(OSError, match=r"f.h5.part"):
+        featurize(frames(), tmp_path / "f.h5", fake)
+    assert not fake.calls, "no work was done before the output was tried"
+
+
+@pytest.mark.parametrize("workers", [0, -1, 2.5, True])
+def test_workers_are_checked(out, workers):
+    with pytest.raises(InputError, match="workers came as"):
+        featurize(frames(), out, Fake(), workers=workers)
+
+
+def test_device_and_dtype_are_checked(out, monkeypatch):
+    with pytest.raises(InputError, match="dtype 'float16'"):
+        featurize(frames(), out, Fake(), dtype="float16")
+    with pytest.raises(InputError, match="device 'gpu'"):
+        featurize(frames(), out, Fake(), device="gpu")
+    cuda = pytest.importorskip("fastdesc.cuda")
+    monkeypatch.setattr(cuda, "gpu_status", lambda: (False, "there is no GPU"))
+    with pytest.raises(DeviceError, match="there is no GPU"):
+        featurize(frames(), out, Fake(), device="cuda")
+    assert files(out.parent) == []
+
+
+# --- reading files that cannot be used
+
+
+def test_unreadable_features_files(tmp_path, out):
+    featurize(frames(), out, Fake())
+    data = out.read_bytes()
+    with pytest.raises(InputError, match="does not exist"):
+        read_features(tmp_path / "nowhere.h5")
+    with pytest.raises(InputError, match="is a folder"):
+        read_features(tmp_path)
+    for content, message in ((b"", "is empty"), (b"hello", "not an HDF5 file"), (data[: len(data) // 2], "truncated")):
+        out.write_bytes(content)
+        with pytest.raises(FileFormatError, match=message):
+            read_features(out)
+    with h5py.File(out, "w") as f:
+        f["x"] = 1
+    with pytest.raises(FileFormatError, match="of a kind fastdesc does not know"):
+        read_features(out)
+    out.write_bytes(data)
+    with h5py.File(out, "r+") as f:
+        f.attrs["format"] = "fastdesc-model"
+    with pytest.raises(FileFormatError, match="of the kind 'fastdesc-model'; expected is 'fastdesc-features'"):
+        read_features(out)
+    with h5py.File(out, "r+") as f:
+        f.attrs.update(format="fastdesc-features", format_version=VERSION + 1, fastdesc_version="9.9")
+    with pytest.raises(FileFormatError, match=r"version 2 .*fastdesc 9.9.* reads up to version 1; upgrade"):
+        read_features(out)
+    with h5py.File(out, "r+") as f:
+        f.attrs["format_version"] = VERSION
+        del f["stress"]
+    with pytest.raises(FileFormatError, match="is damaged"):
+        read_features(out)
+
+
+def test_nothing_but_fastdesc_errors_for_bytes_flipped(out):
+    """Damage anywhere in the first bytes is reported or harmless, never another exception."""
+    featurize(frames(), out, Fake())
+    data = bytearray(out.read_bytes())
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        broken = data.copy()
+        broken[rng.integers(8, 2000)] ^= 0xFF
+        out.write_bytes(broken)
+        with suppress(FastdescError):
+            read_features(out)
+
+
+# --- with a real descriptor
+
+
+def test_gaussian_moments(out):
+    data = frames(4)
+    d = fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_radial=2, n_basis=4)
+    featurize(data, out, d, chunk_atoms=8)
+    got = read_features(out)
+    np.testing.assert_array_equal(got.features, np.concatenate([d.compute(a) for a in data]))
+    assert got.names == d.feature_names_out() and got.parameters["cutoff"] == 4.0
+    again = fd.GaussianMoments(**got.parameters)
+    with h5py.File(out) as f:
+        again.set_parameters(beta=f["parameters/beta"][...])
+    np.testing.assert_array_equal(again.compute(data), d.compute(data))
+    with pytest.raises(InputError, match="frame 4, atom 0 is Au"):
+        featurize([*data, Atoms("Au")], out, d, chunk_atoms=8)
