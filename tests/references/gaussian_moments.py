@@ -91,10 +91,10 @@ def tuples(kind, n_radial):
 
 
 def features(rij, i, j, species, theta, *, cutoff, basis, contractions, **_):
-    """Return q (n_atoms, n_features): contractions in the order given, each with its unique tuples."""
+    """Return q (n_atoms, n_features): contractions by ascending number, each with its unique tuples."""
     m = moments(rij, i, j, species, theta["beta"], cutoff, basis)
     columns = []
-    for number in contractions:
+    for number in sorted(contractions):
         ranks, subscripts, kind = CONTRACTIONS[number]
         full = np.einsum(subscripts, *[m[rank] for rank in ranks])
         columns += [full[(slice(None), *t)] for t in tuples(kind, theta["beta"].shape[2])]

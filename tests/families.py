@@ -1,0 +1,118 @@
+"""The families under test: one entry each.  A new family adds an entry here and tests/references/<name>.py; no test
+is edited.
+
+A reference module offers one function, slow, obvious and importing nothing of ours,
+
+    features(rij (n_pairs, 3), i, j (n_pairs,), species (n_atoms,), theta, **settings) -> (n_atoms, n_features)
+
+analytic in rij and in every array of theta, so that tests can differentiate it by the complex step; `settings` are the
+keywords of the variant.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """Constructor keywords (all but species), and how features vanish at the cutoff.
+
+    order_at_cutoff : features change as h**order when a neighbour comes h inside the cutoff.
+    """
+
+    keywords: dict
+    order_at_cutoff: int
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """What the battery needs to know of a family.
+
+    name : of descriptors/<name>.py, kernels/<name>.cu and tests/references/<name>.py
+    cls : the public class, an attribute of fastdesc
+    variants : name -> Variant
+    bad_keywords : (changed keywords, what the InputError must mention)
+    randomised : (theta, rng) -> theta, parameters in general position
+    """
+
+    name: str
+    cls: str
+    variants: dict[str, Variant]
+    bad_keywords: list[tuple[dict, str]]
+    randomised: Callable = field(
+        default=lambda theta, rng: {name: rng.uniform(-1, 1, x.shape) for name, x in theta.items()}
+    )
+
+    @cached_property
+    def reference(self):
+        return importlib.import_module(f"references.{self.name}")
+
+    def make(self, variant, species, **changed):
+        """Return the descriptor of a variant."""
+        import fastdesc
+
+        return getattr(fastdesc, self.cls)(species=species, **{**self.variants[variant].keywords, **changed})
+
+
+# f_c vanishes as h^2. Gaussians do not vanish at the cutoff; value, slope and curvature of the Bessel combination do.
+GAUSSIAN_MOMENTS = Family(
+    name="gaussian_moments",
+    cls="GaussianMoments",
+    variants={
+        "bessel": Variant(
+            {"cutoff": 4.5, "n_radial": 3, "n_basis": 5, "basis": "bessel", "max_rank": 3,
+             "contractions": (1, 2, 3, 4, 5, 6, 7, 8)},
+            order_at_cutoff=5,
+        ),
+        "gaussian": Variant(
+            {"cutoff": 4.5, "n_radial": 2, "n_basis": 4, "basis": "gaussian", "max_rank": 3,
+             "contractions": (1, 2, 3, 4, 5, 6, 7, 8)},
+            order_at_cutoff=2,
+        ),
+        "rank1": Variant(
+            {"cutoff": 3.9, "n_radial": 1, "n_basis": 1, "basis": "gaussian", "max_rank": 1, "contractions": (1, 2)},
+            order_at_cutoff=2,
+        ),
+        "chosen": Variant(
+            {"cutoff": 4.5, "n_radial": 4, "n_basis": 3, "basis": "bessel", "max_rank": 2, "contractions": (6, 3)},
+            order_at_cutoff=5,
+        ),
+    },
+    bad_keywords=[
+        ({"n_radial": 0}, "n_radial"),
+        ({"n_radial": 2.5}, "n_radial"),
+        ({"n_basis": 0}, "n_basis"),
+        ({"n_basis": -3}, "n_basis"),
+        ({"basis": "besel"}, "bessel"),
+        ({"max_rank": 4}, "max_rank"),
+        ({"max_rank": -1}, "max_rank"),
+        ({"contractions": (1, 9)}, "9"),
+        ({"contractions": ()}, "contraction"),
+        ({"max_rank": 1, "contractions": (1, 3)}, "max_rank"),
+    ],
+)  # fmt: skip
+
+FAMILIES = [GAUSSIAN_MOMENTS]
+
+
+def variants():
+    """Return all (family, variant name), with ids for pytest."""
+    import pytest
+
+    return [pytest.param(f, v, id=f"{f.name}-{v}") for f in FAMILIES for v in f.variants]
+
+
+def difference(function):
+    """Return df/dx at 0 by the central difference of eighth order, step 1e-3."""
+    weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
+    h = 1e-3
+    return sum(w * (function(k * h) - function(-k * h)) for k, w in weights.items()) / h
+
+
+def complex_step(function):
+    """Return df/dx at 0, exact to round-off, of an analytic function."""
+    return np.imag(function(1e-30j)) / 1e-30
