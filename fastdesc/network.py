@@ -1,0 +1,223 @@
+"""A feed-forward network as plain functions, components first: value, gradient, tangent and their gradients.
+
+Layers are a list of (W, b) with W (n_out, n_in) and b (n_out, 1) or None. With h_0 = x, for layers l = 1..L:
+
+    z_l = W_l h_{l-1} + b_l,    h_l = f(z_l) for l < L,    y = z_L                                         (1)
+
+Cotangents of the value, from dy down (g_l belongs to h_l, delta_l to z_l; delta_L = dy):
+
+    g_l = W_{l+1}^T delta_{l+1},    delta_l = f'(z_l) g_l,    dx = W_1^T delta_1                           (2)
+
+The tangent along tx:
+
+    tz_l = W_l th_{l-1},    th_l = f'(z_l) tz_l,    th_0 = tx,    ty = tz_L                                (3)
+
+Gradient of <dy, y> + sign <c, ty>, where c is the cotangent with which (2) was run. The cotangent of tz_l is
+sign delta_l of that run, so only the cotangent eps_l of z_l is new:
+
+    eps_L = dy,    eps_l = f'(z_l) W_{l+1}^T eps_{l+1} + f''(z_l) tz_l sign g_l                            (4)
+    dW_l = eps_l h_{l-1}^T + sign delta_l th_{l-1}^T,    db_l = sum eps_l,    dx = W_1^T eps_1             (5)
+
+With c = 1 and sign = -1 this is the training pass for forces: dy holds dL/dE, tx the features' tangent along dL/dF.
+
+Arrays are NumPy or CuPy; columns are atoms. Nothing is copied but what must be: x may be a slice of columns of a
+larger array. Float32 stays float32. Functions hold no state, so threads may share layers.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from fastdesc.activations import ACTIVATIONS, check_activation, passes
+from fastdesc.arrays import namespace
+from fastdesc.errors import InputError
+
+
+def initial(n_in, hidden, n_out, activation, rng, bias=True):
+    """Random layers in float64, made so that every layer passes variance on unchanged.
+
+    W_l ~ N(0, a^2 / n_in), b = 0, with a = 1 in the first layer (its inputs are scaled to unit variance) and
+
+        a = E[f(z)^2]^(-1/2),  z ~ N(0, 1)                                                                 (6)
+
+    after an activation f (1.6765 for silu): LeCun's rule with the gain of He et al., ICCV 2015, for any f.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Numbers of inputs and outputs.
+    hidden : sequence of int
+        Widths of the hidden layers; empty for a linear map.
+    activation : str
+        "silu", "tanh", "celu" or "softplus".
+    rng : numpy.random.Generator
+    bias : bool
+        False leaves out every b.
+
+    Returns
+    -------
+    list of (W, b)
+        W (n_out, n_in) float64; b (n_out, 1) float64 or None.
+
+    Raises
+    ------
+    InputError
+        For an unknown activation or a width below 1.
+    """
+    check_activation(activation)
+    widths = [n_in, *hidden, n_out]
+    if any(int(w) != w or w < 1 for w in widths):
+        raise InputError(f"a network's widths must be whole numbers >= 1, but {widths} (in, hidden, out) arrived")
+    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+    value, _ = ACTIVATIONS[activation].value(nodes, 1.0)
+    gain = (weights @ value**2 / weights.sum()) ** -0.5
+    layers = []
+    for fan_in, width in pairwise(widths):
+        w = rng.standard_normal((width, fan_in)) * ((gain if layers else 1.0) / np.sqrt(fan_in))
+        layers.append((w, np.zeros((width, 1)) if bias else None))
+    return layers
+
+
+def forward(layers, activation, x):
+    """Value of the network (1).
+
+    Parameters
+    ----------
+    layers : list of (W, b)
+    activation : str
+    x : array (n_in, n)
+        Atoms along the contiguous last axis.
+
+    Returns
+    -------
+    y : array (n_out, n)
+    saved
+        What the other functions want handed back; it keeps a reference to `x`.
+    """
+    values = passes(activation, x).values
+    inputs, gates = [x], []
+    for w, b in layers[:-1]:
+        if b is None:
+            b = namespace(x).zeros((w.shape[0], 1), w.dtype)
+        h, s = values(w @ inputs[-1], b)
+        inputs.append(h)
+        gates.append(s)
+    w, b = layers[-1]
+    y = w @ inputs[-1]
+    if b is not None:
+        y += b
+    return y, (inputs, gates)
+
+
+def pullback(layers, activation, saved, dy):
+    """Gradient with respect to the inputs (2).
+
+    Parameters
+    ----------
+    dy : array (n_out, n)
+        Cotangent of y.
+
+    Returns
+    -------
+    dx : array (n_in, n)
+    chain
+        Cotangents of every layer's output, for dual_pullback.
+    """
+    inputs, gates = saved
+    slopes = passes(activation, inputs[0]).slopes
+    chain = [dy]
+    for (w, _), h, s in zip(layers[:0:-1], inputs[:0:-1], gates[::-1], strict=True):
+        chain.append(_transposed(w, dy))
+        dy = slopes(h, s, chain[-1])
+    return _transposed(layers[0][0], dy), chain[::-1]
+
+
+def tangent(layers, activation, saved, tx):
+    """Derivative of y along `tx` (3).
+
+    Parameters
+    ----------
+    tx : array (n_in, n)
+        Tangent of x.
+
+    Returns
+    -------
+    ty : array (n_out, n)
+    tsaved
+        Tangents, for dual_pullback.
+    """
+    inputs, gates = saved
+    slopes = passes(activation, inputs[0]).slopes
+    tangents = [tx]
+    for (w, _), h, s in zip(layers[:-1], inputs[1:], gates, strict=True):
+        tangents.append(w @ tx)
+        tx = slopes(h, s, tangents[-1])
+    return layers[-1][0] @ tx, tangents
+
+
+def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
+    """Gradient of <dy, y> + sign <c, ty> with respect to parameters and inputs (4, 5).
+
+    Parameters
+    ----------
+    saved, tsaved, chain
+        From forward(x), tangent(tx) and pullback(c); none of them is changed.
+    dy : array (n_out, n)
+        Cotangent of the value y.
+    sign : float
+        Factor of the cotangent c of the tangent output ty.
+
+    Returns
+    -------
+    dlayers : list of (dW, db)
+        As `layers`; db None where b is.
+    dx : array (n_in, n)
+        Cotangent of x. That of tx is `sign` times the dx that pullback(c) returned.
+    """
+    inputs, gates = saved
+    duals = passes(activation, inputs[0]).duals
+    dtz = sign * chain[-1]
+    dlayers = []
+    for l in range(len(layers) - 1, -1, -1):
+        w, b = layers[l]
+        u = _transposed(w, dy)
+        if l > 0:
+            below, th, dtz_below = duals(inputs[l], gates[l - 1], u, tsaved[l], chain[l - 1], sign)
+        else:
+            below, th, dtz_below = u, tsaved[0], None
+        dw = dy @ inputs[l].T
+        dw += dtz @ th.T  # measured: two products and a sum are never slower than one of stacked copies
+        dlayers.append((dw, None if b is None else dy.sum(axis=1, keepdims=True)))
+        dy, dtz = below, dtz_below
+    return dlayers[::-1], dy
+
+
+def backward(layers, activation, saved, dy):
+    """Gradient of <dy, y> with respect to parameters and inputs.
+
+    Parameters
+    ----------
+    dy : array (n_out, n)
+        Cotangent of y.
+
+    Returns
+    -------
+    dlayers : list of (dW, db)
+        As `layers`; db None where b is.
+    dx : array (n_in, n)
+    """
+    inputs, gates = saved
+    slopes = passes(activation, inputs[0]).slopes
+    dlayers = []
+    for l in range(len(layers) - 1, -1, -1):
+        w, b = layers[l]
+        dlayers.append((dy @ inputs[l].T, None if b is None else dy.sum(axis=1, keepdims=True)))
+        dy = _transposed(w, dy)
+        if l > 0:
+            dy = slopes(inputs[l], gates[l - 1], dy)
+    return dlayers[::-1], dy
+
+
+def _transposed(w, dy):
+    """W^T dy; for one output the outer product, which BLAS does five times slower than a broadcast."""
+    return w.T * dy if w.shape[0] == 1 else w.T @ dy
