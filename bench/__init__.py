@@ -1,0 +1,1 @@
+"""Benchmarks of fastdesc against its peers; `python -m bench` runs them (see README.md)."""

@@ -1,0 +1,37 @@
+"""Make the separate virtual environment that holds the peers: `python bench/make_peer_env.py [FOLDER]`.
+
+Peers pin and pull in much (JAX, TensorFlow), so they never share an environment with fastdesc.
+"""
+
+import argparse
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+NEEDED = ("ase>=3.23", "vesin>=0.3", "apax>=0.14,<0.15", "dscribe>=2.1")
+WANTED = ("featomic>=0.6",)
+"""Built from Rust where there is no wheel: left out where that fails."""
+
+
+def main(argv=None):
+    default = Path(__file__).resolve().parent.parent / ".bench-env"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default=default, type=Path, help="default: .bench-env in the checkout")
+    parser.add_argument("--cuda", action="store_true", help="JAX with CUDA, to time apax on the GPU too")
+    options = parser.parse_args(argv)
+    venv.create(options.folder, with_pip=True)
+    scripts = options.folder / ("Scripts" if sys.platform == "win32" else "bin")
+    pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--upgrade", "pip"], check=True)
+    subprocess.run([*pip, *NEEDED, *(["jax[cuda13]"] if options.cuda else [])], check=True)
+    for package in WANTED:
+        if subprocess.run([*pip, package]).returncode:
+            print(f"{package} does not install here; the benchmark runs without it", file=sys.stderr)
+    shown = subprocess.run([*pip[:3], "list", "--format=freeze"], capture_output=True, text=True).stdout.splitlines()
+    names = {x.split(">")[0] for x in (*NEEDED, *WANTED)} | {"jax", "jaxlib", "numpy"}
+    print(f"{options.folder}: " + ", ".join(x for x in shown if x.split("==")[0] in names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The worker that runs fastdesc itself; every case returns (call, info) as bench/serve.py wants it."""
+
+from bench.serve import n_threads, pin, serve
+
+pin()
+
+import numpy as np  # noqa: E402
+
+import fastdesc as fd  # noqa: E402
+from bench import operations, peak, systems  # noqa: E402
+from fastdesc.arrays import to_device, to_host  # noqa: E402
+from fastdesc.geometry import forces, pair_vectors, virials  # noqa: E402
+
+MODEL = {"n_radial": 5, "n_basis": 8, "basis": "bessel", "max_rank": 3}
+HIDDEN = (256, 256)
+
+
+def moments(system, cutoff):
+    d = fd.GaussianMoments(species=systems.species(system), cutoff=cutoff, **MODEL)
+    n_species = len(d.species_numbers)
+    d.set_parameters(beta=systems.coefficients(n_species, d.n_radial, d.n_basis))
+    return d
+
+
+def potential(system, cutoff):
+    return fd.Potential(moments(system, cutoff), hidden=HIDDEN, network="shared")
+
+
+def finished(device):
+    """Function that waits until the device has done all it was given."""
+    if device == "cpu":
+        return lambda: None
+    import cupy
+
+    return cupy.cuda.get_current_stream().synchronize
+
+
+def about(structures, pairs, dtype, device, **more):
+    return {"program": f"fastdesc {fd.__version__}", "n_atoms": structures.n_atoms, "n_pairs": pairs.n_pairs,
+            "dtype": dtype, "device": device, "threads": n_threads(), **more}  # fmt: skip
+
+
+def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False):
+    """Energies, forces and virials; with `find_list` the list of neighbours is found anew at every call."""
+    structures = fd.Structures.from_ase(systems.frames(system))
+    pot = potential(system, cutoff)
+    pairs = fd.Pairs.find(structures, cutoff).to_device(device)
+    placed = structures.to_device(device)
+    wait = finished(device)
+
+    model = pot.model(dtype, device)
+
+    def given():
+        out = pot.evaluate(placed, pairs, model)
+        wait()
+        return out
+
+    def found():
+        out = pot.evaluate(placed, fd.Pairs.find(placed, cutoff), model)
+        wait()
+        return out
+
+    count = operations.energy_forces(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)
+    energy = float(np.sum(given()[0]))
+    return (found if find_list else given), about(structures, pairs, dtype, device, operations=count, energy=energy)
+
+
+def _mapped(system, cutoff, dtype, device):
+    """All that the maps of a family take."""
+    d = moments(system, cutoff)
+    structures = fd.Structures.from_ase(systems.frames(system))
+    rij, pairs, species = d.prepare(structures, dtype, device)
+    return d, structures, rij, pairs, species, d.theta(rij.dtype, device)
+
+
+def descriptor(system="cu256", cutoff=6.0, dtype="float32", device="cpu", pullback=False):
+    """Features of a given list; with `pullback` also one vector-Jacobian product down to forces."""
+    d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, device)
+    wait = finished(device)
+    q, _ = d.forward(rij, pairs, species, theta)
+    dq = to_device(np.ones(q.shape, dtype), device)
+
+    def forward():
+        d.forward(rij, pairs, species, theta)
+        wait()
+
+    def both():
+        _, saved = d.forward(rij, pairs, species, theta)
+        out = forces(d.pullback(rij, pairs, species, theta, saved, dq), pairs)
+        wait()
+        return out
+
+    count = operations.descriptor(d, structures.n_atoms, pairs.n_pairs, pullback)
+    more = systems.fingerprint(to_host(q))
+    info = about(structures, pairs, dtype, device, n_features=d.n_features, operations=count, **more)
+    return (both if pullback else forward), info
+
+
+def compute(system="cu256", cutoff=6.0, dtype="float64", device="cpu", jacobian=False):
+    """The public d.compute(frames): checks and list of neighbours included."""
+    frames = systems.frames(system)
+    d, structures, _, pairs, _, _ = _mapped(system, cutoff, dtype, "cpu")
+    info = about(structures, pairs, dtype, device, n_features=d.n_features, lists="inside")
+    return lambda: d.compute(frames, jacobian=jacobian, dtype=dtype, device=device), info
+
+
+def neighbours(system="cu4000", cutoff=6.0, device="cpu", vectors=True):
+    """Lists with shifts and mirrors, and pair vectors in float64."""
+    structures = fd.Structures.from_ase(systems.frames(system)).to_device(device)
+    wait = finished(device)
+
+    def find():
+        pairs = fd.Pairs.find(structures, cutoff)
+        if vectors:
+            pair_vectors(structures.positions, structures.cells, pairs, "float64")
+        wait()
+        return pairs
+
+    return find, about(structures, find(), "float64", device)
+
+
+def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
+    """One step of energies and forces on the CPU: where the time goes."""
+    from fastdesc import network
+
+    d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, "cpu")
+    saved = d.forward(rij, pairs, species, theta)[1]
+    run = d._kernels(rij, pairs, species)
+    beta = theta["beta"]
+    q = np.random.default_rng(0).normal(size=(d.n_features, structures.n_atoms)).astype(dtype)
+    dmoments, drij = np.ones_like(saved), np.ones_like(rij)
+    layers = network.initial(d.n_features, HIDDEN, 1, "silu", np.random.default_rng(0))
+    layers = [(w.astype(dtype), b.astype(dtype)) for w, b in layers]
+
+    def both_ways():
+        y, kept = network.forward(layers, "silu", q)
+        network.pullback(layers, "silu", kept, np.ones_like(y))
+
+    n, p = structures.n_atoms, pairs.n_pairs
+    calls = {
+        "pair vectors": (lambda: pair_vectors(structures.positions, structures.cells, pairs, dtype), 0),
+        "moments": (lambda: run("gm_moments", beta, saved), operations.moments(d, n, p)),
+        "contractions": (lambda: run("gm_contract", saved, q), operations.contractions(d, n)),
+        "network, both ways": (both_ways, operations.network(d, HIDDEN, n)),
+        "contractions, pullback": (
+            lambda: run("gm_contract_pullback", saved, q, dmoments),
+            operations.contractions_pullback(d, n),
+        ),
+        "moments, pullback": (
+            lambda: run("gm_moments_pullback", beta, dmoments, drij),
+            operations.moments_pullback(d, n, p),
+        ),
+        "forces": (lambda: forces(drij, pairs), 0),
+        "virials": (lambda: virials(rij, drij, pairs), 0),
+    }
+    call, count = calls[name]
+    return call, about(structures, pairs, dtype, "cpu", operations=count)
+
+
+CASES = {
+    "energy_forces": energy_forces,
+    "descriptor": descriptor,
+    "compute": compute,
+    "neighbours": neighbours,
+    "stage": stage,
+    "fma": peak.fma,
+    "gemm": peak.gemm,
+}
+
+if __name__ == "__main__":
+    serve(CASES)

@@ -1,0 +1,193 @@
+"""What is measured: sections of rows, a row being one system on which several entries take turns.
+
+The first entry of a row is the one that the others are compared with.
+"""
+
+from dataclasses import dataclass, field
+
+from bench import systems
+
+AVX512_BLAS = (("OPENBLAS_CORETYPE", "SkylakeX"),)
+"""OpenBLAS picks kernels of Haswell on processors it does not know, though they may have AVX-512."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One program doing one thing: `case` of `worker` with `options`."""
+
+    who: str
+    worker: str
+    case: str
+    options: dict = field(default_factory=dict)
+    threads: int = 1
+    environment: tuple = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Entries that are timed in turns on one system."""
+
+    title: str
+    entries: tuple
+    alone: bool = False  # in fresh processes, once: for peaks of memory
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides which entries make sense."""
+
+    gpu: bool = False
+    avx512: bool = False
+    n_cores: int = 1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Names of the systems (see bench/systems.py)."""
+
+    copper: str = "cu256"
+    water: str = "water192"
+    molecules: str = "ethanol1000"
+    few_molecules: str = "ethanol20"
+    batch: str = "cu256x4"
+    lists: tuple = ("cu256", "cu4000", "cu32000", "ethanol1000")
+    threads: str = "cu4000"
+    scaling: tuple = ("cu100", "cu300", "cu1000", "cu3000", "cu10000", "cu30000", "cu100000")
+    memory: str = "cu100000"
+    peer_atoms: int = 4000  # apax needs 0.4 MB per atom
+
+
+QUICK = Sizes(lists=("cu256", "cu4000"), scaling=("cu100", "cu1000", "cu10000"), memory="cu10000", peer_atoms=1100)
+TINY = Sizes(
+    copper="cu32", water="water192", molecules="ethanol5", few_molecules="ethanol2", batch="cu32x2", lists=("cu32",),
+    threads="cu32", scaling=("cu32",), memory="cu32", peer_atoms=0,
+)  # fmt: skip
+
+
+def _ours(case, machine, dtypes=("float32",), blas=False, who="fastdesc", **options):
+    """Our entries: each dtype, with the better BLAS where asked, and on the GPU where there is one."""
+    entries = []
+    for dtype in dtypes:
+        entries.append(Entry(who, "ours", case, {**options, "dtype": dtype}))
+        if blas and machine.avx512:
+            entries.append(Entry(f"{who}, AVX-512 BLAS", "ours", case, {**options, "dtype": dtype}, 1, AVX512_BLAS))
+    if machine.gpu:
+        gpu = [Entry(f"{who}, GPU", "ours", case, {**options, "dtype": t, "device": "cuda"}) for t in dtypes]
+        entries += gpu
+    return entries
+
+
+def energy_forces(machine, sizes):
+    rows = []
+    for system, cutoff in ((sizes.copper, 6.0), (sizes.copper, 5.0), (sizes.water, 6.0), (sizes.molecules, 6.0)):
+        for find_list in (False, True):
+            given = {"system": system, "cutoff": cutoff, "find_list": find_list}
+            dtypes = ("float32",) if find_list else ("float32", "float64")
+            title = f"{system}, {cutoff:g} Å, list {'found anew each call' if find_list else 'given'}"
+            entries = _ours("energy_forces", machine, dtypes, blas=not find_list, **given)
+            rows.append(Row(title, (*entries, Entry("apax", "apax", "energy_forces", given))))
+    return rows
+
+
+def stages(machine, sizes):
+    names = ("pair vectors", "moments", "contractions", "network, both ways", "contractions, pullback",
+             "moments, pullback", "forces", "virials")  # fmt: skip
+    entries = [Entry(name, "ours", "stage", {"name": name, "system": sizes.copper}) for name in names]
+    return [Row(f"{sizes.copper}: {entry.who}", (entry,)) for entry in entries]
+
+
+def descriptor(machine, sizes):
+    rows = []
+    for system in (sizes.copper, sizes.water, sizes.molecules):
+        given = {"system": system}
+        entries = _ours("descriptor", machine, ("float32", "float64"), **given)
+        rows.append(Row(f"{system}, list given", (*entries, Entry("apax", "apax", "descriptor", given))))
+        entries = _ours("compute", machine, ("float64",), who="fastdesc d.compute(frames)", **given)
+        peers = [Entry("DScribe SOAP n=8 l=6", "dscribe", "descriptor", given),
+                 Entry("featomic power spectrum n=8 l=6", "featomic", "descriptor", given)]  # fmt: skip
+        rows.append(Row(f"{system}, list found inside", (*entries, *peers)))
+    return rows
+
+
+def jacobian(machine, sizes):
+    rows = []
+    for system in (sizes.copper, sizes.water):
+        given = {"system": system}
+        entries = _ours("descriptor", machine, ("float32", "float64"), pullback=True, **given)
+        peer = Entry("apax", "apax", "descriptor", {**given, "pullback": True})
+        rows.append(Row(f"{system}, values and one vector-Jacobian product", (*entries, peer)))
+    for system in (sizes.copper, sizes.few_molecules):
+        given = {"system": system}
+        who = "fastdesc d.compute(jacobian=True)"
+        entries = _ours("compute", machine, ("float64",), who=who, jacobian=True, **given)
+        peers = [Entry("featomic power spectrum n=8 l=6", "featomic", "jacobian", given)]
+        if system == sizes.few_molecules:
+            peers.append(Entry("DScribe SOAP n=8 l=6, analytical", "dscribe", "jacobian", given))
+        rows.append(Row(f"{system}, values and all derivatives", (*entries, *peers)))
+    return rows
+
+
+def training(machine, sizes):
+    given = {"system": sizes.batch}
+    entries = _ours("training_step", machine, ("float32", "float64"), blas=True, **given)
+    return [Row(f"{sizes.batch}, one step", (*entries, Entry("apax", "apax", "training_step", given)))]
+
+
+def neighbours(machine, sizes):
+    rows = []
+    for system in sizes.lists:
+        given = {"system": system}
+        entries = [Entry("fastdesc, list, mirrors, vectors", "ours", "neighbours", given)]
+        if machine.gpu:
+            entries.append(Entry("fastdesc, GPU", "ours", "neighbours", {**given, "device": "cuda"}))
+        entries.append(Entry("vesin, list, shifts, vectors", "vesin", "neighbours", given))
+        entries.append(Entry("vesin, ij alone", "vesin", "neighbours", {**given, "quantities": "ij"}))
+        rows.append(Row(system, tuple(entries)))
+    return rows
+
+
+def scaling(machine, sizes):
+    rows = []
+    for system in sizes.scaling:
+        given = {"system": system}
+        entries = _ours("energy_forces", machine, **given)
+        n = systems.n_atoms(system)
+        if n <= sizes.peer_atoms:
+            entries.append(Entry("apax", "apax", "energy_forces", given))
+        rows.append(Row(f"{n} atoms", tuple(entries)))
+    return rows
+
+
+def memory(machine, sizes):
+    def row(system, *entries):
+        given = [Entry(who, worker, "energy_forces", {"system": system}) for who, worker in entries]
+        return Row(f"{systems.n_atoms(system)} atoms, energies and forces", tuple(given), alone=True)
+
+    rows = [row(sizes.memory, ("fastdesc", "ours"))]
+    if sizes.peer_atoms:
+        rows.append(row(f"cu{sizes.peer_atoms}", ("fastdesc", "ours"), ("apax", "apax")))
+    return rows
+
+
+def threads(machine, sizes):
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= machine.n_cores]
+    rows = []
+    for who, worker, options in (("fastdesc", "ours", {"dtype": "float32"}), ("apax", "apax", {})):
+        given = {"system": sizes.threads, **options}
+        rows.append(
+            Row(f"{sizes.threads}, {who}", tuple(Entry(who, worker, "energy_forces", given, n) for n in counts))
+        )
+    return rows
+
+
+SECTIONS = {
+    "energy_forces": (energy_forces, "Energies and forces (one MD step)"),
+    "stages": (stages, "Where the time of energies and forces goes"),
+    "descriptor": (descriptor, "Descriptor, values"),
+    "jacobian": (jacobian, "Descriptor, derivatives"),
+    "training": (training, "Training step on energies and forces"),
+    "neighbours": (neighbours, "Neighbour lists"),
+    "scaling": (scaling, "Energies and forces against the number of atoms"),
+    "memory": (memory, "Peak memory"),
+    "threads": (threads, "Threads"),
+}
