@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from battery import TOGETHER, case, close, complex_step, descriptor_of, frames_of
 from families import variants
+from references.neighbours import neighbours, pair_vectors
 from structures_zoo import ELEMENTS, ZOO
 
 import fastdesc
@@ -23,6 +24,17 @@ pytestmark = pytest.mark.parametrize(("family", "variant"), variants())
 @pytest.fixture
 def d(family, variant):
     return descriptor_of(family, variant)
+
+
+@pytest.mark.parametrize("structure", ZOO)
+def test_compute_equals_textbook_with_its_own_neighbours(family, variant, d, structure):
+    """Nothing of ours between positions and features: every image is tried."""
+    atoms = ZOO[structure]()
+    i, j, shift = neighbours(atoms.positions, atoms.cell.array, atoms.pbc, d.cutoff)
+    rij = pair_vectors(atoms.positions, atoms.cell.array, i, j, shift)
+    species = np.searchsorted(d.species_numbers, atoms.numbers)
+    settings = family.variants[variant].keywords
+    close(d.compute(atoms), family.reference.features(rij, i, j, species, d.parameters, **settings), 1e-10)
 
 
 def test_one_frame_or_many_rows_in_order(d):

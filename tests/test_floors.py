@@ -12,12 +12,12 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel cuda jit simd simd_math blocks radial files",
+    0: "errors arrays parallel cuda jit simd simd_math elementary blocks radial files",
     1: "structures pairs cell_list geometry extxyz frames",
     2: "descriptors.*",
     3: "network activations scaler optimizer",
-    4: "potential",
-    5: "training evaluation features dataset config",
+    4: "potential evaluation model_file",
+    5: "training training_set settings loss history checkpoint features dataset config",
     6: "cli calculator plots demo __main__",
 }
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
