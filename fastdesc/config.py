@@ -1,0 +1,271 @@
+"""Configuration of a training run: TOML in, checked values out.
+
+What may stand in a section is what the thing it configures takes: the arguments of the family's class, those of
+Potential, the fields of Settings. Names, defaults and comments come from there, so that they cannot drift apart.
+"""
+
+import inspect
+import re
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+from fastdesc.descriptors import FAMILIES, family_class
+from fastdesc.errors import FileFormatError, InputError, nearest
+from fastdesc.settings import Settings
+
+REQUIRED = object()
+FIRST_FAMILY = next(iter(FAMILIES))
+KINDS = {    # type of the default: (what is accepted, in words)
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a string"),
+    tuple: (list, "a list"),
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The [data] section.
+
+    Attributes
+    ----------
+    train : str
+        Frames with energies, forces and stresses: extended XYZ (also .gz) or any format ASE reads.
+    valid : str or None
+        Validation frames; without them `valid_fraction` of the training frames is set aside.
+    valid_fraction : float
+        Of the training frames, set aside when no validation frames are given.
+    test : str or None
+        Frames on which the trained model is evaluated at the end; never seen in training.
+    energy_key, forces_key, stress_key : str or None
+        Names of the labels where the files use their own, such as "REF_energy".
+    """
+
+    train: str
+    valid: str | None = None
+    valid_fraction: float = 0.1
+    test: str | None = None
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+
+    def keys(self):
+        """Return the label names as `read_frames` wants them."""
+        return {name: getattr(self, name) for name in ("energy_key", "forces_key", "stress_key")}
+
+
+@dataclass(frozen=True)
+class Output:
+    """The [output] section.
+
+    Attributes
+    ----------
+    folder : str
+        Where the model, the history, the checkpoint, the predictions and the plots go; made when it does not exist.
+    plots : bool
+        Draw learning curve and parity (needs matplotlib).
+    """
+
+    folder: str = "fastdesc-run"
+    plots: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration; paths are absolute or relative to the working directory.
+
+    Attributes
+    ----------
+    data : Data
+    family : str
+    descriptor : dict
+        Arguments of the family's class; `species` is missing when the data shall decide.
+    potential : dict
+        Arguments of Potential.
+    training : Settings
+    output : Output
+    """
+
+    data: Data
+    family: str
+    descriptor: dict
+    potential: dict
+    training: Settings
+    output: Output
+
+
+def load_config(path):
+    """Read and check a configuration file; its relative paths are relative to its own folder.
+
+    Raises
+    ------
+    InputError
+        For a missing file, an unknown section or key (with the nearest right name), a missing one, or a wrong type.
+    FileFormatError
+        When the file is not TOML.
+    """
+    return config_from(read_toml(path), path)
+
+
+def config_from(tables, path):
+    """Check tables as `load_config` does; `path` is the file they came from."""
+    sections = ("data", "descriptor", "potential", "training", "output")
+    for name in tables:
+        if name not in sections:
+            raise InputError(
+                f"{path}: there is no section [{name}]{nearest(name, sections)}; sections are {', '.join(sections)}"
+            )
+        if not isinstance(tables[name], dict):
+            raise InputError(f"{path}: {name} must be a section, [{name}], with keys below it")
+    family, descriptor = descriptor_settings(tables.get("descriptor", {}), path)
+    rest = [name for name in sections if name != "descriptor"]
+    data, potential, training, output = (_checked(tables.get(name, {}), name, _options(name), path) for name in rest)
+    here = Path(path).parent
+    for name in ("train", "valid", "test"):
+        if name in data:
+            data[name] = str(here / data[name])
+    if "folder" in output:
+        output["folder"] = str(here / output["folder"])
+    else:
+        output["folder"] = str(here / Output.folder)
+    data = Data(**data)
+    try:
+        training = Settings(**training, valid_fraction=data.valid_fraction)
+    except InputError as error:
+        raise InputError(f"{path}: [training] {error}") from error
+    return Config(data, family, descriptor, potential, training, Output(**output))
+
+
+def descriptor_settings(table, path):
+    """Check a [descriptor] table: return the family's name and the arguments given for its class."""
+    table = dict(table)
+    family = table.pop("family", FIRST_FAMILY)
+    try:
+        cls = family_class(family)
+    except InputError as error:
+        raise InputError(f"{path}: [descriptor] {error}") from error
+    options = {**_arguments(cls), "species": None}
+    return family, _checked(table, "descriptor", options, path)
+
+
+def read_descriptor(path):
+    """Read descriptor settings from a TOML file: its [descriptor] section, or the whole file when it has none."""
+    tables = read_toml(path)
+    return descriptor_settings(tables.get("descriptor", tables), path)
+
+
+def read_toml(path):
+    """Read TOML tables from a file; errors as in `load_config`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; `fastdesc train --print-default > config.toml` makes a configuration")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} is not valid TOML: {error}") from error
+
+
+def default_text(family=FIRST_FAMILY):
+    """Return a commented configuration with every key at its default."""
+    cls = family_class(family)
+    lines = [
+        "# Configuration of `fastdesc train`. Only data.train is needed; every other key may be left out.",
+        "# Relative paths are relative to the folder of this file. Energies in eV, lengths in Å.",
+    ]
+    for name in ("data", "descriptor", "potential", "training", "output"):
+        lines += ["", f"[{name}]"]
+        if name == "descriptor":
+            lines += [f"# One of {', '.join(map(_toml, FAMILIES))}.", f'family = "{family}"']
+            options, comments = {**_arguments(cls), "species": None}, _comments(cls.__doc__)
+        else:
+            options, comments = _options(name), _comments(_documented(name).__doc__)
+        said = None
+        for key, default in options.items():
+            names, text = comments.get(key, ((key,), ""))
+            if names != said:
+                lines += [f"# {line}" for line in text]
+                said = names
+            lines.append(_line(key, default))
+    return "\n".join(lines) + "\n"
+
+
+def _documented(section):
+    from fastdesc.potential import Potential
+
+    return {"data": Data, "potential": Potential, "training": Settings, "output": Output}[section]
+
+
+def _options(section):
+    """Return key -> default of a section; REQUIRED where there is none."""
+    cls = _documented(section)
+    if section == "potential":
+        return {k: v for k, v in _arguments(cls).items() if k != "descriptor"}
+    options = {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(cls)}
+    if section == "training":
+        del options["valid_fraction"]    # stands in [data]
+    return options
+
+
+def _arguments(cls):
+    arguments = inspect.signature(cls.__init__).parameters
+    empty = inspect.Parameter.empty
+    return {k: REQUIRED if p.default is empty else p.default for k, p in arguments.items() if k != "self"}
+
+
+def _checked(table, section, options, path):
+    for key, value in table.items():
+        if key not in options:
+            raise InputError(
+                f"{path}: [{section}] has no key {key!r}{nearest(key, options)}; it has {', '.join(options)}"
+            )
+        default = options[key]
+        accepted, words = KINDS.get(type(default), (object, ""))
+        if default is REQUIRED or (default is None and section == "data"):
+            accepted, words = KINDS[str]
+        wrong_bool = isinstance(value, bool) and accepted is not bool and accepted is not object
+        if wrong_bool or not isinstance(value, accepted):
+            example = "" if default in (REQUIRED, None) else f", such as {_toml(default)}"
+            raise InputError(f"{path}: [{section}] {key} is {_toml(value)}; it must be {words}{example}")
+    for key, default in options.items():
+        if default is REQUIRED and key not in table:
+            raise InputError(f"{path}: [{section}] {key} is missing; add {_line(key, default)}")
+    return dict(table)
+
+
+def _comments(doc):
+    """Read a NumPy-style docstring: return name -> (names that share the entry, lines of text)."""
+    found, names, inside = {}, (), False
+    for line in inspect.cleandoc(doc).splitlines():
+        entry = re.fullmatch(r"(\w+(?:, \w+)*) : (.+)", line)
+        if re.fullmatch(r"(Parameters|Attributes|Raises|Notes)", line):
+            inside = line in ("Parameters", "Attributes")
+        elif inside and entry:
+            names = tuple(entry[1].split(", "))
+            choices = re.fullmatch(r"(\{.*\})(, optional)?", entry[2])
+            for name in names:
+                found.setdefault(name, (names, [f"One of {choices[1].strip('{}')}."] if choices else []))
+        elif inside and line.startswith("    ") and names:
+            found[names[0]][1].append(line.strip())
+            for name in names[1:]:
+                found[name] = found[names[0]]
+    return found
+
+
+def _line(key, default):
+    if default is REQUIRED:
+        return f'{key} = "{key}.extxyz"'
+    if default is None:
+        return f"# {key} =    (not set)"
+    return f"{key} = {_toml(default)}"
+
+
+def _toml(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value)
