@@ -1,0 +1,108 @@
+"""Spline filters as the textbook writes them: every triplet in a list, every spline solved and evaluated afresh.
+
+Vita, Trinkle, Comput. Mater. Sci. 232, 112655 (2024).  Slow, obvious, imports nothing of ours.  Analytic in `rij` and
+in all parameters, on the piece of each spline that the real part selects: derivatives come by the complex step.
+
+    G2_i[a] = sum_j rho_a(r_ij; Z_j)                                                                     (1)
+    G3_i[b] = sum_{j<k} f_b(r_ij; Z_j) f_b(r_ik; Z_k) g_b(cos theta_jik; Z_j, Z_k)                        (2)
+"""
+
+from itertools import combinations
+
+import numpy as np
+
+
+def slopes(y, b, dx, ends):
+    """Slopes at the knots: y'' is continuous inside; each end is clamped (y' = b) or natural (dx² y'' = b)."""
+    n = len(y)
+    matrix = np.zeros((n, n))
+    right = np.zeros(n, np.result_type(y, b, float))
+    for k in range(1, n - 1):
+        matrix[k, k - 1], matrix[k, k], matrix[k, k + 1] = 1, 4, 1
+        right[k] = 3 * (y[k + 1] - y[k - 1]) / dx
+    if ends[0] == "clamped":
+        matrix[0, 0], right[0] = 1, b[0]
+    else:
+        matrix[0, 0], matrix[0, 1], right[0] = 4 * dx, 2 * dx, 6 * (y[1] - y[0]) - b[0]
+    if ends[1] == "clamped":
+        matrix[-1, -1], right[-1] = 1, b[1]
+    else:
+        matrix[-1, -2], matrix[-1, -1], right[-1] = 2 * dx, 4 * dx, b[1] + 6 * (y[-1] - y[-2])
+    return np.linalg.solve(matrix, right)
+
+
+def spline(x, p, x0, x1, ends):
+    """Values at x (n,) of the spline with parameters p = (y, b): Hermite's form inside, straight lines outside."""
+    y, b = p[:-2], p[-2:]
+    dx = (x1 - x0) / (len(y) - 1)
+    m = slopes(y, b, dx, ends)
+    k = np.clip(np.floor((x.real - x0) / dx).astype(int), 0, len(y) - 2)
+    t = (x - x0) / dx - k
+    inside = (
+        (1 - 3 * t**2 + 2 * t**3) * y[k]
+        + (t - 2 * t**2 + t**3) * dx * m[k]
+        + (3 * t**2 - 2 * t**3) * y[k + 1]
+        + (t**3 - t**2) * dx * m[k + 1]
+    )
+    below = y[0] + m[0] * (x - x0)
+    above = y[-1] + m[-1] * (x - x1)
+    return np.where(x.real < x0, below, np.where(x.real > x1, above, inside))
+
+
+def radial_spline(d, p, r_min, cutoff, ends):
+    """A spline that reaches the cutoff with value and slope zero, and is zero beyond.
+
+    With a natural last end it reaches the cutoff with curvature zero as well, for which the last knot value but one is
+    free to give way: the curvature is linear in it.
+    """
+    p = np.array(p, np.result_type(p, float))
+    p[-3] = p[-1] = 0
+    pinned = (ends[0], "clamped")
+    if ends[1] == "natural":
+        n = len(p) - 2
+        dx = (cutoff - r_min) / (n - 1)
+
+        def last_curvature(knot_value):
+            p[-4] = knot_value
+            m = slopes(p[:-2], p[-2:], dx, pinned)
+            return 6 * (p[-4] - p[-3]) + 2 * dx * m[-2] + 4 * dx * m[-1]
+
+        zero, one = last_curvature(0), last_curvature(1)
+        p[-4] = -zero / (one - zero)
+    return np.where(d.real < cutoff, spline(d, p, r_min, cutoff, pinned), 0)
+
+
+def features(
+    rij, i, j, species, theta, *, cutoff, triplet_cutoff, r_min, ends=("clamped", "clamped"),
+    angular_ends=("natural", "natural"), shared=False, **_,
+):  # fmt: skip
+    """Return q (n_atoms, n_features): the pair sums (1), then the triplet sums (2)."""
+    pair, radial, angular = theta["pair"], theta["triplet_radial"], theta["triplet_angular"]
+    n_pair, n_triplet, n_atoms = len(pair), len(radial), len(species)
+    dtype = np.result_type(rij, pair, radial, angular, float)
+    z = np.zeros(n_atoms, int) if shared else np.asarray(species)
+    n_species = pair.shape[1]
+    d = np.sqrt((rij * rij).sum(1))
+    u = rij / d[:, None]
+    q = np.zeros((n_atoms, n_pair + n_triplet), dtype)
+    for a in range(n_pair):
+        for s in range(n_species):
+            chosen = z[j] == s
+            np.add.at(q[:, a], i[chosen], radial_spline(d[chosen], pair[a, s], r_min, cutoff, ends))
+    f = np.zeros((n_triplet, len(d)), dtype)
+    for b in range(n_triplet):
+        for s in range(n_species):
+            chosen = z[j] == s
+            f[b, chosen] = radial_spline(d[chosen], radial[b, s], r_min, triplet_cutoff, ends)
+    near = np.flatnonzero(d.real < triplet_cutoff)
+    triplets = [t for atom in range(n_atoms) for t in combinations(near[i[near] == atom], 2)]
+    one, two = np.array(triplets, int).reshape(-1, 2).T
+    cosine = (u[one] * u[two]).sum(1)
+    low, high = np.minimum(z[j[one]], z[j[two]]), np.maximum(z[j[one]], z[j[two]])
+    unordered = [(s, t) for s in range(n_species) for t in range(s, n_species)]
+    for b in range(n_triplet):
+        for number, (s, t) in enumerate(unordered):
+            chosen = (low == s) & (high == t)
+            g = spline(cosine[chosen], angular[b, number], -1.0, 1.0, angular_ends)
+            np.add.at(q[:, n_pair + b], i[one[chosen]], f[b, one[chosen]] * f[b, two[chosen]] * g)
+    return q
