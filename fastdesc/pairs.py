@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fastdesc import cell_list
 from fastdesc.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
 from fastdesc.structures import complete_cells, ranges
@@ -58,12 +59,17 @@ class Pairs:
         Raises
         ------
         InputError
-            For a cutoff that is not positive and finite, and for two atoms closer than 1e-6 Å (names both).
+            For a cutoff that is not positive and finite, for two atoms closer than 1e-6 Å (names both), and where
+            there are too many pairs or images for an index.
         """
         cutoff = float(cutoff)
         if not (cutoff > 0 and np.isfinite(cutoff)):
             raise InputError(f"cutoff {cutoff} arrived; it must be positive and finite, in Å")
-        row, j, shift, mirror, shortest = _find_by_vesin(structures, cutoff)
+        if namespace(structures.positions) is np:
+            arrays = structures.positions, structures.cells, structures.pbc, structures.first
+            row, j, shift, mirror, shortest = cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
+        else:
+            row, j, shift, mirror, shortest = find_by_vesin(structures, cutoff)
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
         if shortest < SAME_PLACE:
             _refuse_closest(structures, pairs)
@@ -154,35 +160,31 @@ def _refuse_closest(structures, pairs):
     raise InputError(f"{a} and {b.split(', ')[1]} are {d[p]:.1e} Å apart; two atoms cannot share one place: remove one")
 
 
-def _find_by_vesin(structures, cutoff):
-    """row, j, shift, mirror and the shortest distance, by vesin, one frame after the other."""
+def find_by_vesin(structures, cutoff):
+    """Return row, j, shift, mirror and the shortest distance, found by vesin: the way for positions on a GPU."""
     from vesin import NeighborList
 
     xp = namespace(structures.positions)
-    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    search = NeighborList(cutoff=cutoff, full_list=True)
     cells = xp.asarray(complete_cells(to_host(structures.cells), structures.pbc))
     found, shortest = [], np.inf
     for f, a in enumerate(structures.first[:-1]):
         positions = structures.positions[a : structures.first[f + 1]]
         i, j, shift, d = search.compute(positions, cells[f], structures.pbc[f], "ijSd")
-        found.append((i.astype(xp.int64) + a, j.astype(xp.int64) + a, shift))
+        found.append((i.astype(xp.int64) + a, j.astype(xp.int64) + a, shift.astype(xp.int32)))
         shortest = min(shortest, float(d.min()) if len(d) else np.inf)
     i, j, shift = (xp.concatenate(x) for x in zip(*found, strict=True))
-    row = xp.searchsorted(i, xp.arange(structures.n_atoms + 1)).astype(xp.int64)
-    mirror = _mirror_by_sorting(xp, i, j, shift, structures.n_atoms)
-    return row, j.astype(xp.int32), shift.astype(xp.int32), mirror, shortest
+    ij, ji = i * structures.n_atoms + j, j * structures.n_atoms + i
+    code, flipped = _codes(xp, shift)
+    # The k-th pair in the order of (i, j, S) and the k-th in the order of (j, i, -S) are mirrors.
+    order = xp.lexsort(xp.stack([code, ij]))
+    twin = xp.lexsort(xp.stack([flipped[order], ji[order]]))
+    row = xp.searchsorted(i[order], xp.arange(structures.n_atoms + 1)).astype(xp.int64)
+    return row, j[order].astype(xp.int32), shift[order], twin.astype(xp.int32), shortest
 
 
-def _mirror_by_sorting(xp, i, j, shift, n_atoms):
-    """The k-th pair in the order of (i, j, S) and the k-th in the order of (j, i, -S) are mirrors."""
+def _codes(xp, shift):
+    """Numbers in the order of S and of -S; int64 (n_pairs,) each."""
     s = shift.astype(xp.int64)
-    low, span = s.min(0, initial=0), s.max(0, initial=0)
-    low = xp.minimum(low, -span)
-    width = -2 * low + 1
-    code = ((s[:, 0] - low[0]) * width[1] + s[:, 1] - low[1]) * width[2] + s[:, 2] - low[2]
-    flipped = ((-s[:, 0] - low[0]) * width[1] - s[:, 1] - low[1]) * width[2] - s[:, 2] - low[2]
-    order = xp.lexsort(xp.stack([code, i * n_atoms + j]))
-    twin = xp.lexsort(xp.stack([flipped, j * n_atoms + i]))
-    mirror = xp.empty(len(i), xp.int32)
-    mirror[order] = twin.astype(xp.int32)
-    return mirror
+    width = 2 * xp.abs(s).max(0) + 1 if len(s) else xp.ones(3, xp.int64)
+    return tuple((t[:, 0] * width[1] + t[:, 1]) * width[2] + t[:, 2] for t in (s, -s))
