@@ -118,7 +118,7 @@ def test_when_the_list_is_found_anew():
     assert searches() == 2, "a small strain"
     atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)
     assert searches() == 3, "a strain that brings pairs within the cutoff"
-    atoms.set_cell(atoms.cell * 1.1, scale_atoms=False)
+    atoms.set_cell(atoms.cell * 1.4, scale_atoms=False)
     assert searches() == 4, "images move although atoms do not"
     atoms.numbers[1] = 79 if atoms.numbers[1] == 29 else 29
     assert searches() == 5, "another element"
