@@ -1,0 +1,266 @@
+"""The only judge of CUDA: is there a GPU, where are the kernels, how are they compiled and launched.
+
+Kernels are CUDA C++ in kernels/*.cu, compiled by NVRTC through CuPy when they are first launched. Nothing here
+imports CuPy before that. Tests run the same sources on NumPy arrays: see `executor`.
+"""
+
+import ctypes
+import importlib.util
+import os
+import re
+from contextlib import contextmanager
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from fastdesc.errors import DeviceError, nearest
+
+OPTIONS = ("-std=c++17",)
+"""What we ask of NVRTC."""
+ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy's RawModule adds unasked, so that an offline compile can do the same."""
+
+_executors = []
+_compiled = {}
+
+
+# ------------------------------------------------------------------------------------------------------- where to run
+
+
+@cache
+def gpu_status():
+    """Return (usable, reason). Asks the driver, not CuPy; takes 0.1 ms where there is none."""
+    if os.environ.get("FASTDESC_GPU") == "0":
+        return False, "the GPU is switched off by FASTDESC_GPU=0"
+    if importlib.util.find_spec("cupy") is None:
+        return False, "CuPy is not installed (pip install 'fastdesc[cuda13]' or 'fastdesc[cuda12]')"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False, "there is no NVIDIA driver (libcuda.so.1 was not found)"
+    error = driver.cuInit(0)
+    if error:
+        return False, f"the NVIDIA driver did not start (cuInit returned {error})"
+    count = ctypes.c_int(0)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return count.value > 0, f"the NVIDIA driver found {count.value} CUDA device(s)"
+
+
+def active_for(x):
+    """Tell whether CUDA kernels work on `x`: a CuPy array, or any array while an executor is installed."""
+    return bool(_executors) or not isinstance(x, np.ndarray)
+
+
+@contextmanager
+def executor(loader):
+    """Compile kernels by `loader` instead of CuPy; tests run them on NumPy arrays so.
+
+    Parameters
+    ----------
+    loader : callable
+        loader(path, names) returns an object whose get_function(name) returns a callable
+        (grid, block, args, shared_mem=0), as cupy.RawModule does.
+    """
+    _executors.append((loader, {}))
+    try:
+        yield
+    finally:
+        _executors.pop()
+
+
+# ---------------------------------------------------------------------------------------------------------- sources
+
+
+@cache
+def kernels_folder():
+    """Folder of the .cu and .cuh files: inside the installed package, else beside it in the checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "kernels", package.parent / "kernels"):
+        if any(folder.glob("*.cu")):
+            return folder
+    raise DeviceError(f"no CUDA sources in {package / 'kernels'} or {package.parent / 'kernels'}; reinstall fastdesc")
+
+
+def inline_includes(path, _seen=None):
+    """Return the source with our own includes put in place.
+
+    CuPy's cache of compiled kernels looks at the text alone: it would not notice a changed header.
+    """
+    seen = set() if _seen is None else _seen
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        include = re.match(r'\s*#include\s+"([^"]+)"', line)
+        if include:
+            header = path.parent / include[1]
+            if header not in seen:
+                seen.add(header)
+                lines += [inline_includes(header, seen), f'#line {number + 1} "{path.name}"']
+        elif line.strip() != "#pragma once":
+            lines.append(line)
+    return "\n".join(lines)
+
+
+@cache
+def source(file):
+    """Return the self-contained text of kernels/<file>."""
+    return inline_includes(kernels_folder() / file)
+
+
+@cache
+def specialisations(file):
+    """Return the name expressions that a .cu file declares, in order.
+
+    They are declared in its comments, and are what is compiled in tests::
+
+        // specialise gm_moments<S, NR>  S: float, double; NR: 4, 8
+    """
+    names = []
+    for kernel_name, parameters, values in re.findall(r"//\s*specialise\s+(\w+)(?:<([^>]*)>)?[ \t]*(.*)", source(file)):
+        parameters = parameters.replace(",", " ").split()
+        choices = {k.strip(): [v.strip() for v in vs.split(",")] for k, vs in re.findall(r"(\w+):([^;]*)", values)}
+        for chosen in product(*(choices[p] for p in parameters)):
+            names.append(f"{kernel_name}<{', '.join(chosen)}>" if chosen else kernel_name)
+    return tuple(names)
+
+
+def all_specialisations():
+    """Return {file: name expressions} of all .cu files."""
+    return {path.name: specialisations(path.name) for path in sorted(kernels_folder().glob("*.cu"))}
+
+
+# ---------------------------------------------------------------------------------------------------------- arguments
+
+_SCALARS = {
+    "bool": np.bool_, "int": np.int32, "unsigned": np.uint32, "long long": np.int64, "float": np.float32,
+    "double": np.float64,
+}  # fmt: skip
+_KERNEL = re.compile(
+    r"(?:template\s*<([^>]*)>\s*)?__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)"
+)
+
+
+@cache
+def _declarations(file):
+    """Return {kernel: (template parameters, parameters)} as they stand in the text."""
+    text = re.sub(r"//[^\n]*", "", source(file))
+    return {name: (template, declared) for template, name, declared in _KERNEL.findall(text)}
+
+
+@cache
+def parameters(file, name):
+    """Return [(name, is_pointer, dtype), ...] of a kernel's parameters; dtype None for a pointer to anything else.
+
+    A scalar type of a template, S or real<S>, is resolved by the name expression: real<S> is float both for
+    S = float and S = Dual<float>.
+    """
+    bare, _, given = name.partition("<")
+    declarations = _declarations(file)
+    if bare not in declarations:
+        raise DeviceError(f"kernels/{file} has no kernel {bare!r}{nearest(bare, declarations)}")
+    template, declared = declarations[bare]
+    values = [v.strip() for v in given.strip().removesuffix(">").split(",")] if given else []
+    types = dict(zip([p.split()[-1] for p in template.split(",") if p.strip()], values, strict=True))
+    return [_parameter(declaration, types) for declaration in declared.split(",")]
+
+
+def _parameter(declaration, types):
+    words = declaration.replace("__restrict__", " ").replace("*", " * ").split()
+    name, words = words[-1], [w for w in words[:-1] if w != "const"]
+    pointer = "*" in words
+    kind = " ".join(w for w in words if w != "*")
+    real = re.fullmatch(r"real<(\w+)>", kind)
+    if real:
+        kind = types[real[1]].removeprefix("Dual<").removesuffix(">")
+    kind = types.get(kind, kind)
+    dtype = _SCALARS.get(kind)
+    if dtype is None and not pointer:
+        raise DeviceError(f"argument {name} is of type {kind}; a kernel may take {', '.join(_SCALARS)} and pointers")
+    return name, pointer, dtype and np.dtype(dtype)
+
+
+def scalar_name(dtype, dual):
+    """Return the C++ name of a scalar: "float", "double", "Dual<float>" or "Dual<double>"."""
+    name = {"float32": "float", "float64": "double"}[np.dtype(dtype).name]
+    return f"Dual<{name}>" if dual else name
+
+
+def row_stride(x):
+    """Elements from one row of x (.., n) to the next; what kernels call x_stride.
+
+    Raises
+    ------
+    TypeError
+        If values within a row are not adjacent, or rows not evenly spaced.
+    """
+    stride, rows = None, 1
+    for axis in range(x.ndim - 2, -1, -1):
+        if x.shape[axis] > 1:
+            step, uneven = divmod(x.strides[axis], rows * x.itemsize)
+            if uneven or stride not in (None, step):
+                raise TypeError(f"rows of an array with shape {x.shape}, strides {x.strides} are not evenly spaced")
+            stride = step
+        rows *= x.shape[axis]
+    if x.shape[-1] > 1 and x.strides[-1] != x.itemsize:
+        raise TypeError(f"rows of an array with shape {x.shape}, strides {x.strides} are not contiguous")
+    return x.shape[-1] if stride is None else stride
+
+
+# ------------------------------------------------------------------------------------------------------------ kernels
+
+
+class Kernel:
+    """A compiled kernel; call it as kernel(grid, block, args, shared_mem=0)."""
+
+    def __init__(self, file, name, function):
+        self.name, self._function = name, function
+        self._parameters = parameters(file, name)
+
+    def _convert(self, argument, parameter):
+        """Make a Python number the scalar that the kernel declares: CuPy would send int as int64, float as float64."""
+        name, pointer, dtype = parameter
+        if not pointer:
+            if getattr(argument, "ndim", 0):
+                raise TypeError(f"{self.name}: {name} is {dtype}, and an array came")
+            return dtype.type(argument)
+        if not getattr(argument, "ndim", 0):
+            raise TypeError(f"{self.name}: {name} is an array, and {type(argument).__name__} came")
+        if dtype is not None and argument.dtype != dtype:
+            raise TypeError(f"{self.name}: {name} is an array of {dtype}, and one of {argument.dtype} came")
+        return argument
+
+    def __call__(self, grid, block, args, shared_mem=0):
+        if len(args) != len(self._parameters):
+            raise TypeError(f"{self.name} takes {len(self._parameters)} arguments, and {len(args)} came")
+        converted = tuple(map(self._convert, args, self._parameters))
+        self._function(grid, block, converted, shared_mem=shared_mem)
+
+
+def _load_with_cupy(path, names):
+    import cupy
+
+    return cupy.RawModule(code=source(path.name), options=OPTIONS, name_expressions=names)
+
+
+def kernel(file, name):
+    """Return a Kernel of kernels/<file>, compiled once per process.
+
+    Parameters
+    ----------
+    file : str
+        "gaussian_moments.cu"
+    name : str
+        Name expression, as "gm_moments<Dual<float>, 5>".
+    """
+    loader, compiled = _executors[-1] if _executors else (_load_with_cupy, _compiled)
+    if (file, name) not in compiled:
+        function = loader(kernels_folder() / file, (name,)).get_function(name)
+        compiled[file, name] = Kernel(file, name, function)
+    return compiled[file, name]
+
+
+def launch(file, name, n, per_block, block, args, y=1, z=1, shared_mem=0):
+    """Run a kernel on n items, per_block of them to each block of `block` threads; nothing at all for n = 0."""
+    if n > 0:
+        kernel(file, name)((-(-n // per_block), y, z), (block,), args, shared_mem)

@@ -1,0 +1,321 @@
+// Gaussian moments: the pair loops. Twins, with the formulas: fastdesc/descriptors/gaussian_moments_pairs.py.
+//
+// specialise gm_moments<S, NR>            S: float, double, Dual<float>; NR: 4, 5, 8
+// specialise gm_moments<S, NR>            S: Dual<double>; NR: 4, 5
+// specialise gm_moments_pullback<S, NR>   S: float, double, Dual<float>, Dual<double>; NR: 4, 5, 8
+// specialise gm_beta_pullback<S, NR>      S: float, double, Dual<float>, Dual<double>; NR: 4, 5, 8
+// specialise gm_contract<S>               S: float, double, Dual<float>, Dual<double>
+// specialise gm_contract_pullback<S>      S: float, double, Dual<float>, Dual<double>
+//
+// A warp owns an atom. Its lanes first take a pair each: distance, radial channels, monomials, so that nothing is
+// computed twice; where sums over pairs follow, lanes then exchange these through shared memory and own sums instead.
+// Radial channels go in slabs of NR, known at compile time, so that they stay in registers.
+//
+// Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n].
+#include "common.cuh"
+#include "contractions.cuh"
+#include "pair_loops.cuh"
+
+using namespace fd;
+
+// Moments of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NR channels.
+// In the second half of a tile, eight lanes of equal `part` share the sums of five monomials and take every eighth pair.
+//   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å,
+//        beta (n_species, n_species, n_radial, n_basis)
+//   out  moments (n_radial, n_moments, n_atoms)
+template <typename S, int NR>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+gm_moments(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+           const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ beta,
+           real<S>* __restrict__ moments, long long rij_stride, long long moments_stride, int n_species, int n_radial,
+           int n_basis, int n_moments, int basis, real<S> cutoff, real<S> r_min) {
+    constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
+    constexpr int STRIDE = 40;  // 32 pairs; four rows 8 banks apart, read together by the four parts
+    FD_SHARED(S, tiles, [W][(NR + N_MOMENTS) * STRIDE]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
+    const int slab = blockIdx.y * NR;
+    const long long i0 = first + (long long)blockIdx.x * W, i = i0 + w;
+    const Row own(row, species, i, last);
+    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+    S* channels = tiles[w];
+    S* monomials = channels + NR * STRIDE;
+
+    S sums[NR][OWN];
+#pragma unroll
+    for (int s = 0; s < NR; ++s)
+#pragma unroll
+        for (int m = 0; m < OWN; ++m) sums[s][m] = S(0);
+
+    for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
+        S R[NR];
+        Vector<S> u = zeros<S, 3>();
+#pragma unroll
+        for (int s = 0; s < NR; ++s) R[s] = S(0);
+        if (p0 + lane < own.end) {
+            const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
+            u = pair.u;
+            if (pair.inside) {
+                const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
+                                                       species[j[p0 + lane]]);
+                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) R[s] += coefficients.at(s, b) * e;
+                });
+#pragma unroll
+                for (int s = 0; s < NR; ++s) R[s] *= factors.value;
+            }
+        }
+#pragma unroll
+        for (int s = 0; s < NR; ++s) channels[s * STRIDE + lane] = R[s];
+        each_monomial(u, n_moments, [&](int c, S monomial) { monomials[c * STRIDE + lane] = monomial; });
+        __syncwarp();
+        const int pairs = own.end - p0 < 32 ? (int)(own.end - p0) : 32;
+        for (int q = group; q < pairs; q += GROUPS) {
+#pragma unroll
+            for (int s = 0; s < NR; ++s) R[s] = channels[s * STRIDE + q];
+#pragma unroll
+            for (int m = 0; m < OWN; ++m) {
+                const int c = part + PARTS * m;
+                if (c < n_moments) {
+                    const S monomial = monomials[c * STRIDE + q];
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) sums[s][m] += R[s] * monomial;
+                }
+            }
+        }
+        __syncwarp();
+    }
+
+    S* out = tiles[w];  // the tile has been read: it hands the sums to the block
+#pragma unroll
+    for (int s = 0; s < NR; ++s)
+#pragma unroll
+        for (int m = 0; m < OWN; ++m) {
+            const S sum = sum_lanes(sums[s][m], 1, GROUPS);
+            if (group == (s * OWN + m) % GROUPS) out[s * N_MOMENTS + part + PARTS * m] = sum;
+        }
+    __syncthreads();
+    for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
+        const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
+        if (i0 + w < last && c < n_moments && s < n_radial)
+            store(moments, (s * n_moments + c) * moments_stride + i0 + w, n_radial * n_moments * moments_stride,
+                  tiles[w][o / W]);
+    }
+}
+
+// Pullback of the moments of atoms first .. last-1 to the vectors of their pairs: a warp an atom, a lane a pair.
+//     dr = u sum_c m_c sum_s R'_s dM_sc + (1 - u u) sum_c (dm_c/du) sum_s R_s dM_sc / d
+//   in   as gm_moments; dmoments (n_radial, n_moments, n_atoms)
+//   out  drij (3, n_pairs)
+template <typename S, int NR>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+gm_moments_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+                    const int* __restrict__ species, const real<S>* __restrict__ rij,
+                    const real<S>* __restrict__ beta, const real<S>* __restrict__ dmoments,
+                    real<S>* __restrict__ drij, long long rij_stride, long long dmoments_stride,
+                    long long drij_stride, int n_species, int n_radial, int n_basis, int n_moments, int basis,
+                    real<S> cutoff, real<S> r_min) {
+    FD_SHARED(S, dm, [WARPS<S>][N_MOMENTS * NR]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    const long long i0 = first + (long long)blockIdx.x * WARPS<S>, i = i0 + w;
+    const Row own(row, species, i, last);
+    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+
+    for (int slab = 0; slab < n_radial; slab += NR) {
+        __syncthreads();
+        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, last, slab, n_radial, n_moments);
+        __syncthreads();
+        for (long long p = own.begin + lane; p < own.end; p += 32) {
+            Vector<S> dr = zeros<S, 3>();
+            const Pair<S> pair(rij, rij_stride, p, cutoff);
+            if (pair.inside) {
+                S R[NR], dR[NR];
+#pragma unroll
+                for (int s = 0; s < NR; ++s) R[s] = dR[s] = S(0);
+                const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
+                                                       species[j[p]]);
+                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S companion) {
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) {
+                        const S coefficient = coefficients.at(s, b);
+                        R[s] += coefficient * e;
+                        dR[s] += coefficient * companion;
+                    }
+                });
+#pragma unroll
+                for (int s = 0; s < NR; ++s) {
+                    dR[s] = factors.slope_bare * R[s] + factors.slope_companion * dR[s];
+                    R[s] *= factors.value;
+                }
+                S slope = S(0);  // sum_c m_c sum_s R'_s dM_sc
+                const Vector<S> g = pull_monomials(pair.u, n_moments, [&](int c, S monomial) {
+                    S f = S(0), df = S(0);
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) {
+                        f += R[s] * dm[w][c * NR + s];
+                        df += dR[s] * dm[w][c * NR + s];
+                    }
+                    slope += df * monomial;
+                    return f;
+                });
+                const S along = slope - dot(pair.u, g) * pair.per_d;
+#pragma unroll
+                for (int c = 0; c < 3; ++c) dr[c] = pair.u[c] * along + g[c] * pair.per_d;
+            }
+#pragma unroll
+            for (int c = 0; c < 3; ++c) {
+                const long long at = c * drij_stride + p, plane = 3 * drij_stride;
+                store(drij, at, plane, slab == 0 ? dr[c] : load<S>(drij, at, plane) + dr[c]);
+            }
+        }
+    }
+}
+
+// Pullback of the moments of atoms first .. last-1 to beta, as one partial sum a warp; blockIdx.y is a slab of NR
+// channels, blockIdx.z one of 16 basis functions. Each warp takes atoms_per_warp atoms and adds to its own row of
+// dbeta in their order, so that the sum over rows does not depend on scheduling.
+//     dbeta_{Zi,Zj,s,b} = sum_p e_b h_s,   h_s = sum_c dM_sc m_c
+// Pairs of a tile are sorted by element, since sums stay in registers as long as the element does.
+//   in   as gm_moments_pullback
+//   out  dbeta (gridDim.x * WARPS, n_species, n_species, n_radial, n_basis), zero at the start
+template <typename S, int NR>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+gm_beta_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+                 const int* __restrict__ species, const real<S>* __restrict__ rij,
+                 const real<S>* __restrict__ dmoments, real<S>* __restrict__ dbeta, int atoms_per_warp,
+                 long long rij_stride, long long dmoments_stride, int n_species, int n_radial, int n_basis,
+                 int n_moments, int basis, real<S> cutoff, real<S> r_min) {
+    constexpr int W = WARPS<S>, SLAB = 16;
+    constexpr int STRIDE = 36;  // 32 pairs; eight rows 4 banks apart, read together at four pairs
+    FD_SHARED(S, dm, [W][N_MOMENTS * NR]);
+    FD_SHARED(S, tiles, [W][(SLAB + NR) * STRIDE]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    const int slab = blockIdx.y * NR, b0 = blockIdx.z * SLAB;
+    const int width = n_basis - b0 <= 8 ? 8 : 16;  // lanes over basis functions; the others take other pairs
+    const int own_b = lane % width, group = lane / width, groups = 32 / width;
+    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+    S* bare = tiles[w];
+    S* weights = bare + SLAB * STRIDE;
+
+    const long long table = (long long)n_species * n_species * n_radial * n_basis;
+    const long long plane = (long long)gridDim.x * W * table;
+    real<S>* mine = dbeta + ((long long)blockIdx.x * W + w) * table;
+    S sums[NR];
+#pragma unroll
+    for (int s = 0; s < NR; ++s) sums[s] = S(0);
+    int current = -1;  // own.species * n_species + zj of the sums
+    const auto flush = [&]() {
+#pragma unroll
+        for (int s = 0; s < NR; ++s) {
+            const S sum = sum_lanes(sums[s], width, 32);
+            sums[s] = S(0);
+            if (current >= 0 && group == 0 && b0 + own_b < n_basis && slab + s < n_radial) {
+                const long long at = ((long long)current * n_radial + slab + s) * n_basis + b0 + own_b;
+                store(mine, at, plane, load<S>(mine, at, plane) + sum);
+            }
+        }
+    };
+
+    for (int a = 0; a < atoms_per_warp; ++a) {
+        const long long i0 = first + ((long long)blockIdx.x * atoms_per_warp + a) * W, i = i0 + w;
+        __syncthreads();
+        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, last, slab, n_radial, n_moments);
+        __syncthreads();
+        const Row own(row, species, i, last);
+        for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
+            const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;
+            const Pair<S> pair(rij, rij_stride, p, cutoff);
+            const bool counts = p0 + lane < own.end && pair.inside;
+            const int zj = species[j[p]];
+            const unsigned all = __ballot_sync(WHOLE_WARP, counts);
+            int slot = 0, used = 0;
+            each_species(all, zj, [&](int, unsigned same) {
+                if (same >> lane & 1) slot = used + __popc(same & ((1u << lane) - 1));
+                used += __popc(same);
+            });
+            if (counts) {
+                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
+                    if (b >= b0 && b < b0 + SLAB) bare[(b - b0) * STRIDE + slot] = e;
+                });
+                S h[NR];
+#pragma unroll
+                for (int s = 0; s < NR; ++s) h[s] = S(0);
+                each_monomial(pair.u, n_moments, [&](int c, S monomial) {
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) h[s] += dm[w][c * NR + s] * monomial;
+                });
+#pragma unroll
+                for (int s = 0; s < NR; ++s) weights[s * STRIDE + slot] = h[s] * factors.value;
+            }
+            __syncwarp();
+            int start = 0;
+            each_species(all, zj, [&](int z, unsigned same) {
+                const int stop = start + __popc(same), key = own.species * n_species + z;
+                if (key != current) {
+                    flush();
+                    current = key;
+                }
+                for (int q = start + group; q < stop; q += groups) {
+                    const S e = bare[own_b * STRIDE + q];
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) sums[s] += weights[s * STRIDE + q] * e;
+                }
+                start = stop;
+            });
+            __syncwarp();
+        }
+    }
+    flush();
+}
+
+// Atoms a block of the contraction kernels: a warp takes 32 atoms and one job after another, each a rank and a channel.
+constexpr int CONTRACT_ATOMS = 32, CONTRACT_THREADS = 256;
+
+// Invariants of atoms first .. last-1.
+//   in   moments (n_radial, n_moments, n_atoms); o1 .. o8 first feature of each contraction, -1 for those left out
+//   out  q (n_features, n_atoms)
+template <typename S>
+__global__ void __launch_bounds__(CONTRACT_THREADS)
+gm_contract(long long first, long long last, const real<S>* __restrict__ moments, real<S>* __restrict__ q,
+            long long moments_stride, long long q_stride, int n_radial, int n_moments, int n_features, int o1, int o2,
+            int o3, int o4, int o5, int o6, int o7, int o8) {
+    const long long i = first + (long long)blockIdx.x * CONTRACT_ATOMS + threadIdx.x % CONTRACT_ATOMS;
+    if (i >= last) return;
+    const Moments<S> M(const_cast<real<S>*>(moments), i, moments_stride, n_radial, n_moments);
+    const Column<S> out(q, i, q_stride, n_features);
+    const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
+    for (int job = threadIdx.x / CONTRACT_ATOMS; job < 4 * n_radial; job += CONTRACT_THREADS / CONTRACT_ATOMS) {
+        const int r = job / 4;
+        switch (job % 4) {
+            case 0: contract_vectors(M, out, o, r); break;
+            case 1: contract_matrices(M, out, o, r); break;
+            case 2: contract_tensors(M, out, o, r); break;
+            default: contract_mixed(M, out, o, r);
+        }
+    }
+}
+
+// Pullback of the invariants of atoms first .. last-1 to their moments.
+//   in   as gm_contract; dq (n_features, n_atoms)
+//   out  dmoments (n_radial, n_moments, n_atoms)
+template <typename S>
+__global__ void __launch_bounds__(CONTRACT_THREADS)
+gm_contract_pullback(long long first, long long last, const real<S>* __restrict__ moments,
+                     const real<S>* __restrict__ dq, real<S>* __restrict__ dmoments, long long moments_stride,
+                     long long dq_stride, long long dmoments_stride, int n_radial, int n_moments, int n_features,
+                     int o1, int o2, int o3, int o4, int o5, int o6, int o7, int o8) {
+    const long long i = first + (long long)blockIdx.x * CONTRACT_ATOMS + threadIdx.x % CONTRACT_ATOMS;
+    if (i >= last) return;
+    const Moments<S> M(const_cast<real<S>*>(moments), i, moments_stride, n_radial, n_moments);
+    const Column<S> in(const_cast<real<S>*>(dq), i, dq_stride, n_features);
+    const Moments<S> dM(dmoments, i, dmoments_stride, n_radial, n_moments);
+    const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
+    for (int job = threadIdx.x / CONTRACT_ATOMS; job < 3 * n_radial; job += CONTRACT_THREADS / CONTRACT_ATOMS) {
+        const int r = job / 3;
+        switch (job % 3) {
+            case 0: pull_vectors(M, in, dM, o, r); break;
+            case 1: pull_matrices(M, in, dM, o, r); break;
+            default: pull_tensors(M, in, dM, o, r);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+// What the pair loops of moments share: a pair as its lane sees it, radial coefficients, cotangents in shared memory.
+#pragma once
+#include "moments.cuh"
+#include "radial.cuh"
+
+namespace fd {
+
+// Atoms a block: as many as fill a 32-byte sector of memory, since arrays have the atoms last.
+template <typename S> constexpr int WARPS = 32 / sizeof(S);
+template <typename S> constexpr int PAIR_THREADS = 32 * WARPS<S>;
+
+// The pairs of a warp's atom, none if there is no such atom.
+struct Row {
+    long long begin, end;
+    int species;
+
+    __device__ __forceinline__ Row(const long long* row, const int* all, long long i, long long last)
+        : begin(i < last ? row[i] : 0), end(i < last ? row[i + 1] : 0), species(i < last ? all[i] : 0) {}
+};
+
+// A pair as its lane sees it.
+template <typename S> struct Pair {
+    bool inside;  // closer than the cutoff
+    S d, per_d;
+    Vector<S> u;
+
+    __device__ __forceinline__ Pair(const real<S>* rij, long long stride, long long p, real<S> cutoff) {
+        const S x = load<S>(rij, p, 3 * stride), y = load<S>(rij, stride + p, 3 * stride),
+                z = load<S>(rij, 2 * stride + p, 3 * stride);
+        const S square = x * x + y * y + z * z;
+        per_d = inverse_square_root(square);
+        d = square * per_d;
+        u = {x * per_d, y * per_d, z * per_d};
+        inside = value(d) < cutoff;
+    }
+};
+
+// Coefficients of one pair of elements, NR channels from `slab` on; channels that do not exist are zero.
+template <typename S, int NR> struct Coefficients {
+    const real<S>* beta;
+    long long plane;
+    int n_basis, channels;
+
+    __device__ __forceinline__ Coefficients(const real<S>* all, int n_species, int n_radial, int n_basis_, int slab,
+                                            int zi, int zj) {
+        n_basis = n_basis_;
+        plane = (long long)n_species * n_species * n_radial * n_basis;
+        beta = all + ((long long)(zi * n_species + zj) * n_radial + slab) * n_basis;
+        channels = n_radial - slab;
+    }
+
+    __device__ __forceinline__ S at(int s, int b) const {
+        return s < channels ? load<S>(beta, s * n_basis + b, plane) : S(0);
+    }
+};
+
+// Cotangents of the moments of the block's atoms, NR channels from `slab` on, to shared memory: entry c of channel s
+// of warp w's atom is dm[w][c * NR + s]; what does not exist is zero.
+template <typename S, int NR>
+__device__ __forceinline__ void stage_dmoments(S (&dm)[WARPS<S>][N_MOMENTS * NR], const real<S>* dmoments,
+                                               long long stride, long long i0, long long last, int slab, int n_radial,
+                                               int n_moments) {
+    for (int o = threadIdx.x; o < WARPS<S> * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
+        const int w = o % WARPS<S>, s = slab + o / WARPS<S> % NR, c = o / (WARPS<S> * NR);
+        const bool exists = i0 + w < last && s < n_radial && c < n_moments;
+        dm[w][o / WARPS<S>] =
+            exists ? load<S>(dmoments, (s * n_moments + c) * stride + i0 + w, n_radial * n_moments * stride) : S(0);
+    }
+}
+
+// Call visit(z, lanes) for each element z among the lanes in `all`, in order of their first lanes. `mine` is the
+// element of the calling lane; the whole warp calls.
+template <typename Visit> __device__ __forceinline__ void each_species(unsigned all, int mine, Visit visit) {
+    const bool counts = all >> threadIdx.x % 32 & 1;
+    while (all) {
+        const int z = __shfl_sync(WHOLE_WARP, mine, __ffs(all) - 1);
+        const unsigned same = __ballot_sync(WHOLE_WARP, counts && mine == z);
+        visit(z, same);
+        all &= ~same;
+    }
+}
+
+}  // namespace fd

@@ -1,0 +1,363 @@
+// Run time of emulator.h: the order of threads, barriers, shared memory, launches.
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "fibers.h"
+
+struct uint3 { unsigned x, y, z; };
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+namespace emulator {
+
+using Slot = unsigned char[16];
+enum class Vote { count, all, any };
+enum class State : unsigned char { fresh, ready, running, at_barrier, at_warp, done };
+
+struct Thread {
+    uint3 index;
+    unsigned linear;
+    State state;
+    Fiber* fiber;
+    const char* what;  // where it waits
+    int line;
+};
+struct Meeting {  // lanes of one mask at a warp collective; two buffers, since a lane may still read the last one
+    unsigned mask, arrived, phase;
+    const char* what;
+    int line;
+    Slot slots[2][32];
+};
+struct Warp { unsigned alive; std::vector<Meeting*> meetings; };
+enum Order { FORWARD, REVERSE, RANDOM };
+
+constexpr size_t MAX_SHARED = 227 * 1024;
+
+Thread* current;
+uint3 block_index;
+dim3 block_size, grid_size;
+
+static void (*body)(void**);
+static void** arguments;
+static int order = FORWARD;
+static uint64_t random_state = 1;
+static bool ordered_blocks = true;
+static char error_text[900];
+static bool failed;
+
+static std::vector<Thread> threads;
+static std::vector<Warp> warps;
+static std::vector<unsigned> ready;
+static size_t head;  // of `ready`, in forward order
+
+static struct { unsigned waiting, phase; const char* what; int line; char tag[2]; int votes[2], voters[2]; } barrier;
+static unsigned alive;
+static char end_of_block;
+static unsigned char* dynamic;
+static std::vector<std::pair<const void*, void*>> statics;
+
+unsigned char* dynamic_shared() { return dynamic; }
+unsigned active_lanes() { return warps[current->linear / 32].alive; }
+
+static unsigned next_random() {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return unsigned(random_state >> 32);
+}
+
+static void poison(void* at, size_t size) {
+    for (size_t k = 0; k < size; ++k) static_cast<volatile unsigned char*>(at)[k] = 0xff;
+}
+
+// ------------------------------------------------------------------------------------------------------ failure
+
+[[noreturn]] static void fail(const char* format, ...) {
+    char text[600];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    const uint3 t = current ? current->index : uint3{0, 0, 0}, b = block_index;
+    snprintf(error_text, sizeof error_text, "%s [block (%u,%u,%u) thread (%u,%u,%u)]", text, b.x, b.y, b.z, t.x, t.y, t.z);
+    failed = true;
+    switch_to(&host_fiber);
+    __builtin_unreachable();
+}
+
+[[noreturn]] void fail_because(const char* message) { fail("%s", message); }
+
+[[noreturn]] static void deadlock() {
+    char text[500] = "deadlock:";
+    size_t used = strlen(text);
+    int shown = 0;
+    unsigned waiting = 0;
+    const Thread* last = nullptr;
+    for (const Thread& t : threads) {
+        if (t.state != State::at_barrier && t.state != State::at_warp) continue;
+        ++waiting;
+        if ((!last || t.what != last->what || t.line != last->line) && shown++ < 4)
+            used += snprintf(text + used, sizeof text - used, " thread %u.. waits in %s line %d;", t.linear, t.what, t.line);
+        last = &t;
+    }
+    fail("%s %u threads waiting, %u alive", text, waiting, alive);
+}
+
+// --------------------------------------------------------------------------------------------------- scheduling
+
+static Thread* pick() {
+    const size_t n = ready.size() - head;
+    if (!n) return nullptr;
+    unsigned id;
+    if (order == FORWARD) {
+        id = ready[head++];
+        if (head == ready.size()) ready.clear(), head = 0;
+    } else {
+        const size_t k = head + (order == REVERSE ? n - 1 : next_random() % n);
+        id = ready[k];
+        ready[k] = ready.back();
+        ready.pop_back();
+    }
+    return &threads[id];
+}
+
+static void wake(Thread& t) {
+    t.state = State::ready;
+    ready.push_back(t.linear);
+}
+
+static Fiber* fiber_for(Thread* t) {
+    if (t->fiber) return t->fiber;
+    Fiber* f = idle_fiber();
+    f->start = t;
+    return f;
+}
+
+static void wait() {  // the current thread cannot go on: others run until it is woken
+    Thread* self = current;
+    Thread* next = pick();
+    if (!next) deadlock();
+    if (next != self) {
+        if (next->state != State::fresh) current = next, next->state = State::running;
+        switch_to(fiber_for(next));
+    }
+    current = self;
+    self->state = State::running;
+}
+
+static void open_barrier_if_all_are_there() {
+    if (!barrier.waiting || barrier.waiting != alive) return;
+    barrier.waiting = 0;
+    barrier.phase ^= 1;
+    barrier.votes[barrier.phase] = 0;
+    barrier.what = nullptr;
+    for (Thread& t : threads)
+        if (t.state == State::at_barrier) wake(t);
+}
+
+static void wait_at(State state, const char* what, int line) {
+    current->state = state;
+    current->what = what;
+    current->line = line;
+}
+
+int block_barrier(const char* what, int line, bool vote, Vote mode) {
+    const unsigned phase = barrier.phase;
+    if (barrier.waiting && (barrier.line != line || strcmp(barrier.what, what)))
+        fail("divergent barriers: %s line %d while others wait in %s line %d", what, line, barrier.what, barrier.line);
+    barrier.what = what;
+    barrier.line = line;
+    barrier.voters[phase] = ++barrier.waiting;
+    barrier.votes[phase] += vote;
+    release(&barrier.tag[phase]);
+    wait_at(State::at_barrier, what, line);
+    open_barrier_if_all_are_there();
+    wait();
+    acquire(&barrier.tag[phase]);
+    const int votes = barrier.votes[phase];
+    return mode == Vote::count ? votes : mode == Vote::all ? votes == barrier.voters[phase] : votes != 0;
+}
+
+static void end_meeting_if_all_are_there(const Warp& warp, Meeting& m, unsigned first_thread) {
+    if (!m.arrived || m.arrived != (m.mask & warp.alive)) return;
+    const unsigned lanes = m.arrived;
+    m.arrived = 0;
+    m.phase ^= 1;
+    for (unsigned lane = 0; lane < 32; ++lane)
+        if (lanes >> lane & 1) wake(threads[first_thread + lane]);
+}
+
+const Slot* warp_meet(unsigned mask, const void* value, unsigned size, const char* what, int line) {
+    const unsigned lane = current->linear % 32, number = current->linear / 32;
+    Warp& warp = warps[number];
+    if (!(mask >> lane & 1)) fail("%s line %d: calling lane %u is not in mask 0x%08x", what, line, lane, mask);
+    Meeting* own = nullptr;
+    for (Meeting* m : warp.meetings) {
+        if (m->mask == mask) own = m;
+        else if (m->arrived & mask)
+            fail("%s line %d: mask 0x%08x overlaps lanes waiting in %s line %d with mask 0x%08x", what, line, mask,
+                 m->what, m->line, m->mask);
+    }
+    if (!own) {
+        own = static_cast<Meeting*>(calloc(1, sizeof(Meeting)));
+        own->mask = mask;
+        warp.meetings.push_back(own);
+    }
+    if (own->arrived && (own->line != line || strcmp(own->what, what)))
+        fail("divergent warp collectives: %s line %d while others wait in %s line %d", what, line, own->what, own->line);
+    const unsigned phase = own->phase;
+    own->what = what;
+    own->line = line;
+    if (!own->arrived) poison(own->slots[phase], sizeof own->slots[phase]);
+    for (unsigned k = 0; k < size; ++k) own->slots[phase][lane][k] = static_cast<const volatile unsigned char*>(value)[k];
+    own->arrived |= 1u << lane;
+    release(&own->slots[phase]);
+    wait_at(State::at_warp, what, line);
+    end_meeting_if_all_are_there(warp, *own, number * 32);
+    wait();
+    acquire(&own->slots[phase]);
+    return own->slots[phase];
+}
+
+static void end_thread() {
+    current->state = State::done;
+    --alive;
+    const unsigned number = current->linear / 32;
+    Warp& warp = warps[number];
+    warp.alive &= ~(1u << current->linear % 32);
+    for (Meeting* m : warp.meetings) end_meeting_if_all_are_there(warp, *m, number * 32);
+    open_barrier_if_all_are_there();
+    release(&end_of_block);
+}
+
+static void fiber_main() {
+    on_first_entry();
+    for (;;) {
+        Fiber* own = current_fiber;
+        current = static_cast<Thread*>(own->start);
+        current->state = State::running;
+        current->fiber = own;
+        body(arguments);
+        end_thread();
+        Thread* next = pick();
+        if (!next) {
+            if (alive) deadlock();
+            switch_to(&host_fiber);
+        }
+#if !defined(EMULATOR_THREAD)
+        if (next->state == State::fresh) {  // no switch at all where there is no barrier
+            own->start = next;
+            continue;
+        }
+        idle.push_back(own);
+        own->start = nullptr;
+#endif
+        if (next->state != State::fresh) current = next, next->state = State::running;
+        switch_to(next->fiber);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- launch
+
+void* static_shared(const void* tag, size_t size) {
+    for (auto& known : statics)
+        if (known.first == tag) {
+            acquire(known.second);
+            return known.second;
+        }
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, size)) fail("out of memory");
+    poison(memory, size);
+    statics.push_back({tag, memory});
+    release(memory);
+    return memory;
+}
+
+static const char* why_not_launchable(dim3 grid, dim3 block, size_t shared) {
+    if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 || block.z > 64) return "block size";
+    if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535) return "grid size";
+    if (shared > MAX_SHARED) return "dynamic shared memory";
+    return nullptr;
+}
+
+static void run_block(unsigned n, size_t shared) {
+    for (Warp& w : warps)
+        for (Meeting* m : w.meetings) free(m);
+    warps.assign((n + 31) / 32, Warp{});
+    threads.resize(n);
+    ready.clear();
+    head = 0;
+    alive = n;
+    barrier = {};
+    dynamic = nullptr;
+    if (shared && !posix_memalign(reinterpret_cast<void**>(&dynamic), 64, shared)) poison(dynamic, shared);
+    for (unsigned k = 0; k < n; ++k) {
+        const uint3 index{k % block_size.x, k / block_size.x % block_size.y, k / (block_size.x * block_size.y)};
+        threads[k] = Thread{index, k, State::fresh, nullptr, "", 0};
+        ready.push_back(k);
+        warps[k / 32].alive |= 1u << k % 32;
+#if defined(EMULATOR_THREAD)
+        threads[k].fiber = new_fiber();  // all made here, so that none of them precedes another
+        threads[k].fiber->start = &threads[k];
+#endif
+    }
+    current_fiber = &host_fiber;
+    switch_to(fiber_for(pick()));
+    current = nullptr;
+    if (ordered_blocks) {  // else memory is leaked on purpose, so that races between blocks keep their addresses
+        acquire(&end_of_block);
+        free(dynamic);
+        for (auto& s : statics) free(s.second);
+    }
+    statics.clear();
+#if defined(EMULATOR_THREAD)
+    free_fibers();
+#else
+    if (failed) free_fibers();
+    for (Fiber* f : fibers) prime(f);
+#endif
+    idle = fibers;
+}
+
+int run(void (*kernel)(void**), void** args, const unsigned* grid, const unsigned* block, size_t shared) {
+    grid_size = dim3(grid[0], grid[1], grid[2]);
+    block_size = dim3(block[0], block[1], block[2]);
+    body = kernel;
+    arguments = args;
+    failed = false;
+    error_text[0] = 0;
+    if (const char* what = why_not_launchable(grid_size, block_size, shared)) {
+        snprintf(error_text, sizeof error_text, "not launchable: %s (grid %u,%u,%u block %u,%u,%u shared %zu)", what,
+                 grid[0], grid[1], grid[2], block[0], block[1], block[2], shared);
+        return 1;
+    }
+#if defined(EMULATOR_THREAD)
+    host_fiber.sanitizer = __tsan_get_current_fiber();
+#endif
+    const unsigned n = block_size.x * block_size.y * block_size.z;
+    for (unsigned z = 0; z < grid_size.z && !failed; ++z)
+        for (unsigned y = 0; y < grid_size.y && !failed; ++y)
+            for (unsigned x = 0; x < grid_size.x && !failed; ++x) {
+                block_index = {x, y, z};
+                run_block(n, shared);
+            }
+    acquire(&end_of_block);  // the launch is over: the host sees everything
+    return failed ? 2 : 0;
+}
+
+}  // namespace emulator
+
+extern "C" const char* emulator_error() { return emulator::error_text; }
+extern "C" void emulator_order(int order, uint64_t seed) {
+    emulator::order = order;
+    emulator::random_state = seed ? seed : 1;
+}
+extern "C" void emulator_ordered_blocks(int ordered) { emulator::ordered_blocks = ordered; }
