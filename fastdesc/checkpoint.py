@@ -1,0 +1,64 @@
+"""Checkpoints of training: nested dicts of arrays and plain values in one HDF5 file, whole or not at all."""
+
+import json
+
+import h5py
+import numpy as np
+
+from fastdesc import __version__
+from fastdesc.arrays import to_host
+from fastdesc.errors import FileFormatError
+from fastdesc.files import check_format, open_hdf5, whole_or_nothing
+
+FORMAT, VERSION = "fastdesc-checkpoint", 1
+
+
+def write_checkpoint(path, state):
+    """Write a nested dict of arrays and JSON values."""
+    with whole_or_nothing(path) as part, h5py.File(part, "w") as file:
+        file.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__)
+        _write(file, state)
+
+
+def _write(group, state):
+    for name, value in state.items():
+        key = name.replace("/", "|")
+        if isinstance(value, dict):
+            _write(group.create_group(key, track_order=True), value)
+        elif hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
+            group[key] = to_host(value)
+        else:
+            # JSON keeps every bit of a double and integers of any size, such as the state of a generator.
+            plain = value.item() if isinstance(value, np.generic) else value
+            group[key] = json.dumps(plain)
+
+
+def read_checkpoint(path):
+    """Read what `write_checkpoint` wrote.
+
+    Raises
+    ------
+    InputError
+        When there is no such file.
+    FileFormatError
+        When it is truncated, foreign or newer.
+    """
+    with open_hdf5(path) as file:
+        check_format(file, path, FORMAT, VERSION)
+        try:
+            return _read(file)
+        except (OSError, KeyError, json.JSONDecodeError) as error:
+            raise FileFormatError(f"{path} is not a complete checkpoint ({error}); start training anew") from error
+
+
+def _read(group):
+    out = {}
+    for key, item in group.items():
+        name = key.replace("|", "/")
+        if isinstance(item, h5py.Group):
+            out[name] = _read(item)
+        elif item.shape == ():
+            out[name] = json.loads(item[()])
+        else:
+            out[name] = item[()]
+    return out

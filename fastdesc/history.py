@@ -1,0 +1,56 @@
+"""What training leaves to look at: one row per epoch, as CSV or JSON."""
+
+import csv
+import io
+import json
+
+from fastdesc.files import to_json, write_text
+
+
+class History:
+    """Rows of numbers, one per epoch; columns may differ from row to row.
+
+    Attributes
+    ----------
+    rows : list of dict
+        epoch, learning_rate, seconds, train_* and valid_* errors: energy in eV/atom, forces in eV/Å, stress (as virial
+        per atom) in eV/atom, and loss.
+    """
+
+    def __init__(self, rows=()):
+        self.rows = [dict(row) for row in rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, column):
+        """Return one column as a list; None where a row lacks it."""
+        return [row.get(column) for row in self.rows]
+
+    def columns(self):
+        """Names of all columns in order of first appearance."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def best(self, column="valid_loss"):
+        """Return the row with the smallest value of a column."""
+        rows = [row for row in self.rows if row.get(column) is not None]
+        return min(rows, key=lambda row: row[column]) if rows else None
+
+    def save(self, path):
+        """Write CSV or, for a name that ends in .json, JSON; whole or not at all."""
+        if str(path).endswith(".json"):
+            write_text(path, to_json(self.rows))
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote."""
+        with open(path, encoding="utf-8") as file:
+            if str(path).endswith(".json"):
+                return cls(json.load(file))
+            return cls([{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)])

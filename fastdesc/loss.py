@@ -1,0 +1,138 @@
+"""The loss of a batch of frames and its derivatives with respect to what a potential predicts.
+
+    L = 1/B sum_f w_f [ a_E (dE_f / N_f)^2 + a_F |dF_f|^2 / (3 N_f) + a_S |dW_f|^2 / (9 N_f^2) ]            (1)
+
+over the B frames of a batch, with dE, dF, dW the errors of energy, forces and virial W = volume x stress: all three
+terms are in eV^2 per atom and component. A term counts only for frames that carry its label. The derivatives
+
+    e_f = dL/dE_f,    rho_i = dL/dF_i,    G_f = dL/dW_f                                                     (2)
+
+make the pair tangents of the training pass: t_p = rho_j - rho_i - G_f r_p (forces are minus the gradient, the virial
+is plus the strain derivative; fastdesc.evaluation sweeps e E - D_t E).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdesc.arrays import namespace
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """a_E, a_F, a_S of formula (1)."""
+
+    energy: float
+    force: float
+    stress: float
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of frames, NaN where a frame has none, with the weight w_f of every frame.
+
+    Attributes
+    ----------
+    energy : (n_frames,) eV, without the reference energies
+    forces : (n_atoms, 3) eV/Å
+    virial : (n_frames, 3, 3) eV
+    weight : (n_frames,)
+    first : (n_frames + 1,) int
+    """
+
+    energy: object
+    forces: object
+    virial: object
+    weight: object
+    first: object
+
+    def take(self, frames, atoms, first):
+        """Return the targets of some frames, whose atoms are at `atoms`."""
+        return Targets(self.energy[frames], self.forces[atoms], self.virial[frames], self.weight[frames], first)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """The loss, formula (1), and its derivatives (2); `errors` sums what metrics are made of."""
+
+    loss: float
+    de: object
+    rho: object
+    strain: object
+    errors: dict
+
+
+def residuals(targets, energy, forces, virial, weights):
+    """Compare predictions with targets.
+
+    Parameters
+    ----------
+    targets : Targets
+    energy, forces, virial : arrays shaped like the targets'
+    weights : LossWeights
+
+    Returns
+    -------
+    Residuals
+        de per atom (n_atoms,), rho (n_atoms, 3), strain (n_frames, 3, 3) = -G.
+    """
+    xp = namespace(energy)
+    counts = xp.diff(targets.first)
+    batch = len(counts)
+    per_frame = targets.weight / batch
+    frame = xp.repeat(xp.arange(batch), counts.tolist() if xp is not np else counts)
+
+    energy_error = _known(xp, energy - targets.energy)
+    force_error = _known(xp, forces - targets.forces)
+    virial_error = _known(xp, virial - targets.virial)
+
+    to_energy = weights.energy * per_frame / counts**2
+    to_force = (weights.force * per_frame / (3 * counts))[frame][:, None]
+    to_virial = (weights.stress * per_frame / (9 * counts**2))[:, None, None]
+    loss = (
+        (to_energy * energy_error**2).sum() + (to_force * force_error**2).sum() + (to_virial * virial_error**2).sum()
+    )
+    errors = {
+        "energy": energy_error / counts,
+        "forces": force_error,
+        "stress": virial_error / counts[:, None, None],
+        "has_energy": xp.isfinite(targets.energy),
+        "has_forces": xp.isfinite(targets.forces),
+        "has_stress": xp.isfinite(targets.virial),
+    }
+    return Residuals(
+        float(loss),
+        (2 * to_energy * energy_error)[frame],
+        2 * to_force * force_error,
+        -2 * to_virial * virial_error,
+        errors,
+    )
+
+
+def _known(xp, error):
+    """Zero where there is no label."""
+    return xp.where(xp.isfinite(error), error, 0.0)
+
+
+class Metrics:
+    """Mean absolute and root-mean-square errors, gathered batch by batch."""
+
+    def __init__(self):
+        self._sums = {}
+
+    def add(self, errors):
+        """Add the `errors` of a Residuals."""
+        for name in ("energy", "forces", "stress"):
+            known = errors[f"has_{name}"]
+            n, absolute, square = self._sums.get(name, (0, 0.0, 0.0))
+            e = errors[name]
+            self._sums[name] = (n + int(known.sum()), absolute + float(abs(e).sum()), square + float((e**2).sum()))
+
+    def result(self):
+        """Return {"energy_mae": eV/atom, "forces_mae": eV/Å, "stress_mae": eV/atom (virial), ..., "_rmse"}."""
+        out = {}
+        for name, (n, absolute, square) in self._sums.items():
+            if n:
+                out[f"{name}_mae"] = absolute / n
+                out[f"{name}_rmse"] = (square / n) ** 0.5
+        return out

@@ -1,0 +1,115 @@
+"""The settings of training, with defaults that work; the [training] section of a configuration is the same list."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+from fastdesc.descriptors.checks import count, one_of
+from fastdesc.errors import InputError, nearest
+
+SCHEDULES = ("cosine", "plateau", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `fastdesc.train`.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training frames.
+    batch_size : int or None
+        Structures per step; None cuts steps by `batch_atoms`.
+    batch_atoms : int
+        Atoms per step at most (one structure at least).
+    learning_rate, descriptor_learning_rate : float
+        Of networks, and of the descriptor's parameters; 0 freezes.
+    weight_decay : float
+        Decoupled (AdamW), on network weights.
+    amsgrad : bool
+        AMSGrad instead of Adam.
+    clip : float or None
+        Largest norm of a gradient; longer ones are shortened.
+    energy_weight, force_weight, stress_weight : float
+        On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.loss).
+    schedule : {"cosine", "plateau", "constant"}
+        Of the learning rates. "plateau" halves them when the validation loss stalls.
+    warmup : float
+        Fraction of all steps during which rates rise from zero.
+    ema : float
+        Decay per step of the average of parameters, which is what is validated and kept; 0 switches it off.
+    valid_fraction : float
+        Of the training frames, set aside when no validation frames are given; 0 trains on all.
+    valid_every : int
+        Epochs between validations.
+    patience : int or None
+        Stop after so many epochs without a better validation loss.
+    checkpoint_every : int
+        Epochs between checkpoints.
+    seed : int
+        Of the order of the frames and of the split.
+    device : {"cpu", "cuda", "auto"}
+    dtype : {"float32", "float64"}
+        Of the passes; parameters and optimizer are float64 always.
+    time_limit : float or None
+        Seconds after which training ends gracefully.
+    """
+
+    epochs: int = 500
+    batch_size: int | None = None
+    batch_atoms: int = 512
+    learning_rate: float = 2e-3
+    descriptor_learning_rate: float = 1e-2
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+    clip: float | None = None
+    energy_weight: float = 100.0
+    force_weight: float = 1.0
+    stress_weight: float = 10.0
+    schedule: str = "cosine"
+    warmup: float = 0.02
+    ema: float = 0.99
+    valid_fraction: float = 0.1
+    valid_every: int = 1
+    patience: int | None = None
+    checkpoint_every: int = 10
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    time_limit: float | None = None
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_atoms", "valid_every", "checkpoint_every"):
+            count(name, getattr(self, name))
+        for name in ("batch_size", "patience"):
+            if getattr(self, name) is not None:
+                count(name, getattr(self, name))
+        one_of("schedule", self.schedule, SCHEDULES)
+        rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
+        for name in (*rates, "energy_weight", "force_weight", "stress_weight"):
+            self._in_range(name, 0, math.inf)
+        for name in ("ema", "valid_fraction", "warmup"):
+            self._in_range(name, 0, 1)
+        for name in ("clip", "time_limit"):
+            if getattr(self, name) is not None:
+                self._in_range(name, 0, math.inf)
+        if self.energy_weight + self.force_weight + self.stress_weight == 0:
+            raise InputError("energy_weight, force_weight and stress_weight are all 0; give at least one a weight")
+
+    def _in_range(self, name, low, high):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
+            allowed = f"a number of at least {low}" + (f" and below {high}" if high < math.inf else "")
+            raise InputError(f"{name} came as {value!r}; it must be {allowed}")
+
+    @classmethod
+    def named(cls, **settings):
+        """Make Settings from keyword arguments; InputError with the nearest right name for an unknown one."""
+        known = [f.name for f in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise InputError(f"training has no setting {name!r}{nearest(name, known)}; it has {', '.join(known)}")
+        return cls(**settings)
+
+    def as_dict(self):
+        """Return all settings by name."""
+        return asdict(self)

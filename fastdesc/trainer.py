@@ -1,0 +1,203 @@
+"""The loop of training: steps, validation, the best parameters, and checkpoints from which it continues exactly."""
+
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.checkpoint import write_checkpoint
+from fastdesc.errors import InputError
+from fastdesc.gradient import batch_gradient, evaluate_set, initialise
+from fastdesc.history import History
+from fastdesc.loss import LossWeights, Metrics
+from fastdesc.optimizer import AdamW, AMSGrad, Group, WeightAverage
+from fastdesc.scaler import FeatureScaler
+from fastdesc.schedules import Plateau, constant, cosine
+from fastdesc.training_set import TrainingSet
+
+
+class Trainer:
+    """The loop: everything that a checkpoint must hold is a field here."""
+
+    def __init__(self, potential, train_frames, valid_frames, settings, rng):
+        self.potential, self.settings, self.rng = potential, settings, rng
+        self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
+        self.data = TrainingSet(train_frames, potential.descriptor, self.dtype, self.device)
+        self.valid = None
+        if valid_frames:
+            self.valid = TrainingSet(valid_frames, potential.descriptor, self.dtype, self.device)
+        self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
+        if not potential.fitted:
+            initialise(potential, self.data)
+        self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
+        s = settings
+        groups = {
+            "descriptor/": Group(s.descriptor_learning_rate),
+            "network/": Group(s.learning_rate, s.weight_decay),
+            "scale": Group(s.learning_rate),
+        }
+        method = AMSGrad if s.amsgrad else AdamW
+        self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
+        self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
+        self.plateau = Plateau() if s.schedule == "plateau" else None
+        self.history, self.epoch, self.step = History(), 0, 0
+        self.best, self.best_loss, self.best_epoch = None, np.inf, 0
+        self.seconds = 0.0
+
+    # --------------------------------------------------------------------------------------------- the loop
+
+    def run(self, checkpoint=None, progress=True):
+        """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential."""
+        s = self.settings
+        start = time.monotonic() - self.seconds
+        bar = tqdm(total=s.epochs, initial=self.epoch, disable=not progress, unit="epoch", dynamic_ncols=True)
+        try:
+            while self.epoch < s.epochs:
+                row = self._epoch()
+                self.seconds = time.monotonic() - start
+                self.history.rows.append({**row, "seconds": self.seconds})
+                bar.set_postfix_str(_summary(row))
+                bar.update()
+                if checkpoint is not None and self.epoch % s.checkpoint_every == 0:
+                    write_checkpoint(checkpoint, self.state())
+                if s.patience is not None and self.epoch - self.best_epoch >= s.patience:
+                    break
+                if s.time_limit is not None and self.seconds >= s.time_limit:
+                    break
+        finally:
+            bar.close()
+            if checkpoint is not None and self.epoch:
+                write_checkpoint(checkpoint, self.state())
+            if self.best is not None:
+                self._into_potential(self.best)
+        return self.history
+
+    def _epoch(self):
+        s = self.settings
+        groups = self._groups(self.rng.permutation(self.data.n_frames))
+        metrics, loss = Metrics(), 0.0
+        for group in groups:
+            batch = self.data.batch(group, self.potential.reference)
+            model = self.potential.model(self.dtype, parameters=self.parameters)
+            found, gradient = batch_gradient(self.potential, model, batch, self.weights)
+            if not np.isfinite(found.loss):
+                raise InputError(
+                    f"the loss became {found.loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
+                )
+            self.optimizer.step(self.parameters, gradient, self._factor(len(groups)))
+            if self.average is not None:
+                self.average.update(self.parameters)
+            self.step += 1
+            metrics.add(found.errors)
+            loss += found.loss * len(group)
+        self.epoch += 1
+        rate = s.learning_rate * self._factor(len(groups))
+        row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": loss / self.data.n_frames}
+        row |= {f"train_{name}": value for name, value in metrics.result().items()}
+        if self.valid is None or self.epoch % s.valid_every == 0 or self.epoch == s.epochs:
+            row |= self._validate(row["train_loss"])
+        return row
+
+    def _groups(self, order):
+        """Frames of each step."""
+        size = self.settings.batch_size
+        if size is None:
+            return self.data.batches(self.settings.batch_atoms, order)
+        return [order[k : k + size] for k in range(0, len(order), size)]
+
+    def _factor(self, steps_per_epoch):
+        """Factor of all learning rates at this step."""
+        s = self.settings
+        total = s.epochs * steps_per_epoch
+        warm = round(s.warmup * total)
+        if self.plateau is not None:
+            return constant(self.step, total, warm) * self.plateau.factor
+        return {"cosine": cosine, "constant": constant}[s.schedule](self.step, total, warm)
+
+    def _validate(self, train_loss):
+        """Errors on the validation frames with averaged parameters; remembers the best."""
+        averaged = self.average.value() if self.average is not None else self.parameters
+        row, loss = {}, train_loss
+        if self.valid is not None:
+            model = self.potential.model(self.dtype, parameters=averaged)
+            found = evaluate_set(model, self.valid, self.potential.reference, self.weights)
+            row = {f"valid_{name}": value for name, value in found.items()}
+            loss = found["loss"]
+        if self.plateau is not None:
+            self.plateau.update(loss)
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best = {name: a.copy() for name, a in averaged.items()}
+        return row
+
+    def _into_potential(self, parameters):
+        self.potential.set_parameters({name: to_host(a) for name, a in parameters.items()})
+
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    def state(self):
+        """Everything that continuing needs, as nested dicts of arrays and plain values."""
+        return {
+            "settings": self.settings.as_dict(),
+            "frames": [self.data.n_frames, int(self.data.structures.n_atoms)],
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "generator": self.rng.bit_generator.state,
+            "history": self.history.rows,
+            "parameters": self.parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "plateau": self.plateau.state_dict() if self.plateau is not None else {},
+            "best": self.best or {},
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "scaler": {"mean": self.potential.scaler.mean, "scale": self.potential.scaler.scale},
+            "reference": self.potential.reference,
+        }
+
+    def restore(self, state, path):
+        """Continue from a state.
+
+        Raises
+        ------
+        InputError
+            When the state belongs to other settings or data; names the first difference.
+        """
+        free = ("epochs", "time_limit", "device", "patience", "checkpoint_every")
+        for name, value in self.settings.as_dict().items():
+            if name not in free and state["settings"].get(name) != value:
+                raise InputError(
+                    f"{path} was made with {name}={state['settings'].get(name)!r} and this run has {value!r}; "
+                    "use the same settings, or another checkpoint file"
+                )
+        if list(state["frames"]) != self.state()["frames"]:
+            raise InputError(f"{path} was made with other training frames; use the same, or another checkpoint file")
+        shapes = {name: a.shape for name, a in self.parameters.items()}
+        if {name: a.shape for name, a in state["parameters"].items()} != shapes:
+            raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.rng.bit_generator.state = state["generator"]
+        self.history = History(state["history"])
+        for name, array in self.parameters.items():
+            array[...] = to_device(state["parameters"][name], self.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state["plateau"])
+        self.best = {name: to_device(a, self.device) for name, a in state["best"].items()} or None
+        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        self.potential.scaler = FeatureScaler(state["scaler"]["mean"], state["scaler"]["scale"])
+        self.potential.reference = state["reference"]
+
+
+def _summary(row):
+    """Errors for the progress bar: meV/atom and meV/Å."""
+    which = "valid" if "valid_loss" in row else "train"
+    parts = [f"loss {row[f'{which}_loss']:.2e}"]
+    for name, unit in (("energy_mae", "meV/at"), ("forces_mae", "meV/Å")):
+        if f"{which}_{name}" in row:
+            parts.append(f"{name[0].upper()} {1000 * row[f'{which}_{name}']:.2f} {unit}")
+    return ", ".join(parts)

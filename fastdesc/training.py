@@ -1,0 +1,60 @@
+"""Training a potential on energies, forces and stresses."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fastdesc.checkpoint import read_checkpoint
+from fastdesc.errors import InputError
+from fastdesc.frames import read_frames
+from fastdesc.settings import Settings
+from fastdesc.trainer import Trainer
+
+
+def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, progress=True, **settings):
+    """Train a potential in place; the best parameters seen on the validation frames are kept.
+
+    Parameters
+    ----------
+    potential : Potential
+    train_frames, valid_frames : path, or list of ase.Atoms with labels
+        Without `valid_frames` a part of the training frames is set aside (setting `valid_fraction`).
+        ``atoms.info["weight"]`` weighs a frame in the loss.
+    checkpoint : path, optional
+        File that is rewritten every `checkpoint_every` epochs and at the end, also when training is interrupted.
+    resume : bool
+        Continue from `checkpoint` if it exists, with the numbers of an uninterrupted run.
+    progress : bool
+        Show a progress bar with losses.
+    **settings
+        Of `fastdesc.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed, ...
+
+    Returns
+    -------
+    History
+        One row per epoch.
+
+    Raises
+    ------
+    InputError
+        For frames without labels, unknown or impossible settings, or a checkpoint of another run.
+    """
+    settings = Settings.named(**settings)
+    rng = np.random.default_rng(settings.seed)
+    train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
+    trainer = Trainer(potential, train_frames, valid_frames, settings, rng)
+    if checkpoint is not None and resume and Path(checkpoint).exists():
+        trainer.restore(read_checkpoint(checkpoint), checkpoint)
+    return trainer.run(checkpoint, progress)
+
+
+def _split(train_frames, valid_frames, fraction, rng):
+    """Set validation frames aside where none are given."""
+    frames = read_frames(train_frames)
+    if valid_frames is not None or fraction == 0:
+        return frames, None if valid_frames is None else read_frames(valid_frames)
+    n_valid = max(1, round(fraction * len(frames)))
+    if n_valid >= len(frames):
+        raise InputError(f"{len(frames)} frame cannot be split for validation; give more, or valid_fraction=0")
+    order = rng.permutation(len(frames))
+    return [frames[k] for k in sorted(order[n_valid:])], [frames[k] for k in sorted(order[:n_valid])]

@@ -1,0 +1,161 @@
+"""Frames made ready for training: pairs and pair vectors found once and kept, labels with NaN where missing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdesc.arrays import namespace, to_device
+from fastdesc.errors import InputError
+from fastdesc.frames import labels, read_frames
+from fastdesc.geometry import pair_vectors
+from fastdesc.loss import Targets
+from fastdesc.pairs import Pairs
+from fastdesc.structures import Structures
+
+
+def frame_sums(per_atom, first):
+    """Sum (n_atoms,) over the atoms of each frame in float64; `first` (n_frames + 1,) is on the host."""
+    if isinstance(per_atom, np.ndarray):
+        return np.add.reduceat(per_atom, first[:-1], dtype=np.float64)
+    xp = namespace(per_atom)
+    running = xp.concatenate([xp.zeros(1), xp.cumsum(per_atom, dtype=np.float64)])
+    return xp.diff(running[xp.asarray(first)])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some frames, concatenated.
+
+    Attributes
+    ----------
+    rij : (3, n_pairs), Å
+    pairs : Pairs
+    species : (n_atoms,) int32
+    targets : Targets
+    """
+
+    rij: object
+    pairs: Pairs
+    species: object
+    targets: Targets
+
+    @property
+    def n_atoms(self):
+        """Number of atoms."""
+        return self.pairs.n_atoms
+
+
+class TrainingSet:
+    """All frames of a training or validation set.
+
+    Parameters
+    ----------
+    source : path, ase.Atoms or list of ase.Atoms
+        Labels come from each frame's calculator; ``atoms.info["weight"]`` is the frame's weight in the loss, 1 by
+        default.
+    descriptor : Family
+    dtype : dtype
+    device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    InputError
+        When no frame carries an energy or forces, a weight is negative, or frames are unusable.
+    """
+
+    def __init__(self, source, descriptor, dtype, device="cpu"):
+        self.frames = read_frames(source)
+        known = labels(self.frames)
+        self.report = known.report(self.frames)
+        if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
+            raise InputError(
+                f"none of the {len(self.frames)} frames carries an energy or forces; "
+                "give frames with labels (a SinglePointCalculator, or energy= and forces in extended XYZ)"
+            )
+        weight = np.array([float(atoms.info.get("weight", 1.0)) for atoms in self.frames])
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise InputError("a frame's info['weight'] is negative or not finite; weights must be 0 or more")
+        self.structures = Structures.from_ase(self.frames)
+        self.species = self.structures.species(descriptor.species_numbers)
+        pairs = Pairs.find(self.structures, descriptor.cutoff)
+        rij = pair_vectors(self.structures.positions, self.structures.cells, pairs, dtype)
+        self.pairs, self.rij = pairs.to_device(device), to_device(rij, device)
+        self.device, self.dtype = device, rij.dtype
+        self.energies = known.energies
+        volumes = np.where(self.structures.pbc.all(1), self.structures.volumes, np.nan)
+        self._virial = known.stress * volumes[:, None, None]
+        self._forces, self._weight = known.forces, weight
+
+    @property
+    def n_frames(self):
+        """Number of frames."""
+        return self.structures.n_frames
+
+    @property
+    def n_atoms(self):
+        """Number of atoms of every frame, (n_frames,)."""
+        return np.diff(self.structures.first)
+
+    def compositions(self, n_species):
+        """Number of atoms of each element in each frame, (n_frames, n_species)."""
+        counts = np.zeros((self.n_frames, n_species))
+        np.add.at(counts, (self.structures.frame_of_atom, self.species), 1.0)
+        return counts
+
+    def force_scale(self, n_species):
+        """Root mean square of the force components on each element, eV/Å; 1 where there are none."""
+        out = np.ones(n_species)
+        for z in range(n_species):
+            f = self._forces[self.species == z]
+            f = f[np.isfinite(f)]
+            if len(f) and (f**2).mean() > 0:
+                out[z] = np.sqrt((f**2).mean())
+        return out
+
+    def batch(self, frames, reference):
+        """Concatenate some frames; energies become those above the reference energies.
+
+        Parameters
+        ----------
+        frames : (n,) int array
+        reference : (n_species,) eV
+        """
+        first = self.structures.first
+        atoms = np.concatenate([np.arange(first[f], first[f + 1]) for f in frames])
+        pairs = self.pairs.take(frames)
+        bounds = self._bounds()
+        xp = namespace(self.rij)
+        rij = xp.concatenate([self.rij[:, bounds[f] : bounds[f + 1]] for f in frames], axis=1)
+        species = self.species[atoms]
+        sums = np.add.reduceat(np.asarray(reference)[species], pairs.first[:-1])
+        targets = Targets(
+            *(
+                to_device(a, self.device)
+                for a in (
+                    self.energies[frames] - sums,
+                    self._forces[atoms],
+                    self._virial[frames],
+                    self._weight[frames],
+                    pairs.first,
+                )
+            )
+        )
+        return Batch(rij, pairs, to_device(species, self.device), targets)
+
+    def _bounds(self):
+        """First pair of every frame, (n_frames + 1,), on the host."""
+        row = self.pairs.row[to_device(self.structures.first, self.device)]
+        return row if isinstance(row, np.ndarray) else row.get()
+
+    def batches(self, batch_atoms, order=None):
+        """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""
+        order = np.arange(self.n_frames) if order is None else order
+        groups, group, atoms = [], [], 0
+        for f, n in zip(order, self.n_atoms[order], strict=True):
+            if group and atoms + n > batch_atoms:
+                groups.append(np.array(group))
+                group, atoms = [], 0
+            group.append(int(f))
+            atoms += int(n)
+        groups.append(np.array(group))
+        return groups
