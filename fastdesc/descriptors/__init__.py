@@ -1,0 +1,39 @@
+"""The descriptor families: the one list."""
+
+from importlib import import_module
+
+from fastdesc.errors import FileFormatError, InputError, nearest
+
+FAMILIES = {
+    "gaussian_moments": ("fastdesc.descriptors.gaussian_moments", "GaussianMoments"),
+}
+
+
+def family_class(name):
+    """Return the class of a family by its name, as files and configurations write it.
+
+    Raises
+    ------
+    InputError
+        For a name that is not in FAMILIES.
+    """
+    if name not in FAMILIES:
+        raise InputError(f"family {name!r} is not known{nearest(name, FAMILIES)}; use one of {', '.join(FAMILIES)}")
+    module, cls = FAMILIES[name]
+    return getattr(import_module(module), cls)
+
+
+def descriptor_from(family, arguments, parameters, path):
+    """Rebuild a descriptor that a file describes.
+
+    Raises
+    ------
+    FileFormatError
+        When the file's description does not fit this version; names the file.
+    """
+    try:
+        descriptor = family_class(family)(**arguments)
+        descriptor.set_parameters(**parameters)
+    except (InputError, TypeError) as error:
+        raise FileFormatError(f"{path} describes a descriptor that cannot be built: {error}") from error
+    return descriptor

@@ -49,4 +49,5 @@ def count(name, value, least=1):
 def one_of(name, value, allowed):
     """InputError unless `value` is one of `allowed`."""
     if value not in allowed:
-        raise InputError(f"{name} {value!r} is not known{nearest(value, allowed)}; use one of {', '.join(map(str, allowed))}")
+        known = ", ".join(map(str, allowed))
+        raise InputError(f"{name} {value!r} is not known{nearest(value, allowed)}; use one of {known}")

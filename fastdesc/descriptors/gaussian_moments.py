@@ -122,7 +122,7 @@ class GaussianMoments(Family):
         selected = sorted(set(contractions))
         if not selected or any(k not in allowed for k in selected):
             raise InputError(
-                f"contractions {list(contractions)} are not available; max_rank {max_rank} allows a selection of {allowed}"
+                f"contractions {list(contractions)} cannot be had; max_rank {max_rank} allows a selection of {allowed}"
             )
         return selected
 
