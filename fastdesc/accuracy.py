@@ -1,0 +1,143 @@
+"""Predictions beside their references: errors, and a file from which they can be looked at again."""
+
+from dataclasses import dataclass, fields
+
+import h5py
+import numpy as np
+
+from fastdesc import __version__
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.files import check_format, open_hdf5, whole_or_nothing
+from fastdesc.frames import labels, read_frames
+
+FORMAT, VERSION = "fastdesc-predictions", 1
+UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å^3"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predictions and references of some frames; references are NaN where a frame has none.
+
+    Attributes
+    ----------
+    n_atoms : (n_frames,) int
+    energy, reference_energy : (n_frames,) eV
+    forces, reference_forces : (n_atoms, 3) eV/Å
+    stress, reference_stress : (n_frames, 6) eV/Å^3, Voigt order xx yy zz yz xz xy
+    """
+
+    n_atoms: np.ndarray
+    energy: np.ndarray
+    reference_energy: np.ndarray
+    forces: np.ndarray
+    reference_forces: np.ndarray
+    stress: np.ndarray
+    reference_stress: np.ndarray
+
+    def pairs(self, name):
+        """Return (reference, predicted) of "energy" (per atom), "forces" or "stress", flat, where both are known."""
+        reference, predicted = getattr(self, f"reference_{name}"), getattr(self, name)
+        if name == "energy":
+            reference, predicted = reference / self.n_atoms, predicted / self.n_atoms
+        known = np.isfinite(reference) & np.isfinite(predicted)
+        return reference[known], predicted[known]
+
+    def errors(self):
+        """Return quantity -> mae, rmse, max, n (numbers compared) and unit; quantities without labels are left out."""
+        out = {}
+        for name, unit in UNITS.items():
+            reference, predicted = self.pairs(name)
+            if len(reference):
+                e = np.abs(predicted - reference)
+                out[name] = {
+                    "mae": float(e.mean()),
+                    "rmse": float(np.sqrt((e**2).mean())),
+                    "max": float(e.max()),
+                    "n": len(e),
+                    "unit": unit,
+                }
+        return out
+
+    def summary(self):
+        """Return the sizes and the errors as one dict of plain values."""
+        return {"n_frames": len(self.n_atoms), "n_atoms": int(self.n_atoms.sum()), **self.errors()}
+
+    def table(self):
+        """Return the errors as text, in meV."""
+        n = len(self.n_atoms)
+        lines = [f"{n} frame{'s'[:n != 1]}, {self.n_atoms.sum()} atoms", f"{'':8}{'MAE':>10}{'RMSE':>10}{'max':>10}"]
+        for name, e in self.errors().items():
+            numbers = "".join(f"{_short(1000 * e[k]):>10}" for k in ("mae", "rmse", "max"))
+            lines.append(f"{name:8}{numbers}  m{e['unit']}")
+        return "\n".join(lines)
+
+    def save(self, path):
+        """Write an HDF5 file, whole or not at all; every dataset carries `unit` and `shape`."""
+        words = {"forces": "n_atoms, 3", "stress": "n_frames, 6", "energy": "n_frames", "n_atoms": "n_frames"}
+        with whole_or_nothing(path) as part, h5py.File(part, "w") as f:
+            f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__)
+            for name, array in vars(self).items():
+                what = name.removeprefix("reference_")
+                f[name] = array
+                f[name].attrs["unit"] = {"energy": "eV", "n_atoms": "1"}.get(what) or UNITS[what]
+                f[name].attrs["shape"] = words[what]
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError, FileFormatError
+            For a missing, truncated or foreign file, or one of a newer version.
+        """
+        with open_hdf5(path) as f:
+            check_format(f, path, FORMAT, VERSION)
+            try:
+                return cls(**{field.name: f[field.name][...] for field in fields(cls)})
+            except (KeyError, OSError, RuntimeError) as error:
+                raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); evaluate again") from error
+
+
+def compare(potential, frames, device="cpu", dtype="float64"):
+    """Predict frames and put the predictions beside the frames' labels.
+
+    Parameters
+    ----------
+    potential : Potential
+    frames : path, ase.Atoms or list of ase.Atoms
+    device : {"cpu", "cuda", "auto"}
+    dtype : {"float64", "float32"}
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        When no frame carries any label, and for frames the potential cannot be used on.
+    """
+    frames = read_frames(frames)
+    found = labels(frames)
+    if not any(found.counts(frames).values()):
+        raise InputError(
+            f"none of the {len(frames)} frames carries an energy, forces or a stress; there is nothing to compare with"
+        )
+    out = potential.predict(frames, device=device, dtype=dtype)
+    s = found.stress
+    voigt = np.stack([s[:, 0, 0], s[:, 1, 1], s[:, 2, 2], s[:, 1, 2], s[:, 0, 2], s[:, 0, 1]], axis=1)
+    return Comparison(
+        np.array([len(a) for a in frames]),
+        out.energy,
+        found.energies,
+        out.forces,
+        found.forces,
+        out.stress,
+        voigt,
+    )
+
+
+def _short(x):
+    """Three significant digits without an exponent where that is readable."""
+    return f"{x:.3g}" if 1e-3 <= x < 1e3 or x == 0 else f"{x:.0f}" if x >= 1e3 else f"{x:.1e}"
