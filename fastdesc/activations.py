@@ -71,23 +71,20 @@ def _tanh_curvature(h, s, one):
 
 @register_jitable(**COMPILED)
 def _celu(z, one):
-    zero = one - one
-    s = exp(minimum(z, zero))
-    return maximum(z, zero) + (s - one), s
+    s = exp(minimum(z, 0))
+    return maximum(z, 0) + (s - one), s
 
 
 @register_jitable(**COMPILED)
 def _celu_curvature(h, s, one):
-    zero = one - one
-    return where(h < zero, s, zero)
+    return where(h < 0, s, 0)
 
 
 @register_jitable(**COMPILED)
 def _softplus(z, one):
     e = exp(-maximum(z, -z))  # no overflow on either side
     r = one / (one + e)
-    zero = one - one
-    return maximum(z, zero) + log1p((e - one) / (one + one)), where(z < zero, e * r, r)
+    return maximum(z, 0) - log1p(r + r - one), where(z < 0, e * r, r)
 
 
 @register_jitable(**COMPILED)

@@ -2,6 +2,8 @@
 
 On arrays they are the library's own (NumPy, CuPy, also while CuPy fuses). Inside compiled loops they are polynomials,
 because the mathematical library's functions do not vectorise there.
+
+Text that CuPy fuses must not calculate with a literal and a scalar alone: CuPy does that in half precision.
 """
 
 import math
@@ -28,8 +30,13 @@ def tanh(x):
 
 
 def log1p(x):
-    """ln(1 + x); compiled only for -1/2 <= x <= 0."""
+    """ln(1 + x); compiled only for -1/2 <= x <= 1."""
     return namespace(x).log1p(x)
+
+
+def sqrt(x):
+    """Square root."""
+    return namespace(x).sqrt(x)
 
 
 def maximum(x, y):
@@ -58,6 +65,10 @@ def _power_of_two(_, n):
         return builder.bitcast(builder.shl(exponent, integer(mantissa)), args[0].type)
 
     return n(n), emit
+
+
+def _real(x):
+    return np.float32 if x is types.float32 else np.float64
 
 
 @overload(exp, jit_options=COMPILED)
@@ -90,7 +101,7 @@ def _exp(x):
 
 @overload(tanh, jit_options=COMPILED)
 def _tanh(x):
-    real = np.float32 if x is types.float32 else np.float64
+    real = _real(x)
     one, two = real(1), real(2)
 
     def compiled(x):
@@ -103,7 +114,7 @@ def _tanh(x):
 
 @overload(log1p, jit_options=COMPILED)
 def _log1p(x):
-    """ln(1 + x) = 2 artanh(t), t = x / (2 + x); |t| <= 1/3 in the range where it is used."""
+    """ln(1 + x) = 2 artanh(t), t = x / (2 + x); -1/3 <= t <= 1/3 in its range."""
     real, terms = (np.float32, 8) if x is types.float32 else (np.float64, 17)
     two, last = real(2), real(1 / (2 * terms - 1))
     series = tuple(real(1 / (2 * k - 1)) for k in range(terms - 1, 0, -1))
@@ -118,16 +129,24 @@ def _log1p(x):
     return compiled
 
 
+@overload(sqrt, jit_options=COMPILED)
+def _sqrt(x):
+    return lambda x: math.sqrt(x)
+
+
 @overload(maximum, jit_options=COMPILED)
 def _maximum(x, y):
-    return lambda x, y: y if x < y else x
+    real = _real(x)  # y may be a literal 0, which would promote float32
+    return lambda x, y: real(y) if x < y else x
 
 
 @overload(minimum, jit_options=COMPILED)
 def _minimum(x, y):
-    return lambda x, y: y if x > y else x
+    real = _real(x)
+    return lambda x, y: real(y) if x > y else x
 
 
 @overload(where, jit_options=COMPILED)
 def _where(condition, x, y):
-    return lambda condition, x, y: x if condition else y
+    real = _real(x)
+    return lambda condition, x, y: x if condition else real(y)
