@@ -3,7 +3,7 @@
 On arrays they are the library's own (NumPy, CuPy, also while CuPy fuses). Inside compiled loops they are polynomials,
 because the mathematical library's functions do not vectorise there.
 
-Text that CuPy fuses must not calculate with a literal and a scalar alone: CuPy does that in half precision.
+Text that CuPy fuses must not calculate with a literal and a scalar alone: CuPy does it in half precision.
 """
 
 import math

@@ -2,21 +2,19 @@
 
 import re
 
-import numpy as np
 import pytest
 
 
-def floating_types(formula, dtype, n_arrays, n_scalars):
+def floating_types(formula, dtype, n_arrays, scalars):
     """Return the names of all floating types in the kernel made of formula(*arrays, *scalars).
 
-    CuPy calculates with a literal and a scalar in float16, and promotes where a constant asks for it: both would show here.
+    CuPy calculates with a literal and a Python scalar in float16, and some constants promote: both would show here.
     """
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     from cupy._core import fusion
 
     nowhere = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(1 << 20, 1 << 10, None, 0), 0)
     arrays = [cupy.ndarray((3, 4), dtype, memptr=nowhere)] * n_arrays
-    scalars = [np.dtype(dtype).type(0.5)] * n_scalars
     local = fusion._fusion_thread_local.thread_local
     local.history, local.is_old_fusing = fusion._FusionHistory(), True
     try:

@@ -73,4 +73,4 @@ def test_fused_kernels_keep_the_dtype(name, dtype):
     """Every variable of the CUDA text that CuPy makes of the formulas has the arrays' type."""
     own = {"float32": {"float"}, "float64": {"double"}}[dtype]
     for formula, n_arrays, n_scalars in zip(_formulas(*ACTIVATIONS[name]), (2, 3, 5), (1, 1, 2), strict=True):
-        assert floating_types(formula, dtype, n_arrays, n_scalars) == own
+        assert floating_types(formula, dtype, n_arrays, [np.dtype(dtype).type(1)] * n_scalars) == own

@@ -1,4 +1,4 @@
-"""Optimizers against the textbook step, averages against their definition, exact continuation."""
+"""Optimizers against the textbook step; exact continuation, of averages and schedules too."""
 
 import math
 
@@ -252,43 +252,13 @@ def test_foreign_states_are_refused():
         Plateau().load_state_dict({"factor": 1.0})
 
 
-# average
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
-def test_average_is_its_definition(decay):
-    history = [parameters(k) for k in range(12)]
-    average = WeightAverage(history[0], decay)
-    for name, a in average.value().items():
-        np.testing.assert_array_equal(a, history[0][name])
-    for t in range(1, 12):
-        average.update(history[t])
-        weights = decay ** np.arange(t - 1, -1, -1.0)
-        for name, a in average.value().items():
-            expected = np.tensordot(weights / weights.sum(), [p[name] for p in history[1 : t + 1]], 1)
-            np.testing.assert_allclose(a, expected, rtol=1e-12, atol=1e-13)
-
-
-def test_first_average_is_the_parameters():
-    start, p = parameters(0), parameters(1)
-    average = WeightAverage(start, 0.999)
-    average.update(p)
-    for name, a in average.value().items():
-        np.testing.assert_allclose(a, p[name], rtol=1e-14)
-        assert a is not p[name]
-
-
-def test_average_decay_out_of_range():
-    with pytest.raises(InputError, match="decay came as 1"):
-        WeightAverage(parameters(), 1.0)
-
-
 # CuPy
 
 
-@pytest.mark.parametrize("formula", [(_adamw, 4, 10), (_amsgrad, 5, 10), (_average, 2, 1)])
-def test_fused_kernels_calculate_in_double(formula):
-    assert floating_types(formula[0], "float64", *formula[1:]) == {"double"}
+@pytest.mark.parametrize(("formula", "n_arrays", "n_numbers"), [(_adamw, 4, 10), (_amsgrad, 5, 10), (_average, 2, 1)])
+def test_fused_kernels_calculate_in_double(formula, n_arrays, n_numbers):
+    assert floating_types(formula, "float64", n_arrays, [0.5] * n_numbers) == {"double"}
+    assert floating_types(lambda x, y: x * (1.0 - y), "float64", 1, [0.5]) != {"double"}  # what must not happen
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
