@@ -1,14 +1,21 @@
-"""Positions <-> pairs: pair vectors and tangents, forces, virials, stress; nothing else."""
+"""Positions <-> pairs: pair vectors and tangents, forces, virials, stress; nothing else.
+
+The twins of these kernels are in kernels/geometry.cu.
+"""
 
 import numpy as np
-from numba import njit
 
-from fastdesc.arrays import resolve_dtype
+from fastdesc import cuda
+from fastdesc.arrays import namespace, resolve_dtype
+from fastdesc.jit import kernel
 from fastdesc.parallel import for_chunks
 
-FAST = {"reassoc", "contract", "nsz", "arcp"}
+FILE = "geometry.cu"
 ATOMS = 512
 """Atoms per chunk: some 40 µs of work in a metal, so that handing it to a thread costs little."""
+WARPS = 4
+"""Atoms per block on the GPU."""
+SUM_THREADS = 256
 
 
 def pair_vectors(positions, cells, pairs, dtype):
@@ -28,12 +35,9 @@ def pair_vectors(positions, cells, pairs, dtype):
     -------
     rij : (3, n_pairs), in Å
     """
-    rij = np.empty((3, pairs.n_pairs), resolve_dtype(dtype))
-    for_chunks(
-        lambda a, b: geometry_pair_vectors(a, b, pairs.row, pairs.j, pairs.shift, pairs.frame, positions, cells, rij),
-        pairs.n_atoms,
-        ATOMS,
-    )
+    rij = namespace(pairs.j).empty((3, pairs.n_pairs), resolve_dtype(dtype))
+    arrays = pairs.row, pairs.j, pairs.shift, pairs.frame, _float64(positions), _float64(cells), rij
+    _each_atom(geometry_pair_vectors, pairs, rij.dtype, arrays, [rij])
     return rij
 
 
@@ -53,14 +57,11 @@ def pair_tangents(rho, strain, rij, pairs):
     -------
     trij : (3, n_pairs), dtype of rij
     """
-    trij = np.empty_like(rij)
-    if strain is None:
-        strain = np.zeros((pairs.n_frames, 3, 3))
-    for_chunks(
-        lambda a, b: geometry_pair_tangents(a, b, pairs.row, pairs.j, pairs.frame, rho, strain, rij, trij),
-        pairs.n_atoms,
-        ATOMS,
-    )
+    xp = namespace(rij)
+    trij = xp.empty(rij.shape, rij.dtype)
+    strain = xp.zeros((pairs.n_frames, 3, 3)) if strain is None else _float64(strain)
+    arrays = pairs.row, pairs.j, pairs.frame, _float64(rho), strain, rij, trij
+    _each_atom(geometry_pair_tangents, pairs, rij.dtype, arrays, [rij, trij])
     return trij
 
 
@@ -78,8 +79,8 @@ def forces(drij, pairs):
     -------
     float64 (n_atoms, 3), in eV/Å
     """
-    out = np.empty((pairs.n_atoms, 3))
-    for_chunks(lambda a, b: geometry_forces(a, b, pairs.row, pairs.mirror, drij, out), pairs.n_atoms, ATOMS)
+    out = namespace(drij).empty((pairs.n_atoms, 3))
+    _each_atom(geometry_forces, pairs, drij.dtype, (pairs.row, pairs.mirror, drij, out), [drij])
     return out
 
 
@@ -98,10 +99,31 @@ def virials(rij, drij, pairs):
     -------
     float64 (n_frames, 3, 3), in eV
     """
-    per_atom = np.empty((6, pairs.n_atoms))
-    for_chunks(lambda a, b: geometry_virials(a, b, pairs.row, rij, drij, per_atom), pairs.n_atoms, ATOMS)
-    voigt = sum_frames(per_atom, pairs.first)
-    return voigt[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    per_atom = namespace(rij).empty((6, pairs.n_atoms))
+    _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, per_atom), [rij, drij, per_atom])
+    return frame_sums(per_atom, pairs)[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3)
+
+
+def frame_sums(per_atom, pairs):
+    """Sum over the atoms of each frame, in float64 and in a fixed order.
+
+    Parameters
+    ----------
+    per_atom : (n_components, n_atoms)
+    pairs : Pairs
+
+    Returns
+    -------
+    float64 (n_frames, n_components)
+    """
+    per_atom = _float64(per_atom)
+    out = namespace(per_atom).empty((pairs.n_frames, len(per_atom)))
+    if cuda.active_for(per_atom):
+        args = per_atom, pairs.bounds, out, len(per_atom), cuda.row_stride(per_atom)
+        cuda.launch(FILE, "geometry_sum_frames", pairs.n_frames, 1, SUM_THREADS, args, y=len(per_atom))
+    else:
+        geometry_sum_frames(per_atom, pairs.first, out)
+    return out
 
 
 def stress_voigt(virials, volumes):
@@ -116,11 +138,27 @@ def stress_voigt(virials, volumes):
     -------
     (n_frames, 6), in eV/Å^3
     """
-    voigt = virials[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    return voigt / np.where(volumes > 0, volumes, np.nan)[:, None]
+    xp = namespace(virials)
+    volumes = xp.asarray(volumes)
+    return virials.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]] / xp.where(volumes > 0, volumes, xp.nan)[:, None]
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+def _float64(x):
+    """The array as the kernels want it: float64, contiguous."""
+    return namespace(x).ascontiguousarray(x, np.float64)
+
+
+def _each_atom(kernel, pairs, dtype, arrays, strided):
+    """Run a kernel over all atoms, where the pairs are; the CUDA twin asks for the row strides of some arrays."""
+    n = pairs.n_atoms
+    if cuda.active_for(pairs.j):
+        name = f"{kernel.__name__}<{cuda.scalar_name(dtype, False)}>"
+        cuda.launch(FILE, name, n, WARPS, 32 * WARPS, (0, n, *arrays, *map(cuda.row_stride, strided)))
+    else:
+        for_chunks(lambda a, b: kernel(a, b, *arrays), n, ATOMS)
+
+
+@kernel
 def geometry_pair_vectors(first, last, row, j, shift, frame, positions, cells, rij):
     """Equation (1) for the rows first .. last."""
     for i in range(first, last):
@@ -134,7 +172,7 @@ def geometry_pair_vectors(first, last, row, j, shift, frame, positions, cells, r
             rij[2, p] = positions[n, 2] - z + (s * h[0, 2] + t * h[1, 2] + u * h[2, 2])
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@kernel
 def geometry_pair_tangents(first, last, row, j, frame, rho, strain, rij, trij):
     """Equation (2) for the rows first .. last."""
     for i in range(first, last):
@@ -145,7 +183,7 @@ def geometry_pair_tangents(first, last, row, j, frame, rho, strain, rij, trij):
                 trij[c, p] = rho[j[p], c] - rho[i, c] + (x * e[0, c] + y * e[1, c] + z * e[2, c])
 
 
-@njit(error_model="numpy", cache=True, nogil=True, fastmath=FAST)
+@kernel
 def geometry_forces(first, last, row, mirror, drij, out):
     """Equation (3) for the rows first .. last; sums in float64."""
     for i in range(first, last):
@@ -160,7 +198,7 @@ def geometry_forces(first, last, row, mirror, drij, out):
         out[i, 2] = z
 
 
-@njit(error_model="numpy", cache=True, nogil=True, fastmath=FAST)
+@kernel
 def geometry_virials(first, last, row, rij, drij, out):
     """Equation (4) for the rows first .. last: xx yy zz yz xz xy of every atom's row, float64 (6, n_atoms)."""
     for i in range(first, last):
@@ -178,12 +216,12 @@ def geometry_virials(first, last, row, rij, drij, out):
         out[3, i], out[4, i], out[5, i] = 0.5 * yz, 0.5 * xz, 0.5 * xy
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
-def sum_frames(per_atom, first):
-    """Sum (n, n_atoms) over the atoms of each frame, in order; float64 (n_frames, n)."""
-    out = np.zeros((len(first) - 1, per_atom.shape[0]))
+@kernel
+def geometry_sum_frames(per_atom, first, out):
+    """Sum per_atom (n_components, n_atoms) over the atoms of each frame, in order; out (n_frames, n_components)."""
     for f in range(len(first) - 1):
         for c in range(per_atom.shape[0]):
+            total = 0.0
             for a in range(first[f], first[f + 1]):
-                out[f, c] += per_atom[c, a]
-    return out
+                total += per_atom[c, a]
+            out[f, c] = total

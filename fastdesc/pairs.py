@@ -102,6 +102,11 @@ class Pairs:
         frame = np.repeat(np.arange(self.n_frames, dtype=np.int32), np.diff(self.first))
         return namespace(self.j).asarray(frame)
 
+    @cached_property
+    def bounds(self):
+        """int64 (n_frames + 1,): `first` on the device of the pairs."""
+        return namespace(self.j).asarray(self.first)
+
     @classmethod
     def concatenate(cls, pairs):
         """One Pairs out of a list of them (of one cutoff and device), frames in order."""

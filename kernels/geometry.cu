@@ -1,0 +1,140 @@
+// Positions <-> pairs. Twins, with the formulas: fastdesc/geometry.py.
+//
+// specialise geometry_pair_vectors<T>    T: float, double
+// specialise geometry_pair_tangents<T>   T: float, double
+// specialise geometry_forces<T>          T: float, double
+// specialise geometry_virials<T>         T: float, double
+// specialise geometry_sum_frames
+//
+// A warp owns an atom, its lanes take the pairs of the row in turn: neighbouring lanes touch neighbouring pairs. Sums
+// go over lanes in a fixed order and in float64; no atomics, so results repeat bit for bit.
+//
+// Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n].
+#include "common.cuh"
+
+using namespace fd;
+
+__device__ __forceinline__ long long own_atom(long long first) {
+    return first + (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+}
+
+// Equation (1): r_p = x_j - x_i + shift_p·H, differences in float64.
+//   in   row (n_atoms+1,), j (n_pairs,), shift (n_pairs, 3), frame (n_atoms,), positions (n_atoms, 3) Å,
+//        cells (n_frames, 3, 3) Å
+//   out  rij (3, n_pairs) Å
+template <typename T>
+__global__ void geometry_pair_vectors(long long first, long long last, const long long* __restrict__ row,
+                                      const int* __restrict__ j, const int* __restrict__ shift,
+                                      const int* __restrict__ frame, const double* __restrict__ positions,
+                                      const double* __restrict__ cells, T* __restrict__ rij, long long rij_stride) {
+    const long long i = own_atom(first);
+    if (i >= last) return;
+    const double x[3] = {positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]};
+    const double* h = cells + 9 * frame[i];
+    for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
+        const long long n = j[p];
+        const double s = shift[3 * p], t = shift[3 * p + 1], u = shift[3 * p + 2];
+#pragma unroll
+        for (int c = 0; c < 3; ++c)
+            rij[c * rij_stride + p] = (T)(positions[3 * n + c] - x[c] + (s * h[c] + t * h[3 + c] + u * h[6 + c]));
+    }
+}
+
+// Equation (2): tr_p = rho_j - rho_i + r_p·strain[frame].
+//   in   row (n_atoms+1,), j (n_pairs,), frame (n_atoms,), rho (n_atoms, 3), strain (n_frames, 3, 3), rij (3, n_pairs)
+//   out  trij (3, n_pairs)
+template <typename T>
+__global__ void geometry_pair_tangents(long long first, long long last, const long long* __restrict__ row,
+                                       const int* __restrict__ j, const int* __restrict__ frame,
+                                       const double* __restrict__ rho, const double* __restrict__ strain,
+                                       const T* __restrict__ rij, T* __restrict__ trij, long long rij_stride,
+                                       long long trij_stride) {
+    const long long i = own_atom(first);
+    if (i >= last) return;
+    const double own[3] = {rho[3 * i], rho[3 * i + 1], rho[3 * i + 2]};
+    const double* e = strain + 9 * frame[i];
+    for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
+        const long long n = j[p];
+        const double x = rij[p], y = rij[rij_stride + p], z = rij[2 * rij_stride + p];
+#pragma unroll
+        for (int c = 0; c < 3; ++c)
+            trij[c * trij_stride + p] = (T)(rho[3 * n + c] - own[c] + (x * e[c] + y * e[3 + c] + z * e[6 + c]));
+    }
+}
+
+// Equation (3): F_i = sum over p in row i of (dr_p - dr_mirror(p)).
+//   in   row (n_atoms+1,), mirror (n_pairs,), drij (3, n_pairs) eV/Å
+//   out  out (n_atoms, 3) eV/Å
+template <typename T>
+__global__ void geometry_forces(long long first, long long last, const long long* __restrict__ row,
+                                const int* __restrict__ mirror, const T* __restrict__ drij, double* __restrict__ out,
+                                long long drij_stride) {
+    const long long i = own_atom(first);
+    double sums[3] = {0.0, 0.0, 0.0};
+    if (i < last)
+        for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
+            const long long m = mirror[p];
+#pragma unroll
+            for (int c = 0; c < 3; ++c)
+                sums[c] += (double)drij[c * drij_stride + p] - (double)drij[c * drij_stride + m];
+        }
+#pragma unroll
+    for (int c = 0; c < 3; ++c) sums[c] = sum_lanes(sums[c], 1, 32);
+    if (i < last && threadIdx.x % 32 < 3) {
+        const int c = threadIdx.x % 32;
+        out[3 * i + c] = c == 0 ? sums[0] : c == 1 ? sums[1] : sums[2];
+    }
+}
+
+// Equation (4), the part of every row: xx yy zz yz xz xy of sum over p of r_p (x) dr_p, symmetrised.
+//   in   row (n_atoms+1,), rij (3, n_pairs) Å, drij (3, n_pairs) eV/Å
+//   out  out (6, n_atoms) eV
+template <typename T>
+__global__ void geometry_virials(long long first, long long last, const long long* __restrict__ row,
+                                 const T* __restrict__ rij, const T* __restrict__ drij, double* __restrict__ out,
+                                 long long rij_stride, long long drij_stride, long long out_stride) {
+    const long long i = own_atom(first);
+    double sums[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
+    if (i < last)
+        for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
+            const double x = rij[p], y = rij[rij_stride + p], z = rij[2 * rij_stride + p];
+            const double u = drij[p], v = drij[drij_stride + p], w = drij[2 * drij_stride + p];
+            sums[0] += x * u;
+            sums[1] += y * v;
+            sums[2] += z * w;
+            sums[3] += 0.5 * (y * w + z * v);
+            sums[4] += 0.5 * (x * w + z * u);
+            sums[5] += 0.5 * (x * v + y * u);
+        }
+#pragma unroll
+    for (int c = 0; c < 6; ++c) {
+        sums[c] = sum_lanes(sums[c], 1, 32);
+        if (i < last && threadIdx.x % 32 == c) out[c * out_stride + i] = sums[c];
+    }
+}
+
+// Sum over the atoms of each frame: a block a frame and component, four sums a thread to keep loads in flight.
+//   in   per_atom (n_components, n_atoms), first (n_frames+1,)
+//   out  out (n_frames, n_components)
+__global__ void geometry_sum_frames(const double* __restrict__ per_atom, const long long* __restrict__ first,
+                                    double* __restrict__ out, int n_components, long long per_atom_stride) {
+    FD_SHARED(double, warps, [32]);
+    const int frame = blockIdx.x, c = blockIdx.y;
+    const long long end = first[frame + 1];
+    const double* x = per_atom + c * per_atom_stride;
+    double sums[4] = {0.0, 0.0, 0.0, 0.0};
+    for (long long a = first[frame] + threadIdx.x; a < end; a += 4 * blockDim.x)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const long long b = a + k * (long long)blockDim.x;
+            if (b < end) sums[k] += x[b];
+        }
+    const double sum = sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]), 1, 32);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        double total = 0.0;
+        for (int w = 0; w < blockDim.x / 32; ++w) total += warps[w];
+        out[frame * n_components + c] = total;
+    }
+}
