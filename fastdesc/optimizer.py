@@ -1,4 +1,4 @@
-"""Optimisers on dicts of parameters, and the average of parameters.
+"""Optimizers on dicts of parameters, and the average of parameters.
 
 Parameters are a dict of name -> float64 array, NumPy or CuPy. They are the masters, changed in place: a step is often
 smaller than float32 resolves, so compute in float32 with copies cast from them, not on them. Gradients may be of
@@ -16,9 +16,7 @@ from fastdesc.arrays import namespace, to_host
 from fastdesc.elementary import COMPILED, maximum, sqrt
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.jit import kernel
-from fastdesc.schedules import SCHEDULES, Plateau, check_number, check_state, constant, cosine, linear
-
-__all__ = ["SCHEDULES", "AMSGrad", "AdamW", "Group", "Plateau", "WeightAverage", "constant", "cosine", "linear"]
+from fastdesc.schedules import check_number, check_state
 
 Group = namedtuple("Group", "rate weight_decay", defaults=(1.0, None))
 Group.__doc__ = "Factor of the learning rate (0 freezes), and weight decay (None: the optimizer's), of a group."
@@ -105,7 +103,7 @@ class AdamW:
     parameters : dict of str to float64 array
         Names, shapes and devices of what will be trained.
     learning_rate : float
-        Rate of steps that are not told another.
+        Times the factor of the group and that of the step.
     weight_decay : float
         Of parameters whose group does not say otherwise.
     groups : dict of str to Group, optional
@@ -149,7 +147,7 @@ class AdamW:
             _check_master(name, p)
             self._moments |= {f"{kind}/{name}": namespace(p).zeros_like(p) for kind in self._kept}
 
-    def step(self, parameters, gradients, rate=None):
+    def step(self, parameters, gradients, factor=1.0):
         """Change, in place, all parameters that are not frozen.
 
         Parameters
@@ -157,8 +155,8 @@ class AdamW:
         parameters : dict of str to float64 array
         gradients : dict of str to array
             Those of frozen parameters may be missing.
-        rate : float, optional
-            Learning rate of this step, before the factors of the groups.
+        factor : float
+            Of the learning rate, for this step: what a schedule says (fastdesc.schedules).
 
         Returns
         -------
@@ -192,7 +190,7 @@ class AdamW:
                 "lower the learning rate, or look for a wrong label"
             )
         self.n_steps += 1
-        rate = self.learning_rate if rate is None else rate
+        rate = self.learning_rate * factor
         shorten = 1.0 if self.clip is None or norm <= self.clip else self.clip / norm
         per_m, per_v = (1 / (1 - beta**self.n_steps) for beta in (self.beta1, self.beta2))
         for name in active:

@@ -39,4 +39,4 @@ def test_first_average_is_the_parameters():
 
 def test_average_decay_out_of_range():
     with pytest.raises(InputError, match="decay came as 1"):
-        WeightAverage(parameters(), 1.0)
+        WeightAverage(parameters(0), 1.0)
