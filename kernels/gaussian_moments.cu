@@ -18,13 +18,17 @@
 
 using namespace fd;
 
+// Blocks that a multiprocessor must be able to hold: the most without spills. Unasked, ptxas aims higher and spills.
+template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 4 : NR < 8 ? 3 : 2;
+constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
+
 // Moments of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NR channels.
 // In the second half of a tile, eight lanes of equal `part` share the sums of five monomials and take every eighth pair.
 //   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å,
 //        beta (n_species, n_species, n_radial, n_basis)
 //   out  moments (n_radial, n_moments, n_atoms)
 template <typename S, int NR>
-__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+__global__ void __launch_bounds__(PAIR_THREADS<S>, MOMENTS_BLOCKS<NR>)
 gm_moments(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ beta,
            real<S>* __restrict__ moments, long long rij_stride, long long moments_stride, int n_species, int n_radial,
@@ -108,7 +112,7 @@ gm_moments(long long first, long long last, const long long* __restrict__ row, c
 //   in   as gm_moments; dmoments (n_radial, n_moments, n_atoms)
 //   out  drij (3, n_pairs)
 template <typename S, int NR>
-__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+__global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
 gm_moments_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
                     const int* __restrict__ species, const real<S>* __restrict__ rij,
                     const real<S>* __restrict__ beta, const real<S>* __restrict__ dmoments,
@@ -179,7 +183,7 @@ gm_moments_pullback(long long first, long long last, const long long* __restrict
 //   in   as gm_moments_pullback
 //   out  dbeta (gridDim.x * WARPS, n_species, n_species, n_radial, n_basis), zero at the start
 template <typename S, int NR>
-__global__ void __launch_bounds__(PAIR_THREADS<S>, 2)
+__global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
 gm_beta_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
                  const int* __restrict__ species, const real<S>* __restrict__ rij,
                  const real<S>* __restrict__ dmoments, real<S>* __restrict__ dbeta, int atoms_per_warp,
@@ -275,7 +279,7 @@ constexpr int CONTRACT_ATOMS = 32, CONTRACT_THREADS = 256;
 //   in   moments (n_radial, n_moments, n_atoms); o1 .. o8 first feature of each contraction, -1 for those left out
 //   out  q (n_features, n_atoms)
 template <typename S>
-__global__ void __launch_bounds__(CONTRACT_THREADS)
+__global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 gm_contract(long long first, long long last, const real<S>* __restrict__ moments, real<S>* __restrict__ q,
             long long moments_stride, long long q_stride, int n_radial, int n_moments, int n_features, int o1, int o2,
             int o3, int o4, int o5, int o6, int o7, int o8) {
@@ -299,7 +303,7 @@ gm_contract(long long first, long long last, const real<S>* __restrict__ moments
 //   in   as gm_contract; dq (n_features, n_atoms)
 //   out  dmoments (n_radial, n_moments, n_atoms)
 template <typename S>
-__global__ void __launch_bounds__(CONTRACT_THREADS)
+__global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 gm_contract_pullback(long long first, long long last, const real<S>* __restrict__ moments,
                      const real<S>* __restrict__ dq, real<S>* __restrict__ dmoments, long long moments_stride,
                      long long dq_stride, long long dmoments_stride, int n_radial, int n_moments, int n_features,
