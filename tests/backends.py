@@ -2,8 +2,10 @@
 
 from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import pytest
 from battery import TOGETHER
+from cuda_emulator import gcc_status, load
 from families import FAMILIES
 from structures_zoo import ZOO
 
@@ -12,7 +14,7 @@ from fastdesc.arrays import to_device, to_host
 
 # The emulator is some hundred times slower than the kernels are meant to be: few structures, all of them telling.
 EMULATED = ("cluster_and_far_atom", "triclinic", TOGETHER)
-GPU, NO_GPU = cuda.gpu_status()
+SKIPS = {"numba": (True, ""), "emulated": gcc_status(), "cuda": cuda.gpu_status()}
 
 
 class Run:
@@ -43,6 +45,7 @@ class Run:
     def forward(self, rij=None, theta=None, keep=False):
         """Return q and, with `keep`, what forward saved, as it is."""
         q, saved = self.case.descriptor.forward(*self._arguments(rij, theta))
+        assert isinstance(q, np.ndarray) == (self.device == "cpu")
         return to_host(q), saved if keep else None
 
     def _pull(self, name, dq, rij, theta, saved):
@@ -58,11 +61,18 @@ class Run:
         return {k: to_host(x) for k, x in self._pull("pullback_parameters", dq, rij, theta, saved).items()}
 
 
+@contextmanager
 def emulator():
-    """Context in which CUDA C++ runs on NumPy arrays."""
-    from cuda_emulator import load
+    """CUDA C++ runs on NumPy arrays; fails when none was asked for, for then nothing was tested."""
+    asked = []
 
-    return cuda.executor(load)
+    def loader(path, names):
+        asked.extend(names)
+        return load(path, names)
+
+    with cuda.executor(loader):
+        yield
+    assert asked, "no CUDA kernel ran"
 
 
 BACKENDS = {"numba": (nullcontext, "cpu"), "emulated": (emulator, "cpu"), "cuda": (nullcontext, "cuda")}
@@ -77,10 +87,11 @@ def started(backend, case):
 
 
 def runs():
-    """Return pytest parameters (backend, (family, variant, structure)); GPU runs skip, saying why, without one."""
+    """Return pytest parameters (backend, (family, variant, structure)); a backend that is not there skips, with why."""
     found = []
     for backend in BACKENDS:
-        marks = [pytest.mark.skipif(backend == "cuda" and not GPU, reason=f"no GPU: {NO_GPU}")]
+        usable, reason = SKIPS[backend]
+        marks = [pytest.mark.skipif(not usable, reason=f"{backend}: {reason}")]
         for family in FAMILIES:
             for variant in family.variants:
                 for structure in EMULATED if backend == "emulated" else (*ZOO, TOGETHER):

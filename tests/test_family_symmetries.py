@@ -128,5 +128,5 @@ def test_features_vanish_smoothly_at_the_cutoff(family, variant, d):
 
     assert change(0.0) == 0
     assert change(-1e-9) == 0
-    one, two = change(0.04), change(0.02)
-    assert np.log2(one / two) == pytest.approx(family.variants[variant].order_at_cutoff, abs=0.15)
+    one, two = change(0.02), change(0.01)
+    assert np.log2(one / two) == pytest.approx(family.variants[variant].order_at_cutoff, abs=0.1)
