@@ -79,8 +79,9 @@ def main(argv=None):
         print(f"No peers: {options.peers} is not there; python bench/make_peer_env.py makes it.", file=sys.stderr)
     try:
         limits = None if options.no_limits else machine.limits(workers, 0.1 if small else 0.5)
-        print(report.machine_text(about, limits, gpu_line), flush=True)
-        kind = sections.Machine(has_gpu, about["avx512"], about["cores"])
+        texts = [report.machine_text(about, limits, gpu_line)]
+        print(texts[0], flush=True)
+        kind = sections.Machine(has_gpu, about["avx512"], platform.libc_ver()[0] == "glibc", about["cores"])
         measured = {}
         for name in options.only:
             rows_of, title = sections.SECTIONS[name]
@@ -90,7 +91,8 @@ def main(argv=None):
                 if results:
                     report.compare(results, limits and limits["fma"])
                     measured[name].append({"row": row.title, "results": results})
-            print(report.table(title, [(r["row"], r["results"]) for r in measured[name]]), flush=True)
+            texts.append(report.table(title, [(r["row"], r["results"]) for r in measured[name]]))
+            print(texts[-1], flush=True)
     finally:
         workers.close()
     about["load_after"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -101,7 +103,8 @@ def main(argv=None):
     record = {"date": date.isoformat(timespec="seconds"), "machine": about, "limits": limits, "gpu": gpu_line,
               "rounds": rounds, "seconds": seconds, "sections": measured}  # fmt: skip
     out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"written to {out}")
+    out.with_suffix(".md").write_text("\n".join(texts))
+    print(f"written to {out} and {out.with_suffix('.md').name}")
     return record
 
 

@@ -119,6 +119,33 @@ def neighbours(system="cu4000", cutoff=6.0, device="cpu", vectors=True):
     return find, about(structures, find(), "float64", device)
 
 
+def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu"):
+    """Gradient of the loss on energies and forces and one Adam update, for a batch that stays on the device."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from fastdesc.gradient import batch_gradient
+    from fastdesc.settings import Settings
+    from fastdesc.trainer import Trainer
+
+    rng = np.random.default_rng(0)
+    frames = [atoms.copy() for atoms in systems.frames(system)]
+    for atoms in frames:
+        labels = {"energy": rng.normal(), "forces": rng.normal(size=(len(atoms), 3))}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    pot = potential(system, cutoff)
+    trainer = Trainer(pot, frames, None, Settings.named(dtype=dtype, device=device), rng)
+    batch = trainer.data.batch(np.arange(len(frames)), pot.reference)
+    wait = finished(device)
+
+    def step():
+        model = pot.model(trainer.dtype, parameters=trainer.parameters)
+        _, gradient = batch_gradient(pot, model, batch, trainer.weights)
+        trainer.optimizer.step(trainer.parameters, gradient, 1e-3)
+        wait()
+
+    return step, about(trainer.data.structures, trainer.data.pairs, dtype, device, optimizer="adamw")
+
+
 def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
     """One step of energies and forces on the CPU: where the time goes."""
     from fastdesc import network
@@ -162,6 +189,7 @@ CASES = {
     "descriptor": descriptor,
     "compute": compute,
     "neighbours": neighbours,
+    "training_step": training_step,
     "stage": stage,
     "fma": peak.fma,
     "gemm": peak.gemm,

@@ -6,6 +6,9 @@ from statistics import median
 def summarise(entry, answers):
     """Best and median over all turns of one entry, in µs per atom; or the error.
 
+    On one core that is processor time, which others on the machine disturb least; on several cores and on a GPU it
+    is wall time. Both bests are kept.
+
     Parameters
     ----------
     entry : sections.Entry
@@ -16,14 +19,16 @@ def summarise(entry, answers):
     errors = [a["error"] for a in answers if "error" in a]
     if errors or not answers:
         return {**out, "error": errors[0] if errors else "not run"}
-    wall, cpu = (sorted(t for a in answers for t in a[key]) for key in ("wall", "cpu"))
+    wall, cpu = ([t for a in answers for t in a[key]] for key in ("wall", "cpu"))
     info = answers[-1]["info"]
     per_atom = 1e6 / info["n_atoms"]
+    times = cpu if entry.threads == 1 and info.get("device") == "cpu" else wall
     return {
         **out,
-        "best": wall[0] * per_atom,
-        "median": median(wall) * per_atom,
-        "best_cpu": cpu[0] * per_atom,
+        "best": min(times) * per_atom,
+        "median": median(times) * per_atom,
+        "best_wall": min(wall) * per_atom,
+        "best_cpu": min(cpu) * per_atom,
         "calls": len(wall),
         "first_call_s": answers[0].get("first_call"),
         "build_s": answers[0].get("build"),
@@ -59,7 +64,19 @@ def table(title, rows):
     for name, results in rows:
         for r in results:
             lines.append("| " + " | ".join([name, r["who"], *(_memory(r) if memory else _times(r))]) + " |")
+    same = [x for x in (agreement(results) for _, results in rows) if x is not None]
+    if same:
+        lines += ["", f"Programs given the same radial coefficients agree on their features to {max(same):.0e} (RMS)."]
     return "\n".join(lines) + "\n"
+
+
+def agreement(results):
+    """Largest relative difference of the root mean square feature among entries that compute the same features.
+
+    None where fewer than two entries of a row do.
+    """
+    values = [r["info"]["feature_rms"] for r in results if "feature_rms" in r.get("info", {})]
+    return (max(values) - min(values)) / max(values) if len(values) > 1 else None
 
 
 def _dtype(r):
@@ -86,12 +103,14 @@ def _short(x):
 
 def machine_text(machine, limits, gpu_line):
     """A few lines on the machine, before the tables."""
+    busy = (machine["load_before"] or 0) > 0.25 * machine["cores"]
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
         + ", ".join(f"{k} {v}" for k, v in machine["packages"].items() if v)
         + f"; commit {machine['commit']}; load {machine['load_before']:.2f} before"
         + (f" and {machine['load_after']:.2f} after" if "load_after" in machine else ""),
         "",
+        *(["The machine was busy before we began: trust ratios of one-core rows at most.", ""] if busy else []),
         gpu_line,
         "",
     ]

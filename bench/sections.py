@@ -9,6 +9,11 @@ from bench import systems
 
 AVX512_BLAS = (("OPENBLAS_CORETYPE", "SkylakeX"),)
 """OpenBLAS picks kernels of Haswell on processors it does not know, though they may have AVX-512."""
+KEPT_HEAP = (
+    ("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_MAX_", "0"), ("MALLOC_TOP_PAD_", "268435456"),
+    ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
+)  # fmt: skip
+"""glibc gives large blocks back to the system at once and gets them anew, page fault by page fault: not so here."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Machine:
 
     gpu: bool = False
     avx512: bool = False
+    glibc: bool = False
     n_cores: int = 1
 
 
@@ -64,16 +70,23 @@ TINY = Sizes(
 )  # fmt: skip
 
 
-def _ours(case, machine, dtypes=("float32",), blas=False, who="fastdesc", **options):
-    """Our entries: each dtype, with the better BLAS where asked, and on the GPU where there is one."""
-    entries = []
-    for dtype in dtypes:
-        entries.append(Entry(who, "ours", case, {**options, "dtype": dtype}))
-        if blas and machine.avx512:
-            entries.append(Entry(f"{who}, AVX-512 BLAS", "ours", case, {**options, "dtype": dtype}, 1, AVX512_BLAS))
+def _ours(case, machine, dtypes=("float32",), who="fastdesc", **options):
+    """Our entries: each dtype, and on the GPU where there is one."""
+    entries = [Entry(who, "ours", case, {**options, "dtype": dtype}) for dtype in dtypes]
     if machine.gpu:
-        gpu = [Entry(f"{who}, GPU", "ours", case, {**options, "dtype": t, "device": "cuda"}) for t in dtypes]
-        entries += gpu
+        entries += [Entry(f"{who}, GPU", "ours", case, {**options, "dtype": t, "device": "cuda"}) for t in dtypes]
+    return entries
+
+
+def _tuned(case, machine, ours, peer):
+    """fastdesc and apax in single precision, each with what the environment can do for it."""
+    entries, ours = [], {**ours, "dtype": "float32"}
+    if machine.avx512:
+        entries.append(Entry("fastdesc, AVX-512 BLAS", "ours", case, ours, 1, AVX512_BLAS))
+    if machine.glibc:
+        best = AVX512_BLAS + KEPT_HEAP if machine.avx512 else KEPT_HEAP
+        entries.append(Entry("fastdesc, tuned", "ours", case, ours, 1, best))
+        entries.append(Entry("apax, tuned", "apax", case, peer, 1, KEPT_HEAP))
     return entries
 
 
@@ -84,8 +97,9 @@ def energy_forces(machine, sizes):
             given = {"system": system, "cutoff": cutoff, "find_list": find_list}
             dtypes = ("float32",) if find_list else ("float32", "float64")
             title = f"{system}, {cutoff:g} Å, list {'found anew each call' if find_list else 'given'}"
-            entries = _ours("energy_forces", machine, dtypes, blas=not find_list, **given)
-            rows.append(Row(title, (*entries, Entry("apax", "apax", "energy_forces", given))))
+            entries = _ours("energy_forces", machine, dtypes, **given)
+            entries.append(Entry("apax", "apax", "energy_forces", given))
+            rows.append(Row(title, (*entries, *_tuned("energy_forces", machine, given, given))))
     return rows
 
 
@@ -129,8 +143,9 @@ def jacobian(machine, sizes):
 
 def training(machine, sizes):
     given = {"system": sizes.batch}
-    entries = _ours("training_step", machine, ("float32", "float64"), blas=True, **given)
-    return [Row(f"{sizes.batch}, one step", (*entries, Entry("apax", "apax", "training_step", given)))]
+    entries = _ours("training_step", machine, ("float32", "float64"), **given)
+    entries.append(Entry("apax", "apax", "training_step", given))
+    return [Row(f"{sizes.batch}, one step", (*entries, *_tuned("training_step", machine, given, given)))]
 
 
 def neighbours(machine, sizes):

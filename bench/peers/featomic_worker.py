@@ -39,7 +39,6 @@ def descriptor(system="cu256", cutoff=6.0, gradients=()):
     """Values; with gradients=["positions"] also derivatives. Neighbours are found anew inside, as users get it."""
     frames = systems.frames(system)
     model = power_spectrum(cutoff)
-    # A fresh wrapper each call: featomic keeps the list of neighbours inside it otherwise.
     call = lambda: model.compute(frames, gradients=list(gradients))  # noqa: E731
     # Features of all pairs of elements, as a user would put them into one matrix.
     dense = call().keys_to_properties(["neighbor_1_type", "neighbor_2_type"])
