@@ -51,6 +51,10 @@ class Trainer:
         """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential."""
         s = self.settings
         start = time.monotonic() - self.seconds
+        if progress:
+            tqdm.write(f"training on {self.data.report}")
+            if self.valid is not None:
+                tqdm.write(f"validating on {self.valid.report}")
         bar = tqdm(total=s.epochs, initial=self.epoch, disable=not progress, unit="epoch", dynamic_ncols=True)
         try:
             while self.epoch < s.epochs:
