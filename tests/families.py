@@ -63,7 +63,7 @@ GAUSSIAN_MOMENTS = Family(
     cls="GaussianMoments",
     variants={
         "bessel": Variant(
-            {"cutoff": 4.5, "n_radial": 3, "n_basis": 5, "basis": "bessel", "max_rank": 3,
+            {"cutoff": 4.5, "n_radial": 5, "n_basis": 7, "basis": "bessel", "max_rank": 3,
              "contractions": (1, 2, 3, 4, 5, 6, 7, 8)},
             order_at_cutoff=5,
         ),
@@ -79,6 +79,11 @@ GAUSSIAN_MOMENTS = Family(
         "chosen": Variant(
             {"cutoff": 4.5, "n_radial": 4, "n_basis": 3, "basis": "bessel", "max_rank": 2, "contractions": (6, 3)},
             order_at_cutoff=5,
+        ),
+        # More channels and basis functions than any kernel keeps in registers at a time.
+        "wide": Variant(
+            {"cutoff": 4.5, "n_radial": 9, "n_basis": 19, "basis": "gaussian", "max_rank": 3, "contractions": (1, 4)},
+            order_at_cutoff=2,
         ),
     },
     bad_keywords=[

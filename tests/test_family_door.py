@@ -203,15 +203,21 @@ def test_compute_refuses(d):
     flat = ase.Atoms("H", cell=[1, 1, 0], pbc=True)
     with pytest.raises(InputError, match=r"frame 1.*cell"):
         d.compute([good, flat])
-    for nothing in ([], ase.Atoms(), [good, ase.Atoms()], [good, "H2O"], None, 3):
-        with pytest.raises(InputError):
-            d.compute(nothing)
+
+
+@pytest.mark.parametrize("nothing", [[], None, 3, ["H2O"], ase.Atoms(), [ase.Atoms("H"), ase.Atoms()]], ids=repr)
+def test_compute_refuses_what_is_no_frame(d, nothing):
+    with pytest.raises(InputError, match=r"frame|Atoms"):
+        d.compute(nothing)
+
+
+def test_compute_refuses_unknown_files_types_and_devices(d):
+    with pytest.raises(InputError, match="float16"):
+        d.compute(ZOO["dimer"](), dtype="float16")
+    with pytest.raises(InputError, match="gpu"):
+        d.compute(ZOO["dimer"](), device="gpu")
     with pytest.raises(InputError, match="no_such"):
         d.compute("no_such.xyz")
-    with pytest.raises(InputError, match="float16"):
-        d.compute(good, dtype="float16")
-    with pytest.raises(InputError, match="gpu"):
-        d.compute(good, device="gpu")
 
 
 @pytest.mark.skipif(GPU, reason="there is a GPU")
