@@ -16,6 +16,8 @@ from fastdesc.parallel import for_chunks
 MOST_PAIRS = 2**31 - 1
 FEWEST_ATOMS, MOST_TASKS = 512, 32
 """Every task counts for itself the pairs that other atoms will hold: few tasks, few counts."""
+USUAL = 48
+"""Pairs per owner for which there is room at once; more where it does not do."""
 
 
 def find(positions, cells, pbc, first, cutoff):
@@ -68,11 +70,12 @@ def find(positions, cells, pbc, first, cutoff):
     reach = np.stack([first[np.searchsorted(first, begin, "right") - 1], first[np.searchsorted(first, end)]])
     offset = np.cumsum([0, *(reach[1] - reach[0])])
     given, owned = np.zeros(offset[-1], np.int32), np.empty(n_atoms, np.int32)
+    room = np.empty((len(begin), 2, USUAL * step), np.uint32)
 
     def search(a, b):
         t = a // step
-        mine = given[offset[t] : offset[t + 1]]
-        return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, reach[0, t])
+        mine, base = given[offset[t] : offset[t + 1]], reach[0, t]
+        return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, base, room[t])
 
     found = for_chunks(search, n_atoms, step)
     row = np.empty(n_atoms + 1, np.int64)
@@ -193,18 +196,17 @@ def gather(a, b, f, pbc, bins, vectors, sites, start, points, tags):
 
 
 @kernel
-def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start, owned, given, base):
+def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start, owned, given, base, pairs):
     """Find the pairs that the sorted atoms begin .. end own.
 
     Out: owned (n_atoms,) how many each owns; given (..,) how many the sorted atom base + k is the neighbour in.
 
     Returns
     -------
-    pairs (2, >= n) sorted index and image of the neighbour, smallest squared distance
+    pairs (2, >= n) sorted index and image of the neighbour, longer than what came if need be; smallest squared distance
     """
     points, tags = np.empty((3, 512)), np.empty((2, 512), np.uint32)
     d2, chosen = np.empty((1, 512)), np.empty((1, 512), np.uint32)
-    pairs = np.empty((2, 48 * (end - begin)), np.uint32)
     n_pairs, shortest = 0, np.inf
     f = np.searchsorted(first, begin, "right") - 1
     a = begin
