@@ -16,7 +16,7 @@ import numpy as np
 
 from fastdesc import network
 from fastdesc.arrays import namespace, padded
-from fastdesc.parallel import for_chunks, n_threads, single_threaded_blas
+from fastdesc.parallel import for_chunks, single_threaded_blas
 
 CHUNK = 256
 """Atoms that a network takes at a time on the CPU: its layers then stay in the second-level cache."""
@@ -64,14 +64,12 @@ def _columns(model, species, first, last):
             yield z, columns + first
 
 
-def _over_atoms(task, n, device_array):
-    """Run a task over chunks of atoms with one BLAS thread each; on a GPU in one piece."""
+def _over_atoms(task, n, device_array, chunk=CHUNK):
+    """Run a task over chunks of atoms, our threads instead of those of BLAS; on a GPU in one piece."""
     if namespace(device_array) is not np:
         return [task(0, n)]
-    if n_threads() > 1:
-        with single_threaded_blas():
-            return for_chunks(task, n, CHUNK)
-    return for_chunks(task, n, CHUNK)
+    with single_threaded_blas():
+        return for_chunks(task, n, chunk)
 
 
 def energies(model, rij, pairs, species):
@@ -151,7 +149,7 @@ def loss_gradient(model, rij, trij, pairs, species, tape, de):
     dq = padded(q.shape, q.dtype, q)
     weighted = (de * model.scale[species]).astype(rij.dtype)[None]
     dscale = xp.zeros(pairs.n_atoms)
-    np.negative(tape.dq, out=dq[0]) if xp is np else dq.__setitem__(0, -tape.dq)
+    dq[0] = -tape.dq
 
     def task(k, _):
         z, columns, saved_k, chain, y = tape.chunks[k]
@@ -164,11 +162,10 @@ def loss_gradient(model, rij, trij, pairs, species, tape, de):
         dscale[columns] = de[columns] * y[0] - ty[0]
         return z, dlayers
 
-    if xp is np and n_threads() > 1:
-        with single_threaded_blas():
-            parts = for_chunks(task, len(tape.chunks), 1)
+    if xp is np:
+        parts = _over_atoms(task, len(tape.chunks), rij, chunk=1)
     else:
-        parts = for_chunks(task, len(tape.chunks), 1)
+        parts = [task(k, k + 1) for k in range(len(tape.chunks))]
     dnetworks = [_sum_layers(layers, [d for z, d in parts if z == k]) for k, layers in enumerate(model.networks)]
     dtheta = model.descriptor.pullback_parameters(duals, pairs, species, model.theta, saved, dq)
     n_species = len(model.scale)
