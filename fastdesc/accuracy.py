@@ -67,7 +67,7 @@ class Comparison:
         n = len(self.n_atoms)
         lines = [f"{n} frame{'s'[:n != 1]}, {self.n_atoms.sum()} atoms", f"{'':8}{'MAE':>10}{'RMSE':>10}{'max':>10}"]
         for name, e in self.errors().items():
-            numbers = "".join(f"{_short(1000 * e[k]):>10}" for k in ("mae", "rmse", "max"))
+            numbers = "".join(f"{three_digits(1000 * e[k]):>10}" for k in ("mae", "rmse", "max"))
             lines.append(f"{name:8}{numbers}  m{e['unit']}")
         return "\n".join(lines)
 
@@ -138,6 +138,8 @@ def compare(potential, frames, device="cpu", dtype="float64"):
     )
 
 
-def _short(x):
-    """Three significant digits without an exponent where that is readable."""
-    return f"{x:.3g}" if 1e-3 <= x < 1e3 or x == 0 else f"{x:.0f}" if x >= 1e3 else f"{x:.1e}"
+def three_digits(x):
+    """Three significant digits, without an exponent where that is readable."""
+    if x >= 1000:
+        return f"{x:.0f}"
+    return f"{x:#.3g}".rstrip(".") if x >= 1e-3 else f"{x:.1e}" if x else "0"

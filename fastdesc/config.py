@@ -16,6 +16,7 @@ from fastdesc.settings import Settings
 
 REQUIRED = object()
 FIRST_FAMILY = next(iter(FAMILIES))
+PATHS = ("train", "valid", "test")
 KINDS = {    # type of the default: (what is accepted, in words)
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
@@ -123,7 +124,7 @@ def config_from(tables, path):
     rest = [name for name in sections if name != "descriptor"]
     data, potential, training, output = (_checked(tables.get(name, {}), name, _options(name), path) for name in rest)
     here = Path(path).parent
-    for name in ("train", "valid", "test"):
+    for name in PATHS:
         if name in data:
             data[name] = str(here / data[name])
     if "folder" in output:
@@ -189,6 +190,21 @@ def default_text(family=FIRST_FAMILY):
                 said = names
             lines.append(_line(key, default))
     return "\n".join(lines) + "\n"
+
+
+def to_text(config):
+    """Return TOML that describes a configuration, from anywhere: paths are absolute."""
+    tables = {
+        "data": {k: str(Path(v).absolute()) if k in PATHS and v else v for k, v in vars(config.data).items()},
+        "descriptor": {"family": config.family, **config.descriptor},
+        "potential": config.potential,
+        "training": {k: v for k, v in config.training.as_dict().items() if k != "valid_fraction"},
+        "output": {**vars(config.output), "folder": str(Path(config.output.folder).absolute())},
+    }
+    lines = []
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items() if v is not None), ""]
+    return "\n".join(lines)
 
 
 def _documented(section):

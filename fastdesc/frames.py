@@ -210,6 +210,16 @@ def labels(frames):
     return Labels(energies, forces, stress)
 
 
+def elements(source):
+    """Return the chemical symbols of all frames, ordered by atomic number."""
+    from ase.data import chemical_symbols
+
+    numbers = set()
+    for atoms in iread_frames(source):
+        numbers.update(np.unique(atoms.numbers).tolist())
+    return [chemical_symbols[z] for z in sorted(numbers)]
+
+
 def full_stress(stress):
     """Return a stress given as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or (3, 3) as (3, 3)."""
     stress = np.asarray(stress, float)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.accuracy import Comparison, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.files import whole_or_nothing
 from fastdesc.history import History
@@ -82,8 +83,6 @@ def plot_parity(comparison, out):
     FileFormatError
         When the file does not hold predictions.
     """
-    from fastdesc.accuracy import Comparison
-
     if not isinstance(comparison, Comparison):
         comparison = Comparison.load(comparison)
     errors = comparison.errors()
@@ -103,7 +102,7 @@ def plot_parity(comparison, out):
         else:
             ax.scatter(reference, predicted, s=9, color=TRAIN, alpha=max(0.15, min(0.7, 60 / len(reference))), lw=0)
         e = errors[name]
-        text = f"MAE {_digits(factor * e['mae'])} {error_unit}\nRMSE {_digits(factor * e['rmse'])} {error_unit}"
+        text = "\n".join(f"{k.upper()} {three_digits(factor * e[k])} {error_unit}" for k in ("mae", "rmse"))
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         ax.locator_params(nbins=5)
@@ -143,14 +142,10 @@ def _plain_ticks(ax, low, high):
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     if low >= 1e-3 and high < 1e5:
-        few = high / low < 30
+        few = high / low < 100
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _digits(x):
-    return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
 def _figure(n, size):

@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from fastdesc.accuracy import Comparison, compare
+from fastdesc.accuracy import Comparison, compare, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.potential import Prediction
 
@@ -95,3 +95,11 @@ def test_files_that_are_none(tmp_path):
         f.attrs["format"] = "fastdesc-features"
     with pytest.raises(FileFormatError, match="expected is 'fastdesc-predictions'"):
         Comparison.load(path)
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(0, "0"), (1.0, "1.00"), (180.4, "180"), (12345.6, "12346"), (0.012, "0.0120"), (2e-5, "2.0e-05")],
+)
+def test_digits(x, text):
+    assert three_digits(x) == text

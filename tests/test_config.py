@@ -138,3 +138,9 @@ def test_descriptor_file(tmp_path):
         path.write_text(text)
         family, arguments = read_descriptor(path)
         assert arguments == {"cutoff": 4.5} and family in FAMILIES
+
+
+def test_written_configuration_is_read_back(load):
+    text = 'valid_fraction = 0.3\n[descriptor]\nspecies = ["Cu", 79]\n[potential]\nhidden = [8]\n'
+    c = load(MINIMAL + text + "[training]\nepochs = 7\n")
+    assert load(config.to_text(c)) == c

@@ -12,7 +12,7 @@ from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.frames import iread_frames, labels, read_frames
+from fastdesc.frames import elements, iread_frames, labels, read_frames
 
 
 def labelled(seed=0, n=3):
@@ -263,3 +263,8 @@ def test_not_frames(frames):
 def test_empty_list():
     with pytest.raises(InputError, match="empty"):
         read_frames([])
+
+
+def test_elements(tmp_path, xyz):
+    assert elements([Atoms("OH"), Atoms("AuC")]) == ["H", "C", "O", "Au"]
+    assert elements(xyz) == ["Cu"]

@@ -84,7 +84,7 @@ def test_parity(tmp_path, drawn, n_frames):
     assert is_png(out)
     energy, forces, _ = drawn[0].axes
     assert energy.texts[0].get_text() == "MAE 100 meV/atom\nRMSE 100 meV/atom"
-    assert forces.texts[0].get_text() == "MAE 20 meV/Å\nRMSE 20 meV/Å"
+    assert forces.texts[0].get_text() == "MAE 20.0 meV/Å\nRMSE 20.0 meV/Å"
     assert energy.get_xlabel() == "reference energy (eV/atom)" and forces.get_ylabel() == "predicted force (eV/Å)"
     assert energy.get_xlim() == energy.get_ylim()
     if n_frames < 100:

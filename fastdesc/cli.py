@@ -1,0 +1,283 @@
+"""The command line: words in, calls out. What a command does is written elsewhere and imported when it is used."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+
+from fastdesc import __version__
+from fastdesc.errors import FastdescError, InputError
+
+DEVICES, DTYPES = ("cpu", "cuda", "auto"), ("float64", "float32")
+
+TOP = """\
+examples:
+  fastdesc demo                                    a tour in a minute or two, no data needed
+  fastdesc train --print-default > cu.toml         a commented configuration; set data.train in it
+  fastdesc train cu.toml                           train, checkpoint, evaluate, plot
+  fastdesc evaluate fastdesc-run/model.h5 test.extxyz
+  fastdesc featurize train.extxyz features.h5 --cutoff 5
+  fastdesc info features.h5
+
+`fastdesc COMMAND --help` says more. Units are eV and Å; stress is positive in tension, as in ASE. Threads follow
+NUMBA_NUM_THREADS. Files with frames are whatever ASE reads; extended XYZ (also .gz) is read as a stream.
+"""
+DEMO = """\
+Label small copper and copper-gold crystals with ASE's EMT potential, write their features, train a potential on them,
+evaluate and plot it, and run a little molecular dynamics. Takes a minute or two on two cores.
+
+examples:
+  fastdesc demo
+  fastdesc demo --out /tmp/demo
+"""
+FEATURIZE = """\
+Compute the descriptors of all atoms and write them, with the labels the frames carry, to an HDF5 file that any program
+can read (`fastdesc info OUT` shows how).
+
+examples:
+  fastdesc featurize train.extxyz.gz features.h5
+  fastdesc featurize train.extxyz features.h5 --cutoff 5 --set n_radial=7 --set basis=gaussian
+  fastdesc featurize train.extxyz features.h5 --descriptor cu.toml       its [descriptor] section
+  fastdesc featurize train.extxyz features.h5 --descriptor model.h5      a trained model's descriptor
+  fastdesc featurize train.extxyz features.h5 --resume                   go on after an interruption
+"""
+TRAIN = """\
+Train a potential as a TOML configuration says; only data.train is needed in it. The output folder gets the model, the
+history, a checkpoint, the errors on the test frames and plots.
+
+examples:
+  fastdesc train --print-default > cu.toml
+  fastdesc train cu.toml
+  fastdesc train cu.toml --resume          go on from the checkpoint, with the numbers of an uninterrupted run
+"""
+EVALUATE = """\
+Predict labelled frames and print the errors: mean absolute, root mean square and largest.
+
+examples:
+  fastdesc evaluate fastdesc-run/model.h5 test.extxyz
+  fastdesc evaluate model.h5 test.extxyz --plot parity.png --predictions test.h5
+  fastdesc evaluate model.h5 test.extxyz --json | jq .forces.mae
+"""
+INFO = """\
+Say what is in a features, model, predictions or checkpoint file, and how to read it without fastdesc.
+
+example:
+  fastdesc info features.h5
+"""
+PLOT = """\
+Draw a picture (.png, .pdf or .svg; needs matplotlib: pip install 'fastdesc[plot]').
+
+examples:
+  fastdesc plot learning fastdesc-run/history.csv
+  fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
+"""
+
+
+def parser():
+    """Return the parser of all commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    help = "show the traceback of an error, for a bug report"
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=help)
+    top = argparse.ArgumentParser(
+        prog="fastdesc",
+        description="Fast descriptors of atomic environments, and potentials trained on them.",
+        epilog=TOP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    top.add_argument("--version", action="version", version=f"fastdesc {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name, text, help):
+        return commands.add_parser(
+            name,
+            help=help,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+
+    p = command("demo", DEMO, "a tour: features, training, evaluation, dynamics")
+    p.add_argument("--out", default="fastdesc-demo", metavar="FOLDER", help="where its files go (default: %(default)s)")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    p = command("featurize", FEATURIZE, "descriptors of all atoms into an HDF5 file")
+    p.add_argument("frames", metavar="IN", help="frames to read")
+    p.add_argument("out", metavar="OUT", help="features file to write (.h5)")
+    p.add_argument("--descriptor", metavar="FILE", help="a .toml file with a [descriptor] section, or a model file")
+    p.add_argument("--family", help="descriptor family (default: gaussian_moments)")
+    p.add_argument("--cutoff", type=float, metavar="R", help="cutoff radius in Å")
+    p.add_argument("--species", nargs="+", metavar="EL", help="elements (default: those in IN)")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+        help="any other argument of the family, such as n_radial=7; may be repeated",
+    )  # fmt: skip
+    _device(p, "float64")
+    p.add_argument("--workers", type=int, metavar="N", help="threads (default: NUMBA_NUM_THREADS or all cores)")
+    p.add_argument("--resume", action="store_true", help="go on after an interruption, or add new frames")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("train", TRAIN, "train a potential from a configuration")
+    p.add_argument("config", metavar="CONFIG.toml", nargs="?", help="the configuration")
+    p.add_argument("--print-default", action="store_true", help="print a commented configuration and stop")
+    p.add_argument("--family", help="descriptor family of the printed configuration")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output folder")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("evaluate", EVALUATE, "errors of a model on labelled frames")
+    p.add_argument("model", metavar="MODEL", help="model file")
+    p.add_argument("frames", metavar="FRAMES", help="frames with energies, forces or stresses")
+    p.add_argument("--json", action="store_true", help="print the errors as JSON, in eV and Å")
+    p.add_argument("--plot", metavar="FILE", help="also draw a parity plot")
+    p.add_argument("--predictions", metavar="FILE", help="also write predictions and references (.h5)")
+    for name in ("energy", "forces", "stress"):
+        p.add_argument(f"--{name}-key", metavar="NAME", help=f"name of the {name} in FRAMES, where it has its own")
+    _device(p, "float64")
+
+    p = command("info", INFO, "what is in a file, and how to read it")
+    p.add_argument("file", metavar="FILE")
+
+    p = command("plot", PLOT, "learning curve or parity plot")
+    p.add_argument("what", choices=("learning", "parity"), help="of a history.csv; of a predictions.h5")
+    p.add_argument("file", metavar="FILE")
+    p.add_argument("--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
+    return top
+
+
+def _device(p, dtype):
+    p.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    p.add_argument("--dtype", choices=DTYPES, default=dtype, help="default: %(default)s")
+
+
+def demo(args):
+    from fastdesc.demo import demo
+
+    demo(args.out, progress=not args.quiet)
+
+
+def featurize(args):
+    from fastdesc.dataset import featurize
+    from fastdesc.experiment import descriptor_for
+    from fastdesc.info import headline
+
+    arguments = dict(_setting(text) for text in args.settings)
+    given = {"cutoff": args.cutoff, "species": args.species}
+    arguments |= {name: value for name, value in given.items() if value is not None}
+    descriptor = descriptor_for(args.frames, args.descriptor, args.family, arguments)
+    out = featurize(
+        args.frames, args.out, descriptor, device=args.device, dtype=args.dtype, workers=args.workers,
+        resume=args.resume, progress=not args.quiet,
+    )  # fmt: skip
+    print(headline(out))
+
+
+def train(args):
+    from fastdesc import config
+
+    if args.print_default:
+        print(config.default_text(args.family or config.FIRST_FAMILY), end="")
+        return
+    if args.config is None:
+        raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")
+    from fastdesc.experiment import run
+
+    written = run(config.load_config(args.config), args.resume, args.overwrite, progress=not args.quiet)
+    _list(written)
+
+
+def evaluate(args):
+    from fastdesc.accuracy import compare
+    from fastdesc.frames import read_frames
+    from fastdesc.potential import load
+
+    potential = load(args.model)
+    keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
+    found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
+    print(json.dumps(found.summary(), indent=2, ensure_ascii=False) if args.json else found.table())
+    if args.predictions:
+        found.save(args.predictions)
+    if args.plot:
+        from fastdesc.plots import plot_parity
+
+        plot_parity(found, args.plot)
+
+
+def info(args):
+    from fastdesc.info import describe
+
+    print(describe(args.file))
+
+
+def plot(args):
+    from fastdesc.plots import plot_learning, plot_parity
+
+    out = args.out or os.path.splitext(args.file)[0] + ".png"
+    print({"learning": plot_learning, "parity": plot_parity}[args.what](args.file, out))
+
+
+def main(argv=None):
+    """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C."""
+    args = parser().parse_args(argv)
+    if args.command is None:
+        parser().print_help()
+        return 0
+    # Termination unwinds like an exception, so that temporary files go.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        COMMANDS[args.command](args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("fastdesc: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (FastdescError, OSError) as error:
+        if getattr(args, "debug", False):
+            raise
+        print(f"fastdesc: {_sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+COMMANDS = {
+    "demo": demo,
+    "featurize": featurize,
+    "train": train,
+    "evaluate": evaluate,
+    "info": info,
+    "plot": plot,
+}
+
+
+def _terminate(number, frame):
+    raise SystemExit(128 + number)
+
+
+def _sentence(error):
+    if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _setting(text):
+    """Turn NAME=VALUE into a name and a value, TOML where it is TOML and a string otherwise."""
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {text!r} is not of the form NAME=VALUE, such as --set n_radial=7")
+    try:
+        return name, tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def _list(written):
+    print("\nwrote")
+    width = max(map(len, written))
+    for name, path in written.items():
+        print(f"  {name:{width}}  {path}")

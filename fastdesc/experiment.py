@@ -1,0 +1,192 @@
+"""A training run from a configuration, start to end: data in, one folder of results out."""
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastdesc import config as configuration
+from fastdesc.accuracy import compare, three_digits
+from fastdesc.arrays import resolve_device
+from fastdesc.descriptors import family_class
+from fastdesc.errors import InputError
+from fastdesc.files import check_target, to_json, write_text
+from fastdesc.frames import elements, labels, read_frames
+from fastdesc.potential import Potential, load
+from fastdesc.training import train
+
+FILES = {
+    "model": "model.h5",
+    "history": "history.csv",
+    "checkpoint": "checkpoint.h5",
+    "settings": "config.toml",
+    "errors": "errors.json",
+    "predictions": "predictions.h5",
+    "learning curve": "learning.png",
+    "parity plot": "parity.png",
+}
+
+
+def run(config, resume=False, overwrite=False, progress=True, say=print):
+    """Train and evaluate what a configuration describes.
+
+    Parameters
+    ----------
+    config : Config
+    resume : bool
+        Continue from the folder's checkpoint, with the numbers of an uninterrupted run.
+    overwrite : bool
+        Replace a finished or interrupted run in the folder.
+    progress : bool
+        Show a progress bar.
+    say : callable
+        Takes a line of text; what happens is told through it.
+
+    Returns
+    -------
+    dict
+        What was written: name (the keys of FILES) -> Path.
+
+    Raises
+    ------
+    InputError, FileFormatError, DeviceError, OSError
+        As its parts do; and InputError when the folder holds a run already.
+    """
+    folder = Path(config.output.folder)
+    paths = {name: folder / file for name, file in FILES.items()}
+    _check_folder(folder, paths, resume, overwrite)
+    resolve_device(config.training.device)
+    keys = config.data.keys()
+    sets = {}
+    for name in ("train", "valid", "test"):
+        path = getattr(config.data, name)
+        if path is not None:
+            sets[name] = read_frames(path, **keys)
+            say(f"{name}: {labels(sets[name]).report(sets[name])}")
+    known = elements([*sets["train"], *sets.get("valid", [])])
+    descriptor = build_descriptor(config.family, config.descriptor, known)
+    potential = Potential(descriptor, **config.potential)
+    say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    check_target(paths["model"])
+    write_text(paths["settings"], configuration.to_text(config))
+    if overwrite:
+        paths["checkpoint"].unlink(missing_ok=True)
+    start = time.monotonic()
+    history = train(
+        potential,
+        sets["train"],
+        sets.get("valid"),
+        checkpoint=paths["checkpoint"],
+        resume=resume,
+        progress=progress,
+        **config.training.as_dict(),
+    )
+    potential.save(paths["model"])
+    history.save(paths["history"])
+    say(f"trained {len(history)} epochs in {time.monotonic() - start:.0f} s")
+    say(_best(history))
+    written = ["model", "history", "checkpoint", "settings"]
+    written += _evaluate(config, potential, sets, paths, say)
+    written += _draw(config, history, paths, written, say)
+    return {name: paths[name] for name in written}
+
+
+def build_descriptor(family, arguments, known):
+    """Make a descriptor; elements come from the data (`known`) when the arguments name none."""
+    arguments = {"species": known, **arguments}
+    missing = [s for s in known if s not in elements_of(arguments["species"])]
+    if missing:
+        raise InputError(f"the frames hold {', '.join(missing)}, which species {arguments['species']} lacks; add it")
+    return family_class(family)(**arguments)
+
+
+def elements_of(species):
+    """Symbols of a `species` argument, which may hold symbols and atomic numbers."""
+    from ase.data import chemical_symbols
+
+    from fastdesc.descriptors.checks import atomic_numbers
+
+    return [chemical_symbols[z] for z in atomic_numbers(species)]
+
+
+def descriptor_for(frames, path=None, family=None, arguments=None):
+    """Make the descriptor a command line asks for.
+
+    Parameters
+    ----------
+    frames : path or frames
+        Looked at for their elements when nothing else says them.
+    path : str or Path, optional
+        A TOML file with a [descriptor] section, or a model file, whose trained descriptor is taken.
+    family : str, optional
+        Without `path`.
+    arguments : dict, optional
+        Of the family's class; they go before those of a TOML file.
+    """
+    arguments = dict(arguments or {})
+    if path is not None and Path(path).suffix != ".toml":
+        if arguments or family:
+            raise InputError(f"{path} is a model file and its descriptor complete; leave out family and arguments")
+        return load(path).descriptor
+    if path is not None:
+        own_family, own = configuration.read_descriptor(path)
+        family, arguments = family or own_family, {**own, **arguments}
+    family, arguments = configuration.descriptor_settings(
+        {"family": family or configuration.FIRST_FAMILY, **arguments}, "command line" if path is None else path
+    )
+    known = [] if "species" in arguments else elements(frames)
+    return build_descriptor(family, arguments, known)
+
+
+def _check_folder(folder, paths, resume, overwrite):
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give output.folder another name")
+    if resume and not paths["checkpoint"].exists():
+        raise InputError(f"{folder} holds no checkpoint to resume from; leave out --resume")
+    if resume or overwrite:
+        return
+    if paths["model"].exists():
+        raise InputError(f"{folder} holds a trained model; choose another output.folder, --resume or --overwrite")
+    if paths["checkpoint"].exists():
+        raise InputError(f"{folder} holds an interrupted run; go on with --resume, or begin anew with --overwrite")
+
+
+def _best(history):
+    row = history.best() or history.best("train_loss")
+    kind = "valid" if "valid_loss" in row else "train"
+    parts = [
+        f"{word} {three_digits(1000 * row[f'{kind}_{name}_mae'])} {unit}"
+        for name, word, unit in (
+            ("energy", "energy", "meV/atom"), ("forces", "forces", "meV/Å"), ("stress", "virial", "meV/atom")
+        )
+        if row.get(f"{kind}_{name}_mae") is not None
+    ]
+    return f"best epoch {row['epoch']:g}, MAE on {kind}: {', '.join(parts)}"
+
+
+def _evaluate(config, potential, sets, paths, say):
+    """Errors on the test frames, else on validation frames that were given."""
+    name = next((n for n in ("test", "valid") if n in sets), None)
+    if name is None:
+        return []
+    found = compare(potential, sets[name], device=config.training.device)
+    say(f"\nerrors on {name}: {found.table()}")
+    found.save(paths["predictions"])
+    write_text(paths["errors"], to_json({"set": name, **found.summary()}) + "\n")
+    return ["predictions", "errors"]
+
+
+def _draw(config, history, paths, written, say):
+    if not config.output.plots:
+        return []
+    if find_spec("matplotlib") is None:
+        say("no plots: matplotlib is not installed (pip install 'fastdesc[plot]')")
+        return []
+    from fastdesc.plots import plot_learning, plot_parity
+
+    plot_learning(history, paths["learning curve"])
+    if "predictions" not in written:
+        return ["learning curve"]
+    plot_parity(paths["predictions"], paths["parity plot"])
+    return ["learning curve", "parity plot"]

@@ -1,0 +1,171 @@
+"""What is in a file of ours, in words, and how to read it without us."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from fastdesc.errors import FileFormatError
+from fastdesc.files import open_hdf5
+
+READ_AT_MOST = 1 << 24
+"""Numbers of a dataset that are looked at for its range."""
+
+READERS = {
+    "fastdesc-features": """\
+import h5py
+with h5py.File("{name}") as f:
+    a, b = f["offsets"][0], f["offsets"][1]      # rows of frame 0
+    q = f["features"][a:b]                       # (atoms of frame 0, features)
+    energy, forces = f["energies"][0], f["forces"][a:b]""",
+    "fastdesc-model": """\
+import h5py, json
+with h5py.File("{name}") as f:
+    settings = json.loads(f.attrs["descriptor"]), json.loads(f.attrs["potential"])
+    parameters = {{}}
+    f["parameters"].visititems(lambda k, v: parameters.update({{k: v[()]}}) if hasattr(v, "dtype") else None)""",
+    "fastdesc-predictions": """\
+import h5py
+with h5py.File("{name}") as f:
+    error = f["forces"][:] - f["reference_forces"][:]
+    per_atom = (f["energy"][:] - f["reference_energy"][:]) / f["n_atoms"][:]""",
+}
+
+
+def describe(path):
+    """Return text that says what a features, model, predictions or checkpoint file holds.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    str
+        Kind and version, settings, every dataset with shape, unit and range, and a few lines of h5py that read it.
+
+    Raises
+    ------
+    InputError
+        When there is no such file.
+    FileFormatError
+        When it is truncated, or no HDF5 file of fastdesc.
+    """
+    with open_hdf5(path) as f:
+        kind = f.attrs.get("format")
+        if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
+            raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
+        try:
+            blocks = [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
+        except (KeyError, OSError, ValueError, RuntimeError, TypeError) as error:
+            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
+    if kind in READERS:
+        blocks.append("read it without fastdesc:\n\n" + _indented(READERS[kind].format(name=Path(path).name)))
+    return "\n\n".join(b for b in blocks if b)
+
+
+def headline(path):
+    """Return one line that says how much a features file holds."""
+    with open_hdf5(path) as f:
+        return f"{path}: {_contents(f, f.attrs['format'])}"
+
+
+def _head(f, path, kind):
+    size = Path(path).stat().st_size
+    return (
+        f"{path}: {kind.removeprefix('fastdesc-')} file, {_bytes(size)}, format version "
+        f"{f.attrs.get('format_version')}, written by fastdesc {f.attrs.get('fastdesc_version')}"
+    )
+
+
+def _settings(f):
+    """Root attributes that are not the file's own label; JSON is spread out."""
+    lines = []
+    for name, value in f.attrs.items():
+        if name in ("format", "format_version", "fastdesc_version", "n_frames"):
+            continue
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, str) and value.startswith("{"):
+            lines.append(name)
+            lines += [f"    {k} = {v}" for k, v in _flat(json.loads(value))]
+        else:
+            lines.append(f"{name} = {value}")
+    return "\n".join(lines)
+
+
+def _flat(table):
+    """Key and JSON text of a dict, whose inner dicts are taken apart."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield key, json.dumps(value, ensure_ascii=False)
+
+
+def _contents(f, kind):
+    """Counts in words, for the files that hold frames."""
+    if kind == "fastdesc-features":
+        from ase.data import chemical_symbols
+
+        symbols = [chemical_symbols[z] for z in np.unique(f["numbers"][...])]
+        labels = {
+            "energy": int(np.isfinite(f["energies"][...]).sum()),
+            "forces": _frames_with_forces(f),
+            "stress": int(np.isfinite(f["stress"][...]).all((1, 2)).sum()),
+        }
+        n, n_atoms, n_features = f.attrs["n_frames"], *f["features"].shape
+        have = ", ".join(f"{count} with {name}" for name, count in labels.items())
+        return f"{n} frames ({have}), {n_atoms} atoms of {', '.join(symbols)}, {n_features} features per atom"
+    if kind == "fastdesc-predictions":
+        return f"{len(f['n_atoms'])} frames, {int(f['n_atoms'][...].sum())} atoms"
+    return ""
+
+
+def _frames_with_forces(f):
+    offsets = f["offsets"][...]
+    known = np.concatenate([[0], np.cumsum(np.isfinite(f["forces"][...]).all(1))])
+    return int((known[offsets[1:]] - known[offsets[:-1]] == np.diff(offsets)).sum())
+
+
+def _datasets(f):
+    rows = [("dataset", "shape", "type", "unit", "range")]
+
+    def add(name, d):
+        if isinstance(d, h5py.Dataset):
+            words = d.attrs.get("shape", "")
+            shape = "(" + ", ".join(map(str, d.shape)) + ")" + (f" {words}" if any(c.isalpha() for c in words) else "")
+            kind = "string" if d.dtype.kind in "SO" else str(d.dtype)
+            rows.append((name, shape, kind, str(d.attrs.get("unit", "")), _range(d)))
+
+    f.visititems(add)
+    widths = [max(len(r[k]) for r in rows) for k in range(5)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows)
+
+
+def _range(d):
+    if d.dtype.kind not in "fiu" or d.size == 0 or d.name.endswith("keys"):
+        return ""
+    n = len(d) if d.shape else 0
+    row = max(1, d.size // max(n, 1))
+    part = d[()] if not n else d[: max(1, min(n, READ_AT_MOST // row))]
+    part = np.asarray(part)
+    finite = part[np.isfinite(part)]
+    if not finite.size:
+        return "all NaN"
+    text = f"{finite.min():.5g} .. {finite.max():.5g}" if finite.size > 1 else f"{finite.flat[0]:.5g}"
+    missing = part.size - finite.size
+    text += f", {missing} NaN" if missing else ""
+    return text if part.size == d.size else f"{text} (first {len(part)} rows)"
+
+
+def _bytes(n):
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def _indented(text):
+    return "\n".join("    " + line for line in text.splitlines())
