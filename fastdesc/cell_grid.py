@@ -26,6 +26,13 @@ def cross(a, b, out):
 
 
 @inner
+def normalise(a):
+    length = np.sqrt(dot(a, a))
+    for c in range(3):
+        a[c] /= length
+
+
+@inner
 def reduce_cell(cell, periodic, basis, turn):
     """basis = turn·cell with short vectors in the periodic directions and unit normals in the others.
 
@@ -55,14 +62,14 @@ def reduce_cell(cell, periodic, basis, turn):
     elif n_periodic == 1:
         d = 0 if periodic[0] else (1 if periodic[1] else 2)
         e, f = (d + 1) % 3, (d + 2) % 3
-        c = np.argmin(np.abs(basis[d]))
-        basis[f, c] = 1.0
+        c = 0 if abs(basis[d, 0]) < abs(basis[d, 1]) else 1
+        basis[f, c] = 1.0  # not along basis[d], where the smaller of two components stands
         cross(basis[d], basis[f], basis[e])
-        basis[e] /= np.sqrt(dot(basis[e], basis[e]))
+        normalise(basis[e])
     if 0 < n_periodic < 3:
         d = 2 if not periodic[2] else (1 if not periodic[1] else 0)
         cross(basis[(d + 1) % 3], basis[(d + 2) % 3], basis[d])
-        basis[d] /= np.sqrt(dot(basis[d], basis[d]))
+        normalise(basis[d])
 
 
 @inner
@@ -74,7 +81,8 @@ def count_bins(heights, periodic, n_atoms, cutoff, bins):
         for d in range(3):
             n[d] = max(1.0, min(fine * heights[d] / cutoff + ROUNDING, 1e6))
         while n[0] * n[1] * n[2] > 4 * n_atoms + 32:
-            n[np.argmax(n)] = (np.max(n) + 1) // 2
+            d = 0 if n[0] >= max(n[1], n[2]) else (1 if n[1] >= n[2] else 2)
+            n[d] = (n[d] + 1) // 2
         candidates = occupancy = np.float64(n_atoms)
         runs = 1.0
         for d in range(3):
@@ -89,8 +97,8 @@ def count_bins(heights, periodic, n_atoms, cutoff, bins):
         cost = candidates * (TEST + GATHER / together) + RUN * runs / together
         if cost < best:
             best = cost
-            bins[:3] = n
-            bins[3:6] = k
+            for d in range(3):
+                bins[d], bins[3 + d] = n[d], k[d]
 
 
 @kernel
@@ -108,8 +116,10 @@ def plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale,
         h, g = basis[f], inverse[f]
         for d in range(3):
             cross(h[(d + 1) % 3], h[(d + 2) % 3], g[d])
-        g /= dot(h[0], g[0])
+        volume = dot(h[0], g[0])
         for d in range(3):
+            for c in range(3):
+                g[d, c] /= volume
             low[f, d] = 0.0
             heights[d] = 1 / np.sqrt(dot(g[d], g[d]))
             if not pbc[f, d]:
@@ -179,7 +189,7 @@ def sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, si
             cursor[bin_of[a]] = s + 1
             cards[s, 3] = a
             home[s] = bin_of[a]
-            x, y, z = away[a]
+            x, y, z = away[a, 0], away[a, 1], away[a, 2]
             for c in range(3):
                 sites[c, s] = positions[a, c] - (x * h[0, c] + y * h[1, c] + z * h[2, c])
                 w = x * v[0, c] + y * v[1, c] + z * v[2, c]

@@ -47,8 +47,8 @@ def find(positions, cells, pbc, first, cutoff):
         Where indices would overflow: absurdly small cells, atoms absurdly far from theirs, too many pairs.
     """
     n_atoms, n_frames = len(positions), len(first) - 1
-    basis, inverse, turn = np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3), np.int64)
-    low, scale, bins = np.empty((n_frames, 3)), np.empty((n_frames, 3)), np.empty((n_frames, 11), np.int64)
+    (basis, inverse), turn = np.empty((2, n_frames, 3, 3)), np.empty((n_frames, 3, 3), np.int64)
+    (low, scale), bins = np.empty((2, n_frames, 3)), np.empty((n_frames, 11), np.int64)
     n_bins, n_images, bad = plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale, bins)
     if bad >= 0:
         raise InputError(
@@ -93,11 +93,8 @@ def find(positions, cells, pbc, first, cutoff):
         mine, (pairs, _) = given[offset[t] : offset[t + 1]], found[t]
         write_owned(a, b, cards, shifts, owned, pairs, mine, reach[0, t], row, j, shift, mirror)
 
-    def write_mirrored(a, b):
-        write_taken(a, b, cards, shifts, owned, row, j, shift, mirror)
-
     for_chunks(write, n_atoms, step)
-    for_chunks(write_mirrored, n_atoms, step)
+    for_chunks(lambda a, b: write_taken(a, b, cards, shifts, owned, row, j, shift, mirror), n_atoms, step)
     return row, j, shift, mirror, float(np.sqrt(min(smallest for _, smallest in found)))
 
 
@@ -138,7 +135,9 @@ def more(array, used, wanted):
     if wanted <= array.shape[1]:
         return array
     longer = np.empty((array.shape[0], 2 * wanted), array.dtype)
-    longer[:, :used] = array[:, :used]
+    for c in range(array.shape[0]):
+        for k in range(used):
+            longer[c, k] = array[c, k]
     return longer
 
 
@@ -203,7 +202,7 @@ def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start
 
     Returns
     -------
-    pairs (2, >= n) sorted index and image of the neighbour, longer than what came if need be; smallest squared distance
+    pairs (2, >= n) sorted index and image of the neighbour, longer if need be; smallest squared distance
     """
     points, tags = np.empty((3, 512)), np.empty((2, 512), np.uint32)
     d2, chosen = np.empty((1, 512)), np.empty((1, 512), np.uint32)
