@@ -108,7 +108,7 @@ def parser():
     p.add_argument("--descriptor", metavar="FILE", help="a .toml file with a [descriptor] section, or a model file")
     p.add_argument("--family", help="descriptor family (default: gaussian_moments)")
     p.add_argument("--cutoff", type=float, metavar="R", help="cutoff radius in Å")
-    p.add_argument("--species", nargs="+", metavar="EL", help="elements (default: those in IN)")
+    p.add_argument("--species", metavar="EL,EL", help="elements, such as Cu,Au (default: those in IN)")
     p.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="any other argument of the family, such as n_radial=7; may be repeated",
@@ -163,7 +163,8 @@ def featurize(args):
     from fastdesc.info import headline
 
     arguments = dict(_setting(text) for text in args.settings)
-    given = {"cutoff": args.cutoff, "species": args.species}
+    species = args.species and [int(s) if s.isdigit() else s for s in args.species.replace(",", " ").split()]
+    given = {"cutoff": args.cutoff, "species": species}
     arguments |= {name: value for name, value in given.items() if value is not None}
     descriptor = descriptor_for(args.frames, args.descriptor, args.family, arguments)
     out = featurize(

@@ -73,15 +73,20 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     if overwrite:
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
-    history = train(
-        potential,
-        sets["train"],
-        sets.get("valid"),
-        checkpoint=paths["checkpoint"],
-        resume=resume,
-        progress=progress,
-        **config.training.as_dict(),
-    )
+    try:
+        history = train(
+            potential,
+            sets["train"],
+            sets.get("valid"),
+            checkpoint=paths["checkpoint"],
+            resume=resume,
+            progress=progress,
+            **config.training.as_dict(),
+        )
+    except BaseException:
+        if paths["checkpoint"].exists():
+            say(f"training ended early; --resume goes on from {paths['checkpoint']}")
+        raise
     potential.save(paths["model"])
     history.save(paths["history"])
     say(f"trained {len(history)} epochs in {time.monotonic() - start:.0f} s")

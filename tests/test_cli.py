@@ -237,7 +237,7 @@ def test_featurize_with_a_file_that_says_how(trained, run, fails, tmp_path):
 def test_featurize_resumes(trained, run, fails, tmp_path):
     frames, out, grown = read(trained / "train.extxyz", ":"), tmp_path / "f.h5", tmp_path / "grown.extxyz"
     write(grown, frames[:5])
-    options = ("--cutoff", 4, "--species", "Cu", "Au", "--resume")
+    options = ("--cutoff", 4, "--species", "Cu,79", "--resume")
     assert run("featurize", grown, out, *options)[0] == 0
     write(grown, frames)
     assert run("featurize", grown, out, *options)[0] == 0
@@ -377,6 +377,28 @@ def test_a_closed_pipe_is_no_error(trained):
     command = f"{sys.executable} -m fastdesc train --print-default | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypatch):
+    from fastdesc.trainer import Trainer
+
+    epoch = Trainer._epoch
+
+    def interrupted(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return epoch(self)
+
+    (tmp_path / "c.toml").write_text(CONFIG.replace('"t', f'"{trained}/t'))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", interrupted)
+        code, out, err = run("train", tmp_path / "c.toml", "--quiet")
+    assert code == 130 and err == "fastdesc: interrupted\n" and "--resume goes on from" in out
+    assert names(tmp_path / "run") == ["checkpoint.h5", "config.toml"]
+    assert run("train", tmp_path / "c.toml", "--quiet", "--resume")[0] == 0
+    model = fd.load(tmp_path / "run" / "model.h5").parameters
+    for name, array in fd.load(trained / "run" / "model.h5").parameters.items():
+        np.testing.assert_allclose(model[name], array, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -16,7 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import fastdesc as fd
-from fastdesc import parallel
+from fastdesc import cuda, parallel
 from fastdesc.dataset import CHUNK_ATOMS, chunks, featurize, read_features
 from fastdesc.errors import DeviceError, FileFormatError, InputError
 from fastdesc.features import VERSION, frame_key
@@ -301,7 +301,6 @@ def test_device_and_dtype_are_checked(out, monkeypatch):
         featurize(frames(), out, Fake(), dtype="float16")
     with pytest.raises(InputError, match="device 'gpu'"):
         featurize(frames(), out, Fake(), device="gpu")
-    cuda = pytest.importorskip("fastdesc.cuda")
     monkeypatch.setattr(cuda, "gpu_status", lambda: (False, "there is no GPU"))
     with pytest.raises(DeviceError, match="there is no GPU"):
         featurize(frames(), out, Fake(), device="cuda")
