@@ -10,6 +10,7 @@ from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.descriptors.checks import count, one_of
 from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_and_gradient
+from fastdesc.frames import read_frames
 from fastdesc.geometry import forces, pair_vectors, stress_voigt, virials
 from fastdesc.pairs import Pairs
 from fastdesc.scaler import FeatureScaler, fold
@@ -196,11 +197,7 @@ class Potential:
         InputError
             For frames that cannot be used: unknown elements, positions that are not finite, coinciding atoms.
         """
-        if isinstance(frames, str) or hasattr(frames, "__fspath__"):
-            from fastdesc.frames import read_frames
-
-            frames = read_frames(frames)
-        structures = Structures.from_ase(frames)
+        structures = Structures.from_ase(read_frames(frames))
         device, dtype = resolve_device(device), resolve_dtype(dtype)
         model = self.model(dtype, device)
         parts = []

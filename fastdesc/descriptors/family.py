@@ -19,6 +19,7 @@ import numpy as np
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.errors import InputError, nearest
+from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
@@ -168,11 +169,7 @@ class Family:
         InputError
             For unknown elements, positions that are not finite, and whatever else makes a frame unusable.
         """
-        if isinstance(frames, str) or hasattr(frames, "__fspath__"):
-            from ase.io import read
-
-            frames = read(frames, index=":")
-        structures = Structures.from_ase(frames)
+        structures = Structures.from_ase(read_frames(frames))
         rij, pairs, species = self.prepare(structures, dtype, device)
         theta = self.theta(rij.dtype, resolve_device(device))
         q, saved = self.forward(rij, pairs, species, theta)
