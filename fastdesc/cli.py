@@ -154,7 +154,7 @@ def _device(p, dtype):
 def demo(args):
     from fastdesc.demo import demo
 
-    demo(args.out, progress=not args.quiet)
+    demo(args.out, progress=not args.quiet, say=_say)
 
 
 def featurize(args):
@@ -184,7 +184,7 @@ def train(args):
         raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")
     from fastdesc.experiment import run
 
-    written = run(config.load_config(args.config), args.resume, args.overwrite, progress=not args.quiet)
+    written = run(config.load_config(args.config), args.resume, args.overwrite, not args.quiet, _say)
     _list(written)
 
 
@@ -252,6 +252,11 @@ COMMANDS = {
     "info": info,
     "plot": plot,
 }
+
+
+def _say(text):
+    """Print at once, also into a file or a pipe."""
+    print(text, flush=True)
 
 
 def _terminate(number, frame):

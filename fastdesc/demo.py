@@ -70,6 +70,7 @@ def demo(out="fastdesc-demo", progress=True, say=print, n_train=N_TRAIN, epochs=
         written[name] = out / f"{name}.extxyz"
         write(written[name], crystals(n, seed))
     say(f"   {n_train} frames to train on, {N_TEST} to test\n")
+    say("(The first use of a kernel compiles it: half a minute in all, once per installation.)\n")
 
     say("2. Gaussian moments of every atom into an HDF5 file")
     descriptor = build_descriptor("gaussian_moments", {"cutoff": 5.0, "n_radial": 4}, ["Cu", "Au"])
