@@ -29,7 +29,7 @@ evaluate and plot it, and run a little molecular dynamics. Takes a minute or two
 
 examples:
   fastdesc demo
-  fastdesc demo --out /tmp/demo
+  fastdesc demo --out tour
 """
 FEATURIZE = """\
 Compute the descriptors of all atoms and write them, with the labels the frames carry, to an HDF5 file that any program
