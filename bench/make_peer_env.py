@@ -20,9 +20,11 @@ def main(argv=None):
     parser.add_argument("folder", nargs="?", default=default, type=Path, help="default: .bench-env in the checkout")
     parser.add_argument("--cuda", action="store_true", help="JAX with CUDA, to time apax on the GPU too")
     options = parser.parse_args(argv)
-    venv.create(options.folder, with_pip=True)
-    scripts = options.folder / ("Scripts" if sys.platform == "win32" else "bin")
-    pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet"]
+    windows = sys.platform == "win32"
+    python = options.folder / ("Scripts/python.exe" if windows else "bin/python")
+    if not python.exists():
+        venv.create(options.folder, with_pip=True, symlinks=not windows)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     subprocess.run([*pip, *NEEDED, *(["jax[cuda13]"] if options.cuda else [])], check=True)
     for package in WANTED:

@@ -78,6 +78,14 @@ def _ours(case, machine, dtypes=("float32",), who="fastdesc", **options):
     return entries
 
 
+def _apax(case, machine, **options):
+    """apax's entries: on one core, and on the GPU where there is one (with JAX for CUDA in the peers' environment)."""
+    entries = [Entry("apax", "apax", case, options)]
+    if machine.gpu:
+        entries.append(Entry("apax, GPU", "apax", case, options, 1, (("JAX_PLATFORMS", "cuda"),)))
+    return entries
+
+
 def _tuned(case, machine, ours, peer):
     """fastdesc and apax in single precision, each with what the environment can do for it."""
     entries, ours = [], {**ours, "dtype": "float32"}
@@ -98,7 +106,7 @@ def energy_forces(machine, sizes):
             dtypes = ("float32",) if find_list else ("float32", "float64")
             title = f"{system}, {cutoff:g} Å, list {'found anew each call' if find_list else 'given'}"
             entries = _ours("energy_forces", machine, dtypes, **given)
-            entries.append(Entry("apax", "apax", "energy_forces", given))
+            entries += _apax("energy_forces", machine, **given)
             rows.append(Row(title, (*entries, *_tuned("energy_forces", machine, given, given))))
     return rows
 
@@ -115,7 +123,7 @@ def descriptor(machine, sizes):
     for system in (sizes.copper, sizes.water, sizes.molecules):
         given = {"system": system}
         entries = _ours("descriptor", machine, ("float32", "float64"), **given)
-        rows.append(Row(f"{system}, list given", (*entries, Entry("apax", "apax", "descriptor", given))))
+        rows.append(Row(f"{system}, list given", (*entries, *_apax("descriptor", machine, **given))))
         entries = _ours("compute", machine, ("float64",), who="fastdesc d.compute(frames)", **given)
         peers = [Entry("DScribe SOAP n=8 l=6", "dscribe", "descriptor", given),
                  Entry("featomic power spectrum n=8 l=6", "featomic", "descriptor", given)]  # fmt: skip
@@ -128,8 +136,8 @@ def jacobian(machine, sizes):
     for system in (sizes.copper, sizes.water):
         given = {"system": system}
         entries = _ours("descriptor", machine, ("float32", "float64"), pullback=True, **given)
-        peer = Entry("apax", "apax", "descriptor", {**given, "pullback": True})
-        rows.append(Row(f"{system}, values and one vector-Jacobian product", (*entries, peer)))
+        entries += _apax("descriptor", machine, pullback=True, **given)
+        rows.append(Row(f"{system}, values and one vector-Jacobian product", tuple(entries)))
     for system in (sizes.copper, sizes.few_molecules):
         given = {"system": system}
         who = "fastdesc d.compute(jacobian=True)"
@@ -144,7 +152,7 @@ def jacobian(machine, sizes):
 def training(machine, sizes):
     given = {"system": sizes.batch}
     entries = _ours("training_step", machine, ("float32", "float64"), **given)
-    entries.append(Entry("apax", "apax", "training_step", given))
+    entries += _apax("training_step", machine, **given)
     return [Row(f"{sizes.batch}, one step", (*entries, *_tuned("training_step", machine, given, given)))]
 
 
@@ -168,7 +176,7 @@ def scaling(machine, sizes):
         entries = _ours("energy_forces", machine, **given)
         n = systems.n_atoms(system)
         if n <= sizes.peer_atoms:
-            entries.append(Entry("apax", "apax", "energy_forces", given))
+            entries += _apax("energy_forces", machine, **given)
         rows.append(Row(f"{n} atoms", tuple(entries)))
     return rows
 

@@ -10,6 +10,7 @@ pin()
 
 import os  # noqa: E402
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if n_threads() == 1:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
@@ -79,13 +80,20 @@ def energy_model(box, cutoff, n_basis, sample):
     return model, freeze(model.init(jax.random.PRNGKey(0), *sample))
 
 
+def over_frames(model, arrays):
+    """The model's function and its arguments: plain for one frame (vmap makes gradients twice as slow), else vmap."""
+    if len(arrays[0]) == 1:
+        return model.apply, tuple(x[0] for x in arrays)
+    return jax.vmap(model.apply, (None, 0, 0, 0, 0, 0)), arrays
+
+
 def energy_forces(system="cu256", cutoff=6.0, n_basis=8, find_list=False):
     """Energy and forces of one frame, or of a batch of equal molecules (vmap)."""
     frames = systems.frames(system)
     arrays, n_pairs = batch(frames, cutoff)
     sample = tuple(x[0] for x in arrays)
     model, params = energy_model(sample[3], cutoff, n_basis, sample)
-    apply, given = (model.apply, sample) if len(frames) == 1 else (jax.vmap(model.apply, (None, 0, 0, 0, 0, 0)), arrays)
+    apply, given = over_frames(model, arrays)
     step = jax.jit(lambda *x: apply(params, *x))
     on_device = tuple(jnp.asarray(x) for x in given)
     out = step(*on_device)
@@ -109,7 +117,7 @@ def descriptor(system="cu256", cutoff=6.0, n_basis=8, pullback=False):
     model = builder.build_feature_model(only_use_n_layers=0, init_box=arrays[3][0], should_average=False)
     params = model.init(jax.random.PRNGKey(0), *(x[0] for x in arrays))
     params["params"]["representation"]["radial_fn"]["atomic_type_embedding"] = our_coefficients(system, 5, n_basis)
-    features = jax.vmap(model.apply, (None, 0, 0, 0, 0, 0))
+    features, given = over_frames(model, arrays)
 
     def forward(positions, *rest):
         return features(params, positions, *rest)
@@ -119,7 +127,7 @@ def descriptor(system="cu256", cutoff=6.0, n_basis=8, pullback=False):
         return q, pull(jnp.ones_like(q))[0]
 
     step = jax.jit(both if pullback else forward)
-    on_device = tuple(jnp.asarray(x) for x in arrays)
+    on_device = tuple(jnp.asarray(x) for x in given)
     q = jax.tree.leaves(step(*on_device))[0]
     info = about(system, n_pairs, n_features=q.shape[-1], dtype="float32", **systems.fingerprint(q))
     return lambda: jax.block_until_ready(step(*on_device)), info
