@@ -146,26 +146,26 @@ class Structures:
             self.numbers[atoms], self.positions[atoms], self.cells[frame_indices], self.pbc[frame_indices], first
         )
 
+    @classmethod
+    def concatenate(cls, structures):
+        """One Structures out of a list of them, frames in order."""
+        xp = namespace(structures[0].positions)
+        offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
+        first = [s.first[:-1] + o for s, o in zip(structures, offsets, strict=False)]
+        return cls(
+            np.concatenate([s.numbers for s in structures]),
+            xp.concatenate([s.positions for s in structures]),
+            xp.concatenate([s.cells for s in structures]),
+            np.concatenate([s.pbc for s in structures]),
+            np.concatenate([*first, offsets[-1:]]).astype(np.int64),
+        )
+
     def to_device(self, device):
         """The same frames with positions and cells on "cpu" or "cuda"; the integers stay on the host."""
         positions, cells = to_device(self.positions, device), to_device(self.cells, device)
         if positions is self.positions:
             return self
         return Structures(self.numbers, positions, cells, self.pbc, self.first)
-
-
-def concatenate(structures):
-    """One Structures out of a list of them, frames in order."""
-    xp = namespace(structures[0].positions)
-    offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
-    first = [s.first[:-1] + o for s, o in zip(structures, offsets, strict=False)]
-    return Structures(
-        np.concatenate([s.numbers for s in structures]),
-        xp.concatenate([s.positions for s in structures]),
-        xp.concatenate([s.cells for s in structures]),
-        np.concatenate([s.pbc for s in structures]),
-        np.concatenate([*first, offsets[-1:]]).astype(np.int64),
-    )
 
 
 def ranges(starts, counts):

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from fastdesc.errors import InputError
-from fastdesc.structures import SMALLEST_SINE, Structures, complete_cells, concatenate
+from fastdesc.structures import SMALLEST_SINE, Structures, complete_cells
 
 WATER, COPPER = molecule("H2O"), bulk("Cu", cubic=True)
 
@@ -52,7 +52,7 @@ def test_take_and_concatenate():
     s = Structures.from_ase(frames)
     same(s.take([2, 1, 1]), Structures.from_ase([frames[k] for k in (2, 1, 1)]))
     same(s.take(1), Structures.from_ase(COPPER))
-    same(concatenate([s.take([0, 1]), s.take([2, 3])]), s)
+    same(Structures.concatenate([s.take([0, 1]), s.take([2, 3])]), s)
     assert s.to_device("cpu") is s
 
 
