@@ -21,6 +21,8 @@ OPTIONS = ("-std=c++17",)
 """What we ask of NVRTC."""
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 """What CuPy's RawModule adds unasked, so that an offline compile can do the same."""
+UNASKED_SHARED = 48 * 1024
+"""Bytes of dynamic shared memory that a kernel gets without asking."""
 
 _executors = []
 _compiled = {}
@@ -234,6 +236,8 @@ class Kernel:
         if len(args) != len(self._parameters):
             raise TypeError(f"{self.name} takes {len(self._parameters)} arguments, and {len(args)} came")
         converted = tuple(map(self._convert, args, self._parameters))
+        if shared_mem > UNASKED_SHARED:
+            self._function.max_dynamic_shared_size_bytes = shared_mem
         self._function(grid, block, converted, shared_mem=shared_mem)
 
 

@@ -5,11 +5,14 @@
 // text serves plain and dual arrays.
 //
 // This file compiles under NVRTC and, with tests/cuda_emulator, under g++: no CUDA header is included. Shared memory
-// is declared through FD_SHARED, for which the emulator brings a version that poisons it.
+// is declared through FD_SHARED and FD_DYNAMIC_SHARED; the emulator's versions poison it.
 #pragma once
 
 #ifndef FD_EMULATED
 #define FD_SHARED(T, name, dims) __shared__ T name dims
+#define FD_DYNAMIC_SHARED(T, name)                                      \
+    extern __shared__ __align__(16) unsigned char fd_dynamic_shared[]; \
+    T* name = reinterpret_cast<T*>(fd_dynamic_shared)
 #endif
 
 namespace fd {

@@ -19,7 +19,7 @@
 using namespace fd;
 
 // Blocks that a multiprocessor must be able to hold: the most without spills. Unasked, ptxas aims higher and spills.
-template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 4 : NR < 8 ? 3 : 2;
+template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 3 : 2;
 constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
 
 // Moments of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NR channels.
@@ -272,10 +272,10 @@ gm_beta_pullback(long long first, long long last, const long long* __restrict__ 
     flush();
 }
 
-// Atoms a block of the contraction kernels: a warp takes 32 atoms and one job after another, each a rank and a channel.
-constexpr int CONTRACT_ATOMS = 32, CONTRACT_THREADS = 256;
+// The contraction kernels share out an atom's jobs, a rank and a channel each, among the warps of its block.
+constexpr int CONTRACT_THREADS = 256;
 
-// Invariants of atoms first .. last-1.
+// Invariants of atoms first .. last-1. Shared memory: 128 n_radial n_moments bytes.
 //   in   moments (n_radial, n_moments, n_atoms); o1 .. o8 first feature of each contraction, -1 for those left out
 //   out  q (n_features, n_atoms)
 template <typename S>
@@ -283,23 +283,23 @@ __global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 gm_contract(long long first, long long last, const real<S>* __restrict__ moments, real<S>* __restrict__ q,
             long long moments_stride, long long q_stride, int n_radial, int n_moments, int n_features, int o1, int o2,
             int o3, int o4, int o5, int o6, int o7, int o8) {
-    const long long i = first + (long long)blockIdx.x * CONTRACT_ATOMS + threadIdx.x % CONTRACT_ATOMS;
+    FD_DYNAMIC_SHARED(S, shared);
+    const long long i0 = first + (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
+    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, last, n_radial, n_moments);
     if (i >= last) return;
-    const Moments<S> M(const_cast<real<S>*>(moments), i, moments_stride, n_radial, n_moments);
     const Column<S> out(q, i, q_stride, n_features);
     const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
-    for (int job = threadIdx.x / CONTRACT_ATOMS; job < 4 * n_radial; job += CONTRACT_THREADS / CONTRACT_ATOMS) {
-        const int r = job / 4;
-        switch (job % 4) {
-            case 0: contract_vectors(M, out, o, r); break;
-            case 1: contract_matrices(M, out, o, r); break;
-            case 2: contract_tensors(M, out, o, r); break;
-            default: contract_mixed(M, out, o, r);
+    for (Jobs<S> jobs(4, n_radial); jobs.left(); jobs.next()) {
+        switch (jobs.kind()) {
+            case 0: contract_vectors(M, out, o, jobs.channel()); break;
+            case 1: contract_matrices(M, out, o, jobs.channel()); break;
+            case 2: contract_tensors(M, out, o, jobs.channel()); break;
+            default: contract_mixed(M, out, o, jobs.channel());
         }
     }
 }
 
-// Pullback of the invariants of atoms first .. last-1 to their moments.
+// Pullback of the invariants of atoms first .. last-1 to their moments. Shared memory as gm_contract.
 //   in   as gm_contract; dq (n_features, n_atoms)
 //   out  dmoments (n_radial, n_moments, n_atoms)
 template <typename S>
@@ -308,18 +308,18 @@ gm_contract_pullback(long long first, long long last, const real<S>* __restrict_
                      const real<S>* __restrict__ dq, real<S>* __restrict__ dmoments, long long moments_stride,
                      long long dq_stride, long long dmoments_stride, int n_radial, int n_moments, int n_features,
                      int o1, int o2, int o3, int o4, int o5, int o6, int o7, int o8) {
-    const long long i = first + (long long)blockIdx.x * CONTRACT_ATOMS + threadIdx.x % CONTRACT_ATOMS;
+    FD_DYNAMIC_SHARED(S, shared);
+    const long long i0 = first + (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
+    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, last, n_radial, n_moments);
     if (i >= last) return;
-    const Moments<S> M(const_cast<real<S>*>(moments), i, moments_stride, n_radial, n_moments);
     const Column<S> in(const_cast<real<S>*>(dq), i, dq_stride, n_features);
-    const Moments<S> dM(dmoments, i, dmoments_stride, n_radial, n_moments);
+    const Column<S> dM(dmoments, i, dmoments_stride, n_radial * n_moments);
     const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
-    for (int job = threadIdx.x / CONTRACT_ATOMS; job < 3 * n_radial; job += CONTRACT_THREADS / CONTRACT_ATOMS) {
-        const int r = job / 3;
-        switch (job % 3) {
-            case 0: pull_vectors(M, in, dM, o, r); break;
-            case 1: pull_matrices(M, in, dM, o, r); break;
-            default: pull_tensors(M, in, dM, o, r);
+    for (Jobs<S> jobs(3, n_radial); jobs.left(); jobs.next()) {
+        switch (jobs.kind()) {
+            case 0: pull_vectors(M, in, dM, o, jobs.channel()); break;
+            case 1: pull_matrices(M, in, dM, o, jobs.channel()); break;
+            default: pull_tensors(M, in, dM, o, jobs.channel());
         }
     }
 }

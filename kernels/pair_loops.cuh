@@ -35,23 +35,21 @@ template <typename S> struct Pair {
     }
 };
 
-// Coefficients of one pair of elements, NR channels from `slab` on; channels that do not exist are zero.
+// Coefficients of one pair of elements, NR channels from `slab` on. Channels past the last repeat it: what they lead to
+// is never used.
 template <typename S, int NR> struct Coefficients {
-    const real<S>* beta;
+    const real<S>* of_channel[NR];
     long long plane;
-    int n_basis, channels;
 
-    __device__ __forceinline__ Coefficients(const real<S>* all, int n_species, int n_radial, int n_basis_, int slab,
+    __device__ __forceinline__ Coefficients(const real<S>* beta, int n_species, int n_radial, int n_basis, int slab,
                                             int zi, int zj) {
-        n_basis = n_basis_;
         plane = (long long)n_species * n_species * n_radial * n_basis;
-        beta = all + ((long long)(zi * n_species + zj) * n_radial + slab) * n_basis;
-        channels = n_radial - slab;
+        beta += ((zi * n_species + zj) * n_radial + slab) * n_basis;
+#pragma unroll
+        for (int s = 0; s < NR; ++s) of_channel[s] = beta + min(s, n_radial - slab - 1) * n_basis;
     }
 
-    __device__ __forceinline__ S at(int s, int b) const {
-        return s < channels ? load<S>(beta, s * n_basis + b, plane) : S(0);
-    }
+    __device__ __forceinline__ S at(int s, int b) const { return load<S>(of_channel[s], b, plane); }
 };
 
 // Cotangents of the moments of the block's atoms, NR channels from `slab` on, to shared memory: entry c of channel s

@@ -7,6 +7,8 @@ namespace fd {
 enum Basis { GAUSSIAN, BESSEL };
 
 constexpr int MAX_BASIS = 32;
+// Basis functions written out, so that loads of coefficients share addresses; wide scalars leave fewer registers.
+template <typename S> constexpr int UNROLLED = 16 / sizeof(S);
 #define FD_RECIPROCALS                                                                                              \
     0, 1, 1. / 2, 1. / 3, 1. / 4, 1. / 5, 1. / 6, 1. / 7, 1. / 8, 1. / 9, 1. / 10, 1. / 11, 1. / 12, 1. / 13,        \
         1. / 14, 1. / 15, 1. / 16, 1. / 17, 1. / 18, 1. / 19, 1. / 20, 1. / 21, 1. / 22, 1. / 23, 1. / 24, 1. / 25,  \
@@ -66,7 +68,7 @@ template <typename T> struct RadialBasis {
     template <typename S, typename Visit> __device__ __forceinline__ void each_bessel(S s, S c, Visit visit) const {
         const S turn = c * T(-2);
         S s0 = S(0), s1 = s, c0 = S(-1), c1 = c, h1 = s;
-#pragma unroll 1
+#pragma unroll UNROLLED<S>
         for (int b = 0; b < n_basis; ++b) {
             const S s2 = turn * s1 - s0, c2 = turn * c1 - c0, h2 = s2 * reciprocal<T>(b + 2);
             visit(b, h1 - h2, c1 - c2);
@@ -75,7 +77,7 @@ template <typename T> struct RadialBasis {
     }
 
     template <typename S, typename Visit> __device__ __forceinline__ void each_gaussian(S d, Visit visit) const {
-#pragma unroll 1
+#pragma unroll UNROLLED<S>
         for (int b = 0; b < n_basis; ++b) {
             const S x = d - (r_min + T(b) * spacing);
             const S e = exponential(x * x * -width);

@@ -15,7 +15,8 @@ BASIS_SLAB = 16
 ROWS, ROWS_BYTES = 2048, 2**28
 """Partial sums of gm_beta_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its memory.
 They depend on shapes alone, so that results do not depend on the device."""
-CONTRACT_ATOMS, CONTRACT_THREADS = 32, 256
+CONTRACT_THREADS, ROW_BYTES = 256, 128
+"""Of the contraction kernels: threads a block, bytes that the block's atoms have of each moment in shared memory."""
 
 
 def bind(family, rij, pairs, species):
@@ -32,7 +33,8 @@ def bind(family, rij, pairs, species):
     rij = _rows(xp, rij)
     n_species = len(family.species_numbers)
     scalar = cuda.scalar_name(rij.dtype, dual)
-    warps = 32 // (rij.itemsize * (2 if dual else 1))  # atoms a block: WARPS of pair_loops.cuh
+    item = rij.itemsize * (2 if dual else 1)
+    warps = 32 // item  # atoms a block of the pair kernels
     mesh = (0, n, pairs.row, pairs.j, species, rij)
     constants = (n_species, family.n_radial, family.n_basis, family.n_moments)
     constants += (BASES.index(family.basis), family.cutoff, R_MIN)
@@ -49,12 +51,14 @@ def bind(family, rij, pairs, species):
         strides = [cuda.row_stride(a) for a in arrays]
         sizes = (family.n_radial, family.n_moments, family.n_features)
         args = (0, n, *arrays, *strides, *sizes, *family.offsets.tolist())
-        cuda.launch(FILE, f"{name}<{scalar}>", n, CONTRACT_ATOMS, CONTRACT_THREADS, args)
+        shared = ROW_BYTES * family.n_radial * family.n_moments
+        per_block = ROW_BYTES // item
+        cuda.launch(FILE, f"{name}<{scalar}>", n, per_block, CONTRACT_THREADS, args, shared_mem=shared)
 
     def to_beta(name, dmoments):
         width = slab_width(name, scalar, family.n_radial)
         table = (n_species, n_species, family.n_radial, family.n_basis)
-        each = atoms_per_warp(n, n_species**2 * family.n_radial * family.n_basis * rij.itemsize * (1 + dual))
+        each = atoms_per_warp(n, n_species**2 * family.n_radial * family.n_basis * item)
         rows = -(-n // (warps * each)) * warps
         partial = xp.zeros((1 + dual, rows, *table), rij.dtype)
         strides = (cuda.row_stride(rij), cuda.row_stride(dmoments))
