@@ -94,3 +94,14 @@ def descriptor(d, n_atoms, n_pairs, pullback=False):
 def energy_forces(d, hidden, n_atoms, n_pairs):
     """One MD step without its list of neighbours."""
     return descriptor(d, n_atoms, n_pairs, pullback=True) + network(d, hidden, n_atoms)
+
+
+def training_step(d, hidden, n_atoms, n_pairs):
+    """Gradient of a loss on energies and forces: the step above, then one pass in dual numbers.
+
+    A dual multiplication and addition counts three plain ones. The network's dual pass is one tangent forward, one
+    chain of cotangents back, and two outer products per weight.
+    """
+    dual = moments(d, n_atoms, n_pairs) + contractions(d, n_atoms) + contractions_pullback(d, n_atoms)
+    weights = network(d, hidden, n_atoms) // 4
+    return energy_forces(d, hidden, n_atoms, n_pairs) + 3 * (dual + n_atoms * _mix(d)) + 8 * weights

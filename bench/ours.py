@@ -143,7 +143,9 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu"):
         trainer.optimizer.step(trainer.parameters, gradient, 1e-3)
         wait()
 
-    return step, about(trainer.data.structures, trainer.data.pairs, dtype, device, optimizer="adamw")
+    structures, pairs = trainer.data.structures, trainer.data.pairs
+    count = operations.training_step(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)
+    return step, about(structures, pairs, dtype, device, operations=count, optimizer="adamw")
 
 
 def stage(name, system="cu256", cutoff=6.0, dtype="float32"):

@@ -39,7 +39,8 @@ def test_first_entry_is_the_unit_of_ratios(record):
 
 
 def test_share_of_peak_is_below_one(record):
-    shares = [r["of_peak"] for row in record["sections"]["energy_forces"] for r in row["results"]]
+    rows = record["sections"]["energy_forces"] + record["sections"]["training"]
+    shares = [r["of_peak"] for row in rows for r in row["results"]]
     assert shares
     assert all(0 < share < 1 for share in shares)
 
@@ -105,5 +106,6 @@ def test_counted_operations_of_the_known_model():
     network = operations.network(d, (256, 256), 1)
     assert network == 4 * (360 * 256 + 256 * 256 + 256)
     assert operations.energy_forces(d, (256, 256), 1, 78) > network
+    assert operations.training_step(d, (256, 256), 1, 78) > 3 * network
     small = GaussianMoments(species=["Cu"], n_radial=5, n_basis=8, max_rank=1)
     assert operations.descriptor(small, 1, 78) < operations.descriptor(d, 1, 78)
