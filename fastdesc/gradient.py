@@ -7,16 +7,15 @@ Energies and pair gradients come first, then residuals; pair tangents are made o
 import numpy as np
 
 from fastdesc.evaluation import energies_and_gradient, loss_gradient
-from fastdesc.geometry import forces, pair_tangents, virials
+from fastdesc.geometry import forces, frame_sums, pair_tangents, virials
 from fastdesc.loss import Metrics, residuals
 from fastdesc.scaler import FeatureScaler, reference_energies, unfold_gradients
-from fastdesc.training_set import frame_sums
 
 
 def predict_batch(model, batch, keep=False):
     """Energies above the reference, forces and virials of a batch, and the tape if kept."""
     atomic, drij, tape = energies_and_gradient(model, batch.rij, batch.pairs, batch.species, keep)
-    energy = frame_sums(atomic, batch.pairs.first)
+    energy = frame_sums(atomic[None], batch.pairs)[:, 0]
     return energy, forces(drij, batch.pairs), virials(batch.rij, drij, batch.pairs), tape
 
 

@@ -39,9 +39,19 @@ def save(potential, path):
             file[f"parameters/{name}"] = array
         file["scaler/mean"], file["scaler/scale"] = potential.scaler.mean, potential.scaler.scale
         file["reference"] = potential.reference
-        for name in ("reference", "parameters/scale"):
-            file[name].attrs["unit"] = "eV"
-            file[name].attrs["shape"] = f"one per element: {', '.join(map(str, descriptor.species_numbers))}"
+        elements = f"({len(descriptor.species_numbers)} elements,)"
+        for name, unit in (("reference", "eV"), ("parameters/scale", "eV")):
+            file[name].attrs.update(unit=unit, shape=elements)
+        for name in ("scaler/mean", "scaler/scale"):
+            file[name].attrs.update(unit="that of the features", shape="(features,)")
+        file["parameters"].visititems(_describe)
+
+
+def _describe(name, item):
+    """Give a parameter the attributes `unit` and `shape` that every dataset of ours has."""
+    if isinstance(item, h5py.Dataset) and "unit" not in item.attrs:
+        axes = {"weight": "(outputs, inputs)", "bias": "(outputs, 1)"}.get(name.rsplit("/", 1)[-1], str(item.shape))
+        item.attrs.update(unit="1", shape=axes)
 
 
 def load(path):

@@ -240,7 +240,7 @@ class Potential:
         else:
             atomic, drij = energies(model, rij, pairs, on_device), None
         atomic = to_host(atomic) + self.reference[species]
-        energy = np.add.reduceat(atomic, to_host(structures.first)[:-1])
+        energy = np.add.reduceat(atomic, to_host(pairs.first)[:-1])
         if drij is None:
             return energy, None, None, atomic
         return energy, to_host(forces(drij, pairs)), to_host(virials(rij, drij, pairs)), atomic

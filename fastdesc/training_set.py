@@ -13,15 +13,6 @@ from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 
 
-def frame_sums(per_atom, first):
-    """Sum (n_atoms,) over the atoms of each frame in float64; `first` (n_frames + 1,) is on the host."""
-    if isinstance(per_atom, np.ndarray):
-        return np.add.reduceat(per_atom, first[:-1], dtype=np.float64)
-    xp = namespace(per_atom)
-    running = xp.concatenate([xp.zeros(1), xp.cumsum(per_atom, dtype=np.float64)])
-    return xp.diff(running[xp.asarray(first)])
-
-
 @dataclass(frozen=True)
 class Batch:
     """Some frames, concatenated.
