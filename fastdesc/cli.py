@@ -7,6 +7,7 @@ import signal
 import sys
 
 from fastdesc import __version__
+from fastdesc.blas import prefer_avx512
 from fastdesc.errors import FastdescError, InputError
 
 DEVICES, DTYPES = ("cpu", "cuda", "auto"), ("float64", "float32")
@@ -221,6 +222,7 @@ def plot(args):
 def main(argv=None):
     """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
+    prefer_avx512()
     if args.command is None:
         parser().print_help()
         return 0

@@ -12,10 +12,10 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel cuda jit simd simd_math elementary blocks radial splines files",
-    1: "structures pairs cell_grid cell_list geometry extxyz frames",
+    0: "errors arrays parallel blas cuda jit simd simd_math elementary blocks radial splines files",
+    1: "structures pairs cell_grid cell_list geometry extxyz frames network activations",
     2: "descriptors.*",
-    3: "network activations scaler optimizer schedules",
+    3: "scaler optimizer schedules",
     4: "potential evaluation model_file",
     5: "training trainer training_set gradient loss settings history checkpoint features dataset accuracy config info",
     6: "cli calculator experiment plots demo __main__",
