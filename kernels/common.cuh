@@ -127,6 +127,7 @@ template <typename S> __device__ __forceinline__ S shuffle_xor(S x, int mask) {
 
 // Sum over the lanes whose numbers differ in the bits step, 2 step, .. below end; the same result on all of them.
 template <typename S> __device__ __forceinline__ S sum_lanes(S x, int step, int end) {
+#pragma unroll
     for (int mask = step; mask < end; mask *= 2) x += shuffle_xor(x, mask);
     return x;
 }

@@ -44,29 +44,17 @@ gm_moments(long long first, long long last, const long long* __restrict__ row, c
     S* channels = tiles[w];
     S* monomials = channels + NR * STRIDE;
 
-    S sums[NR][OWN];
-#pragma unroll
-    for (int s = 0; s < NR; ++s)
-#pragma unroll
-        for (int m = 0; m < OWN; ++m) sums[s][m] = S(0);
-
+    S sums[NR][OWN] = {};
     for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
-        S R[NR];
+        S R[NR] = {};
         Vector<S> u = zeros<S, 3>();
-#pragma unroll
-        for (int s = 0; s < NR; ++s) R[s] = S(0);
         if (p0 + lane < own.end) {
             const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
             u = pair.u;
             if (pair.inside) {
                 const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
                                                        species[j[p0 + lane]]);
-                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
-#pragma unroll
-                    for (int s = 0; s < NR; ++s) R[s] += coefficients.at(s, b) * e;
-                });
-#pragma unroll
-                for (int s = 0; s < NR; ++s) R[s] *= factors.value;
+                radial_channels(radial, pair, coefficients, R);
             }
         }
 #pragma unroll
@@ -134,23 +122,9 @@ gm_moments_pullback(long long first, long long last, const long long* __restrict
             const Pair<S> pair(rij, rij_stride, p, cutoff);
             if (pair.inside) {
                 S R[NR], dR[NR];
-#pragma unroll
-                for (int s = 0; s < NR; ++s) R[s] = dR[s] = S(0);
                 const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
                                                        species[j[p]]);
-                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S companion) {
-#pragma unroll
-                    for (int s = 0; s < NR; ++s) {
-                        const S coefficient = coefficients.at(s, b);
-                        R[s] += coefficient * e;
-                        dR[s] += coefficient * companion;
-                    }
-                });
-#pragma unroll
-                for (int s = 0; s < NR; ++s) {
-                    dR[s] = factors.slope_bare * R[s] + factors.slope_companion * dR[s];
-                    R[s] *= factors.value;
-                }
+                radial_channels(radial, pair, coefficients, R, dR);
                 S slope = S(0);  // sum_c m_c sum_s R'_s dM_sc
                 const Vector<S> g = pull_monomials(pair.u, n_moments, [&](int c, S monomial) {
                     S f = S(0), df = S(0);
@@ -204,14 +178,13 @@ gm_beta_pullback(long long first, long long last, const long long* __restrict__ 
     const long long table = (long long)n_species * n_species * n_radial * n_basis;
     const long long plane = (long long)gridDim.x * W * table;
     real<S>* mine = dbeta + ((long long)blockIdx.x * W + w) * table;
-    S sums[NR];
-#pragma unroll
-    for (int s = 0; s < NR; ++s) sums[s] = S(0);
+    S sums[NR] = {};
     int current = -1;  // own.species * n_species + zj of the sums
     const auto flush = [&]() {
 #pragma unroll
         for (int s = 0; s < NR; ++s) {
-            const S sum = sum_lanes(sums[s], width, 32);
+            S sum = sum_lanes(sums[s], 16, 32);
+            if (width == 8) sum = sum_lanes(sum, 8, 16);
             sums[s] = S(0);
             if (current >= 0 && group == 0 && b0 + own_b < n_basis && slab + s < n_radial) {
                 const long long at = ((long long)current * n_radial + slab + s) * n_basis + b0 + own_b;
@@ -241,9 +214,7 @@ gm_beta_pullback(long long first, long long last, const long long* __restrict__ 
                 const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
                     if (b >= b0 && b < b0 + SLAB) bare[(b - b0) * STRIDE + slot] = e;
                 });
-                S h[NR];
-#pragma unroll
-                for (int s = 0; s < NR; ++s) h[s] = S(0);
+                S h[NR] = {};
                 each_monomial(pair.u, n_moments, [&](int c, S monomial) {
 #pragma unroll
                     for (int s = 0; s < NR; ++s) h[s] += dm[w][c * NR + s] * monomial;

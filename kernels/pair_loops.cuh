@@ -52,6 +52,41 @@ template <typename S, int NR> struct Coefficients {
     __device__ __forceinline__ S at(int s, int b) const { return load<S>(of_channel[s], b, plane); }
 };
 
+// Radial channels of one pair.
+template <typename S, int NR>
+__device__ __forceinline__ void radial_channels(const RadialBasis<real<S>>& radial, const Pair<S>& pair,
+                                                const Coefficients<S, NR>& coefficients, S (&R)[NR]) {
+#pragma unroll
+    for (int s = 0; s < NR; ++s) R[s] = S(0);
+    const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
+#pragma unroll
+        for (int s = 0; s < NR; ++s) R[s] += coefficients.at(s, b) * e;
+    });
+#pragma unroll
+    for (int s = 0; s < NR; ++s) R[s] *= factors.value;
+}
+
+// Radial channels of one pair and their derivatives with respect to its distance.
+template <typename S, int NR>
+__device__ __forceinline__ void radial_channels(const RadialBasis<real<S>>& radial, const Pair<S>& pair,
+                                                const Coefficients<S, NR>& coefficients, S (&R)[NR], S (&dR)[NR]) {
+#pragma unroll
+    for (int s = 0; s < NR; ++s) R[s] = dR[s] = S(0);
+    const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S companion) {
+#pragma unroll
+        for (int s = 0; s < NR; ++s) {
+            const S coefficient = coefficients.at(s, b);
+            R[s] += coefficient * e;
+            dR[s] += coefficient * companion;
+        }
+    });
+#pragma unroll
+    for (int s = 0; s < NR; ++s) {
+        dR[s] = factors.slope_bare * R[s] + factors.slope_companion * dR[s];
+        R[s] *= factors.value;
+    }
+}
+
 // Cotangents of the moments of the block's atoms, NR channels from `slab` on, to shared memory: entry c of channel s
 // of warp w's atom is dm[w][c * NR + s]; what does not exist is zero.
 template <typename S, int NR>
