@@ -6,12 +6,14 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "GaussianMoments": "fastdesc.descriptors.gaussian_moments",
+    "EmbeddedDensity": "fastdesc.descriptors.embedded_density",
     "Potential": "fastdesc.potential",
     "Pairs": "fastdesc.pairs",
     "Structures": "fastdesc.structures",
     "FastdescCalculator": "fastdesc.calculator",
     "featurize": "fastdesc.dataset",
-    "read_frames": "fastdesc.dataset",
+    "read_frames": "fastdesc.frames",
+    "read_features": "fastdesc.features",
     "train": "fastdesc.training",
     "load": "fastdesc.potential",
     "FastdescError": "fastdesc.errors",

@@ -6,6 +6,7 @@ from fastdesc.errors import FileFormatError, InputError, nearest
 
 FAMILIES = {
     "gaussian_moments": ("fastdesc.descriptors.gaussian_moments", "GaussianMoments"),
+    "embedded_density": ("fastdesc.descriptors.embedded_density", "EmbeddedDensity"),
 }
 
 

@@ -1,0 +1,307 @@
+"""Embedded density (EANN) and its recursion (REANN): squared densities of orbitals that sit on the neighbours.
+
+Zhang, Hu, Jiang, J. Phys. Chem. Lett. 10, 4962 (2019); Zhang, Xia, Jiang, Phys. Rev. Lett. 127, 156002 (2021).
+
+    A_i[k, c] = sum_j c_jk phi_kc(r_ij)                              embedded_density_pairs.py                 (1)
+    q_i = squares of A_i, contracted                                 embedded_density_contraction.py           (2)
+    c_i^(0) = coefficients_{Z_i},   c_i^(t) = c_i^(t-1) + N_t(q_i^(t-1)),   t = 1..iterations                  (3)
+
+(1) and (2) are made once for each c^(t); the features are the last q. Backwards, with dc^(t) and dq^(t) cotangents,
+
+    dA^(t) from dq^(t) by (2);   dc^(t) = dc^(t+1) + (what (1) gives for A^(t));   dq^(t-1) from dc^(t) by N_t (4)
+
+and the pairs are visited once more for the cotangents of all A^(t) together.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+
+from fastdesc import cuda
+from fastdesc.activations import check_activation
+from fastdesc.arrays import namespace, padded
+from fastdesc.descriptors import embedded_density_cpu
+from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
+from fastdesc.descriptors.embedded_density_contraction import blocked, unblocked
+from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
+from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
+from fastdesc.descriptors.embedded_density_networks import Networks
+from fastdesc.descriptors.family import Family
+from fastdesc.errors import InputError
+
+CONTRACTIONS = ("hyper", "none")
+NETWORKS = ("per_species", "shared")
+N_MOMENTS = (1, 4, 10, 20)
+"""Monomials up to each degree."""
+COLUMNS = 8
+"""What pairs read of their neighbours is filled up to a multiple of this many numbers."""
+
+Saved = namedtuple("Saved", "densities c features networks")
+
+
+class EmbeddedDensity(Family):
+    """Embedded-density descriptor, and its recursion over neighbours of neighbours.
+
+    Parameters
+    ----------
+    species : list of str or int
+        Elements, as symbols or atomic numbers.
+    cutoff : float
+        Å. Features see as far as (iterations + 1) cutoffs.
+    n_radial : int
+        Radial functions.
+    l_max : {0, 1, 2, 3}
+        Highest degree of the orbitals.
+    iterations : int
+        0 is EANN: features of three bodies. Each iteration updates the orbital coefficients of every atom by a small
+        network of its own features.
+    contraction : {"hyper", "none"}
+        "hyper" mixes radial functions by trainable weights before squaring; "none" squares each by itself, which
+        gives n_radial features for each degree and needs no training.
+    n_features : int, optional
+        With "hyper"; n_radial (n_radial + 1) / 2 (l_max + 1) by default.
+    normalized : bool
+        Monomials of the direction of a pair instead of its vector.
+    networks : {"per_species", "shared"}
+        One network per element in each iteration, or one for all with a learned embedding of the element.
+    hidden : sequence of int
+        Widths of the networks' hidden layers.
+    activation : {"silu", "tanh", "celu", "softplus"}
+    seed : int
+        Of the initial `hyper` and networks.
+
+    Raises
+    ------
+    InputError
+        For any argument out of range.
+
+    Notes
+    -----
+    Parameters, by name; rows are elements of the *neighbour* in the order of `species_numbers`:
+
+    alpha : (n_species, n_radial)
+        Natural logarithm of the exponent in 1/Å², so that exponents stay positive.
+    r_s : (n_species, n_radial)
+        Centres of the radial functions, Å.
+    coefficients : (n_species, n_radial)
+        Orbital coefficients before the first iteration.
+    hyper : (l_max + 1, n_radial, n_features)
+    network.<t>.<element>.<layer>.weight : (n_out, n_in), and .bias : (n_out,)
+        Networks of iteration t = 1.., of an element's symbol or "shared".
+    """
+
+    family = "embedded_density"
+
+    def __init__(
+        self,
+        *,
+        species,
+        cutoff=6.0,
+        n_radial=8,
+        l_max=2,
+        iterations=0,
+        contraction="hyper",
+        n_features=None,
+        normalized=True,
+        networks="per_species",
+        hidden=(64, 64),
+        activation="silu",
+        seed=0,
+    ):
+        self.species, self.cutoff, self.n_radial, self.l_max = species, cutoff, n_radial, l_max
+        self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
+        self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
+        self.species_numbers = atomic_numbers(species)
+        positive("cutoff", cutoff, "Å")
+        count("n_radial", n_radial)
+        one_of("l_max", l_max, range(4))
+        count("iterations", iterations, 0)
+        one_of("contraction", contraction, CONTRACTIONS)
+        one_of("normalized", normalized, (True, False))
+        one_of("networks", networks, NETWORKS)
+        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+            raise InputError(f"hidden came as {hidden!r}; it must be a sequence of widths such as (64, 64)")
+        for width in hidden:
+            count("a width in hidden", width)
+        check_activation(activation)
+        self._asked_features = n_features
+        self.n_features = self._number_of_features(n_features)
+        self.n_moments = N_MOMENTS[l_max]
+        self.parameters = initial_parameters(self)
+
+    def _number_of_features(self, asked):
+        if self.contraction == "none":
+            n = (self.l_max + 1) * self.n_radial
+            if asked not in (None, n):
+                raise InputError(f"n_features came as {asked!r}; contraction 'none' gives (l_max+1) n_radial = {n}")
+            return n
+        if asked is None:
+            return self.n_radial * (self.n_radial + 1) // 2 * (self.l_max + 1)
+        count("n_features", asked)
+        return int(asked)
+
+    def get_params(self, deep=True):
+        """Return the constructor arguments by name, as scikit-learn's estimators do."""
+        return {**super().get_params(deep), "n_features": self._asked_features}
+
+    def feature_names_out(self):
+        """Return names: 'density_17', or with contraction 'none' 'density_l1_k3' by degree and radial function."""
+        if self.contraction == "none":
+            return [f"density_l{l}_k{k}" for l in range(self.l_max + 1) for k in range(self.n_radial)]
+        return [f"density_{m}" for m in range(self.n_features)]
+
+    def calibrate(self, frames):
+        """Fit the initial parameters to the statistics of some structures; for before training, not after.
+
+        Scales `hyper` so that features without iterations have a mean square of one, and the first layer of every
+        network so that it sees zero mean and unit variance.
+
+        Parameters
+        ----------
+        frames : ase.Atoms, list of ase.Atoms, or Structures
+
+        Returns
+        -------
+        self
+        """
+        rij, pairs, species = self.prepare(frames)
+        q, saved = self.forward(rij, pairs, species, self.theta(np.float64))
+        self.parameters = calibrated_parameters(self, [*saved.features, q][0].T)
+        return self
+
+    # ------------------------------------------------------------------------------------------------- maps
+
+    def forward(self, rij, pairs, species, theta):
+        """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
+        xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
+        run, radial = self._kernels(rij, pairs, species), self._radial(theta, rij)
+        hyper = self._hyper(theta)
+        densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
+        c = xp.zeros((*planes, T, n, _columns(self.n_radial)), rij.dtype)
+        own = radial[2][..., species, :]
+        run("ed_density", *radial, densities[..., 0, :, :, :])
+        q = self._contract(run, hyper, densities[..., 0, :, :, :], rij)
+        features, kept = [], []
+        for t, networks in enumerate(self._networks(theta)):
+            y, saved = networks.forward(q, species)
+            features.append(q)
+            kept.append(saved)
+            own = own + xp.swapaxes(y, -1, -2)
+            c[..., t, :, : self.n_radial] = own
+            run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
+            q = self._contract(run, hyper, densities[..., 1 + t, :, :, :], rij)
+        return q, Saved(densities, c, features, kept)
+
+    def pullback(self, rij, pairs, species, theta, saved, dq):
+        """Return drij ((2,) 3, n_pairs).
+
+        Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
+        """
+        run, radial = self._kernels(rij, pairs, species), self._radial(theta, rij)
+        ddensities = self._sweep(run, radial, theta, rij, saved, dq)[0]
+        drij = padded(rij.shape, rij.dtype, rij)
+        run("ed_density_pullback", *radial, saved.c, ddensities, drij)
+        return drij
+
+    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+        """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
+        xp, run, radial = namespace(rij), self._kernels(rij, pairs, species), self._radial(theta, rij)
+        ddensities, dqs, dc, dnetworks = self._sweep(run, radial, theta, rij, saved, dq, parameters=True)
+        sums = run("ed_parameters_pullback", *radial, saved.c, ddensities)
+        dtheta = {"alpha": _product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
+        if dc is not None:  # every c^(t) begins with the element's coefficients
+            for z in range(len(self.species_numbers)):
+                of_element = xp.where(species == z, dc, 0)
+                dtheta["coefficients"][..., z, :] += of_element.sum(axis=-1, dtype=np.float64)
+        if self.contraction == "hyper":
+            hyper = self._hyper(theta)
+            dh = sum(
+                run("ed_hyper_pullback", hyper, saved.densities[..., t, :, :, :], x) for t, x in enumerate(dqs)
+            )
+            dtheta["hyper"] = unblocked(dh, self.l_max + 1, self.n_radial, self.n_features)
+        return {**dtheta, **dnetworks}
+
+    def _sweep(self, run, radial, theta, rij, saved, dq, parameters=False):
+        """Formula (4): cotangents of all densities, of all features, of c, and of the networks' parameters."""
+        xp, planes, n = namespace(rij), rij.shape[:-2], saved.densities.shape[-1]
+        hyper, networks = self._hyper(theta), self._networks(theta)
+        ddensities = padded(saved.densities.shape, rij.dtype, rij)
+        dqs, dc, dnetworks = [dq], None, {}
+        for t in range(self.iterations, 0, -1):
+            self._contract_pullback(run, hyper, saved.densities[..., t, :, :, :], dq, ddensities[..., t, :, :, :])
+            # The last row is only read past, by loads that are wider than a row.
+            rows = xp.zeros((*planes, n + 1, 20 if self.n_moments > 10 else 10, _columns(self.n_radial)), rij.dtype)
+            run("ed_rows", ddensities[..., t, :, :, :], rows)
+            more = padded((*planes, self.n_radial, n), rij.dtype, rij)
+            run("ed_coefficients_pullback", *radial[:2], rows, more)
+            dc = more if dc is None else dc + more
+            q, kept = saved.features[t - 1], saved.networks[t - 1]
+            dq, dn = networks[t - 1].pullback(q, kept, dc, parameters)
+            dqs.append(dq)
+            dnetworks = {**(dn or {}), **dnetworks}
+        self._contract_pullback(run, hyper, saved.densities[..., 0, :, :, :], dq, ddensities[..., 0, :, :, :])
+        return ddensities, dqs[::-1], dc, dnetworks
+
+    def _contract(self, run, hyper, density, rij):
+        q = padded((*rij.shape[:-2], self.n_features, density.shape[-1]), rij.dtype, rij)
+        if hyper is None:
+            run("ed_squares", density, q)
+        else:
+            run("ed_contract", hyper, density, q)
+        return q
+
+    def _contract_pullback(self, run, hyper, density, dq, ddensity):
+        if hyper is None:
+            run("ed_squares_pullback", density, dq, ddensity)
+        else:
+            run("ed_contract_pullback", hyper, density, dq, ddensity)
+
+    def _radial(self, theta, rij):
+        """Exponents, centres and coefficients, with tangents where pairs have them."""
+        alpha = theta["alpha"]
+        xp = namespace(alpha)
+        value = xp.exp(alpha if alpha.ndim == 2 else alpha[0])
+        alpha = value if alpha.ndim == 2 else xp.stack([value, value * alpha[1]])
+        return tuple(_dual_like(x, rij) for x in (alpha, theta["r_s"], theta["coefficients"]))
+
+    def _hyper(self, theta):
+        return blocked(theta["hyper"]) if self.contraction == "hyper" else None
+
+    def _networks(self, theta):
+        labels, n_species, depth = network_labels(self), len(self.species_numbers), len(tuple(self.hidden)) + 1
+        return [
+            Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
+        ]
+
+    def _kernels(self, rij, pairs, species):
+        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
+        if cuda.active_for(rij):
+            from fastdesc.descriptors import embedded_density_cuda
+
+            return embedded_density_cuda.bind(self, rij, pairs, species)
+        return embedded_density_cpu.bind(self, rij, pairs, species)
+
+    def _jacobian(self, rij, pairs, species, theta, saved, structures):
+        if self.iterations == 0:
+            return super()._jacobian(rij, pairs, species, theta, saved, structures)
+        return receptive_field_jacobian(self, rij, pairs, species, theta, structures)
+
+
+def _columns(n):
+    return -(-n // COLUMNS) * COLUMNS
+
+
+def _dual_like(x, rij):
+    """Give plain (n_species, n_radial) a tangent of zero where `rij` is dual."""
+    if rij.ndim == 2 or x.ndim == 3:
+        return x
+    xp = namespace(x)
+    return xp.stack([x, xp.zeros_like(x)])
+
+
+def _product(x, y):
+    """Product of plain or dual arrays (.., n_species, n_radial)."""
+    if x.ndim == 2:
+        return x * y
+    xp = namespace(x)
+    return xp.stack([x[0] * y[0], x[0] * y[1] + x[1] * y[0]])

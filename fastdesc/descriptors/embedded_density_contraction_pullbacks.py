@@ -1,0 +1,207 @@
+"""Embedded density, the part that runs over atoms: pullbacks of the features to densities and to hyper.
+
+With P_m[c] and w_c of embedded_density_contraction,
+
+    dA[k, c] = sum_m h_{l,k,m} g_m[c],   g_m[c] = 2 w_c dq_m P_m[c]                                    (1)
+    dh_{l,k,m} = sum_atoms sum_{c of degree l} g_m[c] A[k, c]                                          (2)
+
+and without h, with one feature for each (l, k),
+
+    dA[k, c] = 2 w_c dq_{l,k} A[k, c]                                                                  (3)
+
+P is formed anew: cheaper than keeping n_features x n_moments numbers per atom.
+"""
+
+from fastdesc.descriptors.embedded_density_contraction import (
+    DEGREE_STARTS,
+    FEATURES,
+    LAST_WEIGHT,
+    N_TRIPLES,
+    ORDER,
+    TRIPLE_DEGREE,
+    TRIPLE_WEIGHT,
+    WEIGHTS,
+    load_groups,
+    project1,
+    project3,
+    sum4,
+)
+from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
+from fastdesc.jit import inner, kernel
+from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store_atoms
+from fastdesc.simd_math import dot, load_tuple, store_tuple
+
+
+@inner
+def store_groups(density, i, n, n_radial, n_moments, kind, a):
+    """Inverse of embedded_density_contraction.load_groups."""
+    for place in range(n_moments):
+        group_start, size = 0, 1
+        if 0 < place < 19:
+            group_start, size = 1 + (place - 1) // 3 * 3, 3
+        elif place == 19:
+            group_start = 19
+        for k in range(n_radial):
+            x = load(kind, a, group_start * n_radial + k * size + place - group_start)
+            store_atoms(density, k * n_moments + ORDER[place], i, n, x)
+
+
+@inner
+def _load_features(kind, dq, m, i, n, n_features):
+    """Twice the cotangents of four features; zero beyond the last."""
+    zero = splat(kind, 0.0)
+    d0, d1, d2, d3 = load_atoms(kind, dq, m, i, n) * 2.0, zero, zero, zero
+    if m + 1 < n_features:
+        d1 = load_atoms(kind, dq, m + 1, i, n) * 2.0
+    if m + 2 < n_features:
+        d2 = load_atoms(kind, dq, m + 2, i, n) * 2.0
+    if m + 3 < n_features:
+        d3 = load_atoms(kind, dq, m + 3, i, n) * 2.0
+    return d0, d1, d2, d3
+
+
+@inner
+def _scale1(x, w, p):
+    s = x * w
+    return (s * p[0],)
+
+
+@inner
+def _scale3(x, w, p):
+    s = x * w
+    return s * p[0], s * p[1], s * p[2]
+
+
+@inner
+def _weighted1(w, d, p):
+    return _scale1(d[0], w, p[0]), _scale1(d[1], w, p[1]), _scale1(d[2], w, p[2]), _scale1(d[3], w, p[3])
+
+
+@inner
+def _weighted3(w, d, p):
+    return _scale3(d[0], w, p[0]), _scale3(d[1], w, p[1]), _scale3(d[2], w, p[2]), _scale3(d[3], w, p[3])
+
+
+@inner
+def _back1(kind, hyper, at, g, da, slot, n_radial):
+    """Formula (1) for four features and one monomial, added to da."""
+    for k in range(n_radial):
+        x = load_tuple(kind, da, slot + k, 1)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k), g[0], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 1), g[1], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 2), g[2], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 3), g[3], x)
+        store_tuple(da, slot + k, x)
+
+
+@inner
+def _back3(kind, hyper, at, g, da, slot, n_radial):
+    """Formula (1) for four features and three monomials, added to da."""
+    for k in range(n_radial):
+        x = load_tuple(kind, da, slot + 3 * k, 3)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k), g[0], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 1), g[1], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 2), g[2], x)
+        x = add_scaled(coefficient(kind, hyper, at + 4 * k + 3), g[3], x)
+        store_tuple(da, slot + 3 * k, x)
+
+
+@kernel
+def ed_contract_pullback(kind, first, last, hyper, density, dq, ddensity, n_radial, l_max, n_features):
+    """Pullback (1) of ed_contract to the densities of atoms first .. last-1.
+
+    in   hyper, density as for ed_contract; Rows dq (planes, n_features, n_atoms)
+    out  Rows ddensity like density
+    """
+    width, n_moments = lanes(kind), DEGREE_STARTS[l_max + 1]
+    a = scratch(kind, n_radial * n_moments)
+    da = scratch(kind, n_radial * n_moments)
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        load_groups(kind, density, i, n, n_radial, n_moments, a)
+        da[:] = 0
+        for m in range(0, n_features, FEATURES):
+            at = m * (l_max + 1) * n_radial
+            d = _load_features(kind, dq, m, i, n, n_features)
+            g1 = _weighted1(1.0, d, project1(kind, hyper, at, a, 0, n_radial))
+            _back1(kind, hyper, at, g1, da, 0, n_radial)
+            for t in range(N_TRIPLES[l_max]):
+                here, slot = at + TRIPLE_DEGREE[t] * n_radial * FEATURES, (1 + 3 * t) * n_radial
+                g3 = _weighted3(TRIPLE_WEIGHT[t], d, project3(kind, hyper, here, a, slot, n_radial))
+                _back3(kind, hyper, here, g3, da, slot, n_radial)
+            if l_max == 3:
+                here = at + 3 * n_radial * FEATURES
+                g1 = _weighted1(LAST_WEIGHT, d, project1(kind, hyper, here, a, 19 * n_radial, n_radial))
+                _back1(kind, hyper, here, g1, da, 19 * n_radial, n_radial)
+        store_groups(ddensity, i, n, n_radial, n_moments, kind, da)
+
+
+@inner
+def _outer1(kind, g, a, slot, n_radial, dh, at):
+    """Formula (2) for four features and one monomial, lane by lane, added to dh."""
+    for k in range(n_radial):
+        x = load_tuple(kind, a, slot + k, 1)
+        h = load_tuple(kind, dh, at + 4 * k, 4)
+        store_tuple(dh, at + 4 * k, sum4(h, (dot(g[0], x), dot(g[1], x), dot(g[2], x), dot(g[3], x))))
+
+
+@inner
+def _outer3(kind, g, a, slot, n_radial, dh, at):
+    """Formula (2) for four features and three monomials, lane by lane, added to dh."""
+    for k in range(n_radial):
+        x = load_tuple(kind, a, slot + 3 * k, 3)
+        h = load_tuple(kind, dh, at + 4 * k, 4)
+        store_tuple(dh, at + 4 * k, sum4(h, (dot(g[0], x), dot(g[1], x), dot(g[2], x), dot(g[3], x))))
+
+
+@kernel
+def ed_hyper_pullback(kind, first, last, hyper, density, dq, dhyper, n_radial, l_max, n_features):
+    """Pullback (2) of ed_contract to hyper, summed over atoms first .. last-1.
+
+    in   hyper, density as for ed_contract; Rows dq (planes, n_features, n_atoms)
+    out  dhyper (planes, size of hyper) float64, added to
+    """
+    width, n_moments = lanes(kind), DEGREE_STARTS[l_max + 1]
+    a = scratch(kind, n_radial * n_moments)
+    dh = scratch(kind, dhyper.shape[1])
+    dh[:] = 0
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        load_groups(kind, density, i, n, n_radial, n_moments, a)
+        for m in range(0, n_features, FEATURES):
+            at = m * (l_max + 1) * n_radial
+            d = _load_features(kind, dq, m, i, n, n_features)
+            g1 = _weighted1(1.0, d, project1(kind, hyper, at, a, 0, n_radial))
+            _outer1(kind, g1, a, 0, n_radial, dh, at)
+            for t in range(N_TRIPLES[l_max]):
+                here, slot = at + TRIPLE_DEGREE[t] * n_radial * FEATURES, (1 + 3 * t) * n_radial
+                g3 = _weighted3(TRIPLE_WEIGHT[t], d, project3(kind, hyper, here, a, slot, n_radial))
+                _outer3(kind, g3, a, slot, n_radial, dh, here)
+            if l_max == 3:
+                here = at + 3 * n_radial * FEATURES
+                g1 = _weighted1(LAST_WEIGHT, d, project1(kind, hyper, here, a, 19 * n_radial, n_radial))
+                _outer1(kind, g1, a, 19 * n_radial, n_radial, dh, here)
+    for k in range(dhyper.shape[1]):
+        for plane in range(planes_of(kind)):
+            total = 0.0
+            for lane in range(width):
+                total += dh[(k * planes_of(kind) + plane) * width + lane]
+            dhyper[plane, k] += total
+
+
+@kernel
+def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_max):
+    """Pullback (3) of ed_squares.
+
+    in   Rows density (planes, n_radial, n_moments, n_atoms), dq (planes, (l_max+1) n_radial, n_atoms)
+    out  Rows ddensity like density
+    """
+    width, n_moments = lanes(kind), DEGREE_STARTS[l_max + 1]
+    for i in range(first, last, width):
+        n = min(width, last - i)
+        for l in range(l_max + 1):
+            for k in range(n_radial):
+                d = load_atoms(kind, dq, l * n_radial + k, i, n) * 2.0
+                for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
+                    x = load_atoms(kind, density, k * n_moments + c, i, n)
+                    store_atoms(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))

@@ -1,0 +1,110 @@
+"""Embedded density on the CPU: the Numba kernels run over chunks of atoms on all threads."""
+
+import numpy as np
+
+from fastdesc.descriptors.embedded_density_contraction import ed_contract, ed_squares
+from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
+    ed_contract_pullback,
+    ed_hyper_pullback,
+    ed_squares_pullback,
+)
+from fastdesc.descriptors.embedded_density_mirror import ed_coefficients_pullback, ed_rows
+from fastdesc.descriptors.embedded_density_pairs import ed_density, ed_density_again
+from fastdesc.descriptors.embedded_density_pullbacks import ed_density_pullback, ed_parameters_pullback
+from fastdesc.parallel import for_chunks
+from fastdesc.simd import kind_of, rows_of
+
+CHUNK = 256
+
+
+def bind(family, rij, pairs, species):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`.
+
+    Arrays have a leading axis of two if rij has. Kernels that sum over atoms return the sum, float64.
+    """
+    dual, n = rij.ndim == 3, pairs.n_atoms
+    kind = kind_of(rij.dtype, dual)
+    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
+    tail = (family.n_moments, bool(family.normalized), float(family.cutoff))
+    sizes = (family.n_radial, family.l_max)
+
+    def table(array):
+        """With a leading axis of planes, contiguous."""
+        return np.ascontiguousarray(array if dual else array[None])
+
+    def rows(array):
+        if array.strides[-1] != array.itemsize:
+            array = np.ascontiguousarray(array)
+        return array, rows_of(array, dual)
+
+    def chunks(kernel, *arguments):
+        for_chunks(lambda a, b: kernel(kind, a, b, *arguments), n, CHUNK)
+
+    def summed(kernel, shape, *arguments):
+        def task(a, b):
+            before, after = arguments
+            part = np.zeros(shape)
+            kernel(kind, a, b, *before, part, *after)
+            return part
+
+        return sum(for_chunks(task, n, CHUNK), np.zeros(shape))
+
+    def density(alpha, r_s, coefficients, out):
+        chunks(ed_density, *mesh, table(alpha), table(r_s), table(coefficients), rows_of(out, dual), *tail)
+
+    def density_again(alpha, r_s, coefficients, c, iteration, out):
+        theta = table(alpha), table(r_s), table(coefficients)
+        chunks(ed_density_again, *mesh, *theta, table(c), iteration, rows_of(out, dual), *tail)
+
+    def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
+        theta = table(alpha), table(r_s), table(coefficients), table(c)
+        chunks(ed_density_pullback, *mesh, *theta, rows_of(ddensity, dual), rows_of(drij, dual), *tail)
+
+    def coefficients_pullback(alpha, r_s, ddensity, dc):
+        chunks(ed_coefficients_pullback, *mesh, table(alpha), table(r_s), table(ddensity), rows_of(dc, dual), *tail)
+
+    def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
+        theta = table(alpha), table(r_s), table(coefficients), table(c)
+        shape = (3, 2 if dual else 1, *alpha.shape[-2:])
+        total = summed(ed_parameters_pullback, shape, (*mesh, *theta, rows_of(ddensity, dual)), tail)
+        return total if dual else total[:, 0]
+
+    def turn(density, out):
+        chunks(ed_rows, rows_of(density, dual), table(out), family.n_radial, family.n_moments)
+
+    def contract(hyper, density, q):
+        chunks(ed_contract, hyper, rows_of(density, dual), rows_of(q, dual), *sizes, family.n_features)
+
+    def contract_pullback(hyper, density, dq, ddensity):
+        dq, dq_rows = rows(dq)
+        arrays = rows_of(density, dual), dq_rows, rows_of(ddensity, dual)
+        chunks(ed_contract_pullback, hyper, *arrays, *sizes, family.n_features)
+
+    def hyper_pullback(hyper, density, dq):
+        dq, dq_rows = rows(dq)
+        shape = (2 if dual else 1, hyper.shape[-1])
+        arrays = hyper, rows_of(density, dual), dq_rows
+        total = summed(ed_hyper_pullback, shape, arrays, (*sizes, family.n_features))
+        return total if dual else total[0]
+
+    def squares(density, q):
+        chunks(ed_squares, rows_of(density, dual), rows_of(q, dual), *sizes)
+
+    def squares_pullback(density, dq, ddensity):
+        dq, dq_rows = rows(dq)
+        chunks(ed_squares_pullback, rows_of(density, dual), dq_rows, rows_of(ddensity, dual), *sizes)
+
+    kernels = {
+        "ed_density": density,
+        "ed_density_again": density_again,
+        "ed_density_pullback": density_pullback,
+        "ed_coefficients_pullback": coefficients_pullback,
+        "ed_parameters_pullback": parameters_pullback,
+        "ed_rows": turn,
+        "ed_contract": contract,
+        "ed_contract_pullback": contract_pullback,
+        "ed_hyper_pullback": hyper_pullback,
+        "ed_squares": squares,
+        "ed_squares_pullback": squares_pullback,
+    }
+    return lambda name, *arrays: kernels[name](*arrays)

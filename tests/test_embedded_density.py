@@ -1,0 +1,209 @@
+"""Embedded density alone: the textbook against published numbers, and what only this family promises."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from battery import close, complex_step
+from references import embedded_density as textbook
+from structures_zoo import ZOO
+
+from fastdesc import EmbeddedDensity, Pairs, Structures
+from fastdesc.errors import InputError
+from fastdesc.geometry import pair_vectors
+
+PUBLISHED = [("ch4_T0", 0), ("ch4_T2", 0), ("ch4_T2", 1), ("ch4_T2", 2), ("nacl8_T0", 0)]
+SMALL = {"cutoff": 3.0, "n_radial": 3, "n_features": 7, "hidden": (5,)}
+
+
+def randomised(d, seed=0):
+    """Return `d` with parameters in general position."""
+    rng = np.random.default_rng(seed)
+    d.set_parameters(**{k: rng.uniform(-0.5, 0.5, x.shape) for k, x in d.parameters.items()})
+    return d
+
+
+@pytest.mark.parametrize(("case", "iteration"), PUBLISHED)
+def test_textbook_equals_published(reference_numbers, case, iteration):
+    """Densities of every iteration, from the coefficients of that iteration."""
+    data = {k.split("/", 1)[1]: v for k, v in reference_numbers("reann_reference.npz").items() if k.startswith(case)}
+    i, j = data["pairs_ijS"][:, :2].T
+    hyper = data["param/density.hyper"]
+    q = textbook.density(
+        data["pair_vec"], i, j, data["species"], -data["param/density.inta"], data["param/density.rs"],
+        data[f"orb_coeff_t{iteration}"], hyper, cutoff=data["param/density.cutoff"].item(), l_max=len(hyper) - 1,
+        normalized=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(q, data[f"density_t{iteration}"], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", ["ch4_T0", "nacl8_T0"])
+def test_published_features_from_a_frame(reference_numbers, case):
+    """Frame to features: neighbour list, sign of vectors, order of elements, logarithm of the exponents."""
+    data = {k.split("/", 1)[1]: v for k, v in reference_numbers("reann_reference.npz").items() if k.startswith(case)}
+    symbols = {"ch4_T0": "CH", "nacl8_T0": ["Na", "Cl"]}[case]
+    atoms = Atoms(
+        [symbols[z] for z in data["species"]], data["positions"], cell=data["cell"], pbc=data["pbc"].astype(bool)
+    )
+    n_l, n_radial, n_features = data["param/density.hyper"].shape
+    d = EmbeddedDensity(
+        species=list(symbols), cutoff=data["param/density.cutoff"].item(), n_radial=n_radial, l_max=n_l - 1,
+        n_features=n_features, normalized=False,
+    )  # fmt: skip
+    order = np.argsort([Atoms([s]).numbers[0] for s in symbols])
+    d.set_parameters(
+        alpha=np.log(-data["param/density.inta"])[order], r_s=data["param/density.rs"][order],
+        coefficients=data["param/density.params"][order], hyper=data["param/density.hyper"],
+    )  # fmt: skip
+    close(d.compute(atoms), data["density_t0"], 1e-12)
+
+
+def test_none_is_hyper_with_one_radial_function_each():
+    settings = {"species": ["Na", "Cl"], "cutoff": 4.0, "n_radial": 3, "l_max": 3}
+    plain = randomised(EmbeddedDensity(**settings, contraction="none"))
+    mixed = EmbeddedDensity(**settings, n_features=12)
+    hyper = np.zeros((4, 3, 12))
+    for l in range(4):
+        hyper[l, :, 3 * l : 3 * l + 3] = np.eye(3)
+    mixed.set_parameters(**plain.parameters, hyper=hyper)
+    close(plain.compute(ZOO["triclinic"]()), mixed.compute(ZOO["triclinic"]()), 1e-12)
+    assert plain.feature_names_out()[4] == "density_l1_k1"
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize("structure", ["three_elements", "triclinic", "cluster_and_far_atom", "self_images"])
+def test_jacobian_with_iterations(iterations, structure):
+    """Against the complex step over every coordinate; blocks are those of atoms within reach, and no others."""
+    atoms = ZOO[structure]()
+    settings = {**SMALL, "cutoff": 1.6 if structure == "three_elements" else 3.0, "iterations": iterations}
+    d = randomised(EmbeddedDensity(species=sorted(set(atoms.symbols)), **settings))
+    structures = Structures.from_ase([atoms])
+    species = structures.species(d.species_numbers)
+    pairs = Pairs.find(structures, d.cutoff)
+    rij = pair_vectors(structures.positions, structures.cells, pairs, np.float64)
+    jacobian = d.compute(atoms, jacobian=True)[1]
+    n = len(atoms)
+    wanted = np.empty((n, d.n_features, n, 3))
+    for a in range(n):
+        for x in range(3):
+            rho = np.zeros((n, 3))
+            rho[a, x] = 1
+            step = (rho[pairs.j] - rho[pairs.i]).T
+            wanted[:, :, a, x] = complex_step(
+                lambda h, t=step: textbook.features(
+                    (rij + h * t).T, pairs.i, pairs.j, species, d.parameters, l_max=2, contraction="hyper",
+                    normalized=True, **{k: settings[k] for k in ("cutoff", "iterations")},
+                )
+            )  # fmt: skip
+    close(jacobian.todense(), wanted, 1e-10)
+    near = np.eye(n, dtype=int)
+    near[pairs.i, pairs.j] = 1
+    reach = np.linalg.matrix_power(near, iterations + 1) > 0
+    assert set(zip(jacobian.centre, jacobian.atom, strict=True)) == set(zip(*np.nonzero(reach), strict=True))
+
+
+def test_jacobian_of_many_frames_with_iterations():
+    d = randomised(EmbeddedDensity(species=["O", "H", "C", "Na", "Cl"], iterations=1, **SMALL))
+    frames = [ZOO["triclinic"](), ZOO["dimer"](), ZOO["three_elements"]()]
+    dense = d.compute(frames, jacobian=True)[1].todense()
+    first = 0
+    for atoms in frames:
+        last = first + len(atoms)
+        close(dense[first:last, :, first:last], d.compute(atoms, jacobian=True)[1].todense(), 1e-12)
+        dense[first:last, :, first:last] = 0
+        first = last
+    assert not dense.any()
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2])
+def test_features_see_one_cutoff_further_each_iteration(iterations):
+    """A chain of atoms 1.6 Å apart, cutoff 3 Å: atom k matters to atom 0 only after k - 1 iterations."""
+    d = randomised(EmbeddedDensity(species=["Cu"], iterations=iterations, **SMALL))
+    chain = Atoms("Cu5", positions=[(1.6 * k, 0.05 * k * k, 0) for k in range(5)])
+    before = d.compute(chain)
+    for k in range(1, 5):
+        moved = chain.copy()
+        moved.positions[k, 1] += 0.3
+        assert (abs(d.compute(moved) - before)[0].max() > 1e-12) == (k <= iterations + 1), k
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_environments_that_three_bodies_cannot_tell_apart(iterations):
+    """Four H around C at corners 0134 and 0125 of an octagon: the same distances and angles at C, as often, but not the
+    same environment.  Features of C are equal without iterations, and differ with one, through those of H.
+
+    Pozdnyakov et al., Phys. Rev. Lett. 125, 166001 (2020), show such pairs; this one is planar.
+    """
+    d = randomised(EmbeddedDensity(species=["C", "H"], iterations=iterations, **SMALL))
+    q = []
+    for corners in ((0, 1, 3, 4), (0, 1, 2, 5)):
+        angle = np.array(corners) * np.pi / 4
+        positions = 1.3 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+        q.append(d.compute(Atoms("CH4", positions=[(0, 0, 0), *positions]))[0])
+    assert abs(q[0]).max() > 1e-3
+    difference = abs(q[0] - q[1]).max() / abs(q[0]).max()
+    if iterations == 0:
+        assert difference < 1e-13
+    else:
+        assert difference > 1e-4
+
+
+@pytest.mark.parametrize("contraction", ["hyper", "none"])
+@pytest.mark.parametrize("networks", ["per_species", "shared"])
+def test_iterations_begin_with_the_features_of_none(contraction, networks):
+    settings = {"species": ["Na", "Cl"], "contraction": contraction, "networks": networks}
+    q = EmbeddedDensity(**settings).compute(ZOO["triclinic"]())
+    np.testing.assert_allclose(EmbeddedDensity(**settings, iterations=2).compute(ZOO["triclinic"]()), q, rtol=1e-12)
+    assert 1e-3 < np.sqrt((q**2).mean()) < 1e3 if contraction == "hyper" else q.any()
+
+
+def test_calibration():
+    """Features of mean square one, and first layers that see zero mean and unit variance."""
+    frames = [ZOO["triclinic"](), ZOO["skewed"](), ZOO["three_elements"]()]
+    species = ["H", "C", "O", "Na", "Cl", "Cu"]
+    for contraction in ("hyper", "none"):
+        d = EmbeddedDensity(species=species, iterations=2, contraction=contraction)
+        assert d.calibrate(frames) is d
+        q = d.compute(frames)
+        if contraction == "hyper":
+            np.testing.assert_allclose((q**2).mean(axis=0), 1, rtol=1e-9)
+        for name in ("network.1.H.0", "network.2.Cu.0"):
+            z = q @ d.parameters[f"{name}.weight"].T + d.parameters[f"{name}.bias"]
+            close(z.mean(axis=0), np.zeros(64), 1e-9)
+            assert 0.3 < z.std() < 3
+
+
+def test_names_of_the_networks():
+    d = EmbeddedDensity(species=["H", "O"], iterations=2, hidden=(4,), n_features=6)
+    assert "network.2.O.1.bias" in d.parameters and d.parameters["network.1.H.0.weight"].shape == (4, 6)
+    d = EmbeddedDensity(species=["H", "O"], iterations=1, hidden=(), n_features=6, networks="shared")
+    names = [k for k in d.parameters if k.startswith("network")]
+    assert names == ["network.1.shared.0.weight", "network.1.shared.0.bias"]
+    assert d.parameters["network.1.shared.0.weight"].shape == (8, 8)
+
+
+def test_default_number_of_features():
+    assert EmbeddedDensity(species=["H"]).n_features == 108
+    d = EmbeddedDensity(species=["H"], n_radial=4, l_max=1, contraction="none")
+    assert d.n_features == 8 and d.get_params()["n_features"] is None
+
+
+@pytest.mark.parametrize(
+    ("keywords", "mention"),
+    [
+        ({"iterations": -1}, "iterations"),
+        ({"iterations": 0.5}, "iterations"),
+        ({"contraction": "hyperr"}, "hyper"),
+        ({"n_features": 0}, "n_features"),
+        ({"contraction": "none", "n_features": 5}, "24"),
+        ({"normalized": "yes"}, "normalized"),
+        ({"networks": "per_atom"}, "per_species"),
+        ({"hidden": 64}, "hidden"),
+        ({"hidden": (64, 0)}, "hidden"),
+        ({"activation": "sulu"}, "silu"),
+        ({"l_max": 4}, "l_max"),
+        ({"n_radial": 0}, "n_radial"),
+    ],
+)
+def test_constructor_refuses(keywords, mention):
+    with pytest.raises(InputError, match=mention):
+        EmbeddedDensity(species=["H"], **keywords)
