@@ -6,6 +6,7 @@ Energies and pair gradients come first, then residuals; pair tangents are made o
 
 import numpy as np
 
+from fastdesc.arrays import namespace
 from fastdesc.evaluation import energies_and_gradient, loss_gradient
 from fastdesc.geometry import forces, frame_sums, pair_tangents, virials
 from fastdesc.loss import Metrics, residuals
@@ -43,17 +44,32 @@ def batch_gradient(potential, model, batch, weights):
 
 
 def initialise(potential, data):
-    """Fit what needs no gradient: reference energies, feature scaler, and the energy scale of each element."""
+    """Fit what needs no gradient: reference energies, feature scaler, and the energy scale.
+
+    The scale is such that forces of the untrained networks are as large as the reference forces: learning rates then
+    mean the same for every material and descriptor.
+    """
     n_species = len(potential.descriptor.species_numbers)
     if np.isfinite(data.energies).any():
         potential.reference = reference_energies(data.compositions(n_species), data.energies)
-    potential.scale = data.force_scale(n_species)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
+    groups = data.batches(4096)
     theta = potential.descriptor.theta(data.dtype, data.device)
-    for group in data.batches(4096):
+    for group in groups:
         batch = data.batch(group, potential.reference)
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
     potential.scaler = scaler
+    potential.scale = np.ones(n_species)
+    model = potential.model(data.dtype, data.device)
+    wanted = found = 0.0
+    for group in groups:
+        batch = data.batch(group, potential.reference)
+        reference, predicted = batch.targets.forces, predict_batch(model, batch)[1]
+        known = namespace(reference).isfinite(reference)
+        wanted += float((reference[known] ** 2).sum())
+        found += float((predicted[known] ** 2).sum())
+    if wanted > 0 and found > 0:
+        potential.scale = np.full(n_species, np.sqrt(wanted / found))
 
 
 def evaluate_set(model, data, reference, weights, batch_atoms=4096):
