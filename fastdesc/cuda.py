@@ -94,13 +94,12 @@ def inline_includes(path, _seen=None):
     lines = [f'#line 1 "{path.name}"']
     for number, line in enumerate(path.read_text().splitlines(), 1):
         include = re.match(r'\s*#include\s+"([^"]+)"', line)
-        if include:
-            header = path.parent / include[1]
-            if header not in seen:
-                seen.add(header)
-                lines += [inline_includes(header, seen), f'#line {number + 1} "{path.name}"']
-        elif line.strip() != "#pragma once":
-            lines.append(line)
+        header = path.parent / include[1] if include else None
+        if header and header not in seen:
+            seen.add(header)
+            lines += [inline_includes(header, seen), f'#line {number + 1} "{path.name}"']
+        else:
+            lines.append("" if header or line.strip() == "#pragma once" else line)
     return "\n".join(lines)
 
 

@@ -319,7 +319,7 @@ static void run_block(unsigned n, size_t shared) {
     }
     statics.clear();
 #if defined(EMULATOR_THREAD)
-    free_fibers();
+    if (ordered_blocks) free_fibers();  // else kept, so that no later one is taken for it
 #else
     if (failed) free_fibers();
     for (Fiber* f : fibers) prime(f);
@@ -349,6 +349,9 @@ int run(void (*kernel)(void**), void** args, const unsigned* grid, const unsigne
                 block_index = {x, y, z};
                 run_block(n, shared);
             }
+#if defined(EMULATOR_THREAD)
+    free_fibers();
+#endif
     acquire(&end_of_block);  // the launch is over: the host sees everything
     return failed ? 2 : 0;
 }
