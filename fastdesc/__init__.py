@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "GaussianMoments": "fastdesc.descriptors.gaussian_moments",
     "EmbeddedDensity": "fastdesc.descriptors.embedded_density",
+    "SplineFilters": "fastdesc.descriptors.spline_filters",
     "Potential": "fastdesc.potential",
     "Pairs": "fastdesc.pairs",
     "Structures": "fastdesc.structures",

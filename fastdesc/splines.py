@@ -12,12 +12,12 @@ and slopes m that make the second derivative continuous,
     "clamped" end: m = b;   "natural" end: dx² S'' = b                                                      (3)
 
 Outside [x0, x1] it goes on as a straight line. The last end may also be pinned: "zero" has y = m = 0 there, and
-"zero_natural" S'' = 0 as well, for which y_{n-2} gives way; pinned parameters are ignored. Sorted by powers of t,
+"zero_natural" S'' = 0 as well, for which y_{n-2} gives way; pinned parameters are ignored. Sorted by powers,
 
-    S = sum_q c_q t^q,   c = cells[k] p,   q = 0..3                                                         (4)
+    S = sum_q c_q t^q,   t = (x - x0) / dx - k,   c = pieces[k] p,   q = 0..3                                (4)
 
-with fixed matrices `cells`, one for each interval and for both tails. Everything is linear in p, and a value costs the
-same for any number of knots.
+with fixed matrices `pieces`: piece k ends at knot k, from which t counts, so that a pinned spline goes to zero without
+cancellation; k = 0 and k = n are the straight lines. All is linear in p, and a value costs the same for any n.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ ENDS = ("clamped", "natural")
 LAST_ENDS = (*ENDS, "zero", "zero_natural")
 FEWEST_KNOTS = 3
 
-# Powers of t in rows, (y_k, dx m_k, y_{k+1}, dx m_{k+1}) in columns.
-HERMITE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [-3, -2, 3, -1], [2, 1, -2, 1]], float)
+# Powers of t in [-1, 0] in rows, (y_{k-1}, dx m_{k-1}, y_k, dx m_k) in columns: (1) seen from the right.
+HERMITE = np.array([[0, 0, 1, 0], [0, 0, 0, 1], [3, 1, -3, 2], [2, 1, -2, 1]], float)
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,14 @@ class Splines:
         return nodes
 
     @cached_property
-    def cells(self):
-        """(n_knots + 1, 4, n_parameters) of (4): the tail before x0, the intervals, the tail behind x1.
-
-        The tail before x0 counts t from x0 - dx, so that t = x̂ - floor(x̂) + .. goes on evenly, x̂ = (x - x0) / dx.
-        """
+    def pieces(self):
+        """(n_knots + 1, 4, n_parameters) of (4)."""
         y, m = self.nodes[0], self.nodes[1] * self.dx
-        cells = np.zeros((self.n_knots + 1, 4, self.n_parameters))
-        cells[0, 0], cells[0, 1] = y[0] - m[0], m[0]
-        cells[1:-1] = np.einsum("qh,hkp->kqp", HERMITE, np.stack([y[:-1], m[:-1], y[1:], m[1:]]))
-        cells[-1, 0], cells[-1, 1] = y[-1], m[-1]
-        return cells
+        pieces = np.zeros((self.n_knots + 1, 4, self.n_parameters))
+        pieces[0, :2] = y[0], m[0]
+        pieces[1:-1] = np.einsum("qh,hkp->kqp", HERMITE, np.stack([y[:-1], m[:-1], y[1:], m[1:]]))
+        pieces[-1, :2] = y[-1] + m[-1], m[-1]
+        return pieces
 
     def rows(self, x, order=0):
         """Return the row vectors r with S(x) = r p, or with the derivative of that order.
@@ -140,9 +137,9 @@ class Splines:
         (*x.shape, n_parameters)
         """
         scaled = (np.asarray(x, float) - self.x0) / self.dx
-        k = np.clip(np.floor(scaled), -1, self.n_knots - 1)
+        k = np.clip(np.floor(scaled) + 1, 0, self.n_knots)
         t = (scaled - k)[..., None]
-        c = self.cells[k.astype(int) + 1]
+        c = self.pieces[k.astype(int)]
         s = np.zeros(c[..., 0, :].shape)
         for q in range(3, order - 1, -1):
             factor = float(np.prod(np.arange(q - order + 1, q + 1)))
@@ -156,7 +153,6 @@ class Splines:
     @cached_property
     def roughness(self):
         """(n_parameters, n_parameters) matrix R: p R p is the integral of S''² over [x0, x1]."""
-        c2, c3 = 2 * self.cells[1:-1, 2], 6 * self.cells[1:-1, 3]
-        second = np.stack([c2, c3])  # S'' dx² = second[0] + second[1] t
-        overlap = np.array([[1, 1 / 2], [1 / 2, 1 / 3]])
+        second = np.stack([2 * self.pieces[1:-1, 2], 6 * self.pieces[1:-1, 3]])  # S'' dx² = second[0] + second[1] t
+        overlap = np.array([[1, -1 / 2], [-1 / 2, 1 / 3]])
         return np.einsum("akp,ab,bkq->pq", second, overlap, second) / self.dx**3

@@ -92,7 +92,7 @@ def test_pinned_ends_are_exactly_zero_for_any_parameters(last):
     one, two = splines.values(p, 4.0 - small).T
     np.testing.assert_allclose(np.log2(abs(one / two)), 3 if last == "zero_natural" else 2, atol=0.05)
     if last == "zero_natural":
-        np.testing.assert_allclose(one / two, 8, rtol=1e-8)  # 1e-7 out of coefficients of order one
+        np.testing.assert_allclose(one / two, 8, rtol=1e-12)
 
 
 def test_a_cubic_is_reproduced():

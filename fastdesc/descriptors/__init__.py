@@ -7,6 +7,7 @@ from fastdesc.errors import FileFormatError, InputError, nearest
 FAMILIES = {
     "gaussian_moments": ("fastdesc.descriptors.gaussian_moments", "GaussianMoments"),
     "embedded_density": ("fastdesc.descriptors.embedded_density", "EmbeddedDensity"),
+    "spline_filters": ("fastdesc.descriptors.spline_filters", "SplineFilters"),
 }
 
 

@@ -7,28 +7,40 @@ in all parameters, on the piece of each spline that the real part selects: deriv
     G3_i[b] = sum_{j<k} f_b(r_ij; Z_j) f_b(r_ik; Z_k) g_b(cos theta_jik; Z_j, Z_k)                        (2)
 """
 
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 
 
-def slopes(y, b, dx, ends):
-    """Slopes at the knots: y'' is continuous inside; each end is clamped (y' = b) or natural (dx² y'' = b)."""
-    n = len(y)
-    matrix = np.zeros((n, n))
-    right = np.zeros(n, np.result_type(y, b, float))
+@lru_cache
+def inverse(n, dx, ends):
+    """Inverse of the matrix in `slopes`, by elimination, in extended precision: NumPy's is in double alone."""
+    matrix = np.zeros((n, 2 * n), np.longdouble)
+    matrix[:, n:] = np.eye(n)
     for k in range(1, n - 1):
         matrix[k, k - 1], matrix[k, k], matrix[k, k + 1] = 1, 4, 1
+    matrix[0, 0] = matrix[-1, n - 1] = 1
+    if ends[0] == "natural":
+        matrix[0, 0], matrix[0, 1] = 4 * dx, 2 * dx
+    if ends[1] == "natural":
+        matrix[-1, n - 2], matrix[-1, n - 1] = 2 * dx, 4 * dx
+    for k in range(n):
+        matrix[k] /= matrix[k, k]
+        for row in range(n):
+            if row != k:
+                matrix[row] -= matrix[row, k] * matrix[k]
+    return matrix[:, n:]
+
+
+def slopes(y, b, dx, ends):
+    """Slopes at the knots: y'' is continuous inside; each end is clamped (y' = b) or natural (dx² y'' = b)."""
+    right = np.zeros(len(y), np.result_type(y, b, float))
+    for k in range(1, len(y) - 1):
         right[k] = 3 * (y[k + 1] - y[k - 1]) / dx
-    if ends[0] == "clamped":
-        matrix[0, 0], right[0] = 1, b[0]
-    else:
-        matrix[0, 0], matrix[0, 1], right[0] = 4 * dx, 2 * dx, 6 * (y[1] - y[0]) - b[0]
-    if ends[1] == "clamped":
-        matrix[-1, -1], right[-1] = 1, b[1]
-    else:
-        matrix[-1, -2], matrix[-1, -1], right[-1] = 2 * dx, 4 * dx, b[1] + 6 * (y[-1] - y[-2])
-    return np.linalg.solve(matrix, right)
+    right[0] = b[0] if ends[0] == "clamped" else 6 * (y[1] - y[0]) - b[0]
+    right[-1] = b[1] if ends[1] == "clamped" else b[1] + 6 * (y[-1] - y[-2])
+    return (inverse(len(y), dx, ends) @ right).astype(right.dtype)
 
 
 def spline(x, p, x0, x1, ends):

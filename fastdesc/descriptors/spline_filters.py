@@ -1,0 +1,208 @@
+"""Spline filters (s-NNP): sums over pairs and triplets of trainable cubic splines.
+
+Vita, Trinkle, Comput. Mater. Sci. 232, 112655 (2024); with one pair and one triplet filter they are the sums of s-MEAM,
+Lenosky et al., Modelling Simul. Mater. Sci. Eng. 8, 825 (2000). The formulas stand beside the kernels, in
+spline_filters_kernels.py; splines and their ends in fastdesc/splines.py.
+"""
+
+import numpy as np
+
+from fastdesc import cuda
+from fastdesc.arrays import namespace, padded, to_host
+from fastdesc.descriptors import spline_filters_cpu
+from fastdesc.descriptors.checks import atomic_numbers, count, positive
+from fastdesc.descriptors.family import Family
+from fastdesc.errors import InputError, nearest
+from fastdesc.splines import ENDS, FEWEST_KNOTS, Splines
+
+PINNED = {"clamped": "zero", "natural": "zero_natural"}
+"""How a radial filter ends at its cutoff."""
+
+
+class SplineFilters(Family):
+    """Spline filters of distances and of angles.
+
+    Parameters
+    ----------
+    species : list of str or int
+        Elements, as symbols or atomic numbers.
+    cutoff : float
+        Å, of the pair filters.
+    triplet_cutoff : float
+        Å, of the radial filters in triplets; at most `cutoff`.
+    r_min : float
+        Å, first knot of all radial filters; below it they go on as straight lines.
+    n_pair, n_triplet : int
+        Numbers of pair and of triplet features; one of them may be zero.
+    n_knots : int
+        Equally spaced knots per filter, at least three. The cost does not depend on it.
+    ends : (str, str)
+        Of the radial filters at `r_min` and at the cutoff: "clamped" takes the slope there as parameter, "natural" the
+        second derivative times dx². At the cutoff value and slope are always zero, with "natural" the second
+        derivative too; the last knot value and end parameter are ignored (with "natural" the last but one knot value
+        too).
+    angular_ends : (str, str)
+        Likewise at cosines of -1 and 1, where nothing is pinned.
+    shared : bool
+        One set of filters for all elements.
+    seed : int
+        Of the initial knot values, uniform in (-1, 1).
+
+    Raises
+    ------
+    InputError
+        For any argument out of range.
+
+    Notes
+    -----
+    Trainable parameters, knot values first and the two end parameters last: `pair` (n_pair, n_species, n_knots+2) and
+    `triplet_radial` (n_triplet, n_species, n_knots+2) by the neighbour's element; `triplet_angular` (n_triplet,
+    n_species_pairs, n_knots+2) by both neighbours', unordered: 00, 01, .., 0n, 11, .. With ``shared=True`` n_species
+    is one.
+    """
+
+    family = "spline_filters"
+
+    def __init__(
+        self,
+        *,
+        species,
+        cutoff=5.5,
+        triplet_cutoff=4.5,
+        r_min=1.5,
+        n_pair=4,
+        n_triplet=8,
+        n_knots=7,
+        ends=("clamped", "clamped"),
+        angular_ends=("natural", "natural"),
+        shared=False,
+        seed=0,
+    ):
+        self.species, self.cutoff, self.triplet_cutoff, self.r_min = species, cutoff, triplet_cutoff, r_min
+        self.n_pair, self.n_triplet, self.n_knots = n_pair, n_triplet, n_knots
+        self.ends, self.angular_ends, self.shared, self.seed = ends, angular_ends, shared, seed
+        self.species_numbers = atomic_numbers(species)
+        self._check()
+        radial_ends = (ends[0], PINNED[ends[1]])
+        self.splines = {
+            "pair": Splines(float(r_min), float(cutoff), n_knots, radial_ends),
+            "triplet_radial": Splines(float(r_min), float(triplet_cutoff), n_knots, radial_ends),
+            "triplet_angular": Splines(-1.0, 1.0, n_knots, tuple(angular_ends)),
+        }
+        self.n_features = n_pair + n_triplet
+        self.n_elements = n = 1 if shared else len(self.species_numbers)
+        self.parameters = self._initial({"pair": (n_pair, n), "triplet_radial": (n_triplet, n)}, n * (n + 1) // 2)
+
+    def _check(self):
+        positive("cutoff", self.cutoff, "Å")
+        positive("triplet_cutoff", self.triplet_cutoff, "Å")
+        positive("r_min", self.r_min, "Å")
+        if self.triplet_cutoff > self.cutoff:
+            raise InputError(
+                f"triplet_cutoff {self.triplet_cutoff} Å is above cutoff {self.cutoff} Å; it may be at most the cutoff"
+            )
+        smallest = min(self.cutoff, self.triplet_cutoff)
+        if self.r_min >= smallest:
+            raise InputError(f"r_min {self.r_min} Å came; it must lie below both cutoffs, that is below {smallest} Å")
+        count("n_pair", self.n_pair, 0)
+        count("n_triplet", self.n_triplet, 0)
+        if self.n_pair + self.n_triplet == 0:
+            raise InputError("n_pair and n_triplet are both 0; at least one filter is needed")
+        count("n_knots", self.n_knots, FEWEST_KNOTS)
+        for name, value in (("ends", self.ends), ("angular_ends", self.angular_ends)):
+            if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+                raise InputError(f"{name} came as {value!r}; give two, each one of {', '.join(ENDS)}")
+            for end in value:
+                if end not in ENDS:
+                    raise InputError(
+                        f"{name} holds {end!r}, which is not known{nearest(end, ENDS)}; use {' or '.join(ENDS)}"
+                    )
+        if not isinstance(self.shared, bool | np.bool_):
+            raise InputError(f"shared came as {self.shared!r}; it must be True or False")
+
+    def _initial(self, radial, n_element_pairs):
+        """Random knot values; what is pinned, and all end parameters, zero."""
+        rng = np.random.default_rng(self.seed)
+        parameters = {}
+        for name, (n, n_elements) in {**radial, "triplet_angular": (self.n_triplet, n_element_pairs)}.items():
+            parameters[name] = np.zeros((n, n_elements, self.n_knots + 2))
+            free = self.n_knots - (name != "triplet_angular")
+            parameters[name][..., :free] = rng.uniform(-1, 1, (n, n_elements, free))
+        return parameters
+
+    def grids(self, dtype):
+        """What kernels need to know of the knots: see spline_filters_sums.Grids.
+
+        A distance within rounding of a cutoff counts as at the cutoff, where everything is exactly zero.
+        """
+        pair, triplet, angle = (self.splines[name] for name in ("pair", "triplet_radial", "triplet_angular"))
+        near = 1 - 8 * float(np.finfo(dtype).eps)
+        return pair.x0, pair.x1 * near, 1 / pair.dx, triplet.x1 * near, 1 / triplet.dx, 1 / angle.dx, self.n_knots
+
+    def feature_names_out(self):
+        """Return names 'pair_0', .., 'triplet_0', ..: the filters that make each feature."""
+        return [f"pair_{a}" for a in range(self.n_pair)] + [f"triplet_{b}" for b in range(self.n_triplet)]
+
+    def count_below_r_min(self, rij):
+        """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.
+
+        Parameters
+        ----------
+        rij : ((2,) 3, n_pairs) array, Å
+            Pair vectors, of both directions as a rule.
+        """
+        r = rij if rij.ndim == 2 else rij[0]
+        return int(to_host(((r * r).sum(0) < self.r_min**2).sum()))
+
+    # ------------------------------------------------------------------------------------------------- maps
+
+    def forward(self, rij, pairs, species, theta):
+        """Return q ((2,) n_features, n_atoms) and the tables of the three kinds of filters."""
+        q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
+        tables = self._tables(rij, theta)
+        self._kernels(rij, pairs, species)("sf_features", *tables, q)
+        return q, tables
+
+    def pullback(self, rij, pairs, species, theta, saved, dq):
+        """Return drij ((2,) 3, n_pairs)."""
+        drij = padded(rij.shape, rij.dtype, rij)
+        self._kernels(rij, pairs, species)("sf_pullback", *saved, dq, drij)
+        return drij
+
+    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+        """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
+        dtables = self._kernels(rij, pairs, species)("sf_parameters_pullback", *saved, dq)
+        xp = namespace(rij)
+        gradient = {}
+        for (name, splines), dtable in zip(self.splines.items(), dtables, strict=True):
+            planes, n_elements, *_, step = dtable.shape
+            pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters))
+            out = xp.swapaxes(dtable.reshape(planes, n_elements, len(pieces), step), 2, 3) @ pieces
+            out = xp.ascontiguousarray(xp.swapaxes(out, 1, 2)[:, : len(self.parameters[name])])
+            gradient[name] = out if rij.ndim == 3 else out[0]
+        return gradient
+
+    def _tables(self, rij, theta):
+        """Coefficients of all pieces of all filters, (planes, n_elements, pieces, 4, filters), filters filled up.
+
+        The planes are those of theta: tangents of parameters cost nothing where there are none.
+        """
+        xp, tables = namespace(rij), []
+        for name, splines in self.splines.items():
+            p = theta[name]
+            p = p if p.ndim == 4 else p[None]
+            pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters).T)
+            c = xp.swapaxes(p, 1, 2).astype(np.float64) @ pieces
+            step = spline_filters_cpu.table_step(p.shape[1], rij.dtype)
+            table = xp.zeros((*c.shape[:2], pieces.shape[1], step), rij.dtype)
+            table[..., : p.shape[1]] = xp.swapaxes(c, 2, 3)
+            tables.append(table.reshape(*c.shape[:2], self.n_knots + 1, 4, step))
+        return tables
+
+    def _kernels(self, rij, pairs, species):
+        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
+        if cuda.active_for(rij):
+            from fastdesc.descriptors import spline_filters_cuda
+
+            return spline_filters_cuda.bind(self, rij, pairs, species)
+        return spline_filters_cpu.bind(self, rij, pairs, species)

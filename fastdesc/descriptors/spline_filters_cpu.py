@@ -1,0 +1,65 @@
+"""Spline filters on the CPU: the Numba kernels run over chunks of atoms on all threads."""
+
+import numpy as np
+
+from fastdesc.descriptors.spline_filters_gradient import sf_parameters_pullback
+from fastdesc.descriptors.spline_filters_kernels import sf_features
+from fastdesc.descriptors.spline_filters_pullback import sf_pullback
+from fastdesc.descriptors.spline_filters_simd import filters_of, lanes_for
+from fastdesc.descriptors.spline_filters_sums import Grids
+from fastdesc.parallel import for_chunks
+from fastdesc.simd import kind_of, rows_of
+
+CHUNK = 128
+
+
+def table_step(n_filters, dtype):
+    """Filters of a table, counting those that only fill up the last vector."""
+    lanes = lanes_for(n_filters, np.dtype(dtype).itemsize)
+    return -(-n_filters // lanes) * lanes
+
+
+def bind(family, rij, pairs, species):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+    dual = rij.ndim == 3
+    kind = kind_of(rij.dtype, dual)
+    lanes = [filters_of(kind, lanes_for(n, rij.itemsize)) for n in (family.n_pair, family.n_triplet)]
+    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
+    sizes = (family.n_pair, family.n_triplet, family.n_elements, Grids(*family.grids(rij.dtype)))
+
+    def planes_of(table):
+        return tuple(plane.ctypes.data for plane in table)
+
+    def contiguous(array):
+        return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+
+    def over_atoms(kernel, *arrays):
+        tables = [planes_of(table) for table in arrays[:3]]
+        arrays = [contiguous(a) for a in arrays[3:]]
+        rows = [rows_of(a, dual) for a in arrays]
+        for_chunks(lambda a, b: kernel(kind, *lanes, a, b, *mesh, *tables, *rows, *sizes), pairs.n_atoms, CHUNK)
+
+    def to_tables(kernel, pair, radial, angular, dq):
+        dq = contiguous(dq)
+        tables = [planes_of(radial), planes_of(angular)]
+        shapes = [(2 if dual else 1, *table.shape[1:]) for table in (pair, radial, angular)]
+
+        def task(a, b):
+            out = [np.zeros(shape) for shape in shapes]
+            kernel(kind, *lanes, a, b, *mesh, *tables, rows_of(dq, dual), *(x.reshape(-1) for x in out), *sizes)
+            return out
+
+        chunks = for_chunks(task, pairs.n_atoms, CHUNK)
+        return [sum(parts, np.zeros(shape)) for parts, shape in zip(zip(*chunks, strict=True), shapes, strict=True)]
+
+    table = {
+        "sf_features": (over_atoms, sf_features),
+        "sf_pullback": (over_atoms, sf_pullback),
+        "sf_parameters_pullback": (to_tables, sf_parameters_pullback),
+    }
+
+    def run(name, *arrays):
+        shape_of_call, kernel = table[name]
+        return shape_of_call(kernel, *arrays)
+
+    return run

@@ -1,0 +1,147 @@
+"""Cubic pieces of splines, evaluated for all filters at once.
+
+All filters of a sum see the same distance or cosine. With one lane per filter, and the coefficients of all filters on
+one piece side by side in memory, a spline is four vector loads and three multiply-adds at a place that a scalar index
+chooses: nothing is gathered lane by lane, and the number of knots does not enter. (With neighbours as lanes and tables
+looked up by permutation within a register, which only some processors have and short tables allow, eight filters take
+as long, sixteen half as long again, and one half as long.)
+
+A table holds c[piece, q, filter] of S = sum_q c_q t^q; `at` is the element of c[piece, 0, filter 0], `step` the number
+of elements from one q to the next. A tuple of the addresses of two tables gives values and tangents of coefficients.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastdesc.descriptors.spline_filters_simd import _load_vector, _pair, _places, _pointer, _store_vector, _type_of
+from fastdesc.simd import _add, _join, _mul, _mul_rule, _splat, _split, _sub, _sum_rule, _zeros
+
+_I32 = ir.IntType(32)
+
+
+@intrinsic
+def locate(typingctx, x, last, step, numbers, at):
+    """Find the piece of each lane's coordinate x = (distance - first knot) / dx: writes step * piece, returns t.
+
+    Piece 0 lies below x = 0, piece k between k-1 and k, piece `last` from last - 1 on; t = x - piece.
+
+    Parameters
+    ----------
+    x : lanes
+    last, step : int
+    numbers : int
+        Address of int32 memory, written from element `at`, as many elements as there are lanes.
+    """
+    n = x.width
+    name = f"llvm.floor.v{n}{'f32' if x.scalar == types.float32 else 'f64'}"
+
+    def codegen(ctx, b, sig, args):
+        v, tangent = _split(ctx, b, x, args[0])
+        fn = cgutils.get_or_insert_function(b.module, ir.FunctionType(v.type, [v.type]), name)
+        k = _add(b, b.call(fn, [v]), ir.Constant(v.type, [1.0] * n))
+        low, high = _zeros(v.type), _splat(b, v.type, b.sitofp(args[1], v.type.element))
+        k = b.select(b.fcmp_ordered(">", k, low), k, low)
+        k = b.select(b.fcmp_ordered("<", k, high), k, high)
+        integers = ir.VectorType(_I32, n)
+        piece = b.mul(b.fptosi(k, integers), _splat(b, integers, b.trunc(args[2], _I32)))
+        place = b.gep(b.inttoptr(args[3], _I32.as_pointer()), [args[4]])
+        b.store(piece, b.bitcast(place, integers.as_pointer()), align=4)
+        return _join(ctx, b, x, _sub(b, v, k), tangent)
+
+    return x(x, types.intp, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def behind(typingctx, d, limit, x, y):
+    """x in the lanes where d < limit, the number y elsewhere; the tangent is always x's."""
+    t = x
+
+    def codegen(ctx, b, sig, args):
+        dv, _ = _split(ctx, b, d, args[0])
+        v, tangent = _split(ctx, b, t, args[2])
+        inside = b.fcmp_ordered("<", dv, _splat(b, dv.type, ctx.cast(b, args[1], limit, d.scalar)))
+        v = b.select(inside, v, _splat(b, v.type, ctx.cast(b, args[3], y, t.scalar)))
+        return _join(ctx, b, t, v, tangent)
+
+    return x(d, limit, x, y), codegen
+
+
+def _horner(b, t, table, at, step, x, order):
+    """Value, slope and half the curvature of the cubics at x, up to `order`, by repeated synthetic division."""
+    data = _pointer(b, table, t.scalar)
+    c = []
+    for _ in range(4):
+        c.append(_load_vector(b, b.gep(data, [at]), t))
+        at = b.add(at, step)
+    found = []
+    for low in range(order + 1):
+        for q in range(2, low - 1, -1):
+            c[q] = _add(b, _mul(b, c[q + 1], x), c[q])
+        found.append(c[low])
+    return found
+
+
+@intrinsic
+def spline(typingctx, filters, tables, at, step, t):
+    """Values of all filters at t."""
+    value = _type_of(filters)
+    assert value == t
+
+    def codegen(ctx, b, sig, args):
+        x, tangent = _split(ctx, b, t, args[4])
+        addresses = cgutils.unpack_tuple(b, args[1], tables.count)
+        found = _horner(b, t, addresses[0], args[2], args[3], x, 0 if tangent is None else 1)
+        if tangent is None:
+            return found[0]
+        out = _mul(b, found[1], tangent)
+        if tables.count == 2:
+            out = _add(b, out, _horner(b, t, addresses[1], args[2], args[3], x, 0)[0])
+        return _join(ctx, b, t, found[0], out)
+
+    return value(filters, tables, types.intp, types.intp, t), codegen
+
+
+@intrinsic
+def spline_slope(typingctx, filters, tables, at, step, t):
+    """Values and slopes dS/dt of all filters at t."""
+    value = _type_of(filters)
+    assert value == t
+
+    def codegen(ctx, b, sig, args):
+        x, tangent = _split(ctx, b, t, args[4])
+        addresses = cgutils.unpack_tuple(b, args[1], tables.count)
+        found = _horner(b, t, addresses[0], args[2], args[3], x, 1 if tangent is None else 2)
+        if tangent is None:
+            return cgutils.pack_array(b, found)
+        tangents = [_mul(b, found[1], tangent), _mul(b, _add(b, found[2], found[2]), tangent)]
+        if tables.count == 2:
+            more = _horner(b, t, addresses[1], args[2], args[3], x, 1)
+            tangents = [_add(b, one, two) for one, two in zip(tangents, more, strict=True)]
+        pairs = [_join(ctx, b, t, v, w) for v, w in zip(found, tangents, strict=False)]
+        return cgutils.pack_array(b, pairs)
+
+    return types.UniTuple(value, 2)(filters, tables, types.intp, types.intp, t), codegen
+
+
+@intrinsic
+def add_powers(typingctx, memory, plane, at, step, weight, t):
+    """Add weight * t^q to the row of each q = 0..3: the adjoint of `spline` in its coefficients."""
+
+    def codegen(ctx, b, sig, args):
+        x = _split(ctx, b, t, args[5])
+        w = _split(ctx, b, weight, args[4])
+        at = args[2]
+        for q in range(4):
+            places = _places(b, weight, args[0], args[1], at)
+            old = [_load_vector(b, place, weight) for place in places]
+            total = _sum_rule(_add)(b, *_pair(old), *w)
+            for place, part in zip(places, total, strict=False):
+                _store_vector(b, part, place, weight)
+            if q < 3:
+                w = _mul_rule(b, *w, *x)
+                at = b.add(at, args[3])
+        return ctx.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp, weight, t), codegen

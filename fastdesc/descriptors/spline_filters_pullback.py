@@ -1,0 +1,190 @@
+"""Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of spline_filters_kernels.py."""
+
+from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column
+from fastdesc.descriptors.spline_filters_pieces import spline_slope
+from fastdesc.descriptors.spline_filters_simd import (
+    add_row,
+    add_sum,
+    get_number,
+    get_scalar,
+    load_row,
+    nothing,
+    spread,
+    store_row,
+    width_of,
+)
+from fastdesc.descriptors.spline_filters_sums import (
+    ANGLE_PIECES,
+    ANGLES,
+    CLOSE,
+    INVERSE,
+    PLACE,
+    PULL_X,
+    PULL_Y,
+    PULL_Z,
+    PULLS,
+    SLOPE,
+    WHO,
+    X,
+    Y,
+    Z,
+    allocate,
+    clear,
+    element_pair,
+    filled,
+    find_angles,
+    find_close,
+    find_near,
+    keep,
+    pieces_of,
+    start_of,
+    triplet_filters_and_slopes,
+    work_in,
+)
+from fastdesc.jit import inner, kernel
+from fastdesc.simd import lanes, peek, planes_of, poke, splat, store_atoms
+
+
+@inner
+def _pair_pulls(kind, filters, pair, first, n, j, species, work):
+    """Sum_a d_a drho_a/dt of all neighbours, in row SLOPE."""
+    memory, plane, step = work.memory, work.plane, work.pair_step
+    clear(kind, work, SLOPE * work.length, n)
+    for g in range(0, step, width_of(filters)):
+        weight = load_row(filters, memory, plane, work.pair_sums + g)
+        for k in range(n):
+            t = spread(filters, memory, plane, PLACE * work.length + k)
+            slope = spline_slope(filters, pair, g + pair_piece(first, k, j, species, work), step, t)[1]
+            add_sum(memory, plane, SLOPE * work.length + k, weight * slope)
+
+
+@inner
+def _row_pull(filters, angular, base, work, g, weight, first, last):
+    """With weight = d_b f_bj: add to e_jk and to w_bk of (3) for k = first .. last-1; return sum_k f_bk g_b(c_jk)."""
+    memory, plane, step = work.memory, work.plane, work.step
+    total = nothing(filters)
+    for k in range(first, last):
+        t = spread(filters, memory, plane, ANGLES * work.length + k)
+        at = base + get_number(work.numbers, ANGLE_PIECES * work.length + k)
+        value, slope = spline_slope(filters, angular, at, step, t)
+        f = load_row(filters, memory, plane, work.f + k * step + g)
+        total = total + f * value
+        add_row(memory, plane, work.w + k * step + g, weight * value)
+        add_sum(memory, plane, PULLS * work.length + k, weight * f * slope)
+    return total
+
+
+@inner
+def _spread_pulls(kind, a, n_close, work):
+    """Add row j of e_jk to v_j and v_k of (3)."""
+    memory, length, plane = work.memory, work.length, work.plane
+    x = spread(kind, memory, plane, (CLOSE + X) * length + a)
+    y = spread(kind, memory, plane, (CLOSE + Y) * length + a)
+    z = spread(kind, memory, plane, (CLOSE + Z) * length + a)
+    vx, vy, vz = splat(kind, 0.0), splat(kind, 0.0), splat(kind, 0.0)
+    for k in range(a + 1, n_close, lanes(kind)):
+        e = load_row(kind, memory, plane, PULLS * length + k)
+        add_row(memory, plane, PULL_X * length + k, e * x)
+        add_row(memory, plane, PULL_Y * length + k, e * y)
+        add_row(memory, plane, PULL_Z * length + k, e * z)
+        vx = vx + e * load_row(kind, memory, plane, (CLOSE + X) * length + k)
+        vy = vy + e * load_row(kind, memory, plane, (CLOSE + Y) * length + k)
+        vz = vz + e * load_row(kind, memory, plane, (CLOSE + Z) * length + k)
+    add_sum(memory, plane, PULL_X * length + a, vx)
+    add_sum(memory, plane, PULL_Y * length + a, vy)
+    add_sum(memory, plane, PULL_Z * length + a, vz)
+
+
+@inner
+def _triplet_pulls(kind, filters, angular, n_close, grids, work):
+    """Sums (3) over all triplets: v in the rows PULL of the close neighbours, sum_b w_b df_b/dt in row SLOPE."""
+    memory, length, plane, step = work.memory, work.length, work.plane, work.step
+    clear(kind, work, (CLOSE + SLOPE) * length, n_close)
+    clear(kind, work, PULL_X * length, n_close)
+    clear(kind, work, PULL_Y * length, n_close)
+    clear(kind, work, PULL_Z * length, n_close)
+    clear(filters, work, work.w, n_close * step)
+    for za in range(work.n_elements):
+        for a in range(start_of(work, za), start_of(work, za + 1)):
+            find_angles(kind, a, n_close, grids, work)
+            clear(kind, work, PULLS * length + a + 1, n_close - a - 1)
+            for zb in range(za, work.n_elements):
+                first, last = max(a + 1, start_of(work, zb)), start_of(work, zb + 1)
+                base = pieces_of(work.n_knots, element_pair(za, zb, work.n_elements), step)
+                for g in range(0, step if first < last else 0, width_of(filters)):
+                    d = load_row(filters, memory, plane, work.sums + g)
+                    f = load_row(filters, memory, plane, work.f + a * step + g)
+                    total = _row_pull(filters, angular, base + g, work, g, d * f, first, last)
+                    add_row(memory, plane, work.w + a * step + g, d * total)
+            _spread_pulls(kind, a, n_close, work)
+    for k in range(n_close):
+        for g in range(0, step, width_of(filters)):
+            slope = load_row(filters, memory, plane, work.slopes + k * step + g)
+            w = load_row(filters, memory, plane, work.w + k * step + g)
+            add_sum(memory, plane, (CLOSE + SLOPE) * length + k, w * slope)
+
+
+@inner
+def _write_pairs(kind, first, n, grids, work, drij):
+    """The pair filters' part of (4), for all neighbours."""
+    memory, length, plane = work.memory, work.length, work.plane
+    for k in range(0, n, lanes(kind)):
+        m = min(lanes(kind), n - k)
+        slope = load_row(kind, memory, plane, SLOPE * length + k) * grids.per_dx
+        store_atoms(drij, 0, first + k, m, slope * load_row(kind, memory, plane, X * length + k))
+        store_atoms(drij, 1, first + k, m, slope * load_row(kind, memory, plane, Y * length + k))
+        store_atoms(drij, 2, first + k, m, slope * load_row(kind, memory, plane, Z * length + k))
+
+
+@inner
+def _add_triplets(kind, first, n_close, grids, work, drij):
+    """The triplets' part of (4), added to the pairs that have one."""
+    memory, length, plane = work.memory, work.length, work.plane
+    for k in range(0, n_close, lanes(kind)):
+        x = load_row(kind, memory, plane, (CLOSE + X) * length + k)
+        y = load_row(kind, memory, plane, (CLOSE + Y) * length + k)
+        z = load_row(kind, memory, plane, (CLOSE + Z) * length + k)
+        inverse = load_row(kind, memory, plane, (CLOSE + INVERSE) * length + k) * grids.angle_per_dx
+        vx = load_row(kind, memory, plane, PULL_X * length + k) * inverse
+        vy = load_row(kind, memory, plane, PULL_Y * length + k) * inverse
+        vz = load_row(kind, memory, plane, PULL_Z * length + k) * inverse
+        along = load_row(kind, memory, plane, (CLOSE + SLOPE) * length + k) * grids.triplet_per_dx
+        along = along - (x * vx + y * vy + z * vz)
+        store_row(memory, plane, PULL_X * length + k, vx + along * x)
+        store_row(memory, plane, PULL_Y * length + k, vy + along * y)
+        store_row(memory, plane, PULL_Z * length + k, vz + along * z)
+    for m in range(planes_of(kind)):
+        for k in range(n_close):
+            p = first + get_number(work.numbers, WHO * length + k)
+            for c in range(3):
+                pull = get_scalar(kind, memory, m * plane + (PULL_X + c) * length + k)
+                poke(drij, m, c, p, peek(kind, drij, m, c, p) + pull)
+
+
+@kernel
+def sf_pullback(
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, pair, radial, angular, dq, drij,
+    n_pair, n_triplet, n_elements, grids,
+):  # fmt: skip
+    """Pullback (4) of the features of atoms first .. last-1 to the vectors of their pairs.
+
+    in   row, j, species, rij, pair, radial, angular as for sf_features
+         Rows dq (planes, n_pair + n_triplet, n_atoms)
+    out  Rows drij (planes, 3, n_pairs)
+    """
+    pair_step, step = filled(pair_lanes, n_pair), filled(triplet_lanes, n_triplet)
+    memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
+    work = work_in(memory, numbers, length, pair_step, step, n_elements, grids.n_knots)
+    for i in range(first, last):
+        start, n = row[i], row[i + 1] - row[i]
+        find_near(kind, rij, start, n, grids, work)
+        read_column(kind, pair_lanes, dq, 0, n_pair, i, work, work.pair_sums, pair_step)
+        _pair_pulls(kind, pair_lanes, pair, start, n, j, species, work)
+        _write_pairs(kind, start, n, grids, work, drij)
+        if step > 0:
+            n_close = find_close(kind, start, n, j, species, grids, work)
+            triplet_filters_and_slopes(triplet_lanes, radial, work)
+            read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work, work.sums, step)
+            _triplet_pulls(kind, triplet_lanes, angular, n_close, grids, work)
+            _add_triplets(kind, start, n_close, grids, work, drij)
+    keep(memory, numbers)
