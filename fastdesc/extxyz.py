@@ -5,15 +5,17 @@ file, and stops silently at an empty line.
 """
 
 import gzip
+import re
 import zlib
-from itertools import islice
+from itertools import islice, product
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
-from ase.io.extxyz import key_val_str_to_dict
+from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dict
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
@@ -22,6 +24,9 @@ PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)
 KINDS = {"S": str, "R": float, "I": int, "L": bool}
 ARRAY_NAMES = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "initial_charges"}
+WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
 LOGICAL = {"T": True, "F": False, "True": True, "False": False, "1": True, "0": False}
 
 
@@ -38,44 +43,104 @@ def iread_extxyz(path):
     FileFormatError
         Naming path and line, when the file is cut short or is not extended XYZ.
     """
-    opened = gzip.open if str(path).endswith(".gz") else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            yield from _frames(lines, path)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileFormatError(f"{path} is not a complete gzip file ({error}); copy or compress it again") from error
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not a text file; give extended XYZ or another format ASE reads") from error
+    for block in Blocks(path):
+        if isinstance(block, FileFormatError):
+            raise block
+        yield to_atoms(parsed(*block, path))
 
 
-def _frames(lines, path):
-    number = 0
-    for line in lines:
+class Blocks:
+    """The frames of a file as text: iteration yields (line, n_atoms, lines), `lines` with the comment first.
+
+    What cannot be taken apart is yielded as a FileFormatError; iteration goes on with the next frame that has the
+    looks of one.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.size = Path(path).stat().st_size
+        self._raw = None
+
+    def fraction(self):
+        """Part of the file that was read, roughly."""
+        try:
+            return min(1.0, self._raw.tell() / self.size)
+        except (AttributeError, ValueError, OSError, ZeroDivisionError):
+            return 0.0
+
+    def __iter__(self):
+        path = self.path
+        opened = gzip.open if str(path).lower().endswith(".gz") else open
+        try:
+            with opened(path, "rt", encoding="utf-8") as lines:
+                binary = getattr(lines, "buffer", None)
+                self._raw = getattr(binary, "fileobj", None) or getattr(binary, "raw", None)
+                yield from _blocks(lines, path)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield FileFormatError(f"{path} is not a complete gzip file ({error}); copy or compress it again")
+        except UnicodeDecodeError:
+            yield FileFormatError(f"{path} is not a text file; give extended XYZ or another format ASE reads")
+
+
+def _blocks(lines, path):
+    number, lost = 0, False
+    waiting = []
+    while True:
+        line = waiting.pop() if waiting else next(lines, None)
+        if line is None:
+            return
         number += 1
         if not line.strip():
             continue
-        try:
-            n_atoms = int(line)
-            if n_atoms < 0:
-                raise ValueError
-        except ValueError:
-            raise FileFormatError(
-                f"{path}, line {number}: expected the number of atoms of a frame and found {line.strip()[:40]!r}"
-            ) from None
-        block = list(islice(lines, n_atoms + 1))
+        n_atoms = int(line) if line.strip().isdecimal() else -1
+        if lost and n_atoms >= 0:
+            # After nonsense a lone number is believed when a description follows it.
+            comment = next(lines, None)
+            if comment is None:
+                return
+            waiting.append(comment)
+            if "=" not in comment:
+                continue
+        if n_atoms < 0:
+            if not lost:
+                found = line.strip()[:40]
+                yield FileFormatError(
+                    f"{path}, line {number}: expected the number of atoms of a frame and found {found!r}"
+                )
+            lost = True
+            continue
+        lost = False
+        block = waiting + list(islice(lines, n_atoms + 1 - len(waiting)))
+        waiting = []
         if len(block) < n_atoms + 1:
-            raise FileFormatError(
+            yield FileFormatError(
                 f"{path} ends inside a frame: line {number} promises {n_atoms} atoms and "
                 f"{max(0, len(block) - 1)} follow; the file is cut short"
             )
-        try:
-            frame = _frame(block, n_atoms)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise FileFormatError(
-                f"{path}, frame that starts at line {number}: {_reason(error)}; compare with the extended XYZ format"
-            ) from error
-        yield frame
+            return
+        yield number, n_atoms, block
         number += n_atoms + 1
+
+
+def parsed(line, n_atoms, block, path):
+    """Parse a frame of `Blocks`.
+
+    Returns
+    -------
+    dict
+        numbers, positions, cell (3, 3), pbc (3,), info, arrays, results: as they go into an ase.Atoms.
+
+    Raises
+    ------
+    FileFormatError
+        Naming path and line.
+    """
+    try:
+        return _frame(block, n_atoms)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise FileFormatError(
+            f"{path}, frame that starts at line {line}: {_reason(error)}; compare with the extended XYZ format"
+        ) from error
 
 
 def _reason(error):
@@ -97,15 +162,43 @@ def _columns(properties):
     return columns, last
 
 
+def _header(line):
+    """Key and value of a comment line as ASE reads them; the usual words quickly."""
+    line = line.strip()
+    if "\\" in line or "'" in line or "{" in line or "[" in line or "_JSON" in line:
+        return key_val_str_to_dict(line)
+    info = {}
+    at = 0
+    for match in WORD.finditer(line):
+        if line[at : match.start()].strip():
+            return key_val_str_to_dict(line)
+        at = match.end()
+        key, quoted, bare = match.groups()
+        value = bare if quoted is None else quoted
+        if key == "Properties":
+            info[key] = value
+        elif NUMBER.match(value) and key.lower() not in UNPROCESSED_KEYS:
+            number, whole = float(value), value.lstrip("+-").isdecimal()
+            info[key] = np.int64(value) if whole and abs(number) < 2**62 else np.float64(number)
+        elif key in SPECIAL_3_3_KEYS and len(words := value.split()) == 9 and all(map(NUMBER.match, words)):
+            info[key] = np.array(list(map(float, words))).reshape((3, 3), order="F")
+        elif key == "pbc" and value in PERIODIC:
+            info[key] = list(PERIODIC[value])
+        else:
+            info.update(key_val_str_to_dict(match.group()))
+    return key_val_str_to_dict(line) if line[at:].strip() else info
+
+
 def _frame(block, n_atoms):
-    info = key_val_str_to_dict(block[0].strip()) if block[0].strip() else {}
+    info = _header(block[0]) if block[0].strip() else {}
     columns, width = _columns(info.pop("Properties", "species:S:1:pos:R:3"))
     rows = [line.split() for line in block[1:]]
     for k, row in enumerate(rows):
         # plain XYZ may carry further columns nobody described; described ones must all be there
         if len(row) < width:
             raise ValueError(f"atom {k + 1} has {len(row)} columns where {width} are described")
-    arrays = {ARRAY_NAMES.get(name, name): _array(rows, kind, a, b) for name, kind, a, b in columns}
+    words = list(zip(*rows, strict=False)) if rows else [()] * width
+    arrays = {ARRAY_NAMES.get(name, name): _array(words[a:b], kind) for name, kind, a, b in columns}
     symbols = arrays.pop("symbols", None)
     numbers = arrays.pop("numbers", None)
     if numbers is None:
@@ -114,30 +207,41 @@ def _frame(block, n_atoms):
         numbers = np.array([atomic_numbers[s.capitalize()] for s in symbols.tolist()], dtype=int)
     if "positions" not in arrays:
         raise ValueError("no column holds the positions (pos:R:3)")
+    if arrays["positions"].shape != (n_atoms, 3):
+        raise ValueError("positions need three columns (pos:R:3)")
     lattice = info.pop("Lattice", None)
-    pbc = info.pop("pbc", lattice is not None)
-    atoms = Atoms(numbers, positions=arrays.pop("positions"), pbc=pbc,
-                  cell=None if lattice is None else np.asarray(lattice, float).T)
+    pbc = np.zeros(3, bool)
+    pbc[:] = info.pop("pbc", lattice is not None)
     results = {name: info.pop(name) for name in PER_FRAME if name in info}
     results.update((name, arrays.pop(name)) for name in PER_ATOM if name in arrays)
     if np.shape(results.get("stress")) == (3, 3):
         results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
-    atoms.info.update(info)
-    for name, array in arrays.items():
+    cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, float).T
+    return {
+        "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
+        "info": info, "arrays": arrays, "results": results,
+    }  # fmt: skip
+
+
+def to_atoms(frame):
+    """Return the ase.Atoms of a parsed frame."""
+    atoms = Atoms(frame["numbers"], positions=frame["positions"], pbc=frame["pbc"], cell=frame["cell"])
+    atoms.info.update(frame["info"])
+    for name, array in frame["arrays"].items():
         atoms.set_array(name, array)
-    if results:
-        atoms.calc = SinglePointCalculator(atoms, **results)
+    if frame["results"]:
+        atoms.calc = SinglePointCalculator(atoms, **frame["results"])
     return atoms
 
 
-def _array(rows, kind, first, last):
-    if last - first == 1:
-        words = [row[first] for row in rows]
+def _array(columns, kind):
+    """One array of some columns of words: (n_atoms,) of one, (n_atoms, n) of several."""
+    if kind == "R":
+        array = np.array([list(map(float, c)) for c in columns], dtype=float)
+    elif kind == "I":
+        array = np.array([list(map(int, c)) for c in columns], dtype=int)
+    elif kind == "L":
+        array = np.array([[LOGICAL[w] for w in c] for c in columns], dtype=bool)
     else:
-        words = [row[first:last] for row in rows]
-    if kind == "S":
-        return np.array(words, dtype=str)
-    if kind == "L":
-        return np.array([LOGICAL[w] for w in np.ravel(words)], dtype=bool).reshape(np.shape(words))
-    array = np.array(words, dtype=float if kind == "R" else int)
-    return array if array.size else array.reshape((0,) if last - first == 1 else (0, last - first))
+        array = np.array(columns, dtype=str)
+    return array[0] if len(columns) == 1 else np.ascontiguousarray(array.T)

@@ -1,5 +1,6 @@
 """Frames in: anything ASE reads becomes a list of ase.Atoms, and labels become arrays with NaN where one is missing."""
 
+import glob
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,8 @@ def read_frames(source, *, energy_key=None, forces_key=None, stress_key=None):
     Parameters
     ----------
     source : str, Path, ase.Atoms or list of ase.Atoms
-        A file ASE can read (extended XYZ, also gzipped, is read in linear time), or frames, handed back as they are.
+        A file ASE can read (extended XYZ, also gzipped, in linear time), one that `fastdesc convert` wrote, or a
+        glob of them; or frames, handed back as they are.
     energy_key, forces_key, stress_key : str, optional
         Names of the labels in ``atoms.info`` (energy, stress) and ``atoms.arrays`` (forces) when a file uses its own,
         such as ``REF_energy``; they replace labels of the standard names.
@@ -83,7 +85,8 @@ def iread_frames(source):
     if isinstance(source, Atoms):
         yield source
     elif isinstance(source, str | Path):
-        yield from _from_file(Path(source))
+        for path in expand(source):
+            yield from _from_file(path)
     else:
         yield from _from_list(source)
 
@@ -104,23 +107,71 @@ def _from_list(source):
     yield from frames
 
 
-def _from_file(path):
+def expand(path):
+    """Return the files of a path, which may be a glob, in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        When no file matches.
+    """
+    path = Path(path)
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = sorted(glob.glob(str(path), recursive=True))
+    if not found:
+        raise InputError(f"no file matches {path}; check the pattern and the folder")
+    return [Path(name) for name in found]
+
+
+def check_file(path):
+    """InputError or FileFormatError unless there is a file with something in it."""
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name and the folder")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file of frames in it")
     if path.stat().st_size == 0:
         raise FileFormatError(f"{path} is empty; it should hold at least one frame")
-    reader = iread_extxyz if path.name.lower().endswith(EXTXYZ) else _iread_ase
+
+
+def _from_file(path):
+    check_file(path)
     n = 0
-    for atoms in reader(path):
+    for atoms in _reader(path)(path):
         yield atoms
         n += 1
     if n == 0:
         raise FileFormatError(f"{path} holds no frames; it should hold at least one")
 
 
-def _iread_ase(path):
+def _reader(path):
+    if path.name.lower().endswith(EXTXYZ):
+        return iread_extxyz
+    # h5py is imported for files that need it only
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        from fastdesc.frames_file import is_frames_file
+
+        if is_frames_file(path):
+            return _iread_own
+    return iread_ase
+
+
+def _iread_own(path):
+    from fastdesc.frames_file import iread_frames_file
+
+    for frame in iread_frames_file(path):
+        atoms = Atoms(frame["numbers"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"])
+        atoms.info.update(frame["info"])
+        results = {name: frame[name] for name in ("energy", "forces", "stress") if frame[name] is not None}
+        if np.isnan(frame["forces"]).all():
+            results.pop("forces", None)
+        if results:
+            atoms.calc = SinglePointCalculator(atoms, **results)
+        yield atoms
+
+
+def iread_ase(path):
+    """Yield the frames of a file in any format of ASE's, whose failures become FileFormatError."""
     import ase.io
     from ase.io.formats import UnknownFileTypeError
 
@@ -197,7 +248,7 @@ def labels(frames):
     for k, atoms in enumerate(frames):
         last = first + len(atoms)
         try:
-            stored = _stored(atoms)
+            stored = stored_results(atoms)
             if stored.get("energy") is not None:
                 energies[k] = stored["energy"]
             if stored.get("forces") is not None:
@@ -228,8 +279,8 @@ def full_stress(stress):
     return stress.reshape(3, 3)
 
 
-def _stored(atoms):
-    """Results of a frame's calculator, if they belong to the frame as it stands; nothing is computed."""
+def stored_results(atoms):
+    """Return the results of a frame's calculator, if they belong to the frame as it stands; nothing is computed."""
     calc = atoms.calc
     if calc is None or (hasattr(calc, "check_state") and calc.check_state(atoms)):
         return {}

@@ -1,0 +1,242 @@
+"""A file that a kill at any moment leaves at its last commit: what HDF5 is written through.
+
+HDF5 changes its indices in place, so a killed writer can leave a file that nobody can open. Here every write below the
+length of the last commit is held back in memory; writes beyond it go to the file at once and count for nothing until
+they are committed. A commit
+
+    1. writes what was held back, and the new length, to `<path>.journal.new`, with a checksum;
+    2. renames that to `<path>.journal`: the moment of the commit, atomic;
+    3. applies it to the file.
+
+Reading and writing both begin by taking the journal into account, so it does not matter whether step 3 was finished.
+"""
+
+import io
+import os
+import struct
+import zlib
+from bisect import bisect_left, bisect_right
+from pathlib import Path
+
+MAGIC = b"fastdesc journal 1\n"
+HEAD = struct.Struct("<QQ")    # length of the file, number of pieces
+PIECE = struct.Struct("<QQ")    # offset, length
+
+
+def journal_of(path):
+    """Name of the journal beside a file."""
+    path = Path(path)
+    return path.with_name(path.name + ".journal")
+
+
+def read_journal(path):
+    """Return (length, [(offset, bytes), ...]) of the last commit to `path`, or None when there is none."""
+    try:
+        data = journal_of(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    body, check = data[:-4], data[-4:]
+    if not body.startswith(MAGIC) or struct.pack("<I", zlib.crc32(body)) != check:
+        return None
+    at = len(MAGIC)
+    length, n = HEAD.unpack_from(body, at)
+    at += HEAD.size
+    pieces = []
+    for _ in range(n):
+        offset, size = PIECE.unpack_from(body, at)
+        at += PIECE.size
+        pieces.append((offset, body[at : at + size]))
+        at += size
+    return length, pieces
+
+
+class Pieces:
+    """Bytes that stand in for parts of a file: disjoint pieces in order of their offsets."""
+
+    def __init__(self, pieces=()):
+        self.starts, self.parts = [], []
+        for offset, data in pieces:
+            self.put(offset, data)
+
+    def _overlapping(self, first, last):
+        a = bisect_right(self.starts, first) - 1
+        if a < 0 or self.starts[a] + len(self.parts[a]) <= first:
+            a += 1
+        return a, bisect_left(self.starts, last)
+
+    def put(self, offset, data):
+        """Replace bytes from `offset` on."""
+        last = offset + len(data)
+        a, b = self._overlapping(offset, last)
+        if b == a + 1 and self.starts[a] <= offset and self.starts[a] + len(self.parts[a]) >= last:
+            at = offset - self.starts[a]
+            self.parts[a][at : at + len(data)] = data
+            return
+        starts, parts = [offset], [bytearray(data)]
+        if a < b:
+            if self.starts[a] < offset:
+                starts.insert(0, self.starts[a])
+                parts.insert(0, self.parts[a][: offset - self.starts[a]])
+            end = self.starts[b - 1] + len(self.parts[b - 1])
+            if end > last:
+                starts.append(last)
+                parts.append(self.parts[b - 1][last - end :])
+        self.starts[a:b], self.parts[a:b] = starts, parts
+
+    def lay_over(self, offset, buffer):
+        """Write what is known of the bytes from `offset` on into `buffer`."""
+        last = offset + len(buffer)
+        for k in range(*self._overlapping(offset, last)):
+            start, part = self.starts[k], self.parts[k]
+            a, b = max(start, offset), min(start + len(part), last)
+            buffer[a - offset : b - offset] = part[a - start : b - start]
+
+    def cut(self, length):
+        """Forget everything from `length` on."""
+        a, _ = self._overlapping(length, length + 1)
+        if a < len(self.starts) and self.starts[a] < length:
+            del self.parts[a][length - self.starts[a] :]
+            a += 1
+        del self.starts[a:], self.parts[a:]
+
+    def __iter__(self):
+        return iter(zip(self.starts, self.parts, strict=True))
+
+    def __len__(self):
+        return len(self.starts)
+
+
+class _Positioned(io.RawIOBase):
+    """What both kinds of file share: a position, and reads through a layer of pieces."""
+
+    def __init__(self, fd):
+        self.fd, self.at, self.over = fd, 0, Pieces()
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.at
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.length}[whence]
+        self.at = base + offset
+        return self.at
+
+    def readinto(self, buffer):
+        view = memoryview(buffer).cast("B")
+        n = max(0, min(len(view), self.length - self.at))
+        got = 0
+        while got < n:
+            step = os.preadv(self.fd, [view[got:n]], self.at + got)
+            if step == 0:    # beyond the end of what is on disk: a hole
+                view[got:n] = bytes(n - got)
+                break
+            got += step
+        self.over.lay_over(self.at, view[:n])
+        self.at += n
+        return n
+
+    def close(self):
+        if not self.closed:
+            os.close(self.fd)
+        super().close()
+
+
+class CommittedFile(_Positioned):
+    """The last committed state of a file, read-only, also while another process goes on writing it."""
+
+    def __init__(self, path):
+        super().__init__(os.open(path, os.O_RDONLY))
+        journal = read_journal(path)
+        self.length = os.fstat(self.fd).st_size
+        if journal is not None:
+            self.length, pieces = journal
+            self.over = Pieces(pieces)
+
+
+class JournaledFile(_Positioned):
+    """A file to read and write whose changes take effect at `commit`, all or none.
+
+    Parameters
+    ----------
+    path : Path
+    new : bool
+        Begin an empty file; otherwise take up the last committed state.
+    """
+
+    def __init__(self, path, new):
+        self.path = Path(path)
+        if new:
+            journal_of(path).unlink(missing_ok=True)
+        super().__init__(os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if new else 0), 0o666))
+        self.committed = os.fstat(self.fd).st_size
+        journal = None if new else read_journal(path)
+        if journal is not None:
+            self._apply(*journal)
+        self.length = self.committed
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        view = memoryview(data).cast("B")
+        n = len(view)
+        held = max(0, min(n, self.committed - self.at))
+        if held:
+            self.over.put(self.at, view[:held])
+        self._write_at(self.at + held, view[held:])
+        self.at += n
+        self.length = max(self.length, self.at)
+        return n
+
+    def truncate(self, size=None):
+        self.length = self.at if size is None else size
+        if self.length < self.committed:
+            self.over.cut(self.length)
+        return self.length
+
+    def _write_at(self, offset, view):
+        while len(view):
+            n = os.pwrite(self.fd, view, offset)
+            view, offset = view[n:], offset + n
+
+    def commit(self):
+        """Make everything written so far permanent."""
+        os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
+        pieces = list(self.over)
+        body = b"".join(
+            [MAGIC, HEAD.pack(self.length, len(pieces)), *(PIECE.pack(o, len(d)) + d for o, d in pieces)]
+        )
+        target = journal_of(self.path)
+        new = target.with_name(target.name + ".new")
+        with open(new, "wb") as f:
+            f.write(body)
+            f.write(struct.pack("<I", zlib.crc32(body)))
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(new, target)
+        self._apply(self.length, pieces)
+
+    def _apply(self, length, pieces):
+        for offset, data in pieces:
+            self._write_at(offset, memoryview(data))
+        os.ftruncate(self.fd, length)
+        self.over, self.committed = Pieces(), length
+
+    def close_for_good(self):
+        """Close the file after its last commit; the journal goes, the file is complete by itself."""
+        os.fsync(self.fd)
+        self.close()
+        journal_of(self.path).unlink(missing_ok=True)
+
+
+def discard(path):
+    """Remove a file and its journal."""
+    path = Path(path)
+    journal = journal_of(path)
+    for name in (path, journal, journal.with_name(journal.name + ".new")):
+        name.unlink(missing_ok=True)

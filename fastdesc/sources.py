@@ -1,0 +1,250 @@
+"""Where frames come from: files, globs of them, databases, our own HDF5, or memory; one after another, any size.
+
+Reading has two halves. `Source.raw_batches` takes the input apart into batches of raw frames, in order: cheap, in one
+place. `build` turns a raw batch into a `Batch`; for text that is the parsing, and it may happen in another process.
+"""
+
+import hashlib
+from pathlib import Path
+
+from ase import Atoms
+
+from fastdesc.batch import make_batch, plain_info
+from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.extxyz import Blocks, parsed
+from fastdesc.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
+from fastdesc.frames_file import count_frames, iread_frames_file, is_frames_file
+
+BATCH_FRAMES = 4096
+DATABASES = (".db",)
+DIGEST_BYTES = 1 << 16
+
+
+class Source:
+    """Frames of one or several inputs, numbered through.
+
+    Parameters
+    ----------
+    frames : str, Path, ase.Atoms, or a list of paths or of Atoms
+        A path may be a glob; its files are taken in alphabetical order.
+
+    Attributes
+    ----------
+    files : list of Path
+        Empty for frames in memory.
+    n_frames : int or None
+        Where it is known without reading.
+
+    Raises
+    ------
+    InputError
+        For a missing file, a glob without match, or something that is neither path nor frames.
+    """
+
+    def __init__(self, frames):
+        self.files, self.frames = [], None
+        if isinstance(frames, Atoms):
+            self.frames = [frames]
+        elif isinstance(frames, str | Path):
+            self.files = expand(frames)
+        else:
+            frames = list(frames) if hasattr(frames, "__iter__") else [frames]
+            if frames and all(isinstance(x, str | Path) for x in frames):
+                self.files = [path for x in frames for path in expand(x)]
+            else:
+                self.frames = _checked_list(frames)
+        for path in self.files:
+            check_file(path)
+        kinds = [kind_of(path) for path in self.files]
+        self.kinds = kinds
+        self.n_frames = None
+        if self.frames is not None:
+            self.n_frames = len(self.frames)
+        elif all(kind in ("h5", "db") for kind in kinds):
+            self.n_frames = sum(map(count, self.files, kinds))
+        self._at, self._blocks = 0, None
+
+    def estimate(self, done):
+        """Number of all frames, known or estimated from the part of the input that was read; None at first."""
+        if self.n_frames is not None:
+            return self.n_frames
+        sizes = [path.stat().st_size for path in self.files]
+        part = self._blocks.fraction() if self._blocks is not None else 0.0
+        read = sum(sizes[: self._at]) + part * sizes[self._at] if self._at < len(sizes) else sum(sizes)
+        return round(done * sum(sizes) / read) if read > 0 and done else None
+
+    def fingerprint(self):
+        """A dict for each file: name, size, time of change, hash of its first and last part."""
+        return [{"name": path.name, **_stamp(path)} for path in self.files]
+
+    def raw_frames(self):
+        """Yield (file, index, n_atoms, payload): text, a dict, or an exception for what could not be read."""
+        if self.frames is not None:
+            for index, atoms in enumerate(self.frames):
+                yield -1, index, len(atoms), atoms
+            return
+        for file, (path, kind) in enumerate(zip(self.files, self.kinds, strict=True)):
+            self._at, index = file, 0
+            for n_atoms, payload in self._payloads(path, kind):
+                yield file, index, n_atoms, payload
+                index += 1
+            if index == 0:
+                yield file, 0, 0, FileFormatError(f"{path} holds no frames; it should hold at least one")
+        self._at = len(self.files)
+
+    def _payloads(self, path, kind):
+        if kind == "text":
+            self._blocks = Blocks(path)
+            for block in self._blocks:
+                yield (0, block) if isinstance(block, Exception) else (block[1], block)
+            return
+        self._blocks = None
+        frames = {"h5": iread_frames_file, "db": _iread_database, "ase": iread_ase}[kind](path)
+        while True:
+            try:
+                frame = next(frames, None)
+            except FastdescError as error:
+                yield 0, error
+                return
+            if frame is None:
+                return
+            yield (len(frame["numbers"]) if isinstance(frame, dict) else len(frame)), frame
+
+    def raw_batches(self, batch_atoms, start=0):
+        """Yield raw batches of about `batch_atoms` atoms, each a list of (number, file, index, payload).
+
+        Parameters
+        ----------
+        start : int
+            Frames to leave out; batches are the same as those of an uninterrupted run when `start` is where one began.
+        """
+        batch, n = [], 0
+        for number, (file, index, n_atoms, payload) in enumerate(self.raw_frames()):
+            if number < start:
+                continue
+            if batch and (n + n_atoms > batch_atoms or len(batch) >= BATCH_FRAMES):
+                yield batch
+                batch, n = [], 0
+            batch.append((number, file, index, payload))
+            n += n_atoms
+        if batch:
+            yield batch
+
+    def name(self, file):
+        """Name of a file by its index, for messages."""
+        return str(self.files[file]) if file >= 0 else "the frames"
+
+
+def build(raw, files, on_error="raise"):
+    """Turn a raw batch into a Batch.
+
+    Parameters
+    ----------
+    raw : list of (number, file, index, payload)
+    files : list of Path
+    on_error : {"raise", "skip"}
+
+    Raises
+    ------
+    InputError, FileFormatError
+        For the first frame that cannot be used, with "raise".
+    """
+    frames = [_frame(payload, number, files[file] if file >= 0 else None) for number, file, _, payload in raw]
+    number, file, index, _ = zip(*raw, strict=True)
+    return make_batch(frames, number, file, index, on_error)
+
+
+def kind_of(path):
+    """How a file is read: "text" (extended XYZ), "h5" (ours), "db" (an ASE database) or "ase"."""
+    name = path.name.lower()
+    if name.endswith(EXTXYZ):
+        return "text"
+    if is_frames_file(path):
+        return "h5"
+    return "db" if name.endswith(DATABASES) else "ase"
+
+
+def count(path, kind):
+    """Number of frames of a file whose kind says it without reading."""
+    if kind == "h5":
+        return count_frames(path)
+    import ase.db
+
+    try:
+        with ase.db.connect(path, serial=True) as db:
+            return db.count()
+    except Exception as error:    # sqlite has failures of its own
+        raise FileFormatError(f"{path} could not be read by ASE ({error}); check that it is complete") from error
+
+
+def _iread_database(path):
+    import ase.db
+
+    try:
+        with ase.db.connect(path, serial=True) as db:
+            for row in db.select():
+                atoms = row.toatoms()
+                atoms.info.update(row.key_value_pairs)
+                yield atoms
+    except GeneratorExit:
+        raise
+    except Exception as error:    # sqlite has failures of its own
+        raise FileFormatError(f"{path} could not be read by ASE ({error}); check that it is complete") from error
+
+
+def _checked_list(frames):
+    if not frames:
+        raise InputError("the list of frames is empty; give at least one ase.Atoms")
+    wrong = [x for x in frames if not isinstance(x, Atoms)]
+    if wrong:
+        raise InputError(
+            "frames must be an ase.Atoms, a list of them, a path or a list of paths, and a list with a "
+            f"{type(wrong[0]).__name__} arrived"
+        )
+    return frames
+
+
+def _frame(payload, number, path):
+    """A payload as a dict of `make_batch`, or the error that it is."""
+    if isinstance(payload, Exception):
+        return payload
+    if isinstance(payload, Atoms):
+        return _from_atoms(payload, number)
+    if isinstance(payload, dict):
+        return payload
+    try:
+        frame = parsed(*payload, path)
+    except FileFormatError as error:
+        return error
+    results = frame["results"]
+    found = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+    return _with_stress({**frame, **found, "info": plain_info(frame["info"])}, number)
+
+
+def _from_atoms(atoms, number):
+    results = stored_results(atoms)
+    frame = {
+        "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
+        "energy": results.get("energy"), "forces": results.get("forces"), "stress": results.get("stress"),
+        "info": plain_info(atoms.info),
+    }  # fmt: skip
+    return _with_stress(frame, number)
+
+
+def _with_stress(frame, number):
+    """Stress as (3, 3), whichever way it was given."""
+    if frame.get("stress") is not None:
+        try:
+            frame["stress"] = full_stress(frame["stress"])
+        except (ValueError, TypeError) as error:
+            return InputError(f"frame {number} has a label of the wrong shape or kind ({error})")
+    return frame
+
+
+def _stamp(path):
+    stat = path.stat()
+    with open(path, "rb") as f:
+        h = hashlib.blake2b(f.read(DIGEST_BYTES), digest_size=8)
+        f.seek(max(0, stat.st_size - DIGEST_BYTES))
+        h.update(f.read(DIGEST_BYTES))
+    return {"size": stat.st_size, "changed": stat.st_mtime_ns, "digest": h.hexdigest()}

@@ -1,0 +1,131 @@
+"""Appendable HDF5 datasets, each with its unit and shape in words, and how they are compressed."""
+
+import h5py
+import numpy as np
+
+from fastdesc.errors import InputError, nearest
+
+CHUNK_BYTES = 1 << 20
+COMPRESSIONS = ("none", "lzf", "gzip", "zstd", "blosc2")
+TEXT = h5py.string_dtype("utf-8")
+
+
+def filters(compression):
+    """Keywords of h5py's create_dataset for a compression by name.
+
+    "none", "lzf" and "gzip" are read by every h5py; "zstd" and "blosc2" need the package hdf5plugin, also to read.
+
+    Raises
+    ------
+    InputError
+        For another name, and where hdf5plugin is missing.
+    """
+    if compression not in COMPRESSIONS:
+        raise InputError(
+            f"compression {compression!r} is not known{nearest(compression, COMPRESSIONS)}; "
+            f"use one of {', '.join(COMPRESSIONS)}"
+        )
+    if compression == "none":
+        return {}
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    if compression == "lzf":
+        return {"compression": "lzf", "shuffle": True}
+    plugin = load_plugin(compression)
+    if compression == "zstd":
+        return dict(plugin.Zstd(clevel=3), shuffle=True)
+    return dict(plugin.Blosc2(cname="zstd", clevel=3, filters=plugin.Blosc2.SHUFFLE))
+
+
+def load_plugin(compression):
+    """Import hdf5plugin, which teaches HDF5 more compressions.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+    """
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        raise InputError(
+            f"compression {compression!r} needs the package hdf5plugin: pip install 'fastdesc[compression]'"
+        ) from error
+    return hdf5plugin
+
+
+def describe(dataset, unit, shape):
+    """Write the attributes every dataset has."""
+    dataset.attrs["unit"] = unit
+    dataset.attrs["shape"] = shape
+
+
+def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none", chunk_rows=None):
+    """Create an empty dataset that grows by rows.
+
+    Integers, which repeat themselves, are always deflated; `compression` is for floating-point numbers.
+    """
+    kind = np.dtype(dtype) if dtype is not TEXT else None
+    row_bytes = max(1, int(np.prod(row))) * (kind.itemsize if kind is not None else 16)
+    if chunk_rows is None:
+        chunk_rows = max(1, min(CHUNK_BYTES // row_bytes, 1 << 14))
+    packed = {} if kind is None else filters("gzip" if kind.kind in "iub" else compression)
+    d = group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk_rows, *row), **packed)
+    describe(d, unit, shape)
+    return d
+
+
+def append(dataset, rows):
+    """Add rows at the end."""
+    n = len(dataset)
+    if len(rows):
+        dataset.resize(n + len(rows), axis=0)
+        dataset[n:] = rows
+
+
+class InfoColumns:
+    """Values by key of frames: one dataset of numbers or of strings for each key, found as frames arrive.
+
+    A key whose values change from numbers to strings gets a second dataset, `<key> (text)`.
+    """
+
+    def __init__(self, group):
+        self.group = group
+
+    def append(self, infos, n_before):
+        """Add the values of some frames; `n_before` frames are there already."""
+        columns = {}
+        for k, info in enumerate(infos):
+            for key, value in info.items():
+                key = key.replace("/", "|")
+                if isinstance(value, str):
+                    kind = self.group.get(key)
+                    known_number = kind is not None and h5py.check_string_dtype(kind.dtype) is None
+                    if known_number or (key in columns and columns[key].dtype != object):
+                        key += " (text)"
+                    if key not in columns:
+                        columns[key] = np.full(len(infos), "", object)
+                else:
+                    known = self.group.get(key)
+                    if known is not None and h5py.check_string_dtype(known.dtype) is not None:
+                        value = str(value)
+                        columns.setdefault(key, np.full(len(infos), "", object))
+                    elif key not in columns:
+                        columns[key] = np.full(len(infos), np.nan)
+                    elif columns[key].dtype == object:
+                        value = str(value)
+                columns[key][k] = value
+        for key in {*self.group, *columns}:
+            d = self.group.get(key)
+            if d is None:
+                text = columns[key].dtype == object
+                d = create(self.group, key, "as in the input", "n_frames", (), TEXT if text else np.float64)
+                d.resize(n_before, axis=0)
+                if not text and n_before:
+                    d[:] = np.nan
+            if key in columns:
+                append(d, columns[key])
+            elif h5py.check_string_dtype(d.dtype) is not None:
+                d.resize(n_before + len(infos), axis=0)
+            else:
+                append(d, np.full(len(infos), np.nan))
