@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastdesc.arrays import namespace, to_device, to_host
-from fastdesc.descriptors.family import Jacobian
+from fastdesc.descriptors.jacobian import Jacobian
 
 
 def receptive_field_jacobian(family, rij, pairs, species, theta, structures):

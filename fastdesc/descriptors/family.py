@@ -13,40 +13,16 @@ gradient of a loss on energies and forces. Components come first and atoms or pa
 """
 
 import inspect
-from dataclasses import dataclass
 
 import numpy as np
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
-
-
-@dataclass(frozen=True)
-class Jacobian:
-    """Derivatives of features with respect to positions, nonzero blocks only.
-
-    Attributes
-    ----------
-    centre, atom : (n,) int
-        Row n of `values` is d q[centre] / d x[atom]; a centre's dependence on its own position is included.
-    values : (n, n_features, 3) 1/Å
-    n_atoms : int
-    """
-
-    centre: np.ndarray
-    atom: np.ndarray
-    values: np.ndarray
-    n_atoms: int
-
-    def todense(self):
-        """Return the full array, (n_atoms, n_features, n_atoms, 3)."""
-        dense = np.zeros((self.n_atoms, self.values.shape[1], self.n_atoms, 3), self.values.dtype)
-        dense[self.centre, :, self.atom] = self.values
-        return dense
 
 
 class Family:
@@ -179,23 +155,9 @@ class Family:
         return features, self._jacobian(rij, pairs, species, theta, saved, structures)
 
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
-        """Pull every feature back once: a pair belongs to one centre, so all centres share the call."""
-        centre, atom = to_host(pairs.i), to_host(pairs.j)
-        n_atoms = structures.n_atoms
-        # One block per (centre, atom), self terms first; images of one neighbour add up.
-        keys = np.concatenate([np.arange(n_atoms, dtype=np.int64) * (n_atoms + 1), centre * np.int64(n_atoms) + atom])
-        blocks, place = np.unique(keys, return_inverse=True)
-        own, other = place[:n_atoms], place[n_atoms:]
-        values = np.zeros((len(blocks), self.n_features, 3), rij.dtype)
-        dq = np.zeros((self.n_features, n_atoms), rij.dtype)
-        for f in range(self.n_features):
-            dq[:] = 0
-            dq[f] = 1
-            drij = to_host(self.pullback(rij, pairs, species, theta, saved, to_device(dq, _device_of(rij)))).T
-            np.add.at(values[:, f], other, drij)
-            np.add.at(values[:, f], own[centre], -drij)
-        return Jacobian(blocks // n_atoms, blocks % n_atoms, values, n_atoms)
+        """Derivatives of features that depend on the pairs of their own row alone; other families override this."""
 
+        def pull(dq):
+            return self.pullback(rij, pairs, species, theta, saved, dq)
 
-def _device_of(x):
-    return "cpu" if isinstance(x, np.ndarray) else "cuda"
+        return row_jacobian(pull, rij, pairs, self.n_features)
