@@ -54,17 +54,17 @@ class Settings:
         Seconds after which training ends gracefully.
     """
 
-    epochs: int = 500
+    epochs: int = 1000
     batch_size: int | None = None
     batch_atoms: int = 512
     learning_rate: float = 2e-3
     descriptor_learning_rate: float = 1e-2
-    weight_decay: float = 0.0
+    weight_decay: float = 0.01
     amsgrad: bool = False
     clip: float | None = None
-    energy_weight: float = 100.0
+    energy_weight: float = 10.0
     force_weight: float = 1.0
-    stress_weight: float = 10.0
+    stress_weight: float = 0.1
     schedule: str = "cosine"
     warmup: float = 0.02
     ema: float = 0.99
