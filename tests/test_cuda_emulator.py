@@ -140,6 +140,8 @@ def under_sanitizer(sanitizer, code):
         ("address", "right_barrier", 1, None),
         ("thread", "race", 1, "data race"),
         ("thread", "race_between_blocks", 2, "data race"),
+        ("thread", "vote_as_barrier", 1, "data race"),
+        ("thread", "right_warp_barrier", 1, None),
         ("thread", "no_race", 1, None),
     ],
 )

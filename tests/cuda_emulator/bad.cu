@@ -46,6 +46,22 @@ template <typename T> __global__ void missing_warp_barrier(const T* x, T* y) {  
     y[t] = s[t - lane];
 }
 
+template <typename T> __global__ void vote_as_barrier(const T* x, T* y) {  // votes do not order memory
+    FD_SHARED(T, s, [128]);
+    const int t = threadIdx.x;
+    s[t] = x[t];
+    __ballot_sync(0xffffffffu, true);
+    y[t] = s[t ^ 1];
+}
+
+template <typename T> __global__ void right_warp_barrier(const T* x, T* y) {
+    FD_SHARED(T, s, [128]);
+    const int t = threadIdx.x;
+    s[t] = x[t];
+    __syncwarp();
+    y[t] = s[t ^ 1];
+}
+
 template <typename T> __global__ void uninitialised(const T* x, T* y) {  // slot 127
     FD_SHARED(T, s, [128]);
     const int t = threadIdx.x;

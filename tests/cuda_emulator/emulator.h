@@ -4,6 +4,7 @@
 // - A CUDA thread is a fiber with a stack of its own; blocks run one after another.
 // - Barriers and warp collectives are exact rendezvous; divergence, deadlock and wrong masks are reported.
 // - Threads run forward, in reverse or in random order: where a barrier is missing, results differ.
+// - To the thread sanitizer, barriers order memory; shuffles, votes and the order of blocks (if asked) do not.
 // - Shared memory declared through FD_SHARED begins as NaN (bytes 0xff) in each block, and is allocated to the byte, so
 //   that sanitizers see the first access past its end.
 //

@@ -18,6 +18,9 @@ struct dim3 {
 
 namespace emulator {
 
+constexpr size_t MAX_SHARED = 227 * 1024;
+constexpr unsigned MAX_THREADS = 1024, MAX_MASKS = 32;
+
 using Slot = unsigned char[16];
 enum class Vote { count, all, any };
 enum class State : unsigned char { fresh, ready, running, at_barrier, at_warp, done };
@@ -36,10 +39,11 @@ struct Meeting {  // lanes of one mask at a warp collective; two buffers, since 
     int line;
     Slot slots[2][32];
 };
-struct Warp { unsigned alive; std::vector<Meeting*> meetings; };
+struct Warp {
+    unsigned alive, n_meetings;
+    Meeting meetings[MAX_MASKS];
+};
 enum Order { FORWARD, REVERSE, RANDOM };
-
-constexpr size_t MAX_SHARED = 227 * 1024;
 
 Thread* current;
 uint3 block_index;
@@ -54,9 +58,11 @@ static char error_text[900];
 static bool failed;
 
 static std::vector<Thread> threads;
-static std::vector<Warp> warps;
-static std::vector<unsigned> ready;
-static size_t head;  // of `ready`, in forward order
+static Warp warps[MAX_THREADS / 32];  // not on the heap, whose calls the thread sanitizer sees
+static struct {  // threads that can go on; a ring, since the thread sanitizer would watch a vector grow
+    unsigned id[MAX_THREADS], head, count;
+    unsigned& at(unsigned k) { return id[(head + k) % MAX_THREADS]; }
+} ready;
 
 static struct { unsigned waiting, phase; const char* what; int line; char tag[2]; int votes[2], voters[2]; } barrier;
 static unsigned alive;
@@ -114,24 +120,21 @@ static void poison(void* at, size_t size) {
 // --------------------------------------------------------------------------------------------------- scheduling
 
 static Thread* pick() {
-    const size_t n = ready.size() - head;
-    if (!n) return nullptr;
-    unsigned id;
-    if (order == FORWARD) {
-        id = ready[head++];
-        if (head == ready.size()) ready.clear(), head = 0;
-    } else {
-        const size_t k = head + (order == REVERSE ? n - 1 : next_random() % n);
-        id = ready[k];
-        ready[k] = ready.back();
-        ready.pop_back();
-    }
-    return &threads[id];
+    if (!ready.count) return nullptr;
+    const unsigned last = ready.count - 1;
+    const unsigned k = order == FORWARD ? 0 : order == REVERSE ? last : next_random() % ready.count;
+    Thread* picked = &threads[ready.at(k)];
+    if (k == 0) ++ready.head;
+    else ready.at(k) = ready.at(last);
+    --ready.count;
+    return picked;
 }
+
+static void make_ready(Thread& t) { ready.at(ready.count++) = t.linear; }
 
 static void wake(Thread& t) {
     t.state = State::ready;
-    ready.push_back(t.linear);
+    make_ready(t);
 }
 
 static Fiber* fiber_for(Thread* t) {
@@ -200,16 +203,17 @@ const Slot* warp_meet(unsigned mask, const void* value, unsigned size, const cha
     Warp& warp = warps[number];
     if (!(mask >> lane & 1)) fail("%s line %d: calling lane %u is not in mask 0x%08x", what, line, lane, mask);
     Meeting* own = nullptr;
-    for (Meeting* m : warp.meetings) {
+    for (Meeting* m = warp.meetings; m < warp.meetings + warp.n_meetings; ++m) {
         if (m->mask == mask) own = m;
         else if (m->arrived & mask)
             fail("%s line %d: mask 0x%08x overlaps lanes waiting in %s line %d with mask 0x%08x", what, line, mask,
                  m->what, m->line, m->mask);
     }
     if (!own) {
-        own = static_cast<Meeting*>(calloc(1, sizeof(Meeting)));
+        if (warp.n_meetings == MAX_MASKS) fail("more than %u different masks in one warp", MAX_MASKS);
+        own = &warp.meetings[warp.n_meetings++];
         own->mask = mask;
-        warp.meetings.push_back(own);
+        own->arrived = own->phase = 0;
     }
     if (own->arrived && (own->line != line || strcmp(own->what, what)))
         fail("divergent warp collectives: %s line %d while others wait in %s line %d", what, line, own->what, own->line);
@@ -219,11 +223,12 @@ const Slot* warp_meet(unsigned mask, const void* value, unsigned size, const cha
     if (!own->arrived) poison(own->slots[phase], sizeof own->slots[phase]);
     for (unsigned k = 0; k < size; ++k) own->slots[phase][lane][k] = static_cast<const volatile unsigned char*>(value)[k];
     own->arrived |= 1u << lane;
-    release(&own->slots[phase]);
+    // Only __syncwarp, which brings no value, orders memory; shuffles and votes do not.
+    if (!value) release(&own->slots[phase]);
     wait_at(State::at_warp, what, line);
     end_meeting_if_all_are_there(warp, *own, number * 32);
     wait();
-    acquire(&own->slots[phase]);
+    if (!value) acquire(&own->slots[phase]);
     return own->slots[phase];
 }
 
@@ -233,7 +238,7 @@ static void end_thread() {
     const unsigned number = current->linear / 32;
     Warp& warp = warps[number];
     warp.alive &= ~(1u << current->linear % 32);
-    for (Meeting* m : warp.meetings) end_meeting_if_all_are_there(warp, *m, number * 32);
+    for (unsigned k = 0; k < warp.n_meetings; ++k) end_meeting_if_all_are_there(warp, warp.meetings[k], number * 32);
     open_barrier_if_all_are_there();
     release(&end_of_block);
 }
@@ -282,19 +287,16 @@ void* static_shared(const void* tag, size_t size) {
 }
 
 static const char* why_not_launchable(dim3 grid, dim3 block, size_t shared) {
-    if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 || block.z > 64) return "block size";
+    if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > MAX_THREADS || block.z > 64) return "block size";
     if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535) return "grid size";
     if (shared > MAX_SHARED) return "dynamic shared memory";
     return nullptr;
 }
 
 static void run_block(unsigned n, size_t shared) {
-    for (Warp& w : warps)
-        for (Meeting* m : w.meetings) free(m);
-    warps.assign((n + 31) / 32, Warp{});
+    for (Warp& w : warps) w.alive = w.n_meetings = 0;
     threads.resize(n);
-    ready.clear();
-    head = 0;
+    ready.head = ready.count = 0;
     alive = n;
     barrier = {};
     dynamic = nullptr;
@@ -302,7 +304,7 @@ static void run_block(unsigned n, size_t shared) {
     for (unsigned k = 0; k < n; ++k) {
         const uint3 index{k % block_size.x, k / block_size.x % block_size.y, k / (block_size.x * block_size.y)};
         threads[k] = Thread{index, k, State::fresh, nullptr, "", 0};
-        ready.push_back(k);
+        make_ready(threads[k]);
         warps[k / 32].alive |= 1u << k % 32;
 #if defined(EMULATOR_THREAD)
         threads[k].fiber = new_fiber();  // all made here, so that none of them precedes another
