@@ -100,7 +100,53 @@ GAUSSIAN_MOMENTS = Family(
     ],
 )  # fmt: skip
 
-FAMILIES = [GAUSSIAN_MOMENTS]
+# f_c vanishes as h^4, and with it a density. Without iterations: with them, tests/test_embedded_density_maps.py.
+EMBEDDED_DENSITY = Family(
+    name="embedded_density",
+    cls="EmbeddedDensity",
+    variants={
+        "hyper": Variant(
+            {"cutoff": 4.4, "n_radial": 8, "l_max": 2, "iterations": 0, "contraction": "hyper", "n_features": 14,
+             "normalized": True},
+            order_at_cutoff=4,
+        ),
+        "raw": Variant(
+            {"cutoff": 4.4, "n_radial": 5, "l_max": 3, "iterations": 0, "contraction": "hyper", "n_features": 9,
+             "normalized": False},
+            order_at_cutoff=4,
+        ),
+        "none": Variant(
+            {"cutoff": 4.4, "n_radial": 3, "l_max": 3, "iterations": 0, "contraction": "none", "normalized": True},
+            order_at_cutoff=4,
+        ),
+        # More radial functions than any kernel keeps in registers at a time.
+        "wide": Variant(
+            {"cutoff": 4.4, "n_radial": 19, "l_max": 1, "iterations": 0, "contraction": "hyper", "n_features": 3,
+             "normalized": True},
+            order_at_cutoff=4,
+        ),
+        "bodyless": Variant(
+            {"cutoff": 4.4, "n_radial": 2, "l_max": 0, "iterations": 0, "contraction": "hyper", "n_features": 5,
+             "normalized": False},
+            order_at_cutoff=4,
+        ),
+    },
+    bad_keywords=[
+        ({"n_radial": 0}, "n_radial"),
+        ({"n_radial": 2.5}, "n_radial"),
+        ({"l_max": 4}, "l_max"),
+        ({"l_max": -1}, "l_max"),
+        ({"iterations": -1}, "iterations"),
+        ({"contraction": "hyperr"}, "hyper"),
+        ({"n_features": 0}, "n_features"),
+        ({"normalized": "yes"}, "normalized"),
+    ],
+    randomised=lambda theta, rng: {
+        name: rng.uniform(-1, 1, x.shape) + (2.0 if name == "r_s" else 0.0) for name, x in theta.items()
+    },
+)  # fmt: skip
+
+FAMILIES = [GAUSSIAN_MOMENTS, EMBEDDED_DENSITY]
 
 
 def variants():

@@ -5,7 +5,7 @@ tangents must keep mirrored pairs opposite.
 """
 
 import pytest
-from backends import Run
+from backends import SKIPS, started
 from battery import TOGETHER, Case
 from families import Family, Variant
 from test_family_battery import (  # noqa: F401
@@ -40,7 +40,9 @@ RECURSIVE = Family(
         name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith("network") else 1) for name, x in theta.items()
     },
 )  # fmt: skip
-STRUCTURES = ("lone_atom", "three_elements", "triclinic", "skewed", "cluster_and_far_atom", TOGETHER)
+EVERYWHERE = ("lone_atom", "three_elements", "triclinic", "skewed", "cluster_and_far_atom", TOGETHER)
+FEW = ("cluster_and_far_atom", "triclinic")  # on the emulator
+BACKENDS = [("numba", EVERYWHERE), ("emulated", FEW), ("cuda", EVERYWHERE)]
 
 
 class Opposite(Case):
@@ -51,6 +53,21 @@ class Opposite(Case):
         return trij - trij[:, self.pairs.mirror], ttheta
 
 
-@pytest.fixture(params=[pytest.param((v, s), id=f"{v}-{s}") for v in RECURSIVE.variants for s in STRUCTURES])
+def runs():
+    """Return pytest parameters (backend, variant, structure); a backend that is not there skips, with why."""
+    found = []
+    for backend, structures in BACKENDS:
+        usable, reason = SKIPS[backend]
+        marks = [pytest.mark.skipif(not usable, reason=f"{backend}: {reason}")]
+        for variant in RECURSIVE.variants:
+            for structure in structures:
+                value = (backend, variant, structure)
+                found.append(pytest.param(value, id="-".join(value), marks=marks))
+    return found
+
+
+@pytest.fixture(params=runs())
 def run(request):
-    return Run(Opposite(RECURSIVE, *request.param), "cpu")
+    backend, variant, structure = request.param
+    with started(backend, Opposite(RECURSIVE, variant, structure)) as run:
+        yield run

@@ -22,7 +22,9 @@ from fastdesc.activations import check_activation
 from fastdesc.arrays import namespace, padded
 from fastdesc.descriptors import embedded_density_cpu
 from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
-from fastdesc.descriptors.embedded_density_contraction import blocked, unblocked
+from fastdesc.descriptors.embedded_density_arrays import columns, product, radial_parameters
+from fastdesc.descriptors.embedded_density_contraction import blocked
+from fastdesc.descriptors.embedded_density_contraction_pullbacks import hyper_pullback
 from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
 from fastdesc.descriptors.embedded_density_networks import Networks
@@ -33,9 +35,6 @@ CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each degree."""
-COLUMNS = 8
-"""What pairs read of their neighbours is filled up to a multiple of this many numbers."""
-
 Saved = namedtuple("Saved", "densities c features networks")
 
 
@@ -174,10 +173,10 @@ class EmbeddedDensity(Family):
     def forward(self, rij, pairs, species, theta):
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
-        run, radial = self._kernels(rij, pairs, species), self._radial(theta, rij)
+        run, radial = self._kernels(rij, pairs, species), radial_parameters(theta, rij)
         hyper = self._hyper(theta)
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
-        c = xp.zeros((*planes, T, n, _columns(self.n_radial)), rij.dtype)
+        c = xp.zeros((*planes, T, n, columns(self.n_radial)), rij.dtype)
         own = radial[2][..., species, :]
         run("ed_density", *radial, densities[..., 0, :, :, :])
         q = self._contract(run, hyper, densities[..., 0, :, :, :], rij)
@@ -197,7 +196,7 @@ class EmbeddedDensity(Family):
 
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
         """
-        run, radial = self._kernels(rij, pairs, species), self._radial(theta, rij)
+        run, radial = self._kernels(rij, pairs, species), radial_parameters(theta, rij)
         ddensities = self._sweep(run, radial, theta, rij, saved, dq)[0]
         drij = padded(rij.shape, rij.dtype, rij)
         run("ed_density_pullback", *radial, saved.c, ddensities, drij)
@@ -205,20 +204,19 @@ class EmbeddedDensity(Family):
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
-        xp, run, radial = namespace(rij), self._kernels(rij, pairs, species), self._radial(theta, rij)
+        xp, run, radial = namespace(rij), self._kernels(rij, pairs, species), radial_parameters(theta, rij)
         ddensities, dqs, dc, dnetworks = self._sweep(run, radial, theta, rij, saved, dq, parameters=True)
         sums = run("ed_parameters_pullback", *radial, saved.c, ddensities)
-        dtheta = {"alpha": _product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
+        dtheta = {"alpha": product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
                 of_element = xp.where(species == z, dc, 0)
                 dtheta["coefficients"][..., z, :] += of_element.sum(axis=-1, dtype=np.float64)
         if self.contraction == "hyper":
-            hyper = self._hyper(theta)
-            dh = sum(
-                run("ed_hyper_pullback", hyper, saved.densities[..., t, :, :, :], x) for t, x in enumerate(dqs)
+            dtheta["hyper"] = sum(
+                hyper_pullback(theta["hyper"], self._gram(run, saved.densities[..., t, :, :, :], rij), x)
+                for t, x in enumerate(dqs)
             )
-            dtheta["hyper"] = unblocked(dh, self.l_max + 1, self.n_radial, self.n_features)
         return {**dtheta, **dnetworks}
 
     def _sweep(self, run, radial, theta, rij, saved, dq, parameters=False):
@@ -230,7 +228,7 @@ class EmbeddedDensity(Family):
         for t in range(self.iterations, 0, -1):
             self._contract_pullback(run, hyper, saved.densities[..., t, :, :, :], dq, ddensities[..., t, :, :, :])
             # The last row is only read past, by loads that are wider than a row.
-            rows = xp.zeros((*planes, n + 1, 20 if self.n_moments > 10 else 10, _columns(self.n_radial)), rij.dtype)
+            rows = xp.zeros((*planes, n + 1, 20 if self.n_moments > 10 else 10, columns(self.n_radial)), rij.dtype)
             run("ed_rows", ddensities[..., t, :, :, :], rows)
             more = padded((*planes, self.n_radial, n), rij.dtype, rij)
             run("ed_coefficients_pullback", *radial[:2], rows, more)
@@ -256,13 +254,11 @@ class EmbeddedDensity(Family):
         else:
             run("ed_contract_pullback", hyper, density, dq, ddensity)
 
-    def _radial(self, theta, rij):
-        """Exponents, centres and coefficients, with tangents where pairs have them."""
-        alpha = theta["alpha"]
-        xp = namespace(alpha)
-        value = xp.exp(alpha if alpha.ndim == 2 else alpha[0])
-        alpha = value if alpha.ndim == 2 else xp.stack([value, value * alpha[1]])
-        return tuple(_dual_like(x, rij) for x in (alpha, theta["r_s"], theta["coefficients"]))
+    def _gram(self, run, density, rij):
+        rows = (self.l_max + 1) * self.n_radial * (self.n_radial + 1) // 2
+        gram = padded((*rij.shape[:-2], rows, density.shape[-1]), rij.dtype, rij)
+        run("ed_gram", density, gram)
+        return gram
 
     def _hyper(self, theta):
         return blocked(theta["hyper"]) if self.contraction == "hyper" else None
@@ -285,23 +281,3 @@ class EmbeddedDensity(Family):
         if self.iterations == 0:
             return super()._jacobian(rij, pairs, species, theta, saved, structures)
         return receptive_field_jacobian(self, rij, pairs, species, theta, structures)
-
-
-def _columns(n):
-    return -(-n // COLUMNS) * COLUMNS
-
-
-def _dual_like(x, rij):
-    """Give plain (n_species, n_radial) a tangent of zero where `rij` is dual."""
-    if rij.ndim == 2 or x.ndim == 3:
-        return x
-    xp = namespace(x)
-    return xp.stack([x, xp.zeros_like(x)])
-
-
-def _product(x, y):
-    """Product of plain or dual arrays (.., n_species, n_radial)."""
-    if x.ndim == 2:
-        return x * y
-    xp = namespace(x)
-    return xp.stack([x[0] * y[0], x[0] * y[1] + x[1] * y[0]])

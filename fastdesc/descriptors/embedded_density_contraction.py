@@ -47,13 +47,6 @@ def blocked(hyper):
     return xp.ascontiguousarray(filled).reshape(*planes, -1)
 
 
-def unblocked(blocks, n_l, n_radial, n_features):
-    """Inverse of `blocked`."""
-    xp = namespace(blocks)
-    blocks = xp.moveaxis(blocks.reshape(*blocks.shape[:-1], -1, n_l, n_radial, FEATURES), -4, -2)
-    return blocks.reshape(*blocks.shape[:-2], -1)[..., :n_features]
-
-
 @inner
 def load_groups(kind, density, i, n, n_radial, n_moments, a):
     """Densities into scratch, group by group; the moments of one k in a group lie together."""

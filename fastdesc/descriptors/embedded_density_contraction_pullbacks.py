@@ -3,15 +3,20 @@
 With P_m[c] and w_c of embedded_density_contraction,
 
     dA[k, c] = sum_m h_{l,k,m} g_m[c],   g_m[c] = 2 w_c dq_m P_m[c]                                    (1)
-    dh_{l,k,m} = sum_atoms sum_{c of degree l} g_m[c] A[k, c]                                          (2)
+    dh_{l,k,m} = 2 sum_k' h_{l,k',m} sum_atoms dq_m G_{l,k,k'}                                         (2)
+    G_{l,k,k'} = sum_{c of degree l} w_c A[k, c] A[k', c]                                              (3)
 
 and without h, with one feature for each (l, k),
 
-    dA[k, c] = 2 w_c dq_{l,k} A[k, c]                                                                  (3)
+    dA[k, c] = 2 w_c dq_{l,k} A[k, c]                                                                  (4)
 
+(2) is a matrix product over atoms, of as many operations as forming P and summing would take, but BLAS does it. In (1)
 P is formed anew: cheaper than keeping n_features x n_moments numbers per atom.
 """
 
+import numpy as np
+
+from fastdesc.arrays import namespace
 from fastdesc.descriptors.embedded_density_contraction import (
     DEGREE_STARTS,
     FEATURES,
@@ -24,12 +29,14 @@ from fastdesc.descriptors.embedded_density_contraction import (
     load_groups,
     project1,
     project3,
-    sum4,
 )
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.jit import inner, kernel
-from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store_atoms
-from fastdesc.simd_math import dot, load_tuple, store_tuple
+from fastdesc.parallel import for_chunks, single_threaded_blas
+from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
+from fastdesc.simd_math import load_tuple, store_tuple
+
+TOGETHER = {True: 256, False: 16384}  # atoms in one float32 product, on the CPU and on a GPU; sums of them are float64
 
 
 @inner
@@ -136,62 +143,34 @@ def ed_contract_pullback(kind, first, last, hyper, density, dq, ddensity, n_radi
         store_groups(ddensity, i, n, n_radial, n_moments, kind, da)
 
 
-@inner
-def _outer1(kind, g, a, slot, n_radial, dh, at):
-    """Formula (2) for four features and one monomial, lane by lane, added to dh."""
-    for k in range(n_radial):
-        x = load_tuple(kind, a, slot + k, 1)
-        h = load_tuple(kind, dh, at + 4 * k, 4)
-        store_tuple(dh, at + 4 * k, sum4(h, (dot(g[0], x), dot(g[1], x), dot(g[2], x), dot(g[3], x))))
-
-
-@inner
-def _outer3(kind, g, a, slot, n_radial, dh, at):
-    """Formula (2) for four features and three monomials, lane by lane, added to dh."""
-    for k in range(n_radial):
-        x = load_tuple(kind, a, slot + 3 * k, 3)
-        h = load_tuple(kind, dh, at + 4 * k, 4)
-        store_tuple(dh, at + 4 * k, sum4(h, (dot(g[0], x), dot(g[1], x), dot(g[2], x), dot(g[3], x))))
-
-
 @kernel
-def ed_hyper_pullback(kind, first, last, hyper, density, dq, dhyper, n_radial, l_max, n_features):
-    """Pullback (2) of ed_contract to hyper, summed over atoms first .. last-1.
+def ed_gram(kind, first, last, density, gram, n_radial, l_max):
+    """Products (3) of atoms first .. last-1.
 
-    in   hyper, density as for ed_contract; Rows dq (planes, n_features, n_atoms)
-    out  dhyper (planes, size of hyper) float64, added to
+    in   Rows density (planes, n_radial, n_moments, n_atoms)
+    out  Rows gram (planes, (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
     """
     width, n_moments = lanes(kind), DEGREE_STARTS[l_max + 1]
     a = scratch(kind, n_radial * n_moments)
-    dh = scratch(kind, dhyper.shape[1])
-    dh[:] = 0
     for i in range(first, last, width):
         n = min(width, last - i)
-        load_groups(kind, density, i, n, n_radial, n_moments, a)
-        for m in range(0, n_features, FEATURES):
-            at = m * (l_max + 1) * n_radial
-            d = _load_features(kind, dq, m, i, n, n_features)
-            g1 = _weighted1(1.0, d, project1(kind, hyper, at, a, 0, n_radial))
-            _outer1(kind, g1, a, 0, n_radial, dh, at)
-            for t in range(N_TRIPLES[l_max]):
-                here, slot = at + TRIPLE_DEGREE[t] * n_radial * FEATURES, (1 + 3 * t) * n_radial
-                g3 = _weighted3(TRIPLE_WEIGHT[t], d, project3(kind, hyper, here, a, slot, n_radial))
-                _outer3(kind, g3, a, slot, n_radial, dh, here)
-            if l_max == 3:
-                here = at + 3 * n_radial * FEATURES
-                g1 = _weighted1(LAST_WEIGHT, d, project1(kind, hyper, here, a, 19 * n_radial, n_radial))
-                _outer1(kind, g1, a, 19 * n_radial, n_radial, dh, here)
-    for k in range(dhyper.shape[1]):
-        for plane in range(planes_of(kind)):
-            total = 0.0
-            for lane in range(width):
-                total += dh[(k * planes_of(kind) + plane) * width + lane]
-            dhyper[plane, k] += total
+        for x in range(n_radial * n_moments):
+            store(a, x, load_atoms(kind, density, x, i, n))
+        row = 0
+        for l in range(l_max + 1):
+            for k in range(n_radial):
+                for k2 in range(k, n_radial):
+                    total = splat(kind, 0.0)
+                    for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
+                        x, y = load(kind, a, k * n_moments + c), load(kind, a, k2 * n_moments + c)
+                        total = total + WEIGHTS[c] * (x * y)
+                    store_atoms(gram, row, i, n, total)
+                    row += 1
 
 
 @kernel
 def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_max):
-    """Pullback (3) of ed_squares.
+    """Pullback (4) of ed_squares.
 
     in   Rows density (planes, n_radial, n_moments, n_atoms), dq (planes, (l_max+1) n_radial, n_atoms)
     out  Rows ddensity like density
@@ -205,3 +184,55 @@ def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_ma
                 for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
                     x = load_atoms(kind, density, k * n_moments + c, i, n)
                     store_atoms(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))
+
+
+def hyper_pullback(hyper, gram, dq):
+    """Formula (2): dh, float64.
+
+    Parameters
+    ----------
+    hyper : array ((2,) l_max+1, n_radial, n_features)
+        Plain, or dual.
+    gram : array ((2,) (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
+    dq : array ((2,) n_features, n_atoms)
+
+    Returns
+    -------
+    array ((2,) l_max+1, n_radial, n_features), dual as gram is
+    """
+    n_l, n_radial, _ = hyper.shape[-3:]
+    if gram.ndim == 2:
+        return _times_hyper(hyper, _sums(gram, dq), n_l, n_radial)
+    value, tangent = _sums(gram[0], dq[0]), _sums(gram[0], dq[1]) + _sums(gram[1], dq[0])
+    h, th = hyper if hyper.ndim == 4 else (hyper, None)
+    tangent = _times_hyper(h, tangent, n_l, n_radial)
+    if th is not None:
+        tangent += _times_hyper(th, value, n_l, n_radial)
+    return namespace(hyper).stack([_times_hyper(h, value, n_l, n_radial), tangent])
+
+
+def _sums(gram, dq):
+    """Sum over atoms of dq_m G, (n_features, rows of gram)."""
+    on_cpu = namespace(gram) is np
+    together = TOGETHER[on_cpu]
+    n = gram.shape[-1]
+    products = [dq[:, :0] @ gram[:, :0].T]
+    if on_cpu:
+        with single_threaded_blas():
+            products += for_chunks(lambda a, b: dq[:, a:b] @ gram[:, a:b].T, n, together)
+    else:
+        products += [dq[:, a : a + together] @ gram[:, a : a + together].T for a in range(0, n, together)]
+    total = products[0].astype(np.float64)
+    for x in products[1:]:
+        total += x
+    return total
+
+
+def _times_hyper(h, sums, n_l, n_radial):
+    """2 sum_k' h_{l,k',m} sums_{m,(l,k,k')}."""
+    xp = namespace(h)
+    k, k2 = np.triu_indices(n_radial)
+    at = np.empty((n_radial, n_radial), np.int64)
+    at[k, k2] = at[k2, k] = np.arange(len(k))
+    full = sums.reshape(len(sums), n_l, len(k))[:, :, xp.asarray(at)]
+    return 2 * xp.einsum("mlkx,lxm->lkm", full, h.astype(np.float64))

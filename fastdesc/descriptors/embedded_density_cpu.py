@@ -5,7 +5,7 @@ import numpy as np
 from fastdesc.descriptors.embedded_density_contraction import ed_contract, ed_squares
 from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
     ed_contract_pullback,
-    ed_hyper_pullback,
+    ed_gram,
     ed_squares_pullback,
 )
 from fastdesc.descriptors.embedded_density_mirror import ed_coefficients_pullback, ed_rows
@@ -80,12 +80,8 @@ def bind(family, rij, pairs, species):
         arrays = rows_of(density, dual), dq_rows, rows_of(ddensity, dual)
         chunks(ed_contract_pullback, hyper, *arrays, *sizes, family.n_features)
 
-    def hyper_pullback(hyper, density, dq):
-        dq, dq_rows = rows(dq)
-        shape = (2 if dual else 1, hyper.shape[-1])
-        arrays = hyper, rows_of(density, dual), dq_rows
-        total = summed(ed_hyper_pullback, shape, arrays, (*sizes, family.n_features))
-        return total if dual else total[0]
+    def gram(density, out):
+        chunks(ed_gram, rows_of(density, dual), rows_of(out, dual), *sizes)
 
     def squares(density, q):
         chunks(ed_squares, rows_of(density, dual), rows_of(q, dual), *sizes)
@@ -103,7 +99,7 @@ def bind(family, rij, pairs, species):
         "ed_rows": turn,
         "ed_contract": contract,
         "ed_contract_pullback": contract_pullback,
-        "ed_hyper_pullback": hyper_pullback,
+        "ed_gram": gram,
         "ed_squares": squares,
         "ed_squares_pullback": squares_pullback,
     }

@@ -1,0 +1,39 @@
+"""Embedded density: parameters of the elements, plain or dual, as the kernels take them."""
+
+from fastdesc.arrays import namespace
+
+COLUMNS = 8
+"""What pairs read of their neighbours is filled up to a multiple of this many numbers."""
+
+
+def columns(n):
+    """Length of a row of n numbers that neighbours read."""
+    return -(-n // COLUMNS) * COLUMNS
+
+
+def radial_parameters(theta, rij):
+    """Return exponents, centres and coefficients, with tangents where pairs have them.
+
+    theta["alpha"] holds logarithms of exponents.
+    """
+    alpha = theta["alpha"]
+    xp = namespace(alpha)
+    value = xp.exp(alpha if alpha.ndim == 2 else alpha[0])
+    alpha = value if alpha.ndim == 2 else xp.stack([value, value * alpha[1]])
+    return tuple(_dual_like(x, rij) for x in (alpha, theta["r_s"], theta["coefficients"]))
+
+
+def _dual_like(x, rij):
+    """Give plain (n_species, n_radial) a tangent of zero where `rij` is dual."""
+    if rij.ndim == 2 or x.ndim == 3:
+        return x
+    xp = namespace(x)
+    return xp.stack([x, xp.zeros_like(x)])
+
+
+def product(x, y):
+    """Product of plain or dual arrays (.., n_species, n_radial)."""
+    if x.ndim == 2:
+        return x * y
+    xp = namespace(x)
+    return xp.stack([x[0] * y[0], x[0] * y[1] + x[1] * y[0]])

@@ -1,0 +1,135 @@
+"""Embedded density on the GPU: how the kernels of kernels/embedded_density.cu are launched."""
+
+from functools import cache
+
+from fastdesc import cuda
+from fastdesc.arrays import namespace
+
+FILE = "embedded_density.cu"
+COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
+ROWS, ROWS_BYTES = 2048, 2**28
+"""Partial sums of ed_parameters_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its
+memory. They depend on shapes alone, so that results do not depend on the device."""
+
+
+def bind(family, rij, pairs, species):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+    xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
+    rij = _rows(xp, rij)
+    n_species, n_radial, n_moments = len(family.species_numbers), family.n_radial, family.n_moments
+    scalar = cuda.scalar_name(rij.dtype, dual)
+    warps = 32 // (rij.itemsize * (1 + dual))  # atoms a block: WARPS of pair_loops.cuh
+    mesh = (0, n, pairs.row, pairs.j, species, rij)
+    orbitals = (bool(family.normalized), family.cutoff)
+
+    def stride(x):
+        """Elements from row to row of (rows.., n) or (2, rows.., n)."""
+        return cuda.row_stride(x[0] if dual else x)
+
+    def plane(x):
+        """Elements from values to tangents."""
+        return x.strides[0] // x.itemsize if dual else 0
+
+    def over_pairs(name, args, slabs, per_warp=1):
+        name, width = slab_kernel(name, scalar, n_radial)
+        cuda.launch(FILE, name, n, warps * per_warp, 32 * warps, args, y=-(-n_radial // width) if slabs else 1)
+
+    def over_atoms(name, args, *scalars):
+        arguments = ", ".join((scalar, *scalars))
+        cuda.launch(FILE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (0, n, *args))
+
+    def density(alpha, r_s, coefficients, out):
+        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients))
+        sizes = (stride(rij), stride(out), plane(out), n_species, n_radial, n_moments)
+        over_pairs("ed_density", (*mesh, *theta, out, *sizes, *orbitals), True)
+
+    def density_again(alpha, r_s, coefficients, c, iteration, out):
+        theta = map(xp.ascontiguousarray, (alpha, r_s, c))
+        sizes = (stride(rij), stride(out), plane(out), plane(c), n, n_species, n_radial, n_moments, c.shape[-1])
+        over_pairs("ed_density_again", (*mesh, *theta, iteration, out, *sizes, *orbitals), True)
+
+    def of_all_iterations(c, ddensity):
+        return (plane(ddensity), plane(c), n, c.shape[-3], n_species, n_radial, n_moments, c.shape[-1], *orbitals)
+
+    def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
+        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
+        strides = (stride(rij), stride(ddensity), stride(drij))
+        args = (*mesh, *theta, ddensity, drij, *strides, *of_all_iterations(c, ddensity))
+        over_pairs("ed_density_pullback", args, False)
+
+    def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
+        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
+        row_bytes = 3 * n_species * n_radial * rij.itemsize * (1 + dual)
+        each = max(1, -(-n // max(64, min(ROWS, ROWS_BYTES // row_bytes))))  # atoms that one warp adds up
+        rows = -(-n // (warps * each)) * warps
+        partial = xp.zeros((1 + dual, rows, 3, n_species, n_radial), rij.dtype)
+        strides = (each, stride(rij), stride(ddensity))
+        args = (*mesh, *theta, ddensity, partial, *strides, *of_all_iterations(c, ddensity))
+        over_pairs("ed_parameters_pullback", args, True, each)
+        total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
+        return total if dual else total[:, 0]
+
+    def coefficients_pullback(alpha, r_s, rows, dc):
+        theta = map(xp.ascontiguousarray, (alpha, r_s))
+        sizes = (stride(rij), stride(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
+        args = (*mesh, *theta, rows, dc, *sizes, *orbitals)
+        slabs = -(-n_radial // COLUMNS)
+        cuda.launch(FILE, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
+
+    def turn(density, rows):
+        sizes = (stride(density), plane(density), plane(rows), n_radial, n_moments, *rows.shape[-2:])
+        cuda.launch(FILE, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, rows, *sizes))
+
+    shape = (n_radial, family.l_max, n_moments)
+
+    def contract(hyper, density, q):
+        factor = cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
+        strides = (stride(density), stride(q), plane(density), hyper.shape[-1])
+        over_atoms("ed_contract", (hyper, density, q, *strides, *shape, family.n_features), factor)
+
+    def contract_pullback(hyper, density, dq, ddensity):
+        dq, factor = _rows(xp, dq), cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
+        strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity), hyper.shape[-1])
+        args = (hyper, density, dq, ddensity, *strides, *shape, family.n_features)
+        over_atoms("ed_contract_pullback", args, factor)
+
+    def gram(density, out):
+        over_atoms("ed_gram", (density, out, stride(density), stride(out), plane(density), *shape))
+
+    def squares(density, q):
+        over_atoms("ed_squares", (density, q, stride(density), stride(q), plane(density), *shape))
+
+    def squares_pullback(density, dq, ddensity):
+        dq = _rows(xp, dq)
+        strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity))
+        over_atoms("ed_squares_pullback", (density, dq, ddensity, *strides, *shape))
+
+    calls = {
+        "ed_density": density,
+        "ed_density_again": density_again,
+        "ed_density_pullback": density_pullback,
+        "ed_coefficients_pullback": coefficients_pullback,
+        "ed_parameters_pullback": parameters_pullback,
+        "ed_rows": turn,
+        "ed_contract": contract,
+        "ed_contract_pullback": contract_pullback,
+        "ed_gram": gram,
+        "ed_squares": squares,
+        "ed_squares_pullback": squares_pullback,
+    }
+    return lambda name, *arrays: calls[name](*arrays)
+
+
+def _rows(xp, x):
+    """Return `x`, or a copy of it whose rows are contiguous and whose planes follow each other without a gap."""
+    whole = x.ndim < 3 or x.strides[0] == x.shape[1] * x.strides[1]
+    return x if x.strides[-1] == x.itemsize and whole else xp.ascontiguousarray(x)
+
+
+@cache
+def slab_kernel(name, scalar, n_radial):
+    """Return a kernel and the radial functions it takes at a time: the fewest that suffice, else the most there are."""
+    head = f"{name}<{scalar}, "
+    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(FILE) if s.startswith(head))
+    width = next((w for w in widths if w >= n_radial), widths[-1])
+    return f"{head}{width}>", width
