@@ -55,7 +55,8 @@ class Trainer:
             tqdm.write(f"training on {self.data.report}")
             if self.valid is not None:
                 tqdm.write(f"validating on {self.valid.report}")
-        bar = tqdm(total=s.epochs, initial=self.epoch, disable=None if progress else True, unit="epoch", dynamic_ncols=True)
+        hide = None if progress else True  # None: off the terminal only
+        bar = tqdm(total=s.epochs, initial=self.epoch, disable=hide, unit="epoch", dynamic_ncols=True)
         try:
             while self.epoch < s.epochs:
                 row = self._epoch()

@@ -1,5 +1,7 @@
 """The potential: forces are its exact gradient, files give it back, and bad input says what is wrong."""
 
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import pytest
@@ -69,7 +71,7 @@ def test_frames_do_not_see_each_other():
     np.testing.assert_allclose(together.forces, np.concatenate([a.forces for a in alone]), atol=1e-11)
     assert np.isnan(together.stress[1]).all() and np.isfinite(together.stress[0]).all()
     first = np.cumsum([0, *map(len, frames)])
-    sums = [together.energies[a:b].sum() for a, b in zip(first[:-1], first[1:], strict=True)]
+    sums = [together.energies[a:b].sum() for a, b in pairwise(first)]
     np.testing.assert_allclose(sums, together.energy, rtol=1e-13)
 
 

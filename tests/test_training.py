@@ -88,7 +88,8 @@ def test_float32_gradient_is_near_float64():
 def test_training_reduces_errors_and_keeps_the_best():
     frames = alloy(24)
     potential = small_potential()
-    history = fd.train(potential, frames[:20], frames[20:], epochs=60, batch_atoms=40, learning_rate=1e-2, progress=False)
+    settings = {"epochs": 60, "batch_atoms": 40, "learning_rate": 1e-2, "progress": False}
+    history = fd.train(potential, frames[:20], frames[20:], **settings)
     first, last = history.rows[0], history.rows[-1]
     assert last["valid_forces_mae"] < 0.5 * first["valid_forces_mae"]
     assert len(history) == 60
