@@ -157,52 +157,44 @@ class SplineFilters(Family):
     # ------------------------------------------------------------------------------------------------- maps
 
     def forward(self, rij, pairs, species, theta):
-        """Return q ((2,) n_features, n_atoms) and the tables of the three kinds of filters."""
+        """Return q ((2,) n_features, n_atoms) and the coefficients of all pieces of all filters."""
         q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
-        tables = self._tables(rij, theta)
-        self._kernels(rij, pairs, species)("sf_features", *tables, q)
+        backend = self._backend(rij)
+        tables = [backend.packed(self._coefficients(rij, theta, name)) for name in self.splines]
+        backend.bind(self, rij, pairs, species)("sf_features", *tables, q)
         return q, tables
 
     def pullback(self, rij, pairs, species, theta, saved, dq):
         """Return drij ((2,) 3, n_pairs)."""
         drij = padded(rij.shape, rij.dtype, rij)
-        self._kernels(rij, pairs, species)("sf_pullback", *saved, dq, drij)
+        self._backend(rij).bind(self, rij, pairs, species)("sf_pullback", *saved, dq, drij)
         return drij
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
-        dtables = self._kernels(rij, pairs, species)("sf_parameters_pullback", *saved, dq)
-        xp = namespace(rij)
-        gradient = {}
-        for (name, splines), dtable in zip(self.splines.items(), dtables, strict=True):
-            planes, n_elements, *_, step = dtable.shape
+        run = self._backend(rij).bind(self, rij, pairs, species)
+        xp, gradient = namespace(rij), {}
+        for (name, splines), d in zip(self.splines.items(), run("sf_parameters_pullback", *saved, dq), strict=True):
             pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters))
-            out = xp.swapaxes(dtable.reshape(planes, n_elements, len(pieces), step), 2, 3) @ pieces
-            out = xp.ascontiguousarray(xp.swapaxes(out, 1, 2)[:, : len(self.parameters[name])])
-            gradient[name] = out if rij.ndim == 3 else out[0]
+            dtheta = xp.swapaxes(d.reshape(*d.shape[:3], len(pieces)) @ pieces, 1, 2)
+            gradient[name] = xp.ascontiguousarray(dtheta if rij.ndim == 3 else dtheta[0])
         return gradient
 
-    def _tables(self, rij, theta):
-        """Coefficients of all pieces of all filters, (planes, n_elements, pieces, 4, filters), filters filled up.
+    def _coefficients(self, rij, theta, name):
+        """Coefficients of all pieces, (planes, n_elements, n_filters, pieces, 4) in the dtype of rij.
 
         The planes are those of theta: tangents of parameters cost nothing where there are none.
         """
-        xp, tables = namespace(rij), []
-        for name, splines in self.splines.items():
-            p = theta[name]
-            p = p if p.ndim == 4 else p[None]
-            pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters).T)
-            c = xp.swapaxes(p, 1, 2).astype(np.float64) @ pieces
-            step = spline_filters_cpu.table_step(p.shape[1], rij.dtype)
-            table = xp.zeros((*c.shape[:2], pieces.shape[1], step), rij.dtype)
-            table[..., : p.shape[1]] = xp.swapaxes(c, 2, 3)
-            tables.append(table.reshape(*c.shape[:2], self.n_knots + 1, 4, step))
-        return tables
+        xp, splines, p = namespace(rij), self.splines[name], theta[name]
+        p = p if p.ndim == 4 else p[None]
+        pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters).T)
+        c = xp.swapaxes(p, 1, 2).astype(np.float64) @ pieces
+        return c.astype(rij.dtype).reshape(*c.shape[:3], self.n_knots + 1, 4)
 
-    def _kernels(self, rij, pairs, species):
-        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
+    def _backend(self, rij):
+        """The module that launches the kernels of the device that rij belongs to."""
         if cuda.active_for(rij):
             from fastdesc.descriptors import spline_filters_cuda
 
-            return spline_filters_cuda.bind(self, rij, pairs, species)
-        return spline_filters_cpu.bind(self, rij, pairs, species)
+            return spline_filters_cuda
+        return spline_filters_cpu

@@ -13,10 +13,19 @@ from fastdesc.simd import kind_of, rows_of
 CHUNK = 128
 
 
-def table_step(n_filters, dtype):
-    """Filters of a table, counting those that only fill up the last vector."""
-    lanes = lanes_for(n_filters, np.dtype(dtype).itemsize)
-    return -(-n_filters // lanes) * lanes
+def packed(coefficients):
+    """Return a table as kernels want it, (planes, n_elements, pieces, 4, filters), filters filled up to whole vectors.
+
+    Parameters
+    ----------
+    coefficients : (planes, n_elements, n_filters, pieces, 4)
+    """
+    n = coefficients.shape[2]
+    lanes = lanes_for(n, coefficients.itemsize)
+    filters_last = np.moveaxis(coefficients, 2, 4)
+    table = np.zeros((*filters_last.shape[:4], -(-n // lanes) * lanes), coefficients.dtype)
+    table[..., :n] = filters_last
+    return table
 
 
 def bind(family, rij, pairs, species):
@@ -50,7 +59,9 @@ def bind(family, rij, pairs, species):
             return out
 
         chunks = for_chunks(task, pairs.n_atoms, CHUNK)
-        return [sum(parts, np.zeros(shape)) for parts, shape in zip(zip(*chunks, strict=True), shapes, strict=True)]
+        totals = [sum(parts, np.zeros(shape)) for parts, shape in zip(zip(*chunks, strict=True), shapes, strict=True)]
+        numbers = (family.n_pair, family.n_triplet, family.n_triplet)
+        return [np.moveaxis(total[..., :n], 4, 2) for total, n in zip(totals, numbers, strict=True)]
 
     table = {
         "sf_features": (over_atoms, sf_features),

@@ -1,0 +1,78 @@
+"""Spline filters on the GPU: how the kernels of kernels/spline_filters.cu are launched."""
+
+from functools import cache
+
+from fastdesc import cuda
+from fastdesc.arrays import namespace
+
+FILE = "spline_filters.cu"
+ROWS, ROWS_BYTES = 2048, 2**28
+"""Partial sums of sf_parameters_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its
+memory. They depend on shapes alone, so that results do not depend on the device."""
+
+
+def packed(coefficients):
+    """Return a table as kernels want it, from coefficients (planes, n_elements, n_filters, pieces, 4)."""
+    return namespace(coefficients).ascontiguousarray(coefficients)
+
+
+def bind(family, rij, pairs, species):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+    xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
+    rij = _rows(xp, rij)
+    scalar = cuda.scalar_name(rij.dtype, dual)
+    item = rij.itemsize * (2 if dual else 1)
+    warps = 32 // item  # atoms a block
+    mesh = (0, n, pairs.row, pairs.j, species, rij)
+    r_min, cutoff, per_dx, triplet_cutoff, triplet_per_dx, angle_per_dx, n_knots = family.grids(rij.dtype)
+    constants = (family.n_pair, family.n_triplet, family.n_elements, n_knots)
+    constants += (r_min, cutoff, per_dx, triplet_cutoff, triplet_per_dx, angle_per_dx)
+
+    def like_duals(table):
+        """Give the coefficients of plain parameters a tangent of zero where the pairs carry tangents."""
+        return xp.concatenate([table, xp.zeros_like(table)]) if dual and len(table) == 1 else table
+
+    def over_atoms(name, *arrays):
+        tables, arrays = [like_duals(table) for table in arrays[:3]], [_rows(xp, a) for a in arrays[3:]]
+        width = slab_width(name, scalar, family.n_triplet or family.n_pair)
+        slabs = -(-family.n_pair // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
+        strides = [cuda.row_stride(a) for a in (rij, *arrays)]
+        args = (*mesh, *tables, *arrays, *strides, *constants)
+        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
+
+    def to_tables(name, pair, radial, angular, dq):
+        dq = _rows(xp, dq)
+        width = slab_width(name, scalar, family.n_triplet or family.n_pair)
+        each = atoms_per_warp(n, max(table[0].size for table in (pair, radial, angular)) * item)
+        rows = -(-n // (warps * each)) * warps
+        out = []
+        for table in (pair, radial, angular):
+            _, elements, filters, pieces, _ = table.shape
+            out.append(xp.zeros((1 + dual, rows, elements, pieces, filters, 4), rij.dtype))
+        tables = [like_duals(table) for table in (radial, angular)]
+        strides = (cuda.row_stride(rij), cuda.row_stride(dq))
+        args = (*mesh, *tables, dq, *out, each, *strides, *constants)
+        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args)
+        return [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
+
+    calls = {"sf_features": over_atoms, "sf_pullback": over_atoms, "sf_parameters_pullback": to_tables}
+    return lambda name, *arrays: calls[name](name, *arrays)
+
+
+def _rows(xp, x):
+    """Return `x`, or a copy of it whose rows are contiguous."""
+    return x if x.strides[-1] == x.itemsize else xp.ascontiguousarray(x)
+
+
+@cache
+def slab_width(name, scalar, n_filters):
+    """Filters that a kernel takes at a time: the fewest that suffice, else the most there are."""
+    head = f"{name}<{scalar}, "
+    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(FILE) if s.startswith(head))
+    return next((w for w in widths if w >= n_filters), widths[-1])
+
+
+def atoms_per_warp(n_atoms, row_bytes):
+    """Atoms whose contributions one warp adds up."""
+    rows = max(64, min(ROWS, ROWS_BYTES // row_bytes))
+    return max(1, -(-n_atoms // rows))

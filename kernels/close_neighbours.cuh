@@ -1,0 +1,92 @@
+// The neighbours of an atom that take part in triplets, gathered 32 at a time: one a lane, and all in shared memory.
+#pragma once
+#include "pair_loops.cuh"
+#include "splines.cuh"
+
+namespace fd {
+
+// A close neighbour as its lane sees it, with NB of its filters; p < 0 where there is none.
+template <typename S, int NB> struct Close {
+    long long p;
+    int z;
+    S per_d;
+    Vector<S> u;
+    Place<S> place;
+    S f[NB];
+};
+
+// Close neighbours of the warp's atom. Filters go in slabs of NB, known at compile time, so that they stay in
+// registers; filters past the last repeat it: what they lead to is never used.
+template <typename S, int NB> struct CloseNeighbours {
+    static constexpr int VALUES = (3 + NB) * 32, MARKS = 3 * 32;  // shared memory a warp needs of S and of int
+
+    const Row& own;
+    const int* j;
+    const int* species;
+    const real<S>* rij;
+    long long rij_stride;
+    const real<S>* radial;
+    int n_filters, n_elements, n_knots;
+    real<S> r_min, cutoff, per_dx;
+    S* tile;
+    int* marks;
+
+    // Number of the piece of filter b of the slab, in a table (n_elements or pairs of them, n_filters, pieces, 4).
+    __device__ __forceinline__ long long piece(int element, int slab, int b, int piece) const {
+        return ((long long)element * n_filters + min(slab + b, n_filters - 1)) * (n_knots + 1) + piece;
+    }
+
+    // The next 32 close neighbours from pair p on, in order, one a lane; moves p behind the last of them.
+    __device__ __forceinline__ Close<S, NB> take(long long& p, int slab) const {
+        const int lane = threadIdx.x % 32;
+        int* slots = marks;
+        int count = 0;
+        __syncwarp();
+        while (p < own.end && count < 32) {
+            const bool close = p + lane < own.end && Pair<S>(rij, rij_stride, p + lane, cutoff).inside;
+            const unsigned all = __ballot_sync(WHOLE_WARP, close);
+            const int slot = count + __popc(all & ((1u << lane) - 1));
+            if (close && slot < 32) slots[slot] = (int)(p + lane - own.begin);
+            const unsigned left = __ballot_sync(WHOLE_WARP, close && slot >= 32);
+            p += left ? __ffs(left) - 1 : 32;
+            count += __popc(all);
+        }
+        __syncwarp();
+        if (lane >= count) return {-1, 0, S(0), zeros<S, 3>(), Place<S>(S(0), n_knots), {}};
+        const long long mine = own.begin + slots[lane];
+        const Pair<S> pair(rij, rij_stride, mine, cutoff);
+        Close<S, NB> close{mine, n_elements > 1 ? species[j[mine]] : 0, pair.per_d, pair.u,
+                           Place<S>((pair.d - r_min) * per_dx, n_knots), {}};
+#pragma unroll
+        for (int b = 0; b < NB; ++b) close.f[b] = filter(close, slab, b).value(close.place.t);
+        return close;
+    }
+
+    // The piece on which filter b of a close neighbour lies.
+    __device__ __forceinline__ Cubic<S> filter(const Close<S, NB>& close, int slab, int b) const {
+        const long long plane = (long long)n_elements * n_filters * (n_knots + 1) * 4;
+        return {radial, piece(close.z, slab, b, close.place.piece), plane};
+    }
+
+    // Show every lane's neighbour to the whole warp; returns how many there are.
+    __device__ __forceinline__ int stage(const Close<S, NB>& close) const {
+        const int lane = threadIdx.x % 32;
+        __syncwarp();
+#pragma unroll
+        for (int c = 0; c < 3; ++c) tile[c * 32 + lane] = close.u[c];
+#pragma unroll
+        for (int b = 0; b < NB; ++b) tile[(3 + b) * 32 + lane] = close.f[b];
+        marks[32 + lane] = close.z;
+        marks[64 + lane] = close.p < 0 ? -1 : (int)(close.p - own.begin);
+        __syncwarp();
+        return __popc(__ballot_sync(WHOLE_WARP, close.p >= 0));
+    }
+
+    // What has been staged.
+    __device__ __forceinline__ Vector<S> u(int k) const { return {tile[k], tile[32 + k], tile[64 + k]}; }
+    __device__ __forceinline__ S f(int b, int k) const { return tile[(3 + b) * 32 + k]; }
+    __device__ __forceinline__ int z(int k) const { return marks[32 + k]; }
+    __device__ __forceinline__ long long p(int k) const { return own.begin + marks[64 + k]; }
+};
+
+}  // namespace fd

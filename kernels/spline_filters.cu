@@ -1,0 +1,295 @@
+// Spline filters. Twins, with the formulas: fastdesc/descriptors/spline_filters_{kernels,pullback,gradient}.py.
+//
+// specialise sf_features<S, NB>             S: float, double, Dual<float>; NB: 1, 4, 8
+// specialise sf_features<S, NB>             S: Dual<double>; NB: 1, 4
+// specialise sf_pullback<S, NB>             S: float, double, Dual<float>; NB: 1, 4, 8
+// specialise sf_pullback<S, NB>             S: Dual<double>; NB: 1, 4
+// specialise sf_parameters_pullback<S, NB>  S: float, double, Dual<float>; NB: 1, 4, 8
+// specialise sf_parameters_pullback<S, NB>  S: Dual<double>; NB: 1, 4
+//
+// A warp owns an atom. For pairs a lane takes a pair. For triplets a lane takes a neighbour j, and 32 neighbours k at a
+// time are staged in shared memory, where all lanes read the same one. The pullbacks visit (j, k) and (k, j), so that
+// every lane owns what it sums and nothing is added by atomics.
+//
+// Tables are (n_elements or pairs of elements, filters, pieces, 4). Arrays with atoms or pairs last: element (.., n) of
+// `x` is x[row * x_stride + n].
+#include "close_neighbours.cuh"
+
+using namespace fd;
+
+constexpr int BLOCKS = 2;  // that a multiprocessor must be able to hold: registers without spills
+
+// Features of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NB pair filters or, behind those, of triplets.
+//   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å; tables pair, radial, angular
+//   out  q (n_pair + n_triplet, n_atoms)
+template <typename S, int NB>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
+sf_features(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ pair,
+            const real<S>* __restrict__ radial, const real<S>* __restrict__ angular, real<S>* __restrict__ q,
+            long long rij_stride, long long q_stride, int n_pair, int n_triplet, int n_elements, int n_knots,
+            real<S> r_min, real<S> cutoff, real<S> per_dx, real<S> triplet_cutoff, real<S> triplet_per_dx,
+            real<S> angle_per_dx) {
+    using Neighbours = CloseNeighbours<S, NB>;
+    FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
+    FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, pair_slabs = (n_pair + NB - 1) / NB;
+    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, last);
+    const bool of_pairs = (int)blockIdx.y < pair_slabs;
+    const int slab = ((int)blockIdx.y - (of_pairs ? 0 : pair_slabs)) * NB;
+    const int n = min(NB, (of_pairs ? n_pair : n_triplet) - slab);
+
+    S sums[NB] = {};
+    if (of_pairs) {
+        const long long plane = (long long)n_elements * n_pair * (n_knots + 1) * 4;
+        for (long long p = own.begin + lane; p < own.end; p += 32) {
+            const Pair<S> r(rij, rij_stride, p, cutoff);
+            if (!r.inside) continue;
+            const Place<S> place((r.d - r_min) * per_dx, n_knots);
+            const long long z = n_elements > 1 ? species[j[p]] : 0;
+#pragma unroll
+            for (int b = 0; b < NB; ++b) {
+                const long long at = (z * n_pair + min(slab + b, n_pair - 1)) * (n_knots + 1) + place.piece;
+                sums[b] += Cubic<S>(pair, at, plane).value(place.t);
+            }
+        }
+    } else {
+        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * (n_knots + 1) * 4;
+        const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
+                                r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+        for (long long pj = own.begin; pj < own.end;) {
+            long long pk = pj;
+            const Close<S, NB> mine = others.take(pj, slab);
+            S s[NB] = {};
+            while (pk < own.end) {
+                const int count = others.stage(others.take(pk, slab));
+                for (int k = 0; k < count; ++k) {
+                    if (mine.p < 0 || others.p(k) <= mine.p) continue;
+                    const Place<S> place((dot(mine.u, others.u(k)) + real<S>(1)) * angle_per_dx, n_knots);
+                    const int elements = element_pair(mine.z, others.z(k), n_elements);
+#pragma unroll
+                    for (int b = 0; b < NB; ++b) {
+                        const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                        s[b] += g.value(place.t) * others.f(b, k);
+                    }
+                }
+            }
+#pragma unroll
+            for (int b = 0; b < NB; ++b) sums[b] += mine.f[b] * s[b];
+        }
+    }
+#pragma unroll
+    for (int b = 0; b < NB; ++b) {
+        const S sum = sum_lanes(sums[b], 1, 32);
+        if (lane == b && b < n && i < last)
+            store(q, ((of_pairs ? 0 : n_pair) + slab + b) * q_stride + i, (n_pair + n_triplet) * q_stride, sum);
+    }
+}
+
+// What pullbacks know of their atom's cotangents.
+template <typename S> struct Cotangents {
+    const real<S>* dq;
+    long long at, stride, plane;
+
+    __device__ __forceinline__ S operator[](int feature) const { return load<S>(dq, feature * stride + at, plane); }
+};
+
+// Pullback of the features of atoms first .. last-1 to the vectors of their pairs: a warp an atom, a lane a neighbour.
+//   in   as sf_features; dq (n_pair + n_triplet, n_atoms)
+//   out  drij (3, n_pairs)
+template <typename S, int NB>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
+sf_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ pair,
+            const real<S>* __restrict__ radial, const real<S>* __restrict__ angular, const real<S>* __restrict__ dq,
+            real<S>* __restrict__ drij, long long rij_stride, long long dq_stride, long long drij_stride, int n_pair,
+            int n_triplet, int n_elements, int n_knots, real<S> r_min, real<S> cutoff, real<S> per_dx,
+            real<S> triplet_cutoff, real<S> triplet_per_dx, real<S> angle_per_dx) {
+    using Neighbours = CloseNeighbours<S, NB>;
+    FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
+    FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, last);
+    const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
+    const long long pair_plane = (long long)n_elements * n_pair * (n_knots + 1) * 4;
+    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * (n_knots + 1) * 4;
+
+    const auto write = [&](long long p, const Vector<S>& u, S along, const Vector<S>& v) {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) store(drij, c * drij_stride + p, 3 * drij_stride, u[c] * along + v[c]);
+    };
+    // sum_a d_a rho_a'
+    const auto pair_slope = [&](const Pair<S>& r, long long p) {
+        const Place<S> place((r.d - r_min) * per_dx, n_knots);
+        const long long z = n_elements > 1 ? species[j[p]] : 0;
+        S slope = S(0);
+#pragma unroll 1
+        for (int a = 0; a < n_pair; ++a)
+            slope += d[a] * Cubic<S>(pair, (z * n_pair + a) * (n_knots + 1) + place.piece, pair_plane).slope(place.t);
+        return slope * per_dx;
+    };
+
+    for (long long p = own.begin + lane; p < own.end; p += 32) {
+        const Pair<S> r(rij, rij_stride, p, cutoff);
+        if (n_triplet > 0 && value(r.d) < triplet_cutoff) continue;
+        write(p, r.u, r.inside ? pair_slope(r, p) : S(0), zeros<S, 3>());
+    }
+    if (n_triplet == 0) return;
+    const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
+                            r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+    for (long long pj = own.begin; pj < own.end;) {
+        const long long tile = pj;
+        Vector<S> u = zeros<S, 3>(), v = zeros<S, 3>();
+        S along = S(0), per_d = S(0);
+        long long own_p = -1;
+        for (int slab = 0; slab < n_triplet; slab += NB) {
+            pj = tile;
+            const Close<S, NB> mine = others.take(pj, slab);
+            u = mine.u;
+            per_d = mine.per_d;
+            own_p = mine.p;
+            S weights[NB], s[NB] = {};  // d_b f_bj; sum_k f_bk g_b
+#pragma unroll
+            for (int b = 0; b < NB; ++b)
+                weights[b] = mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * mine.f[b] : S(0);
+            for (long long pk = own.begin; pk < own.end;) {
+                const int count = others.stage(others.take(pk, slab));
+                for (int k = 0; k < count; ++k) {
+                    if (mine.p < 0 || others.p(k) == mine.p) continue;
+                    const Vector<S> uk = others.u(k);
+                    const Place<S> place((dot(u, uk) + real<S>(1)) * angle_per_dx, n_knots);
+                    const int elements = element_pair(mine.z, others.z(k), n_elements);
+                    S e = S(0);
+#pragma unroll
+                    for (int b = 0; b < NB; ++b) {
+                        const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                        const S f = others.f(b, k);
+                        s[b] += f * g.value(place.t);
+                        e += weights[b] * f * g.slope(place.t);
+                    }
+                    add_to(v, e, uk);
+                }
+            }
+#pragma unroll
+            for (int b = 0; b < NB; ++b)
+                if (mine.p >= 0 && slab + b < n_triplet)
+                    along += d[n_pair + slab + b] * s[b] * others.filter(mine, slab, b).slope(mine.place.t);
+        }
+        if (own_p < 0) continue;
+        const S scale = per_d * angle_per_dx;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) v[c] = v[c] * scale;
+        along = along * triplet_per_dx - dot(u, v);
+        const Pair<S> r(rij, rij_stride, own_p, cutoff);
+        write(own_p, u, along + pair_slope(r, own_p), v);
+    }
+}
+
+// Pullback of the features of atoms first .. last-1 to the tables, as one partial sum a warp. Each warp takes
+// atoms_per_warp atoms and adds to its own row in their order, so that the sum over rows does not depend on scheduling.
+// A lane owns filter lane / 4 of a slab and power lane % 4: what a tile of neighbours adds is shown to all through
+// shared memory, and added one after the other.
+//   in   as sf_pullback
+//   out  dpair, dradial, dangular (rows, n_elements or pairs of them, pieces, filters, 4), zero at the start
+template <typename S, int NB>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
+sf_parameters_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+                       const int* __restrict__ species, const real<S>* __restrict__ rij,
+                       const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
+                       const real<S>* __restrict__ dq, real<S>* __restrict__ dpair, real<S>* __restrict__ dradial,
+                       real<S>* __restrict__ dangular, int atoms_per_warp, long long rij_stride, long long dq_stride,
+                       int n_pair, int n_triplet, int n_elements, int n_knots, real<S> r_min, real<S> cutoff,
+                       real<S> per_dx, real<S> triplet_cutoff, real<S> triplet_per_dx, real<S> angle_per_dx) {
+    using Neighbours = CloseNeighbours<S, NB>;
+    FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
+    FD_SHARED(S, weights, [WARPS<S>][NB * 32]);
+    FD_SHARED(S, coordinates, [WARPS<S>][32]);
+    FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
+    FD_SHARED(int, rows, [WARPS<S>][32]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, pieces = n_knots + 1;
+    const long long n_rows = (long long)gridDim.x * WARPS<S>, warp = (long long)blockIdx.x * WARPS<S> + w;
+    const int own_b = lane / 4, own_q = lane % 4;
+
+    // Add cotangent(n) t^q to row rows[n] of `table` (elements, pieces, filters, 4) for all n in `all`.
+    const auto scatter = [&](real<S>* table, long long n_table_rows, int n_filters, int slab, unsigned all,
+                             const auto& cotangent) {
+        const long long size = n_table_rows * n_filters * 4, plane = n_rows * size;
+        real<S>* mine = table + warp * size;
+        __syncwarp();
+        if (own_b < NB && slab + own_b < n_filters)
+            for (; all; all &= all - 1) {
+                const int n = __ffs(all) - 1;
+                const long long at = ((long long)rows[w][n] * n_filters + slab + own_b) * 4 + own_q;
+                store(mine, at, plane, load<S>(mine, at, plane) + cotangent(n) * power(coordinates[w][n], own_q));
+            }
+        __syncwarp();
+    };
+
+    for (int a = 0; a < atoms_per_warp; ++a) {
+        const long long i = first + ((long long)blockIdx.x * atoms_per_warp + a) * WARPS<S> + w;
+        const Row own(row, species, i, last);
+        const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
+
+        for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
+            const long long p = min(p0 + lane, own.end - 1);
+            const Pair<S> r(rij, rij_stride, p, cutoff);
+            const Place<S> place((r.d - r_min) * per_dx, n_knots);
+            rows[w][lane] = (n_elements > 1 ? species[j[p]] : 0) * pieces + place.piece;
+            coordinates[w][lane] = place.t;
+            const unsigned all = __ballot_sync(WHOLE_WARP, p0 + lane < own.end && r.inside);
+            for (int slab = 0; slab < n_pair; slab += NB) {
+                const S weight = own_b < NB && slab + own_b < n_pair ? d[slab + own_b] : S(0);
+                scatter(dpair, n_elements * pieces, n_pair, slab, all, [&](int) { return weight; });
+            }
+        }
+
+        const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
+                                r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+        const int n_element_pairs = n_elements * (n_elements + 1) / 2;
+        const long long plane = (long long)n_element_pairs * n_triplet * pieces * 4;
+        for (int slab = 0; slab < n_triplet; slab += NB)
+            for (long long pj = own.begin; pj < own.end;) {
+                const Close<S, NB> mine = others.take(pj, slab);
+                S s[NB] = {};
+                __syncwarp();
+#pragma unroll
+                for (int b = 0; b < NB; ++b)
+                    weights[w][b * 32 + lane] =
+                        mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * mine.f[b] : S(0);
+                for (long long pk = own.begin; pk < own.end;) {
+                    const int count = others.stage(others.take(pk, slab));
+                    for (int k = 0; k < count; ++k) {
+                        const bool exists = mine.p >= 0 && others.p(k) != mine.p;
+                        if (exists) {
+                            const Place<S> place((dot(mine.u, others.u(k)) + real<S>(1)) * angle_per_dx, n_knots);
+                            const int elements = element_pair(mine.z, others.z(k), n_elements);
+#pragma unroll
+                            for (int b = 0; b < NB; ++b) {
+                                const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                                s[b] += g.value(place.t) * others.f(b, k);
+                            }
+                            rows[w][lane] = elements * pieces + place.piece;
+                            coordinates[w][lane] = place.t;
+                        }
+                        const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.p(k) > mine.p);
+                        if (all)
+                            scatter(dangular, n_element_pairs * pieces, n_triplet, slab, all, [&](int n) {
+                                return weights[w][own_b * 32 + n] * others.f(own_b, k);
+                            });
+                    }
+                }
+                __syncwarp();
+#pragma unroll
+                for (int b = 0; b < NB; ++b)
+                    weights[w][b * 32 + lane] =
+                        mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * s[b] : S(0);
+                rows[w][lane] = mine.z * pieces + mine.place.piece;
+                coordinates[w][lane] = mine.place.t;
+                const unsigned all = __ballot_sync(WHOLE_WARP, mine.p >= 0);
+                scatter(dradial, n_elements * pieces, n_triplet, slab, all,
+                        [&](int n) { return weights[w][own_b * 32 + n]; });
+            }
+    }
+}
