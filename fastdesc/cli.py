@@ -41,7 +41,15 @@ examples:
   fastdesc featurize train.extxyz features.h5 --cutoff 5 --set n_radial=7 --set basis=gaussian
   fastdesc featurize train.extxyz features.h5 --descriptor cu.toml       its [descriptor] section
   fastdesc featurize train.extxyz features.h5 --descriptor model.h5      a trained model's descriptor
-  fastdesc featurize train.extxyz features.h5 --resume                   go on after an interruption
+  fastdesc featurize train.extxyz features.h5 --resume                   go on after an interruption, even a kill
+  fastdesc featurize 'runs/*.traj' features.h5 --species Cu --on-error skip --pool mean --dtype float32
+"""
+CONVERT = """\
+Write frames and their labels to an HDF5 file that is read many times faster than text; every other command takes it.
+
+examples:
+  fastdesc convert train.extxyz.gz train.h5
+  fastdesc convert 'runs/*.traj' all.h5 --on-error skip
 """
 TRAIN = """\
 Train a potential as a TOML configuration says; only data.train is needed in it. The output folder gets the model, the
@@ -104,7 +112,7 @@ def parser():
     p.add_argument("--quiet", action="store_true", help="no progress bars")
 
     p = command("featurize", FEATURIZE, "descriptors of all atoms into an HDF5 file")
-    p.add_argument("frames", metavar="IN", help="frames to read")
+    p.add_argument("frames", metavar="IN", nargs="+", help="frames to read: files or globs of them")
     p.add_argument("out", metavar="OUT", help="features file to write (.h5)")
     p.add_argument("--descriptor", metavar="FILE", help="a .toml file with a [descriptor] section, or a model file")
     p.add_argument("--family", help="descriptor family (default: gaussian_moments)")
@@ -116,8 +124,17 @@ def parser():
     )  # fmt: skip
     _device(p, "float64")
     p.add_argument("--workers", type=int, metavar="N", help="threads (default: NUMBA_NUM_THREADS or all cores)")
+    p.add_argument("--readers", type=int, metavar="N", help="processes that parse text (default: as the input needs)")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="share the work out by Dask: an address, or `local`")
     p.add_argument("--resume", action="store_true", help="go on after an interruption, or add new frames")
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    p.add_argument("--pool", choices=("mean", "sum"), help="one row for each structure instead of each atom")
+    p.add_argument("--jacobian", action="store_true", help="derivatives with respect to positions too (large)")
+    _streaming(p)
+
+    p = command("convert", CONVERT, "frames into an HDF5 file that is read fast")
+    p.add_argument("frames", metavar="IN", nargs="+", help="frames to read: files or globs of them")
+    p.add_argument("out", metavar="OUT", help="frames file to write (.h5)")
+    _streaming(p)
 
     p = command("train", TRAIN, "train a potential from a configuration")
     p.add_argument("config", metavar="CONFIG.toml", nargs="?", help="the configuration")
@@ -152,6 +169,18 @@ def _device(p, dtype):
     p.add_argument("--dtype", choices=DTYPES, default=dtype, help="default: %(default)s")
 
 
+def _streaming(p):
+    p.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise",
+        help="what becomes of frames that cannot be used; skipped ones are listed (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "--compression", choices=("none", "lzf", "gzip", "zstd", "blosc2"), default="none",
+        help="of floating-point numbers; the last two need hdf5plugin (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def demo(args):
     from fastdesc.demo import demo
 
@@ -161,18 +190,35 @@ def demo(args):
 def featurize(args):
     from fastdesc.dataset import featurize
     from fastdesc.experiment import descriptor_for
-    from fastdesc.info import headline
+    from fastdesc.info import headline, skipped_frames
 
+    frames = args.frames if len(args.frames) > 1 else args.frames[0]
     arguments = dict(_setting(text) for text in args.settings)
     species = args.species and [int(s) if s.isdigit() else s for s in args.species.replace(",", " ").split()]
     given = {"cutoff": args.cutoff, "species": species}
     arguments |= {name: value for name, value in given.items() if value is not None}
-    descriptor = descriptor_for(args.frames, args.descriptor, args.family, arguments)
+    descriptor = descriptor_for(frames, args.descriptor, args.family, arguments)
     out = featurize(
-        args.frames, args.out, descriptor, device=args.device, dtype=args.dtype, workers=args.workers,
-        resume=args.resume, progress=not args.quiet,
+        frames, args.out, descriptor, device=args.device, dtype=args.dtype, workers=args.workers,
+        resume=args.resume, progress=not args.quiet, pool=args.pool, jacobian=args.jacobian, on_error=args.on_error,
+        compression=args.compression, readers=args.readers, scheduler=args.scheduler,
     )  # fmt: skip
     print(headline(out))
+    if skipped := skipped_frames(out):
+        print(skipped)
+
+
+def convert(args):
+    from fastdesc.dataset import convert
+    from fastdesc.info import headline
+
+    frames = args.frames if len(args.frames) > 1 else args.frames[0]
+    out, skipped = convert(
+        frames, args.out, progress=not args.quiet, on_error=args.on_error, compression=args.compression, report=True
+    )
+    print(headline(out))
+    for one in skipped:
+        print(f"skipped {one['file']} frame {one['index']}: {one['reason']}")
 
 
 def train(args):
@@ -249,6 +295,7 @@ def main(argv=None):
 COMMANDS = {
     "demo": demo,
     "featurize": featurize,
+    "convert": convert,
     "train": train,
     "evaluate": evaluate,
     "info": info,

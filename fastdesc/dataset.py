@@ -1,18 +1,24 @@
-"""Descriptors of many frames into one features file: a stream from the reader, through the descriptor, to the disk."""
+"""Descriptors of many frames into one features file: a stream from the readers, through the descriptor, to the disk."""
 
-import re
 from contextlib import contextmanager
 from pathlib import Path
-
-from ase import Atoms
 
 from fastdesc import parallel
 from fastdesc.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
-from fastdesc.features import Features, FeaturesWriter, read_features
+from fastdesc.features import POOLS, FeaturesWriter
+from fastdesc.features_file import Features, open_features, read_features
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
+from fastdesc.frames_file import write_frames_file
+from fastdesc.pipeline import Ahead, Behind, compute
+from fastdesc.reading import batches, default_readers
+from fastdesc.sources import Source
+from fastdesc.tables import filters
 
-__all__ = ["Features", "Labels", "featurize", "iread_frames", "labels", "read_features", "read_frames"]
+__all__ = [
+    "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",
+    "read_frames",
+]  # fmt: skip
 
 CHUNK_ATOMS = 8192
 
@@ -27,29 +33,52 @@ def featurize(
     resume=False,
     progress=True,
     chunk_atoms=CHUNK_ATOMS,
+    *,
+    pool=None,
+    jacobian=False,
+    on_error="raise",
+    compression="none",
+    readers=None,
+    scheduler=None,
 ):
-    """Compute the features of frames and write them, with the labels the frames carry, to an HDF5 file.
+    """Compute the features of frames and write them, with what the frames carry, to an HDF5 file.
+
+    Frames stream through: reading, computing and writing overlap, and memory does not grow with the input. What was
+    written is made permanent every few seconds; after a crash, even a kill, ``resume=True`` goes on from there.
 
     Parameters
     ----------
-    frames : str, Path, ase.Atoms or list of ase.Atoms
-        A file is read as a stream where its format allows (extended XYZ does): memory stays bounded by a chunk.
+    frames : str, Path, ase.Atoms, list of ase.Atoms, or list of paths
+        A path may be a glob; files are whatever ASE reads, ASE databases, and what `convert` writes, which is read
+        fastest. Extended XYZ, databases, trajectories and our own files are read as streams.
     out : str or Path
         The features file; its layout is described in fastdesc/features.py. It appears under this name only when it
-        is complete (until then it has `.part` appended).
+        is complete (until then it has `.part` appended, which `open_features` opens too).
     descriptor : a descriptor, such as GaussianMoments
     device : {"cpu", "cuda", "auto"}
     dtype : {"float64", "float32"}
         Of the features, computed and stored.
     workers : int, optional
-        Threads; by default NUMBA_NUM_THREADS or all cores.
+        Threads that compute; by default NUMBA_NUM_THREADS or all cores. With `scheduler`, local worker processes.
     resume : bool
-        Take up an interrupted file, or add the frames that came after those of a finished one. With it, what was
-        written before an interruption is kept for the next call.
+        Take up an interrupted file, or add the frames that came after those of a finished one.
     progress : bool
         Show a progress bar when the output is a terminal.
     chunk_atoms : int
         Atoms computed and written at a time.
+    pool : {None, "mean", "sum"}
+        Store one row for each structure instead of one for each atom.
+    jacobian : bool
+        Store derivatives with respect to positions too; large.
+    on_error : {"raise", "skip"}
+        What becomes of frames that cannot be used. Skipped ones are listed in the file with their reason.
+    compression : {"none", "lzf", "gzip", "zstd", "blosc2"}
+        Of floating-point numbers (integers are deflated always). The last two need hdf5plugin, also to read.
+    readers : int, optional
+        Processes that parse text; by default as many as the size of the input and the number of cores make useful.
+    scheduler : str, optional
+        Address of a Dask scheduler, or "local" for a cluster of processes on this machine: the work is shared out,
+        and the file joins the shards that workers wrote (needs dask.distributed).
 
     Returns
     -------
@@ -60,23 +89,33 @@ def featurize(
     ------
     InputError
         For frames that cannot be used (named by their number in the input), an output that cannot be written, or an
-        earlier file made with other settings.
+        earlier file made with other settings or from another input.
     """
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError(f"workers came as {workers!r}; it must be an integer of at least 1")
+    _check_count("workers", workers, 1)
+    _check_count("readers", readers, 0)
+    _check_count("chunk_atoms", chunk_atoms, 1)
+    if pool not in POOLS:
+        raise InputError(f"pool {pool!r} arrived; it must be None, 'mean' or 'sum'")
+    if on_error not in ("raise", "skip"):
+        raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
+    filters(compression)
     device, dtype = resolve_device(device), resolve_dtype(dtype)
-    if not isinstance(frames, str | Path | Atoms):
-        frames = read_frames(frames)
-    writer = FeaturesWriter(out, descriptor, dtype, resume)
+    options = {"pool": pool, "jacobian": jacobian, "compression": compression}
+    source = Source(frames)
+    if scheduler is not None:
+        from fastdesc.distributed import featurize_distributed
+
+        return featurize_distributed(
+            source, out, descriptor, device, dtype, workers, resume, progress, chunk_atoms, on_error, scheduler, options
+        )
+    writer = FeaturesWriter(out, descriptor, dtype, resume, **options)
     try:
-        with _threads(workers), _bar(frames, progress) as bar:
-            for chunk in chunks(_new_frames(frames, writer, bar), chunk_atoms):
-                try:
-                    features = descriptor.compute(chunk, device=device, dtype=dtype)
-                except InputError as error:
-                    raise _renumbered(error, writer.done) from error
-                writer.append(features, chunk)
-                bar.update(len(chunk))
+        with _threads(workers), _bar(source, writer.done, progress) as bar:
+            if readers is None:
+                readers = default_readers(source, parallel.n_threads())
+            settings = {"pool": pool, "jacobian": jacobian, "on_error": on_error}
+            new = _new_batches(source, writer, chunk_atoms, on_error, readers)
+            _stream(new, descriptor, device, dtype, settings, writer, bar, source)
         writer.finish()
     except BaseException:
         writer.abandon()
@@ -84,45 +123,105 @@ def featurize(
     return writer.path
 
 
-def chunks(frames, chunk_atoms):
-    """Group an iterable of frames into lists of about `chunk_atoms` atoms, at least one frame each."""
-    chunk, n = [], 0
-    for atoms in frames:
-        if chunk and n + len(atoms) > chunk_atoms:
-            yield chunk
-            chunk, n = [], 0
-        chunk.append(atoms)
-        n += len(atoms)
-    if chunk:
-        yield chunk
+def convert(frames, out, progress=True, on_error="raise", compression="none", report=False):
+    """Write frames, with what they carry, to an HDF5 file that is read many times faster than text.
+
+    Parameters
+    ----------
+    frames, progress, on_error, compression
+        As of `featurize`.
+    out : str or Path
+        The frames file; its layout is described in fastdesc/frames_file.py.
+    report : bool
+        Also return the skipped frames.
+
+    Returns
+    -------
+    Path
+        `out`; with ``report=True`` also a list of dicts with number, file, index and reason.
+    """
+    if on_error not in ("raise", "skip"):
+        raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
+    filters(compression)
+    source, skipped = Source(frames), []
+    reader = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error))
+    try:
+        with _bar(source, 0, progress, "convert") as bar:
+            write_frames_file(_counted(reader, source, bar, skipped), out, compression)
+    finally:
+        reader.stop()
+    rows = [{**vars(s), "file": source.files[s.file].name if s.file >= 0 else None} for s in skipped]
+    return (Path(out), rows) if report else Path(out)
 
 
-def _new_frames(frames, writer, bar):
-    """Yield the frames that are not in the file yet, after making sure that the others are the same."""
-    done, k = writer.done, -1
-    for k, atoms in enumerate(iread_frames(frames)):
-        if k < done:
-            writer.check_key(k, atoms)
-            bar.update()
-        else:
-            yield atoms
-    if k + 1 < done:
+def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
+    """Read, compute and write at the same time."""
+    reader, behind, n = Ahead(new), Behind(writer), writer.done
+    try:
+        for batch in reader:
+            computed = compute(batch, descriptor, device, dtype, **settings)
+            behind.write(computed)
+            n += computed.batch.n_seen
+            _advance(bar, source, n)
+        behind.end()
+    except BaseException:
+        reader.stop()
+        behind.give_up()
+        raise
+    finally:
+        reader.stop()
+        behind.stop()
+
+
+def _new_batches(source, writer, chunk_atoms, on_error, readers):
+    """Yield the batches that are not in the file yet, after making sure that the others are the same."""
+    done = writer.done
+    untouched = writer.check_input(source)
+    raw = source.raw_batches(chunk_atoms, done if untouched else 0, done)
+    seen = done if untouched else 0
+    for batch in batches(source, raw, on_error if done == 0 else "skip", readers):
+        seen += batch.n_seen
+        if seen <= done:
+            writer.check_keys(batch)
+            continue
+        if on_error == "raise" and batch.skipped:
+            raise InputError(batch.skipped[0].reason)
+        yield batch
+    if seen < done:
         raise InputError(
-            f"{writer.path} holds {done} frames and the input only {k + 1}; resuming adds frames and drops none"
+            f"{writer.path} holds {done} frames and the input only {seen}; resuming adds frames and drops none"
         )
 
 
-def _bar(frames, progress):
+def _counted(reader, source, bar, skipped):
+    n = 0
+    for batch in reader:
+        yield batch
+        skipped += batch.skipped
+        n += batch.n_seen
+        _advance(bar, source, n)
+
+
+def _advance(bar, source, n):
+    """Move the bar to `n` structures; how many there are in all is estimated until it is known."""
+    if not bar.disable:
+        total = source.estimate(n)
+        bar.total = max(total, n) if total else None
+    bar.update(n - bar.n)
+
+
+def _bar(source, done, progress, what="featurize"):
     from tqdm import tqdm
 
-    total = None if isinstance(frames, str | Path) else 1 if isinstance(frames, Atoms) else len(frames)
-    return tqdm(total=total, unit="structures", desc="featurize", disable=None if progress else True)
+    return tqdm(
+        total=source.n_frames, initial=done, unit=" structures", desc=what, disable=None if progress else True,
+        dynamic_ncols=True,
+    )  # fmt: skip
 
 
-def _renumbered(error, first):
-    """The same error with frames counted from the start of the input instead of the start of a chunk."""
-    text = re.sub(r"\bframe (\d+)", lambda m: f"frame {int(m[1]) + first}", str(error))
-    return type(error)(text)
+def _check_count(name, value, smallest):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
+        raise InputError(f"{name} came as {value!r}; it must be an integer of at least {smallest}")
 
 
 @contextmanager

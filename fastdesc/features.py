@@ -1,33 +1,40 @@
 """The features file: HDF5, ragged by offsets, appendable, readable without fastdesc.
 
-    features   (n_atoms, n_features)   rows in input order
-    offsets    (n_frames + 1,)         frame f owns rows offsets[f] .. offsets[f + 1]
+    features   (n_atoms, n_features)   rows in input order; (n_frames, n_features) of pooled features
+    offsets    (n_frames + 1,)         frame f owns the atoms offsets[f] .. offsets[f + 1]
     numbers    (n_atoms,)              atomic numbers
     energies   (n_frames,)             eV; NaN where missing, as in the two below
     forces     (n_atoms, 3)            eV/Å
     stress     (n_frames, 3, 3)        eV/Å^3, positive in tension
+    number     (n_frames,)             number of the frame in the input, counting skipped ones
+    file, index (n_frames,)            where it came from: row of `files` (-1: memory), number in that file
     keys       (n_frames,)             uint64 hash of each frame's elements, positions, cell and periodicity
+    info/<key> (n_frames,)             numbers and strings the frames carried
+    skipped/   number, file, index, reason of frames that could not be used
+    jacobian/  centre, atom (n,), values (n, n_features, 3), offsets (n_frames + 1,): rows of each frame, whose
+               atoms are counted from 0; only where it was asked for
     names      (n_features,)           what each feature is
+    files      JSON for each input file: name, size, time of change, digest
     parameters/<name>                  trainable arrays of the descriptor
 
 Every dataset carries the attributes `unit` and `shape`. Root attributes: format, format_version, fastdesc_version,
-family, parameters (JSON of the constructor's arguments), n_frames (complete ones).
+family, parameters (JSON of the constructor's arguments), pool, compression, n_frames, n_seen (skipped ones too).
 """
 
-import hashlib
 import json
-import os
 import shutil
 from contextlib import suppress
-from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from fastdesc import __version__
-from fastdesc.errors import FileFormatError, InputError
+from fastdesc.batch import structure_keys
+from fastdesc.errors import InputError
 from fastdesc.files import check_format, check_target, open_hdf5, part_of, to_json
-from fastdesc.frames import labels
+from fastdesc.journal import JournaledFile, discard, journal_of
+from fastdesc.structures import Structures
+from fastdesc.tables import TEXT, InfoColumns, append, create, describe, load_plugin
 
 FORMAT = "fastdesc-features"
 VERSION = 1
@@ -36,78 +43,27 @@ ROWS = {    # name: (unit, shape in words, shape of a row, dtype)
     "energies": ("eV", "n_frames", (), np.float64),
     "forces": ("eV/Å", "n_atoms, 3", (3,), np.float64),
     "stress": ("eV/Å^3", "n_frames, 3, 3", (3, 3), np.float64),
+    "number": ("1", "n_frames", (), np.int64),
+    "file": ("1", "n_frames", (), np.int32),
+    "index": ("1", "n_frames", (), np.int64),
     "keys": ("1", "n_frames", (), np.uint64),
 }
-BLOCK_BYTES = 1 << 20
-
-
-class Features(NamedTuple):
-    """What a features file holds; shapes and units in the module's text."""
-
-    features: np.ndarray
-    offsets: np.ndarray
-    numbers: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
-    stress: np.ndarray
-    names: list
-    family: str
-    parameters: dict
-
-
-def read_features(path):
-    """Read a features file into memory.
-
-    Returns
-    -------
-    Features
-
-    Raises
-    ------
-    InputError
-        When there is no such file.
-    FileFormatError
-        When it is truncated, foreign, unfinished or of a newer version.
-    """
-    with open_hdf5(path) as f:
-        check_format(f, path, FORMAT, VERSION)
-        try:
-            _check_sizes(f, path)
-            return Features(
-                *(f[name][...] for name in Features._fields[:6]),
-                names=[name.decode() for name in f["names"][...].tolist()],
-                family=f.attrs["family"],
-                parameters=json.loads(f.attrs["parameters"]),
-            )
-        except (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
-
-
-def _check_sizes(file, path):
-    """ValueError unless the sizes of the datasets agree with each other and with the size of the file."""
-    if sum(file[name].nbytes for name in [*ROWS, "features", "offsets"]) > os.path.getsize(path):
-        raise ValueError("datasets larger than the file")
-    for name, n in _rows(int(file.attrs["n_frames"]), int(file["offsets"][-1])).items():
-        if len(file[name]) != n:
-            raise ValueError(f"{name} has {len(file[name])} rows where {n} belong")
-
-
-def _rows(n_frames, n_atoms):
-    """Number of rows of each dataset that grows with the frames."""
-    rows = {name: n_atoms if shape.startswith("n_atoms") else n_frames for name, (_, shape, _, _) in ROWS.items()}
-    return {**rows, "features": n_atoms, "offsets": n_frames + 1}
+SKIPPED = {"number": np.int64, "file": np.int32, "index": np.int64, "reason": TEXT}
+POOLS = (None, "mean", "sum")
 
 
 def frame_key(atoms):
     """Return a hash of what features depend on, as uint64: the same frame has the same key anywhere."""
-    h = hashlib.blake2b(digest_size=8)
-    for array, dtype in ((atoms.numbers, "<i4"), (atoms.positions, "<f8"), (atoms.cell.array, "<f8"), (atoms.pbc, "?")):
-        h.update(np.ascontiguousarray(array, dtype).tobytes())
-    return np.uint64(int.from_bytes(h.digest(), "little"))
+    return structure_keys(Structures(
+        np.asarray(atoms.numbers), np.asarray(atoms.positions), atoms.cell.array[None], np.asarray(atoms.pbc)[None],
+        np.array([0, len(atoms)]),
+    ))[0]  # fmt: skip
 
 
 class FeaturesWriter:
-    """Writes a features file chunk by chunk under a temporary name; `finish` gives it its own.
+    """Writes a features file batch by batch under a temporary name; `finish` gives it its own.
+
+    What `commit` has made permanent survives a kill at any moment (fastdesc/journal.py).
 
     Parameters
     ----------
@@ -115,43 +71,59 @@ class FeaturesWriter:
     descriptor : a descriptor, whose settings go into the file
     dtype : dtype of the features
     resume : bool
-        Go on where an interrupted file, or the finished file of the first frames, ended; `abandon` then keeps what
-        is there. Otherwise start anew, and `abandon` leaves nothing.
+        Go on where an interrupted file, or the finished file of the first frames, ended; otherwise start anew.
+    pool : {None, "mean", "sum"}
+        One row for each frame instead of one for each atom.
+    jacobian : bool
+        Room for derivatives too.
+    compression : str
+        Of floating-point numbers; see tables.filters.
 
     Attributes
     ----------
     done : int
-        Frames in the file.
+        Frames of the input that were dealt with, skipped ones included.
+    n_frames, n_skipped : int
     """
 
-    def __init__(self, path, descriptor, dtype, resume):
+    def __init__(self, path, descriptor, dtype, resume, pool=None, jacobian=False, compression="none"):
         self.path = check_target(path)
         self.part = part_of(self.path)
-        self.resume = resume
+        self.header = _header(descriptor, pool, jacobian, compression)
         self.finished = 0    # frames of a finished file that is being added to
+        self.file = None
         if not (resume and self._reopen(descriptor, dtype)):
-            self.part.unlink(missing_ok=True)
-            self._create(descriptor, np.dtype(dtype))
-        self.done = int(self.file.attrs["n_frames"])
-        self.keys = self.file["keys"][...]
+            discard(self.part)
+            self._create(descriptor, np.dtype(dtype), jacobian, compression)
+        self.done, self.n_frames = int(self.file.attrs["n_seen"]), int(self.file.attrs["n_frames"])
+        self.n_skipped = len(self.file["skipped/number"])
+        self.info = InfoColumns(self.file["info"])
 
-    def _create(self, descriptor, dtype):
+    def _create(self, descriptor, dtype, jacobian, compression):
         n = descriptor.n_features
-        f = self.file = h5py.File(self.part, "w")
-        f.attrs.update(_header(descriptor))
-        f.attrs["n_frames"] = 0
-        rows = {**ROWS, "features": ("1", "n_atoms, n_features", (n,), dtype)}
-        for name, (unit, shape, row, kind) in rows.items():
-            row_bytes = max(1, int(np.prod(row))) * np.dtype(kind).itemsize
-            chunk = max(1, min(BLOCK_BYTES // row_bytes, 1 << 14))
-            d = f.create_dataset(name, (0, *row), kind, maxshape=(None, *row), chunks=(chunk, *row))
-            _describe(d, unit, shape)
-        _describe(f.create_dataset("offsets", (1,), np.int64, maxshape=(None,), chunks=(1 << 14,)), "1", "n_frames + 1")
+        self.journaled = JournaledFile(self.part, new=True)
+        f = self.file = h5py.File(self.journaled, "w")
+        f.attrs.update(self.header)
+        f.attrs.update(n_frames=0, n_seen=0)
+        for name, (unit, shape, row, kind) in ROWS.items():
+            create(f, name, unit, shape, row, kind, compression)
+        words = "n_frames, n_features" if self.header["pool"] else "n_atoms, n_features"
+        create(f, "features", "1", words, (n,), dtype, compression)
+        append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+        create(f, "files", "1", "n_files", (), TEXT)
+        f.create_group("info")
+        for name, kind in SKIPPED.items():
+            create(f, f"skipped/{name}", "1", "n_skipped", (), kind)
+        if jacobian:
+            append(create(f, "jacobian/offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+            for name in ("centre", "atom"):
+                create(f, f"jacobian/{name}", "1", "n_blocks", dtype=np.int32)
+            create(f, "jacobian/values", "1/Å", "n_blocks, n_features, 3", (n, 3), dtype, compression)
         names = np.array([s.encode() for s in descriptor.feature_names_out()])
-        _describe(f.create_dataset("names", data=names), "1", "n_features")
+        describe(f.create_dataset("names", data=names), "1", "n_features")
         for name, array in descriptor.parameters.items():
             d = f.create_dataset(f"parameters/{name}", data=array)
-            _describe(d, "1", ", ".join(map(str, array.shape)))
+            describe(d, "1", ", ".join(map(str, array.shape)))
 
     def _reopen(self, descriptor, dtype):
         """Take up an earlier file; False when there is none that can be taken up."""
@@ -159,32 +131,28 @@ class FeaturesWriter:
             if not (self._copy_finished() and self._open_part()):
                 return False
             self.finished = int(self.file.attrs["n_frames"])
-        f = self.file
         try:
             self._check_settings(descriptor, dtype)
         except BaseException:
-            f.close()
+            self._close()
             if self.finished:
-                self.part.unlink()
+                discard(self.part)
             raise
-        n_frames = int(f.attrs["n_frames"])
-        for name, n in _rows(n_frames, int(f["offsets"][n_frames])).items():
-            f[name].resize(n, axis=0)
         return True
 
     def _open_part(self):
-        """Open what an interruption left; False when there is nothing, or nothing to be trusted (killed in a write)."""
-        file = None
-        try:
-            file = h5py.File(self.part, "r+")
-            n_frames = int(file.attrs["n_frames"])
-            if any(len(file[n]) < rows for n, rows in _rows(n_frames, int(file["offsets"][n_frames])).items()):
-                raise ValueError
-        except (OSError, KeyError, ValueError, IndexError):
-            if file is not None:
-                file.close()
+        """Open what an interruption left: the last commit. Without a journal nothing was ever committed."""
+        if not (self.part.exists() and journal_of(self.part).exists()):
             return False
-        self.file = file
+        self.journaled = JournaledFile(self.part, new=False)
+        try:
+            self.file = h5py.File(self.journaled, "r+")
+            if self.file.attrs.get("compression") in ("zstd", "blosc2"):
+                load_plugin(self.file.attrs["compression"])
+            self.file.attrs["n_seen"], self.file["skipped/number"], self.file["info"], self.file["offsets"]
+        except (OSError, KeyError, ValueError):
+            self._close()
+            return False
         return True
 
     def _copy_finished(self):
@@ -193,89 +161,168 @@ class FeaturesWriter:
             return False
         with open_hdf5(self.path) as f:
             check_format(f, self.path, FORMAT, VERSION)
+            if f["features"].is_virtual:
+                raise InputError(f"{self.path} is joined from shards and cannot grow; choose another name")
+        discard(self.part)
         shutil.copyfile(self.path, self.part)
+        with JournaledFile(self.part, new=False) as file:
+            file.commit()
         return True
 
     def _check_settings(self, descriptor, dtype):
         f = self.file
         check_format(f, self.part, FORMAT, VERSION)
-        ours, theirs = _header(descriptor), dict(f.attrs)
-        for what in ("family", "parameters"):
-            if theirs[what] != ours[what]:
+        ours, theirs = self.header, dict(f.attrs)
+        for what in ("family", "parameters", "pool", "jacobian"):
+            if theirs.get(what) != ours[what]:
+                difference = _difference(theirs.get(what), ours[what])
                 raise InputError(
-                    f"{self.path} was begun with other settings ({what}: {_difference(theirs[what], ours[what])}); "
+                    f"{self.path} was begun with other settings ({what}: {difference}); "
                     "choose another name or do not resume"
                 )
-        same = f["features"].dtype == np.dtype(dtype) and all(
-            np.array_equal(f[f"parameters/{name}"][...], array) for name, array in descriptor.parameters.items()
-        )
-        if not same:
+        if f["features"].dtype != np.dtype(dtype):
             raise InputError(
-                f"{self.path} was begun with another dtype or other trained parameters; choose another name or do not "
-                "resume"
+                f"{self.path} was begun with another dtype ({f['features'].dtype}, now {np.dtype(dtype)}); "
+                "choose another name or do not resume"
             )
+        for name, array in descriptor.parameters.items():
+            if not np.array_equal(f[f"parameters/{name}"][...], array):
+                raise InputError(
+                    f"{self.path} was begun with other trained parameters ({name} differs); choose another name or do "
+                    "not resume"
+                )
 
-    def check_key(self, k, atoms):
-        """InputError unless frame `k` of the file is this one."""
-        if self.keys[k] != frame_key(atoms):
-            raise InputError(
-                f"frame {k} of the input is not the one in {self.path}; resuming needs the same frames in the "
-                "same order, with new ones at the end"
-            )
+    def check_input(self, source):
+        """Compare the input with that of an earlier run, and write down what it is now.
 
-    def append(self, features, frames):
-        """Add frames: features (n_atoms of these, n_features) and the labels the frames carry."""
+        Returns
+        -------
+        bool
+            True when the files are untouched since, so that their frames need not be compared.
+
+        Raises
+        ------
+        InputError
+            When another file stands where one was read from.
+        """
+        now = source.fingerprint()
+        d = self.file["files"]
+        before = [json.loads(text) for text in d.asstr()[...]]
+        if self.done:
+            for k, old in enumerate(before):
+                name = now[k]["name"] if k < len(now) else "missing" if now else "frames in memory"
+                if name != old["name"] and now:
+                    raise InputError(
+                        f"{self.path} was begun with another input (file {k} was {old['name']}, now {name}); resuming "
+                        "needs the same files in the same order, with new ones at the end"
+                    )
+        d.resize(len(now), axis=0)
+        d[:] = np.array([json.dumps(x) for x in now], object)
+        return bool(before) and now[: len(before)] == before
+
+    def check_keys(self, batch):
+        """InputError unless the frames of a batch, all from before `done`, are those of the file."""
         f = self.file
-        counts = [len(a) for a in frames]
-        got = labels(frames)
-        new = {
-            "features": features,
-            "numbers": np.concatenate([a.numbers for a in frames]),
-            "keys": np.array([frame_key(a) for a in frames], np.uint64),
-            **got._asdict(),
-            "offsets": f["offsets"][-1] + np.cumsum(counts),
-        }
-        for name, rows in new.items():
-            d = f[name]
-            n = len(d)
-            d.resize(n + len(rows), axis=0)
-            d[n:] = rows
-        # The count comes last, after the rows are on disk: what it counts is complete.
-        f.flush()
-        self.done += len(frames)
-        f.attrs["n_frames"] = self.done
-        f.flush()
+        kept = np.flatnonzero(~np.isin(batch.number, f["skipped/number"][...]))
+        if not len(kept):
+            return
+        ours, keys = batch.number[kept], batch.keys()[kept]
+        a = int(np.searchsorted(f["number"], ours[0]))
+        theirs = f["number"][a : a + len(kept)], f["keys"][a : a + len(kept)]
+        n = len(theirs[0])
+        same = np.zeros(len(kept), bool)
+        same[:n] = (theirs[0] == ours[:n]) & (theirs[1] == keys[:n])
+        if not same.all():
+            raise InputError(
+                f"frame {ours[~same][0]} of the input is not the one in {self.path}; resuming needs the same frames in "
+                "the same order, with new ones at the end"
+            )
+
+    def append(self, batch, features=None, jacobian=None):
+        """Add a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+        features : (n_atoms or n_frames, n_features), or None when the batch has no good frame
+        jacobian : Jacobian, optional
+        """
+        f = self.file
+        if batch.n_frames:
+            s = batch.structures
+            append(f["features"], features)
+            new = {"numbers": s.numbers, "keys": batch.keys(), "offsets": s.first[1:] + f["offsets"][-1]}
+            for name in (*ROWS, "offsets"):
+                append(f[name], new[name] if name in new else getattr(batch, name))
+            self.info.append(batch.infos, self.n_frames)
+            if jacobian is not None:
+                if (np.diff(jacobian.centre) < 0).any():
+                    raise ValueError("rows of a Jacobian come in the order of their centres")
+                start = s.first[s.frame_of_atom[jacobian.centre]]
+                append(f["jacobian/centre"], jacobian.centre - start)
+                append(f["jacobian/atom"], jacobian.atom - start)
+                append(f["jacobian/values"], jacobian.values)
+                ends = np.searchsorted(jacobian.centre, s.first[1:])
+                append(f["jacobian/offsets"], ends + f["jacobian/offsets"][-1])
+        for name in SKIPPED if batch.skipped else ():
+            column = [getattr(x, name) for x in batch.skipped]
+            append(f[f"skipped/{name}"], np.array(column, object if name == "reason" else None))
+        self.done += batch.n_seen
+        self.n_frames += batch.n_frames
+        self.n_skipped += len(batch.skipped)
+
+    def commit(self):
+        """Make permanent what was appended."""
+        self.file.attrs.update(n_frames=self.n_frames, n_seen=self.done)
+        self.file.flush()
+        self.journaled.commit()
 
     def finish(self):
         """Close the file and give it its name."""
+        self.commit()
         self.file.close()
-        os.replace(self.part, self.path)
+        self.journaled.commit()
+        self.journaled.close_for_good(self.path)
 
     def abandon(self):
-        """Close after a failure: a file that can be resumed stays under its temporary name, any other goes."""
-        with suppress(OSError, RuntimeError):
-            self.file.close()
-        if not (self.resume and self.done > self.finished):
-            self.part.unlink(missing_ok=True)
+        """Close after a failure. What was committed stays under its temporary name; nothing else does."""
+        committed = False
+        with suppress(OSError, RuntimeError, ValueError):
+            committed = journal_of(self.part).exists() and self.n_committed() > self.finished
+        self._close()
+        if not committed:
+            discard(self.part)
+
+    def n_committed(self):
+        """Frames of the last commit."""
+        from fastdesc.features_file import open_features
+
+        with open_features(self.part) as f:
+            return len(f)
+
+    def _close(self):
+        if self.file is not None:
+            with suppress(OSError, RuntimeError, ValueError):
+                self.file.close()
+        with suppress(OSError):
+            self.journaled.close()
 
 
-def _header(descriptor):
+def _header(descriptor, pool, jacobian, compression):
     return {
         "format": FORMAT,
         "format_version": VERSION,
         "fastdesc_version": __version__,
         "family": descriptor.family,
         "parameters": to_json(descriptor.get_params()),
+        "pool": pool or "",
+        "jacobian": bool(jacobian),
+        "compression": compression,
     }
 
 
-def _describe(dataset, unit, shape):
-    dataset.attrs["unit"] = unit
-    dataset.attrs["shape"] = shape
-
-
 def _difference(theirs, ours):
-    if not theirs.startswith("{"):
-        return f"{theirs}, now {ours}"
+    if not (isinstance(theirs, str) and theirs.startswith("{")):
+        return f"{theirs or 'none'}, now {ours or 'none'}"
     a, b = json.loads(theirs), json.loads(ours)
     return "; ".join(f"{k} {a.get(k)}, now {b.get(k)}" for k in {**a, **b} if a.get(k) != b.get(k))

@@ -94,6 +94,10 @@ def iread_frames(source):
 def _from_list(source):
     try:
         frames = list(source)
+        if frames and all(isinstance(f, str | Path) for f in frames):
+            for path in frames:
+                yield from iread_frames(path)
+            return
     except TypeError:
         frames = [None]
     wrong = next((f for f in frames if not isinstance(f, Atoms)), None)
@@ -262,13 +266,18 @@ def labels(frames):
 
 
 def elements(source):
-    """Return the chemical symbols of all frames, ordered by atomic number."""
+    """Return the chemical symbols of all frames, ordered by atomic number; frames that cannot be read do not count.
+
+    Raises
+    ------
+    InputError, FileFormatError
+        For a missing file, or when no frame can be read.
+    """
     from ase.data import chemical_symbols
 
-    numbers = set()
-    for atoms in iread_frames(source):
-        numbers.update(np.unique(atoms.numbers).tolist())
-    return [chemical_symbols[z] for z in sorted(numbers)]
+    from fastdesc.sources import Source
+
+    return [chemical_symbols[z] for z in sorted(Source(source).elements())]
 
 
 def full_stress(stress):

@@ -1,6 +1,7 @@
 """What is in a file of ours, in words, and how to read it without us."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -8,9 +9,12 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError
 from fastdesc.files import open_hdf5
+from fastdesc.journal import CommittedFile, journal_of
 
 READ_AT_MOST = 1 << 24
 """Numbers of a dataset that are looked at for its range."""
+FRAMES_AT_MOST = 100_000
+"""Frames whose labels and elements are looked at."""
 
 READERS = {
     "fastdesc-features": """\
@@ -19,6 +23,12 @@ with h5py.File("{name}") as f:
     a, b = f["offsets"][0], f["offsets"][1]      # rows of frame 0
     q = f["features"][a:b]                       # (atoms of frame 0, features)
     energy, forces = f["energies"][0], f["forces"][a:b]""",
+    "fastdesc-frames": """\
+import h5py
+with h5py.File("{name}") as f:
+    a, b = f["offsets"][0], f["offsets"][1]      # atoms of frame 0
+    numbers, positions = f["numbers"][a:b], f["positions"][a:b]
+    cell, energy, forces = f["cells"][0], f["energies"][0], f["forces"][a:b]""",
     "fastdesc-model": """\
 import h5py, json
 with h5py.File("{name}") as f:
@@ -34,7 +44,7 @@ with h5py.File("{name}") as f:
 
 
 def describe(path):
-    """Return text that says what a features, model, predictions or checkpoint file holds.
+    """Return text that says what a features, frames, model, predictions or checkpoint file holds.
 
     Parameters
     ----------
@@ -52,7 +62,7 @@ def describe(path):
     FileFormatError
         When it is truncated, or no HDF5 file of fastdesc.
     """
-    with open_hdf5(path) as f:
+    with _opened(path) as f:
         kind = f.attrs.get("format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
@@ -67,8 +77,24 @@ def describe(path):
 
 def headline(path):
     """Return one line that says how much a features file holds."""
-    with open_hdf5(path) as f:
+    with _opened(path) as f:
         return f"{path}: {_contents(f, f.attrs['format'])}"
+
+
+@contextmanager
+def _opened(path):
+    """Open a file for reading; one that is being written as it was at its last commit."""
+    if not journal_of(path).exists():
+        with open_hdf5(path) as f:
+            yield f
+        return
+    with CommittedFile(path) as file:
+        try:
+            f = h5py.File(file, "r")
+        except OSError as error:
+            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
+        with f:
+            yield f
 
 
 def _head(f, path, kind):
@@ -105,27 +131,51 @@ def _flat(table):
 
 def _contents(f, kind):
     """Counts in words, for the files that hold frames."""
-    if kind == "fastdesc-features":
-        from ase.data import chemical_symbols
-
-        symbols = [chemical_symbols[z] for z in np.unique(f["numbers"][...])]
-        labels = {
-            "energy": int(np.isfinite(f["energies"][...]).sum()),
-            "forces": _frames_with_forces(f),
-            "stress": int(np.isfinite(f["stress"][...]).all((1, 2)).sum()),
-        }
-        n, n_atoms, n_features = f.attrs["n_frames"], *f["features"].shape
-        have = ", ".join(f"{count} with {name}" for name, count in labels.items())
-        return f"{n} frames ({have}), {n_atoms} atoms of {', '.join(symbols)}, {n_features} features per atom"
+    if kind in ("fastdesc-features", "fastdesc-frames"):
+        return _frames(f, kind)
     if kind == "fastdesc-predictions":
         return f"{len(f['n_atoms'])} frames, {int(f['n_atoms'][...].sum())} atoms"
     return ""
 
 
-def _frames_with_forces(f):
-    offsets = f["offsets"][...]
-    known = np.concatenate([[0], np.cumsum(np.isfinite(f["forces"][...]).all(1))])
-    return int((known[offsets[1:]] - known[offsets[:-1]] == np.diff(offsets)).sum())
+def _frames(f, kind):
+    """How many frames, with which labels and elements; of a large file, the labels of its first frames."""
+    from ase.data import chemical_symbols
+
+    n = int(f.attrs["n_frames"])
+    looked_at = min(n, FRAMES_AT_MOST)
+    offsets = f["offsets"][: looked_at + 1]
+    n_atoms = int(f["offsets"][n])
+    known = np.isfinite(f["forces"][: offsets[-1]]).all(1)
+    complete = np.concatenate([[0], np.cumsum(known)])[offsets]
+    counts = {
+        "energy": int(np.isfinite(f["energies"][:looked_at]).sum()),
+        "forces": int((np.diff(complete) == np.diff(offsets)).sum()),
+        "stress": int(np.isfinite(f["stress"][:looked_at]).all((1, 2)).sum()),
+    }
+    symbols = [chemical_symbols[z] for z in np.unique(f["numbers"][: offsets[-1]])]
+    have = ", ".join(f"{count} with {name}" for name, count in counts.items())
+    have = have if looked_at == n else f"of the first {looked_at}: {have}"
+    text = f"{n} frames ({have}), {n_atoms} atoms of {', '.join(symbols)}"
+    if kind == "fastdesc-frames":
+        return text
+    pool = f.attrs.get("pool")
+    text += f", {f['features'].shape[1]} features per " + (f"structure ({pool} over its atoms)" if pool else "atom")
+    skipped = len(f["skipped/number"])
+    return text + (f", {skipped} frame{'s'[: skipped != 1]} skipped" if skipped else "")
+
+
+def skipped_frames(path, at_most=3):
+    """Return one line on the frames that were skipped, '' when there are none."""
+    from fastdesc.features_file import open_features
+
+    with open_features(path) as f:
+        rows = f.skipped
+    if not rows:
+        return ""
+    words = [f"{'frame' if r['file'] is None else r['file']} {r['index']}: {r['reason']}" for r in rows[:at_most]]
+    more = f"; and {len(rows) - at_most} more" if len(rows) > at_most else ""
+    return f"skipped {len(rows)} frame{'s'[: len(rows) != 1]} (listed in {path}): {'; '.join(words)}{more}"
 
 
 def _datasets(f):

@@ -227,10 +227,12 @@ class JournaledFile(_Positioned):
         os.ftruncate(self.fd, length)
         self.over, self.committed = Pieces(), length
 
-    def close_for_good(self):
-        """Close the file after its last commit; the journal goes, the file is complete by itself."""
+    def close_for_good(self, name=None):
+        """Close the file after its last commit and give it its name; the journal goes, the file is complete."""
         os.fsync(self.fd)
         self.close()
+        if name is not None:
+            os.replace(self.path, name)
         journal_of(self.path).unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from fastdesc.batch import make_batch, plain_info
 from fastdesc.errors import FastdescError, FileFormatError, InputError
@@ -110,19 +111,22 @@ class Source:
                 return
             yield (len(frame["numbers"]) if isinstance(frame, dict) else len(frame)), frame
 
-    def raw_batches(self, batch_atoms, start=0):
+    def raw_batches(self, batch_atoms, start=0, cut=0):
         """Yield raw batches of about `batch_atoms` atoms, each a list of (number, file, index, payload).
 
         Parameters
         ----------
         start : int
-            Frames to leave out; batches are the same as those of an uninterrupted run when `start` is where one began.
+            Frames to leave out; batches are those of an uninterrupted run when one of its batches began there.
+        cut : int
+            A batch begins at this frame.
         """
         batch, n = [], 0
         for number, (file, index, n_atoms, payload) in enumerate(self.raw_frames()):
             if number < start:
                 continue
-            if batch and (n + n_atoms > batch_atoms or len(batch) >= BATCH_FRAMES):
+            full = n + n_atoms > batch_atoms or len(batch) >= BATCH_FRAMES
+            if batch and (full or number == cut):
                 yield batch
                 batch, n = [], 0
             batch.append((number, file, index, payload))
@@ -130,9 +134,23 @@ class Source:
         if batch:
             yield batch
 
-    def name(self, file):
-        """Name of a file by its index, for messages."""
-        return str(self.files[file]) if file >= 0 else "the frames"
+    def elements(self):
+        """Atomic numbers that occur, a set; text is not parsed further than that.
+
+        Raises
+        ------
+        FileFormatError
+            When no frame can be read.
+        """
+        found, first_error = set(), None
+        for file, _, _, payload in self.raw_frames():
+            try:
+                found |= _elements(payload, self.files[file] if file >= 0 else None)
+            except FastdescError as error:
+                first_error = first_error or error
+        if not found and first_error is not None:
+            raise first_error
+        return found
 
 
 def build(raw, files, on_error="raise"):
@@ -239,6 +257,21 @@ def _with_stress(frame, number):
         except (ValueError, TypeError) as error:
             return InputError(f"frame {number} has a label of the wrong shape or kind ({error})")
     return frame
+
+
+def _elements(payload, path):
+    if isinstance(payload, Exception):
+        raise payload
+    if isinstance(payload, Atoms):
+        return set(payload.numbers.tolist())
+    if isinstance(payload, dict):
+        return set(payload["numbers"].tolist())
+    comment, *lines = payload[2]
+    if "Properties=" not in comment or "Properties=species:S:1:" in comment:
+        symbols = {line.split(None, 1)[0].capitalize() for line in lines if line.strip()}
+        if all(s in atomic_numbers for s in symbols):
+            return {atomic_numbers[s] for s in symbols}
+    return set(parsed(*payload, path)["numbers"].tolist())
 
 
 def _stamp(path):

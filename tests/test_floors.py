@@ -13,11 +13,13 @@ KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
     0: "errors arrays parallel blas cuda jit simd simd_math elementary blocks radial splines files journal tables",
-    1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources batch network activations",
+    1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch network "
+    "activations",
     2: "descriptors.*",
     3: "scaler optimizer schedules",
     4: "potential evaluation model_file",
-    5: "training trainer training_set gradient loss settings history checkpoint features features_file structure_features dataset pipeline distributed selection accuracy config info",
+    5: "training trainer training_set gradient loss settings history checkpoint accuracy config info dataset features "
+    "features_file structure_features pipeline distributed selection",
     6: "cli calculator experiment plots demo __main__",
 }
 # The recursion of the embedded density has a small network in each iteration. It alone of the families uses these;

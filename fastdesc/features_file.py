@@ -1,0 +1,374 @@
+"""Reading a features file: all of it into memory, or lazily, whatever its size."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.features import FORMAT, ROWS, VERSION
+from fastdesc.files import check_format, open_hdf5, part_of
+from fastdesc.journal import CommittedFile, journal_of
+from fastdesc.tables import load_plugin
+
+READ_ERRORS = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
+
+
+class Features(NamedTuple):
+    """What a features file holds; shapes and units in the text of fastdesc/features.py."""
+
+    features: np.ndarray
+    offsets: np.ndarray
+    numbers: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+    stress: np.ndarray
+    names: list
+    family: str
+    parameters: dict
+
+
+class FeatureRows(NamedTuple):
+    """Some consecutive structures of a features file.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first structure in the file.
+    features : (n_atoms, n_features), or (n_structures, n_features) of pooled features
+    offsets : (n_structures + 1,), beginning with 0
+    numbers : (n_atoms,)
+    energies : (n_structures,), eV
+    forces : (n_atoms, 3), eV/Å
+    stress : (n_structures, 3, 3), eV/Å^3
+    """
+
+    first: int
+    features: np.ndarray
+    offsets: np.ndarray
+    numbers: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+    stress: np.ndarray
+
+
+def read_features(path):
+    """Read a features file into memory.
+
+    Returns
+    -------
+    Features
+
+    Raises
+    ------
+    InputError
+        When there is no such file.
+    FileFormatError
+        When it is truncated, foreign, unfinished or of a newer version.
+    """
+    with open_features(path) as f:
+        return Features(
+            *(f._read(name, slice(None)) for name in Features._fields[:6]), f.names, f.family, f.parameters
+        )
+
+
+def open_features(path):
+    """Open a features file; nothing is read before it is asked for.
+
+    A file in the making, or one that an interruption left (`<name>.part`), opens as it was at its last commit.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    FeaturesFile
+        A context manager and a sequence of structures.
+
+    Raises
+    ------
+    InputError
+        When there is no such file.
+    FileFormatError
+        When it is truncated, foreign or of a newer version.
+    """
+    return FeaturesFile(path)
+
+
+class FeaturesFile:
+    """A features file, opened for reading: `f[i]`, `f[a:b]`, `f[[3, 1]]`, `f.atoms[a:b]`, `f.batches()`, `f.table()`.
+
+    Safe to use from many processes: an object that was forked or pickled opens the file anew.
+
+    Attributes
+    ----------
+    path : Path
+    n_atoms, n_features : int
+    pool : None, "mean" or "sum"
+    names : list of str
+    family : str
+    parameters : dict
+        Arguments of the descriptor's constructor.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._file, self._process = None, None
+        f = self._open()
+        try:
+            self.family = f.attrs["family"]
+            self.parameters = json.loads(f.attrs["parameters"])
+            self.pool = f.attrs.get("pool") or None
+            self.names = [name.decode() for name in f["names"][...].tolist()]
+            self.n_features = f["features"].shape[1]
+            self.dtype = f["features"].dtype
+            self._n = int(f.attrs["n_frames"])
+            self.n_atoms = int(f["offsets"][self._n])
+            _check_sizes(f, self._n, self.n_atoms, self.pool)
+        except READ_ERRORS as error:
+            self.close()
+            raise FileFormatError(_damaged(self.path, error)) from error
+
+    def _open(self):
+        path = self.path
+        if not path.exists() and part_of(path).exists():
+            raise InputError(
+                f"{path} is not finished; open {part_of(path)} to see what is in it, or go on writing with --resume"
+            )
+        self._beneath = None
+        if journal_of(path).exists():
+            self._beneath = CommittedFile(path)
+            try:
+                f = h5py.File(self._beneath, "r")
+            except OSError as error:
+                self._beneath.close()
+                raise FileFormatError(_damaged(path, error)) from error
+        else:
+            f = open_hdf5(path)
+        try:
+            check_format(f, path, FORMAT, VERSION)
+            if f.attrs.get("compression") in ("zstd", "blosc2"):
+                load_plugin(f.attrs["compression"])
+        except BaseException:
+            f.close()
+            raise
+        self._file, self._process = f, os.getpid()
+        return f
+
+    @property
+    def file(self):
+        """The open h5py.File."""
+        if self._file is None:
+            raise InputError(f"{self.path} was closed; open it again with open_features")
+        return self._file if self._process == os.getpid() else self._open()
+
+    def close(self):
+        """Close the file."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+            if self._beneath is not None:
+                self._beneath.close()
+        self._file = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def __getstate__(self):
+        return {"path": self.path}
+
+    def __setstate__(self, state):
+        self.__init__(state["path"])
+
+    def __len__(self):
+        return self._n
+
+    def __repr__(self):
+        rows = f"{self.pool} of each structure" if self.pool else "each atom"
+        return f"<{self.path}: {self._n} structures, {self.n_atoms} atoms, {self.n_features} features of {rows}>"
+
+    def __iter__(self):
+        for rows in self.batches():
+            if self.pool:
+                yield from rows.features
+            else:
+                yield from np.split(rows.features, rows.offsets[1:-1])
+
+    def __getitem__(self, which):
+        """Features of one structure, or of several, one below the other.
+
+        Parameters
+        ----------
+        which : int, slice, or array of int or bool
+
+        Returns
+        -------
+        ndarray
+            (n_atoms of these, n_features), and of pooled features (n_features,) or (n_structures, n_features).
+        """
+        if isinstance(which, int | np.integer):
+            k = self._index(which)
+            return self._read("features", k) if self.pool else self._rows("features", k, k + 1)
+        if isinstance(which, slice):
+            a, b, step = which.indices(self._n)
+            if step == 1:
+                b = max(a, b)
+                return self._read("features", slice(a, b)) if self.pool else self._rows("features", a, b)
+            which = np.arange(a, b, step)
+        which = np.asarray(which)
+        if which.dtype == bool:
+            if which.shape != (self._n,):
+                raise InputError(f"a mask of shape {which.shape} arrived; there are {self._n} structures")
+            which = np.flatnonzero(which)
+        if which.ndim != 1 or (which.size and which.dtype.kind not in "iu"):
+            raise InputError("structures are chosen by an integer, a slice, or one row of integers or booleans")
+        found = [np.atleast_2d(self[int(k)]) for k in which]
+        return np.concatenate(found) if found else np.zeros((0, self.n_features), self.dtype)
+
+    @property
+    def atoms(self):
+        """Rows by atom instead of by structure: `f.atoms[a:b]`, NumPy."""
+        if self.pool:
+            raise InputError(f"{self.path} holds the {self.pool} of each structure; rows of atoms were not kept")
+        return _AtomRows(self)
+
+    @property
+    def offsets(self):
+        """(n_structures + 1,) int64: structure i owns the atoms offsets[i] .. offsets[i + 1]."""
+        return self._read("offsets", slice(None))
+
+    @property
+    def energies(self):
+        """(n_structures,) eV; NaN where missing."""
+        return self._read("energies", slice(None))
+
+    def forces(self, i):
+        """(n_atoms of structure i, 3) eV/Å."""
+        i = self._index(i)
+        return self._rows("forces", i, i + 1)
+
+    def numbers(self, i):
+        """(n_atoms of structure i,) atomic numbers."""
+        i = self._index(i)
+        return self._rows("numbers", i, i + 1)
+
+    def jacobian(self, i):
+        """Derivatives of the features of structure i: a Jacobian, as compute(..., jacobian=True) returns it."""
+        from fastdesc.descriptors.jacobian import Jacobian
+
+        i = self._index(i)
+        if "jacobian" not in self.file:
+            raise InputError(f"{self.path} holds no Jacobian; featurize with jacobian=True")
+        a, b = self._read("jacobian/offsets", slice(i, i + 2)).tolist()
+        centre, atom, values = (self._read(f"jacobian/{x}", slice(a, b)) for x in ("centre", "atom", "values"))
+        return Jacobian(centre, atom, values, len(self.numbers(i)))
+
+    def batches(self, n=1024):
+        """Yield the file as FeatureRows of `n` structures."""
+        for a in range(0, self._n, n):
+            b = min(a + n, self._n)
+            offsets = self._read("offsets", slice(a, b + 1))
+            rows = slice(int(offsets[0]), int(offsets[-1]))
+            yield FeatureRows(
+                a, self._read("features", slice(a, b) if self.pool else rows), offsets - offsets[0],
+                self._read("numbers", rows), self._read("energies", slice(a, b)), self._read("forces", rows),
+                self._read("stress", slice(a, b)),
+            )  # fmt: skip
+
+    def table(self):
+        """Values of each structure: a dict of arrays, (n_structures,) each.
+
+        n_atoms, energy (eV), number, file, index, and what the frames carried in their info.
+        """
+        columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
+        columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
+        for key, d in self.file["info"].items():
+            column = (d.asstr() if h5py.check_string_dtype(d.dtype) is not None else d)[: self._n]
+            columns[key if key not in columns else f"info {key}"] = column
+        return columns
+
+    def dataframe(self):
+        """`table` as a pandas.DataFrame; needs pandas."""
+        import pandas
+
+        return pandas.DataFrame(self.table())
+
+    @property
+    def files(self):
+        """Names of the files the frames came from."""
+        return [json.loads(text)["name"] for text in self.file["files"].asstr()[...]]
+
+    @property
+    def skipped(self):
+        """Frames that could not be used: a list of dicts with number, file, index and reason."""
+        group, names = self.file["skipped"], self.files
+        rows = zip(
+            *(group[name][...].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[...],
+            strict=True,
+        )  # fmt: skip
+        return [
+            {"number": n, "file": names[f] if f >= 0 else None, "index": i, "reason": str(r)} for n, f, i, r in rows
+        ]
+
+    def descriptor(self):
+        """Rebuild the descriptor that made the features."""
+        from fastdesc.descriptors import descriptor_from
+
+        arrays = {name: d[...] for name, d in self.file["parameters"].items()}
+        return descriptor_from(self.family, self.parameters, arrays, self.path)
+
+    def _index(self, i):
+        k = int(i) + self._n if i < 0 else int(i)
+        if not 0 <= k < self._n:
+            raise IndexError(f"structure {i} was asked for; {self.path} holds {self._n}")
+        return k
+
+    def _rows(self, name, a, b):
+        """Rows of the atoms of structures a .. b."""
+        if a >= b:
+            return self._read(name, slice(0, 0))
+        ends = self._read("offsets", slice(a, b + 1))
+        return self._read(name, slice(int(ends[0]), int(ends[-1])))
+
+    def _read(self, name, rows):
+        f = self.file
+        try:
+            return f[name][rows]
+        except READ_ERRORS as error:
+            raise FileFormatError(_damaged(self.path, error)) from error
+
+
+class _AtomRows:
+    """Features by atom."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __len__(self):
+        return self._file.n_atoms
+
+    @property
+    def shape(self):
+        return len(self), self._file.n_features
+
+    def __getitem__(self, rows):
+        return self._file._read("features", rows)
+
+
+def _check_sizes(file, n_frames, n_atoms, pool):
+    """ValueError unless the sizes of the datasets agree with each other."""
+    wanted = {name: n_atoms if words.startswith("n_atoms") else n_frames for name, (_, words, _, _) in ROWS.items()}
+    wanted |= {"features": n_frames if pool else n_atoms, "offsets": n_frames + 1}
+    for name, n in wanted.items():
+        if len(file[name]) != n:
+            raise ValueError(f"{name} has {len(file[name])} rows where {n} belong")
+
+
+def _damaged(path, error):
+    return f"{path} is damaged ({(str(error) or type(error).__name__).splitlines()[0]}); make it again"

@@ -1,0 +1,226 @@
+"""Reading, computing and writing at the same time: two threads around the one that computes."""
+
+import re
+import threading
+import time
+from queue import Empty, Full, Queue
+
+import numpy as np
+
+from fastdesc import parallel
+from fastdesc.arrays import to_host
+from fastdesc.batch import Skipped
+from fastdesc.errors import InputError
+
+AHEAD = 3
+"""Batches that may wait between two stages; bounds the memory."""
+COMMIT_SECONDS = 2.0
+COMMIT_BYTES = 1 << 28
+TRANSPOSED = 1024
+"""Atoms transposed at a time."""
+
+
+class Computed:
+    """What one batch became: the batch of good frames, features and Jacobian (None where there is nothing)."""
+
+    def __init__(self, batch, features=None, jacobian=None):
+        self.batch, self.features, self.jacobian = batch, features, jacobian
+
+
+def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_error="raise"):
+    """Compute the features of a batch.
+
+    Parameters
+    ----------
+    batch : Batch
+    pool : {None, "mean", "sum"}
+    on_error : {"raise", "skip"}
+        With "skip", frames the descriptor refuses move to the list of skipped ones.
+
+    Returns
+    -------
+    Computed
+
+    Raises
+    ------
+    InputError
+        For the first frame that is refused, named by its number in the input.
+    """
+    if not batch.n_frames:
+        return Computed(batch)
+    try:
+        return _computed(batch, descriptor, device, dtype, pool, jacobian)
+    except InputError as error:
+        if on_error == "raise":
+            raise _renumbered(error, batch.number) from error
+    batch = without_bad_frames(batch, descriptor, device, dtype)
+    return _computed(batch, descriptor, device, dtype, pool, jacobian) if batch.n_frames else Computed(batch)
+
+
+def _computed(batch, descriptor, device, dtype, pool, jacobian):
+    structures = batch.structures
+    structures.check()
+    rij, pairs, species = descriptor.prepare(structures, dtype, device)
+    theta = descriptor.theta(rij.dtype, device)
+    q, saved = descriptor.forward(rij, pairs, species, theta)
+    found = descriptor._jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
+    q = to_host(q)
+    features = rows_by_atom(q) if pool is None else pooled(q, structures.first, pool)
+    return Computed(batch, features, found)
+
+
+def rows_by_atom(q):
+    """Turn q (n_features, n_atoms) into rows of atoms, contiguous, on all threads."""
+    n_features, n_atoms = q.shape
+    rows = np.empty((n_atoms, n_features), q.dtype)
+
+    def transpose(a, b):
+        rows[a:b] = q[:, a:b].T
+
+    parallel.for_chunks(transpose, n_atoms, TRANSPOSED)
+    return rows
+
+
+def pooled(q, first, pool):
+    """Sum or mean of the features q (n_features, n_atoms) over the atoms of each frame: (n_frames, n_features).
+
+    Added up in float64 whatever the dtype.
+    """
+    sums = np.add.reduceat(q, first[:-1], axis=1, dtype=np.float64)
+    if pool == "mean":
+        sums /= np.diff(first)
+    return np.ascontiguousarray(sums.T, q.dtype)
+
+
+def without_bad_frames(batch, descriptor, device, dtype):
+    """Try frames one by one; the ones that are refused go to the list of skipped ones."""
+    good = []
+    for k in range(batch.n_frames):
+        one = batch.structures.take([k])
+        number = batch.number[k : k + 1]
+        try:
+            one.check()
+            descriptor.prepare(one, dtype, device)
+            good.append(k)
+        except InputError as error:
+            reason = str(_renumbered(error, number))
+            batch.skipped.append(Skipped(int(number[0]), int(batch.file[k]), int(batch.index[k]), reason))
+    batch.skipped.sort(key=lambda x: x.number)
+    return batch.take(good)
+
+
+def _renumbered(error, numbers):
+    """The same error with frames counted from the start of the input instead of the start of a batch."""
+    text = re.sub(r"\bframe (\d+)", lambda m: f"frame {numbers[int(m[1])]}", str(error))
+    return type(error)(text)
+
+
+class Stage(threading.Thread):
+    """A thread at one end of a bounded queue; `stop` ends it wherever it is."""
+
+    def __init__(self, name):
+        super().__init__(name=f"fastdesc-{name}", daemon=True)
+        self.queue, self.stopping, self.error = Queue(AHEAD), threading.Event(), None
+
+    def put(self, item):
+        """Put an item; False when the stage was stopped meanwhile."""
+        while not self.stopping.is_set():
+            try:
+                self.queue.put(item, timeout=0.2)
+                return True
+            except Full:
+                continue
+        return False
+
+    def get(self):
+        """Get an item; None when the stage was stopped meanwhile."""
+        while not self.stopping.is_set():
+            try:
+                return self.queue.get(timeout=0.2)
+            except Empty:
+                continue
+        return None
+
+    def stop(self):
+        """End the thread and wait for it."""
+        self.stopping.set()
+        if self.is_alive():
+            self.join()
+
+
+class Ahead(Stage):
+    """An iterable, run ahead of its consumer."""
+
+    def __init__(self, iterable):
+        super().__init__("reader")
+        self.iterable = iter(iterable)
+        self.start()
+
+    def run(self):
+        try:
+            for item in self.iterable:
+                if not self.put((item,)):
+                    break
+        except BaseException as error:    # whatever it is, the consumer raises it
+            self.error = error
+        finally:
+            close = getattr(self.iterable, "close", None)
+            if close is not None:
+                close()
+            self.put(None)
+
+    def __iter__(self):
+        while (item := self.get()) is not None:
+            yield item[0]
+        if self.error is not None:
+            raise self.error
+
+
+class Behind(Stage):
+    """Writes what was computed, in order, and commits now and then.
+
+    Parameters
+    ----------
+    writer : FeaturesWriter
+    """
+
+    def __init__(self, writer):
+        super().__init__("writer")
+        self.writer = writer
+        self.start()
+
+    def run(self):
+        last, size = time.monotonic(), 0
+        try:
+            while (item := self.get()) is not None and item != "end":
+                self.writer.append(item.batch, item.features, item.jacobian)
+                size += 0 if item.features is None else item.features.nbytes
+                if size >= COMMIT_BYTES or time.monotonic() - last >= COMMIT_SECONDS:
+                    self.writer.commit()
+                    last, size = time.monotonic(), 0
+        except BaseException as error:    # raised where the results are handed over
+            self.error = error
+            self.stopping.set()
+
+    def write(self, computed):
+        """Hand over a Computed."""
+        if not self.put(computed) and self.error is not None:
+            raise self.error
+
+    def end(self):
+        """Wait until everything is written."""
+        self.put("end")
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+    def give_up(self):
+        """Write what was handed over already, as far as that is possible, and commit it."""
+        if self.error is None:
+            self.put("end")
+            self.join()
+        if self.error is None:
+            try:
+                self.writer.commit()
+            except (OSError, RuntimeError, ValueError) as error:
+                self.error = error

@@ -1,0 +1,124 @@
+"""A descriptor as a scikit-learn transformer: one row of features for each structure."""
+
+import copy
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from fastdesc.arrays import resolve_device, resolve_dtype
+from fastdesc.batch import Batch
+from fastdesc.errors import InputError
+from fastdesc.features_file import FeaturesFile
+from fastdesc.pipeline import compute
+from fastdesc.sources import Source, build
+
+BATCH_ATOMS = 8192
+
+
+class StructureFeatures(TransformerMixin, BaseEstimator):
+    """Pool the features of a structure's atoms into one row, in a Pipeline or a grid search.
+
+    Nothing is fitted. The arguments of the descriptor can be searched as ``descriptor__cutoff`` and so on; a changed
+    argument starts the descriptor's trainable parameters anew.
+
+    Parameters
+    ----------
+    descriptor : a descriptor, such as GaussianMoments
+    pool : {"mean", "sum"}
+        "sum" suits extensive targets such as energies, "mean" intensive ones such as energies per atom.
+    device : {"cpu", "cuda", "auto"}
+    dtype : {"float64", "float32"}
+
+    Examples
+    --------
+    >>> model = make_pipeline(fd.StructureFeatures(d, pool="sum"), StandardScaler(), Ridge())
+    >>> model.fit(frames, energies)
+    """
+
+    def __init__(self, descriptor, pool="mean", device="cpu", dtype="float64"):
+        self.descriptor = descriptor
+        self.pool = pool
+        self.device = device
+        self.dtype = dtype
+
+    def fit(self, X, y=None):
+        """Check the arguments; nothing is learned."""
+        self._check()
+        return self
+
+    def transform(self, X):
+        """Compute one row for each structure.
+
+        Parameters
+        ----------
+        X : list or object array of ase.Atoms, or a path
+
+        Returns
+        -------
+        (n_structures, n_features) ndarray
+
+        Raises
+        ------
+        InputError
+            For frames that cannot be used, named by their number.
+        """
+        self._check()
+        device, dtype = resolve_device(self.device), resolve_dtype(self.dtype)
+        source = Source(X)
+        rows = []
+        for raw in source.raw_batches(BATCH_ATOMS):
+            batch: Batch = build(raw, source.files)
+            rows.append(compute(batch, self.descriptor, device, dtype, self.pool).features)
+        return np.concatenate(rows)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns: the pool, and what each feature is."""
+        return np.array([f"{self.pool} {name}" for name in self.descriptor.feature_names_out()], object)
+
+    def _check(self):
+        if self.pool not in ("mean", "sum"):
+            raise InputError(f"pool {self.pool!r} arrived; it must be 'mean' or 'sum'")
+        if not hasattr(self.descriptor, "forward"):
+            raise InputError(
+                f"descriptor came as a {type(self.descriptor).__name__}; give a descriptor such as GaussianMoments(...)"
+            )
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def __sklearn_clone__(self):
+        # A descriptor made anew from its arguments would forget trained parameters.
+        return type(self)(copy.deepcopy(self.descriptor), self.pool, self.device, self.dtype)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def pooled_features(features, pool="mean", n=4096):
+    """Return one row for each structure of a features file.
+
+    Parameters
+    ----------
+    features : FeaturesFile
+    pool : {"mean", "sum"}
+        A file whose features were pooled already is handed back as it is.
+
+    Returns
+    -------
+    (n_structures, n_features) ndarray
+    """
+    if not isinstance(features, FeaturesFile):
+        raise InputError(f"features came as a {type(features).__name__}; open the file with open_features")
+    if features.pool:
+        return features[:]
+    rows = np.empty((len(features), features.n_features), features.dtype)
+    for part in features.batches(n):
+        sums = np.add.reduceat(part.features, part.offsets[:-1], axis=0, dtype=np.float64)
+        if pool == "mean":
+            sums /= np.diff(part.offsets)[:, None]
+        rows[part.first : part.first + len(sums)] = sums
+    return rows

@@ -1,0 +1,276 @@
+"""Reading features back: lazily, by structure and by atom, in many processes; and what cannot be read."""
+
+import json
+import multiprocessing
+import pickle
+import time
+
+import h5py
+import numpy as np
+import pytest
+from test_dataset import Fake, files, frames
+
+import fastdesc as fd
+from fastdesc import tables
+from fastdesc.cli import main
+from fastdesc.dataset import featurize
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.files import part_of
+from fastdesc.structure_features import pooled_features
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    data = frames()
+    for k, atoms in enumerate(data):
+        atoms.info["group"] = "even" if k % 2 == 0 else "odd"
+        if k > 2:
+            atoms.info["temperature"] = 100.0 * k
+    return data
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, data):
+    return featurize(data, tmp_path_factory.mktemp("features") / "features.h5", Fake(), chunk_atoms=20)
+
+
+@pytest.fixture(scope="module")
+def rows(data):
+    return np.split(Fake().compute(data), np.cumsum([len(a) for a in data])[:-1])
+
+
+def test_like_a_sequence_of_arrays(path, data, rows):
+    with fd.open_features(path) as f:
+        assert len(f) == 10 and f.n_atoms == sum(map(len, data)) and f.n_features == 2 and f.pool is None
+        assert f.names == ["x", "y²"] and f.family == "fake" and f.parameters["species"] == ["Cu"]
+        for k in (0, 3, 9, -1, -10, np.int64(4)):
+            np.testing.assert_array_equal(f[k], rows[k])
+        for which in (slice(2, 5), slice(None), slice(-3, None), slice(1, 9, 3), slice(8, 2, -2)):
+            np.testing.assert_array_equal(f[which], np.concatenate(rows[which]))
+        assert f[5:5].shape == f[7:3].shape == f[[]].shape == (0, 2)
+        np.testing.assert_array_equal(f[[7, 2, 2]], np.concatenate([rows[7], rows[2], rows[2]]))
+        np.testing.assert_array_equal(f[np.arange(10) == 3], rows[3])
+        for a, b in zip(f, rows, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(f.atoms[5:17], np.concatenate(rows)[5:17])
+        np.testing.assert_array_equal(f.atoms[6], np.concatenate(rows)[6])
+        assert f.atoms.shape == (f.n_atoms, 2) and len(f.atoms) == f.n_atoms
+        for k in (10, -11):
+            with pytest.raises(IndexError, match=f"structure {k} was asked for; .* holds 10"):
+                f[k]
+        for wrong in ([0.5], [[1]], np.ones(3, bool)):
+            with pytest.raises(InputError):
+                f[wrong]
+
+
+def test_labels_and_batches(path, data, rows):
+    with fd.open_features(path) as f:
+        np.testing.assert_array_equal(f.forces(5), data[5].calc.results["forces"])
+        np.testing.assert_array_equal(f.numbers(2), data[2].numbers)
+        assert np.isnan(f.forces(4)).all() and f.energies[5] == -7.5
+        parts = list(f.batches(4))
+        assert [p.first for p in parts] == [0, 4, 8] and [len(p.energies) for p in parts] == [4, 4, 2]
+        np.testing.assert_array_equal(np.concatenate([p.features for p in parts]), np.concatenate(rows))
+        np.testing.assert_array_equal(parts[1].features[parts[1].offsets[1] : parts[1].offsets[2]], rows[5])
+        np.testing.assert_array_equal(parts[1].stress[1], f.file["stress"][5])
+
+
+def test_table_of_structures(path, data):
+    with fd.open_features(path) as f:
+        table = f.table()
+        np.testing.assert_array_equal(table["n_atoms"], [len(a) for a in data])
+        np.testing.assert_array_equal(table["number"], np.arange(10))
+        assert list(table["group"]) == ["even", "odd"] * 5 and list(table["id"]) == list(range(10))
+        np.testing.assert_array_equal(table["temperature"], [np.nan] * 3 + [100.0 * k for k in range(3, 10)])
+        assert (table["file"] == -1).all()
+        pandas = pytest.importorskip("pandas")
+        frame = f.dataframe()
+        assert isinstance(frame, pandas.DataFrame) and frame.groupby("group").id.sum()["odd"] == 25
+
+
+def test_pooled(tmp_path, data, rows):
+    out = tmp_path / "f.h5"
+    for pool in ("sum", "mean"):
+        want = np.stack([getattr(r, pool)(0) for r in rows])
+        for dtype in ("float64", "float32"):
+            featurize(data, out, Fake(), pool=pool, chunk_atoms=20, dtype=dtype)
+            with fd.open_features(out) as f:
+                assert f.pool == pool and f.dtype == dtype
+                np.testing.assert_allclose(f[:], want, rtol=1e-12 if dtype == "float64" else 1e-6)
+                np.testing.assert_array_equal(f[3], f[:][3])
+                np.testing.assert_array_equal(f[[4, 1]], f[:][[4, 1]])
+                np.testing.assert_array_equal(np.stack(list(f)), f[:])
+                np.testing.assert_array_equal(pooled_features(f), f[:])
+                with pytest.raises(InputError, match="rows of atoms were not kept"):
+                    _ = f.atoms
+        featurize(data, out, Fake())
+        with fd.open_features(out) as f:
+            np.testing.assert_allclose(pooled_features(f, pool, n=3), want, rtol=1e-12)
+
+
+def test_jacobian(tmp_path, data):
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=4, max_rank=1)
+    out = featurize(data[:4], tmp_path / "f.h5", d, jacobian=True, chunk_atoms=13)
+    with fd.open_features(out) as f:
+        for k in (0, 2, 3):
+            q, want = d.compute(data[k], jacobian=True)
+            np.testing.assert_allclose(f[k], q, atol=1e-12)
+            np.testing.assert_allclose(f.jacobian(k).todense(), want.todense(), atol=1e-12)
+        again = f.descriptor()
+        np.testing.assert_array_equal(again.compute(data[1]), f[1])
+    featurize(data[:2], out, d)
+    with fd.open_features(out) as f, pytest.raises(InputError, match="holds no Jacobian"):
+        f.jacobian(0)
+
+
+@pytest.mark.parametrize("compression", tables.COMPRESSIONS)
+def test_compression(tmp_path, data, rows, compression):
+    if compression in ("zstd", "blosc2"):
+        pytest.importorskip("hdf5plugin")
+    out = featurize(data, tmp_path / "f.h5", Fake(), compression=compression)
+    with fd.open_features(out) as f:
+        np.testing.assert_array_equal(f[:], np.concatenate(rows))
+        packed = f.file["features"]
+        assert (packed.id.get_create_plist().get_nfilters() > 0) == (compression != "none")
+        assert packed.chunks is not None and f.file["numbers"].compression == "gzip"
+
+
+def test_compression_is_checked(tmp_path, data, monkeypatch):
+    with pytest.raises(InputError, match="did you mean 'gzip'"):
+        featurize(data, tmp_path / "f.h5", Fake(), compression="gzp")
+    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    with pytest.raises(InputError, match=r"needs the package hdf5plugin: pip install 'fastdesc\[compression\]'"):
+        featurize(data, tmp_path / "f.h5", Fake(), compression="zstd")
+    assert files(tmp_path) == []
+
+
+INHERITED = []
+
+
+def _sum_of_inherited(_):
+    return _sum(INHERITED[0])
+
+
+def _sum(f):
+    return float(f[3].sum())
+
+
+def test_many_processes_read_one_file(path, rows):
+    with fd.open_features(path) as f:
+        _ = f[0]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(_sum, [f] * 6) == [rows[3].sum()] * 6, "a pickled copy opens the file anew"
+        again = pickle.loads(pickle.dumps(f))
+        np.testing.assert_array_equal(again[2], rows[2])
+        again.close()
+
+
+def test_a_fork_opens_the_file_anew(path, rows):
+    with fd.open_features(path) as f:
+        mine = f.file
+        INHERITED.append(f)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(_sum_of_inherited, range(4)) == [rows[3].sum()] * 4
+        assert f.file is mine
+    INHERITED.clear()
+
+
+def test_closed(path):
+    with fd.open_features(path) as f:
+        pass
+    with pytest.raises(InputError, match="was closed"):
+        f[0]
+    f.close()
+
+
+def test_opening_does_not_read_the_index(tmp_path, path):
+    """Ten million structures, no features: one structure is there at once. (The limit is generous: 50 ms is usual.)"""
+    big = tmp_path / "big.h5"
+    n = 10_000_000
+    with h5py.File(path) as old, h5py.File(big, "w") as f:
+        for name, value in old.attrs.items():
+            f.attrs[name] = value
+        f.attrs.update(n_frames=n, n_seen=n)
+        for name in ("names", "files", "skipped", "parameters"):
+            old.copy(name, f)
+        f.create_group("info")
+        for name in ("numbers", "energies", "forces", "stress", "number", "file", "index", "keys", "features"):
+            d = old[name]
+            rows = 50 * n if d.attrs["shape"].startswith("n_atoms") else n
+            f.create_dataset(name, (rows, *d.shape[1:]), d.dtype, chunks=d.chunks)
+        offsets = f.create_dataset("offsets", (n + 1,), np.int64, chunks=old["offsets"].chunks, compression="gzip")
+        for a in range(0, n + 1, 1 << 20):
+            b = min(a + (1 << 20), n + 1)
+            offsets[a:b] = 50 * np.arange(a, b)
+    times = []
+    for k in (7_654_321, 12, 9_999_999):
+        start = time.perf_counter()
+        with fd.open_features(big) as f:
+            assert f[k].shape == (50, 2)
+        times.append(time.perf_counter() - start)
+    assert len(f"{f!r}") < 200 and min(times) < 0.05, times
+
+
+# --- files that cannot be used
+
+
+def test_damage_is_named(tmp_path, path):
+    copy = tmp_path / "f.h5"
+    data = path.read_bytes()
+    for change, message in (
+        (lambda f: f.__delitem__("offsets"), "is damaged"),
+        (lambda f: f["energies"].resize(3, axis=0), "is damaged .energies has 3 rows where 10 belong"),
+        (lambda f: f.attrs.__delitem__("parameters"), "is damaged"),
+        (lambda f: f.attrs.__setitem__("format", "fastdesc-model"), "of the kind 'fastdesc-model'"),
+    ):
+        copy.write_bytes(data)
+        with h5py.File(copy, "r+") as f:
+            change(f)
+        with pytest.raises(FileFormatError, match=message):
+            fd.open_features(copy)
+    copy.write_bytes(data[:-100])
+    with pytest.raises(FileFormatError, match=r"truncated|damaged"):
+        fd.open_features(copy)
+    with pytest.raises(InputError, match="does not exist"):
+        fd.open_features(tmp_path / "nowhere.h5")
+
+
+def test_info_of_features_and_of_unfinished_ones(tmp_path, path, data, capsys):
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "10 frames (7 with energy, 7 with forces, 7 with stress)" in text and "info/temperature" in text
+    assert "as in the input" in text and "2 features per atom" in text
+    out = tmp_path / "f.h5"
+    with pytest.raises(KeyboardInterrupt):
+        featurize(data, out, Fake(fails_at=6), chunk_atoms=8)
+    assert main(["info", str(part_of(out))]) == 0
+    assert "6 frames" in capsys.readouterr().out
+    assert main(["info", str(out)]) == 2
+
+
+def test_skipped_frames_are_told(tmp_path, capsys):
+    from ase.io import write
+
+    data = frames(6)
+    data[1].numbers[0] = 79
+    data[4].positions[1] = data[4].positions[0]
+    source, out = tmp_path / "in.extxyz", tmp_path / "f.h5"
+    write(source, data)
+    lines = source.read_text().splitlines()
+    at = [k for k, line in enumerate(lines) if line.isdecimal()][2]
+    lines[at + 3] = "Cu 0 nonsense 0 0 0 0"
+    source.write_text("\n".join(lines) + "\n7\nProperties=species:S:1:pos:R:3\nCu 0 0 0\n")
+    words = ["featurize", str(source), str(out), "--species", "Cu", "--cutoff", "3", "--set", "n_radial=2", "--quiet"]
+    assert main(words) == 2
+    assert "nonsense" in capsys.readouterr().err, "reading is what fails first"
+    assert main([*words, "--on-error", "skip"]) == 0
+    text = capsys.readouterr().out
+    assert "3 frames" in text and "4 frames skipped" in text and "in.extxyz 1: frame 1, atom 0 is Au" in text
+    with fd.open_features(out) as f:
+        assert [(s["number"], s["file"], s["index"]) for s in f.skipped] == [(k, "in.extxyz", k) for k in (1, 2, 4, 6)]
+        assert "Au" in f.skipped[0]["reason"] and "nonsense" in f.skipped[1]["reason"]
+        assert "apart" in f.skipped[2]["reason"] and "ends inside a frame" in f.skipped[3]["reason"]
+        assert f.table()["number"].tolist() == [0, 3, 5] == [int(x) for x in f.table()["id"]]
+        assert json.loads(f.file["files"].asstr()[0])["size"] == source.stat().st_size
