@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -53,6 +54,15 @@ def _built(stem, key, command_for):
     return output
 
 
+def _included(path, found):
+    """Return {path: text} of a file and of what it includes."""
+    if path not in found:
+        found[path] = path.read_text()
+        for name in re.findall(r'^\s*#include\s+"([^"]+)"', found[path], re.MULTILINE):
+            _included((path.parent / name).resolve(), found)
+    return found
+
+
 class Module:
     """Kernels of one source file.
 
@@ -76,7 +86,7 @@ class Module:
             flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         exports = "".join(f"EMULATED_EXPORT(kernel_{k}, {name})\n" for k, name in enumerate(names))
         text = f'#include "{path}"\n{exports}'
-        sources = [p.read_text() for p in sorted(path.parent.glob("*.cu*"))]
+        sources = list(_included(path, {}).values())
 
         def command(folder, out):
             (folder / "kernels.cpp").write_text(text)
