@@ -146,7 +146,50 @@ EMBEDDED_DENSITY = Family(
     },
 )  # fmt: skip
 
-FAMILIES = [GAUSSIAN_MOMENTS, EMBEDDED_DENSITY]
+# Radial filters end at the cutoff with value and slope zero, with a natural end the curvature too. The first variant
+# has a straight part below r_min, and lanes that no filter uses; the last has more filters than a vector has lanes.
+SPLINE_FILTERS = Family(
+    name="spline_filters",
+    cls="SplineFilters",
+    variants={
+        "clamped": Variant(
+            {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.2, "n_pair": 3, "n_triplet": 5, "n_knots": 6,
+             "ends": ("clamped", "clamped"), "angular_ends": ("natural", "natural"), "shared": False},
+            order_at_cutoff=2,
+        ),
+        "natural": Variant(
+            {"cutoff": 4.2, "triplet_cutoff": 4.2, "r_min": 0.8, "n_pair": 1, "n_triplet": 1, "n_knots": 7,
+             "ends": ("natural", "natural"), "angular_ends": ("clamped", "natural")},
+            order_at_cutoff=3,
+        ),
+        "pairs": Variant(
+            {"cutoff": 4.5, "triplet_cutoff": 3.0, "r_min": 1.0, "n_pair": 9, "n_triplet": 0, "n_knots": 4},
+            order_at_cutoff=2,
+        ),
+        "many": Variant(
+            {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.0, "n_pair": 1, "n_triplet": 18, "n_knots": 3,
+             "angular_ends": ("clamped", "clamped")},
+            order_at_cutoff=2,
+        ),
+    },
+    bad_keywords=[
+        ({"n_pair": -1}, "n_pair"),
+        ({"n_triplet": 2.5}, "n_triplet"),
+        ({"n_pair": 0, "n_triplet": 0}, "at least one"),
+        ({"n_knots": 2}, "n_knots"),
+        ({"r_min": 0.0}, "r_min"),
+        ({"r_min": 4.5}, "r_min"),
+        ({"triplet_cutoff": 4.6}, "triplet_cutoff"),
+        ({"triplet_cutoff": float("nan")}, "triplet_cutoff"),
+        ({"ends": ("clamped", "naturl")}, "natural"),
+        ({"ends": "clamped"}, "ends"),
+        ({"angular_ends": ("natural",)}, "angular_ends"),
+        ({"angular_ends": ("zero", "natural")}, "angular_ends"),
+        ({"shared": 2}, "shared"),
+    ],
+)  # fmt: skip
+
+FAMILIES = [GAUSSIAN_MOMENTS, EMBEDDED_DENSITY, SPLINE_FILTERS]
 
 
 def variants():
