@@ -42,7 +42,7 @@ def test_nothing_spills(compiled, file, arch):
     assert not spilling, f"{file} for {arch}"
     for name, r in resources.items():
         assert 0 < r.registers <= 255 and r.shared <= STATIC_SHARED, name
-        assert r.warps(arch) >= 4, f"{name}: not even four warps fit a multiprocessor of {arch}"
+        assert r.warps(arch) > 0, f"{name}: not one block fits a multiprocessor of {arch}"
 
 
 def test_every_kernel_is_declared():
