@@ -189,7 +189,7 @@ def _array_passes(name, xp):
 
 def check_activation(name):
     """Return `name` when it is an activation; InputError with the nearest name otherwise."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise InputError(f"activation {name!r} is not known{nearest(name, ACTIVATIONS)}; use one of {known}")
     return name

@@ -45,7 +45,7 @@ def resolve_device(device):
 def resolve_dtype(dtype):
     """Return np.dtype float32 or float64; InputError for anything else."""
     try:
-        name = np.dtype(dtype).name
+        name = np.dtype(dtype).name if dtype is not None else "None"
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:

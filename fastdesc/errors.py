@@ -21,5 +21,9 @@ class DeviceError(FastdescError, RuntimeError):
 
 def nearest(name, allowed):
     """Return ' (did you mean X?)' for a misspelt name, or '' when nothing allowed comes close."""
-    match = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    if not isinstance(name, str):
+        return ""
+    allowed = [a for a in allowed if isinstance(a, str)]
+    match = [a for a in allowed if a.lower() == name.strip().lower()]
+    match = match or get_close_matches(name, allowed, n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -92,20 +92,17 @@ def iread_frames(source):
 
 
 def _from_list(source):
-    try:
-        frames = list(source)
-        if frames and all(isinstance(f, str | Path) for f in frames):
-            for path in frames:
-                yield from iread_frames(path)
-            return
-    except TypeError:
-        frames = [None]
-    wrong = next((f for f in frames if not isinstance(f, Atoms)), None)
-    if wrong is not None or any(f is None for f in frames):
-        raise InputError(
-            f"frames must be an ase.Atoms, a list of them or a path, and {type(source).__name__} "
-            f"of {type(wrong).__name__} arrived"
-        )
+    allowed = "frames must be an ase.Atoms, a list of them or a path"
+    if not hasattr(source, "__iter__"):
+        raise InputError(f"{allowed}, and a {type(source).__name__} arrived")
+    frames = list(source)
+    if frames and all(isinstance(f, str | Path) for f in frames):
+        for path in frames:
+            yield from iread_frames(path)
+        return
+    for k, atoms in enumerate(frames):
+        if not isinstance(atoms, Atoms):
+            raise InputError(f"{allowed}, and member {k} of the {type(source).__name__} is a {type(atoms).__name__}")
     if not frames:
         raise InputError("the list of frames is empty; give at least one ase.Atoms")
     yield from frames

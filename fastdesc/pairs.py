@@ -65,11 +65,18 @@ class Pairs:
         cutoff = float(cutoff)
         if not (cutoff > 0 and np.isfinite(cutoff)):
             raise InputError(f"cutoff {cutoff} arrived; it must be positive and finite, in Å")
-        if namespace(structures.positions) is np:
-            arrays = structures.positions, structures.cells, structures.pbc, structures.first
-            row, j, shift, mirror, shortest = cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
-        else:
-            row, j, shift, mirror, shortest = find_by_vesin(structures, cutoff)
+        expected = _expected(structures, cutoff)
+        too_many = f"about {expected:.1e} pairs of atoms are within the cutoff {cutoff} Å of each other"
+        if expected > cell_list.MOST_PAIRS:
+            raise InputError(f"{too_many}, {cell_list.MOST_PAIRS:.1e} can be had; check its unit or give fewer frames")
+        try:
+            if namespace(structures.positions) is np:
+                arrays = structures.positions, structures.cells, structures.pbc, structures.first
+                row, j, shift, mirror, shortest = cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
+            else:
+                row, j, shift, mirror, shortest = find_by_vesin(structures, cutoff)
+        except MemoryError as error:
+            raise InputError(f"{too_many}, more than fit into memory; check its unit or give fewer frames") from error
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
         if shortest < SAME_PLACE:
             _refuse_closest(structures, pairs)
@@ -152,6 +159,13 @@ class Pairs:
             return self
         row, shift, mirror = (to_device(x, device) for x in (self.row, self.shift, self.mirror))
         return Pairs(row, j, shift, mirror, self.cutoff, self.first)
+
+
+def _expected(structures, cutoff):
+    """Number of pairs if atoms were spread evenly; frames that are not periodic everywhere count as none."""
+    counts, cells = np.diff(structures.first), structures.pbc.all(1)
+    volumes = np.where(cells, np.abs(np.linalg.det(to_host(structures.cells))), np.inf)
+    return float((counts**2 / volumes).sum() * 4 / 3 * np.pi * cutoff**3)
 
 
 def _refuse_closest(structures, pairs):

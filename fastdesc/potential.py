@@ -1,5 +1,6 @@
 """A potential: descriptor, feature scaler and networks; energies, forces and stresses of frames; one file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,9 @@ import numpy as np
 from fastdesc import network
 from fastdesc.activations import check_activation
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
-from fastdesc.descriptors.checks import count, one_of
+from fastdesc.descriptors.checks import count, numbers, one_of, several
+from fastdesc.descriptors.checks import seed as check_seed
+from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_and_gradient
 from fastdesc.frames import read_frames
@@ -17,6 +20,8 @@ from fastdesc.scaler import FeatureScaler, fold
 from fastdesc.structures import Structures
 
 NETWORKS = ("per_species", "shared")
+WIDEST = 100_000
+"""A wider layer is a slip of the pen."""
 ATOMS_AT_ONCE = 50_000
 """Frames are evaluated in groups of about so many atoms; a larger frame goes alone."""
 
@@ -71,15 +76,18 @@ class Potential:
     Raises
     ------
     InputError
-        For an unknown activation or network, or widths below one.
+        For what is no descriptor, an unknown activation or network, or widths below one.
     """
 
     def __init__(self, descriptor, hidden=(64, 64), activation="silu", network="per_species", seed=0):
-        hidden = tuple(hidden)
+        if not isinstance(descriptor, Family):
+            raise InputError(f"descriptor came as {descriptor!r}; give an object such as GaussianMoments(species=[..])")
+        hidden = several("hidden", hidden, "widths, such as (64, 64)")
         for width in hidden:
-            count("a width in hidden", width)
+            count("a width in hidden", width, most=WIDEST)
         check_activation(activation)
         one_of("network", network, NETWORKS)
+        check_seed(seed)
         self.descriptor, self.hidden, self.activation, self.network, self.seed = (
             descriptor,
             tuple(int(w) for w in hidden),
@@ -117,24 +125,23 @@ class Potential:
         Raises
         ------
         InputError
-            For an unknown name or a wrong shape.
+            For an unknown name, a wrong shape, or values that are not finite; nothing is replaced then.
         """
+        if not isinstance(parameters, Mapping):
+            raise InputError(f"parameters came as a {type(parameters).__name__}; give a dict of names and arrays")
         known = self.parameters
-        for name, array in parameters.items():
+        for name in parameters:
             if name not in known:
                 raise InputError(f"the potential has no parameter {name!r}{nearest(name, known)}")
-            if np.shape(array) != known[name].shape:
-                raise InputError(
-                    f"parameter {name!r} came with shape {np.shape(array)}; this potential needs {known[name].shape}"
-                )
-        own = {n.split("/", 1)[1]: a for n, a in parameters.items() if n.startswith("descriptor/")}
-        self.descriptor.set_parameters(**own)
-        self.scale = np.array(parameters.get("scale", self.scale), np.float64)
+        new = {name: numbers(name, array, known[name].shape) for name, array in parameters.items()}
+        self.descriptor.set_parameters(
+            **{n.removeprefix("descriptor/"): a for n, a in new.items() if n.startswith("descriptor/")}
+        )
+        self.scale = new.get("scale", self.scale)
         for k, layers in enumerate(self.networks):
             for l, (w, b) in enumerate(layers):
-                new_w = np.array(parameters.get(f"network/{k}/{l}/weight", w), np.float64)
-                new_b = None if b is None else np.array(parameters.get(f"network/{k}/{l}/bias", b), np.float64)
-                layers[l] = (new_w, new_b)
+                new_b = None if b is None else new.get(f"network/{k}/{l}/bias", b)
+                layers[l] = (new.get(f"network/{k}/{l}/weight", w), new_b)
 
     @property
     def n_parameters(self):

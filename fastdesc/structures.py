@@ -55,6 +55,11 @@ class Structures:
                 raise InputError(f"frame {f} is a {type(atoms).__name__}; give an ase.Atoms or a list of them")
             if len(atoms) == 0:
                 raise InputError(f"frame {f} has no atoms; remove it from the list")
+            for name in ("numbers", "positions"):
+                if atoms.arrays[name].dtype.kind not in "iuf":
+                    raise InputError(
+                        f"the {name} of frame {f} are of the type {atoms.arrays[name].dtype}; give real numbers"
+                    )
         structures = cls(
             np.concatenate([a.arrays["numbers"] for a in frames]).astype(np.int32),
             np.concatenate([a.arrays["positions"] for a in frames]).astype(np.float64),
@@ -121,17 +126,18 @@ class Structures:
         InputError
             For an element the model does not know; names element, frame and what the model knows.
         """
-        known = np.asarray(model_species_numbers, np.int64)
-        numbers = self.numbers
-        table = np.full(int(max(numbers.max(initial=0), known.max(initial=0))) + 1, -1, np.int32)
-        table[known] = np.arange(len(known), dtype=np.int32)
-        species = table[numbers]
-        if (species < 0).any():
-            from ase.data import chemical_symbols
+        from ase.data import chemical_symbols
 
+        known = np.asarray(model_species_numbers, np.int64)
+        table = np.full(len(chemical_symbols) + 1, -1, np.int32)    # the last entry is for numbers of no element
+        table[known] = np.arange(len(known), dtype=np.int32)
+        species = table[np.where((self.numbers < 0) | (self.numbers >= len(table)), -1, self.numbers)]
+        if (species < 0).any():
             atom = int(np.flatnonzero(species < 0)[0])
+            number = int(self.numbers[atom])
+            name = chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"of atomic number {number}"
             raise InputError(
-                f"{self.name_atom(atom)} is {chemical_symbols[numbers[atom]]}, which the model does not know; it "
+                f"{self.name_atom(atom)} is {name}, which the model does not know; it "
                 f"knows {', '.join(chemical_symbols[z] for z in known)}: leave the frame out or train with it"
             )
         return species

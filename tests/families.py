@@ -97,6 +97,15 @@ GAUSSIAN_MOMENTS = Family(
         ({"contractions": (1, 9)}, "9"),
         ({"contractions": ()}, "contraction"),
         ({"max_rank": 1, "contractions": (1, 3)}, "max_rank"),
+        ({"seed": -1}, "seed came as -1"),
+        ({"seed": "x"}, "seed came as 'x'"),
+        ({"max_rank": 2.0}, "max_rank 2.0"),
+        ({"max_rank": True}, "max_rank True"),
+        ({"contractions": 5}, "list of numbers"),
+        ({"contractions": (1.0,)}, "1.0"),
+        ({"contractions": ([1],)}, "contractions"),
+        ({"n_basis": 10**9}, "from 1 to 1000"),
+        ({"n_radial": 1000, "contractions": (8,), "max_rank": 3}, "1000000000 features and 1000000 are allowed"),
     ],
 )  # fmt: skip
 

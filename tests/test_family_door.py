@@ -169,12 +169,15 @@ BAD_KEYWORDS = [
     ({"species": ["H", 1]}, "H|twice|species"),
     ({"species": [0]}, "0"),
     ({"species": [-5]}, "-5"),
+    ({"species": None}, "species came as None"),
+    ({"species": b"Cu"}, "species came as b'Cu'"),
+    ({"species": ["cu"]}, "did you mean 'Cu'"),
 ]
 
 
-def test_constructor_refuses(family, variant):
+def test_constructor_refuses(family, variant, d):
     for keywords, mention in BAD_KEYWORDS + family.bad_keywords:
-        if keywords.keys() - {"species"} <= family.variants[variant].keywords.keys():
+        if keywords.keys() <= d.get_params().keys():
             with pytest.raises(InputError, match=mention):
                 family.make(variant, **{"species": ELEMENTS, **family.variants[variant].keywords, **keywords})
 
@@ -187,7 +190,19 @@ def test_set_parameters_refuses(d):
         d.set_parameters(**{name: value[..., :0]})
     with pytest.raises(InputError, match=name):
         d.set_parameters(**{name: np.full_like(value, np.nan)})
+    for nonsense in ("words", [[1], [1, 2]], value * 1j):
+        with pytest.raises(InputError, match=rf"{name}.*real numbers"):
+            d.set_parameters(**{name: nonsense})
     np.testing.assert_array_equal(d.parameters[name], value)
+
+
+def test_refused_arguments_leave_the_descriptor_as_it_was(d):
+    before = d.compute(ZOO["dimer"]())
+    with pytest.raises(InputError, match="cutoff"):
+        d.set_params(cutoff=-1.0)
+    np.testing.assert_array_equal(d.compute(ZOO["dimer"]()), before)
+    assert d.set_params(cutoff=d.cutoff + 0.125) is d
+    assert not np.array_equal(d.compute(ZOO["dimer"]()), before)
 
 
 def test_compute_refuses(d):

@@ -254,9 +254,16 @@ def test_cut_short(tmp_path, xyz):
         read_frames(cut)
 
 
-@pytest.mark.parametrize("frames", [3.0, [1, 2], [None], [Atoms("H"), "x"]])
-def test_not_frames(frames):
-    with pytest.raises(InputError, match="frames must be"):
+@pytest.mark.parametrize(
+    ("frames", "what"),
+    [
+        (3.0, "a float arrived"), (None, "a NoneType arrived"), ([1, 2], "member 0 of the list is a int"),
+        ([Atoms("H"), None], "member 1 of the list is a NoneType"),
+        ((Atoms("H"), "x"), "member 1 of the tuple is a str"),
+    ],
+)  # fmt: skip
+def test_not_frames(frames, what):
+    with pytest.raises(InputError, match=f"frames must be .* {what}"):
         read_frames(frames)
 
 

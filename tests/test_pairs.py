@@ -184,8 +184,9 @@ def test_indices_that_would_overflow(monkeypatch):
     lost = Atoms("H2", [(0, 0, 0), (1e10, 0, 0)], cell=np.eye(3), pbc=True)
     with pytest.raises(InputError, match=r"frame 0 is over 1e.09 cells away"):
         Pairs.find(Structures.from_ase(lost), 1.0)
-    monkeypatch.setattr(cell_list, "MOST_PAIRS", 77)
-    with pytest.raises(InputError, match="78 pairs in one list, 77 are allowed"):
+    # Evenly spread atoms would make 77.6 pairs.
+    monkeypatch.setattr(cell_list, "MOST_PAIRS", 77.9)
+    with pytest.raises(InputError, match=r"78 pairs in one list, 77.9 are allowed"):
         Pairs.find(Structures.from_ase(bulk("Cu", "fcc", a=3.6)), 6.0)
 
 
@@ -199,3 +200,16 @@ def test_arrays_of_any_layout():
     expected = Pairs.find(structures, 4.0)
     structures.positions = np.asfortranarray(structures.positions)
     same(Pairs.find(structures, 4.0), expected)
+
+
+def test_more_pairs_than_memory_are_refused_before_the_search(monkeypatch):
+    crystal = Structures.from_ase(bulk("Cu", cubic=True) * 3)
+    with pytest.raises(InputError, match=r"about 2.5e\+09 pairs .* cutoff 400.0 .* 2.1e\+09 can be had; check"):
+        Pairs.find(crystal, 400.0)
+
+    def no_memory(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(cell_list, "find", no_memory)
+    with pytest.raises(InputError, match=r"about 3.8e\+04 pairs .* more than fit into memory"):
+        Pairs.find(crystal, 10.0)

@@ -184,15 +184,27 @@ def test_bad_arguments():
     for arguments, message in (
         ({"activation": "silo"}, "silu"),
         ({"network": "share"}, "shared"),
+        ({"activation": ["silu"]}, "silu"),
         ({"hidden": (0,)}, "hidden"),
+        ({"hidden": 64}, "hidden came as 64"),
+        ({"hidden": "64"}, "hidden came as '64'"),
+        ({"seed": -1}, "seed came as -1"),
+        ({"descriptor": "gaussian_moments"}, "descriptor came as 'gaussian_moments'"),
+        ({"descriptor": fd.GaussianMoments}, "give an object such as"),
     ):
         with pytest.raises(InputError, match=message):
-            fd.Potential(d, **arguments)
+            fd.Potential(**{"descriptor": d, **arguments})
     p = fd.Potential(d)
     with pytest.raises(InputError, match="did you mean"):
         p.set_parameters({"scales": np.ones(1)})
     with pytest.raises(InputError, match="shape"):
         p.set_parameters({"scale": np.ones(2)})
+    with pytest.raises(InputError, match="give a dict"):
+        p.set_parameters([np.ones(1)])
+    before = p.descriptor.parameters["beta"].copy()
+    with pytest.raises(InputError, match="'scale' holds NaN"):
+        p.set_parameters({"descriptor/beta": before + 1, "scale": [np.nan]})
+    np.testing.assert_array_equal(p.descriptor.parameters["beta"], before)
 
 
 def test_gpu_asked_for_where_there_is_none():

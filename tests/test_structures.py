@@ -64,6 +64,23 @@ def test_species():
         s.species([8, 1])
 
 
+@pytest.mark.parametrize("number", [-1, 0, 119, 10**6])
+def test_numbers_of_no_element(number):
+    """A negative number must not count from the end of the list of elements."""
+    atoms = COPPER.copy()
+    atoms.numbers[2] = number
+    with pytest.raises(InputError, match=rf"frame 0, atom 2 is of atomic number {number}, .* knows Cu"):
+        Structures.from_ase(atoms).species([29])
+
+
+@pytest.mark.parametrize("dtype", ["complex", "object", "str"])
+def test_positions_that_are_no_real_numbers(dtype):
+    atoms = COPPER.copy()
+    atoms.arrays["positions"] = atoms.positions.astype(dtype)
+    with pytest.raises(InputError, match=r"positions of frame 1 are of the type .* give real numbers"):
+        Structures.from_ase([WATER, atoms])
+
+
 @pytest.mark.parametrize(
     ("frames", "message"),
     [

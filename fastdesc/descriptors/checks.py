@@ -3,9 +3,11 @@
 import math
 from numbers import Integral, Real
 
+import numpy as np
 from ase.data import atomic_numbers as _number_of
 from ase.data import chemical_symbols
 
+from fastdesc.arrays import to_host
 from fastdesc.errors import InputError, nearest
 
 
@@ -19,6 +21,8 @@ def atomic_numbers(species):
     """
     if isinstance(species, str | Integral):
         species = [species]
+    if isinstance(species, bytes) or not hasattr(species, "__iter__"):
+        raise InputError(f"species came as {species!r}; it must be a list of chemical symbols or atomic numbers")
     numbers = []
     for s in species:
         if isinstance(s, Integral) and not isinstance(s, bool) and 0 < s < len(chemical_symbols):
@@ -40,14 +44,61 @@ def positive(name, value, unit):
         raise InputError(f"{name} came as {value!r}; it must be a positive number ({unit})")
 
 
-def count(name, value, least=1):
-    """InputError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} came as {value!r}; it must be an integer of at least {least}")
+def count(name, value, least=1, most=math.inf):
+    """InputError unless `value` is an integer from `least` to `most`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+        allowed = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise InputError(f"{name} came as {value!r}; it must be an integer {allowed}")
+
+
+def seed(value):
+    """InputError unless `value` can seed a random generator: an integer of at least 0, or None for chance."""
+    if value is not None:
+        count("seed", value, 0)
+
+
+def several(name, value, what):
+    """Return `value` as a tuple; InputError, which names what its members are, for a string or no sequence."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        raise InputError(f"{name} came as {value!r}; it must be a list of {what}")
+    return tuple(value)
 
 
 def one_of(name, value, allowed):
-    """InputError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        known = ", ".join(map(str, allowed))
+    """InputError unless `value` is one of `allowed`; 1, 1.0 and True are three things."""
+    if not any(_kind(value) is _kind(a) and value == a for a in allowed):
+        known = ", ".join(map(repr, allowed))
         raise InputError(f"{name} {value!r} is not known{nearest(value, allowed)}; use one of {known}")
+
+
+def numbers(name, value, shape):
+    """Return `value` as a new float64 array.
+
+    Raises
+    ------
+    InputError
+        For what is no array of real numbers, another shape than `shape`, or values that are not finite.
+    """
+    try:
+        array = np.asarray(to_host(value) if hasattr(value, "dtype") else value)
+        array = np.array(array, np.float64) if array.dtype.kind in "biufO" else None
+    except (ValueError, TypeError):
+        array = None
+    if array is None:
+        raise InputError(f"parameter {name!r} came as {_brief(value)}; it must be an array of real numbers")
+    if array.shape != shape:
+        raise InputError(f"parameter {name!r} came with shape {array.shape}; {shape} is needed")
+    if not np.isfinite(array).all():
+        raise InputError(f"parameter {name!r} holds NaN or infinite values; parameters must be finite")
+    return array
+
+
+def _kind(value):
+    return int if isinstance(value, Integral) and not isinstance(value, bool) else type(value)
+
+
+def _brief(value):
+    if hasattr(value, "dtype"):
+        return f"an array of {value.dtype}"
+    text = " ".join(repr(value).split())
+    return text if len(text) < 60 else f"a {type(value).__name__} that begins {text[:40]}"

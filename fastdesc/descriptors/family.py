@@ -17,6 +17,7 @@ import inspect
 import numpy as np
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames
@@ -55,7 +56,8 @@ class Family:
                 raise InputError(
                     f"{type(self).__name__} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}"
                 )
-        self.__init__(**{**known, **params})
+        # A whole new object first: arguments that are refused leave this one as it was.
+        self.__dict__ = type(self)(**{**known, **params}).__dict__
         return self
 
     def set_parameters(self, **arrays):
@@ -66,19 +68,15 @@ class Family:
         InputError
             For a name this family lacks, a wrong shape, or values that are not finite.
         """
+        new = {}
         for name, array in arrays.items():
             if name not in self.parameters:
                 raise InputError(
                     f"{type(self).__name__} has no parameter {name!r}{nearest(name, self.parameters)}; "
                     f"it has {', '.join(self.parameters)}"
                 )
-            new = np.array(to_host(array) if hasattr(array, "dtype") else array, dtype=np.float64)
-            shape = self.parameters[name].shape
-            if new.shape != shape:
-                raise InputError(f"parameter {name!r} came with shape {new.shape}; this descriptor needs {shape}")
-            if not np.isfinite(new).all():
-                raise InputError(f"parameter {name!r} holds NaN or infinite values; parameters must be finite")
-            self.parameters[name] = new
+            new[name] = numbers(name, array, self.parameters[name].shape)
+        self.parameters.update(new)
 
     def theta(self, dtype, device="cpu"):
         """Return the parameters as a family's maps want them: one dtype, one device."""

@@ -7,19 +7,24 @@ fastdesc/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussi
 
 from itertools import combinations_with_replacement as unordered
 from itertools import product
+from numbers import Integral
 
 import numpy as np
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace, padded
 from fastdesc.descriptors import gaussian_moments_cpu
-from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
+from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive, several
+from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError
 from fastdesc.radial import BASES
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""
+
+MOST_FUNCTIONS, MOST_FEATURES = 1000, 1_000_000
+"""Radial channels or basis functions, and features; more is a slip of the pen that would fill the memory."""
 
 RANK_NEEDED = {1: 0, 2: 1, 3: 2, 4: 3, 5: 2, 6: 2, 7: 3, 8: 3}
 """Highest moment in each contraction."""
@@ -47,6 +52,18 @@ def _tuples(contraction, n):
     if contraction in (6, 7):
         return [(r, s, t) for r, s in unordered(range(n), 2) for t in range(n)]
     return list(product(range(n), repeat=3))
+
+
+def _size(contraction, n):
+    """Number of features of one contraction, without listing them."""
+    unordered_pairs = n * (n + 1) // 2
+    if contraction == 1:
+        return n
+    if contraction in (2, 3, 4):
+        return unordered_pairs
+    if contraction == 5:
+        return unordered_pairs * (n + 2) // 3
+    return unordered_pairs * n if contraction in (6, 7) else n**3
 
 
 class GaussianMoments(Family):
@@ -99,14 +116,19 @@ class GaussianMoments(Family):
         self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
         self.species_numbers = atomic_numbers(species)
         positive("cutoff", cutoff, "Å")
-        count("n_radial", n_radial)
-        count("n_basis", n_basis)
+        count("n_radial", n_radial, most=MOST_FUNCTIONS)
+        count("n_basis", n_basis, most=MOST_FUNCTIONS)
         one_of("basis", basis, BASES)
         one_of("max_rank", max_rank, range(4))
+        check_seed(seed)
         self.selected = self._select(contractions, max_rank)
-        sizes = {k: len(_tuples(k, n_radial)) for k in self.selected}
-        starts = np.cumsum([0, *sizes.values()])
+        starts = np.cumsum([0, *(_size(k, int(n_radial)) for k in self.selected)])
         self.n_features = int(starts[-1])
+        if self.n_features > MOST_FEATURES:
+            raise InputError(
+                f"n_radial {n_radial} makes {self.n_features} features and {MOST_FEATURES} are allowed; "
+                "take fewer radial channels or contractions"
+            )
         self.offsets = np.full(8, -1, np.int32)
         self.offsets[np.array(self.selected) - 1] = starts[:-1]
         self.n_moments = N_MOMENTS[max_rank]
@@ -119,12 +141,12 @@ class GaussianMoments(Family):
         allowed = [k for k, rank in RANK_NEEDED.items() if rank <= max_rank]
         if contractions is None:
             return allowed
-        selected = sorted(set(contractions))
-        if not selected or any(k not in allowed for k in selected):
+        wanted = several("contractions", contractions, f"numbers, a selection of {allowed}")
+        if not wanted or any(not isinstance(k, Integral) or isinstance(k, bool) or k not in allowed for k in wanted):
             raise InputError(
-                f"contractions {list(contractions)} cannot be had; max_rank {max_rank} allows a selection of {allowed}"
+                f"contractions {list(wanted)} cannot be had; max_rank {max_rank} allows a selection of {allowed}"
             )
-        return selected
+        return sorted({int(k) for k in wanted})
 
     def feature_names_out(self):
         """Return names such as 'M1_0i M1_2i': moment rank, radial channel, summed indices."""
