@@ -129,8 +129,11 @@ class FeaturesFile:
             self._n = int(f.attrs["n_frames"])
             self.n_atoms = int(f["offsets"][self._n])
             _check_sizes(f, self._n, self.n_atoms, self.pool)
+            _check_shards(f, self.path)
         except READ_ERRORS as error:
             self.close()
+            if isinstance(error, FileFormatError):
+                raise
             raise FileFormatError(_damaged(self.path, error)) from error
 
     def _open(self):
@@ -368,6 +371,21 @@ def _check_sizes(file, n_frames, n_atoms, pool):
     for name, n in wanted.items():
         if len(file[name]) != n:
             raise ValueError(f"{name} has {len(file[name])} rows where {n} belong")
+
+
+def _check_shards(file, path):
+    """FileFormatError when a shard is missing: HDF5 would read zeros in its place."""
+    folder = file.attrs.get("shards")
+    if folder is None:
+        return
+    folder = path.parent / folder
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    missing = [name for k in range(int(file.attrs["n_shards"])) if (name := f"{k:06d}.h5") not in there]
+    if missing:
+        raise FileFormatError(
+            f"{path} joins the files in {folder}, of which {missing[0]} is missing ({len(missing)} in all); keep the "
+            "two together, or make them again"
+        )
 
 
 def _damaged(path, error):

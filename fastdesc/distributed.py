@@ -1,0 +1,303 @@
+"""Featurizing on many processes or machines with Dask: workers write shards, and the file joins them.
+
+    OUT.h5                      rows of frames, offsets, and virtual datasets that join the shards' rows of atoms
+    OUT.h5.shards/000000.h5     features files of consecutive frames, each written by one task, whole or not at all
+    OUT.h5.shards/run.json      what they were made of: a resume with anything else is refused
+
+The client reads the input and hands out its batches, the same as in a serial run, so results are the same bit for bit.
+Workers need the package and the folder of the output, not the input. A task whose worker dies runs again elsewhere.
+"""
+
+import json
+import os
+import uuid
+from contextlib import contextmanager
+from itertools import islice
+
+import h5py
+import numpy as np
+
+from fastdesc.errors import FastdescError, InputError
+from fastdesc.features import ROWS, SKIPPED, FeaturesWriter
+from fastdesc.features_file import open_features
+from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
+from fastdesc.pipeline import compute
+from fastdesc.sources import build
+from fastdesc.tables import TEXT, InfoColumns, append, create, describe
+
+SHARD_BATCHES = 32
+"""Batches in a shard."""
+AHEAD = 2
+"""Tasks for each worker that are handed out ahead."""
+TIMEOUT = "10s"
+"""For a scheduler to answer."""
+JOINED = ("features", "numbers", "forces")
+JOINED_JACOBIAN = ("jacobian/centre", "jacobian/atom", "jacobian/values")
+
+
+def featurize_distributed(
+    source, out, descriptor, device, dtype, workers, resume, progress, chunk_atoms, on_error, scheduler, options
+):
+    """Do what featurize does, on the workers of a Dask cluster; see there.
+
+    Parameters
+    ----------
+    source : Source
+    scheduler : str
+        Address, or "local".
+    options : dict
+        pool, jacobian, compression.
+    """
+    _require_dask()
+    out = check_target(out)
+    folder = shards_of(out)
+    settings = {
+        "family": descriptor.family,
+        "parameters": json.loads(to_json(descriptor.get_params())),
+        "trained": {name: _digest(array) for name, array in descriptor.parameters.items()},
+        "device": device, "dtype": str(np.dtype(dtype)), "chunk_atoms": chunk_atoms, "shard_batches": SHARD_BATCHES,
+        "on_error": on_error, **options,
+    }  # fmt: skip
+    _prepare(folder, {"settings": settings, "input": source.fingerprint()}, resume, out)
+    job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files])
+    with _client(scheduler, workers) as client:
+        n = _run(client, source, folder, job, chunk_atoms, progress)
+    join(out, n, source, options)
+    return out
+
+
+def shards_of(out):
+    """Folder of the shards of a features file."""
+    return out.with_name(out.name + ".shards")
+
+
+def make_shard(batches, path, job):
+    """Compute batches and write them as one features file; runs on a worker.
+
+    Parameters
+    ----------
+    batches : list of raw batches
+    path : str
+    job : tuple
+        Descriptor, device, dtype, on_error, options of FeaturesWriter, names of the input files.
+
+    Returns
+    -------
+    int
+        Frames, skipped ones included.
+    """
+    from pathlib import Path
+
+    descriptor, device, dtype, on_error, options, files = job
+    path = Path(path)
+    # Two workers may have the same task when one was believed dead: each writes a file of its own.
+    own = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.h5")
+    writer = FeaturesWriter(own, descriptor, dtype, False, **options)
+    try:
+        for raw in batches:
+            batch = build(raw, [Path(name) for name in files], on_error)
+            done = compute(batch, descriptor, device, dtype, options["pool"], options["jacobian"], on_error)
+            writer.append(done.batch, done.features, done.jacobian)
+        n = writer.done
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    os.replace(own, path)
+    return n
+
+
+def _run(client, source, folder, job, chunk_atoms, progress):
+    """Hand out shards, a bounded number at a time; return how many there are."""
+    from distributed import as_completed
+    from tqdm import tqdm
+
+    raw = source.raw_batches(chunk_atoms)
+    room = AHEAD * max(1, len(client.ncores()))
+    # Large arguments and functions with side effects: neither hashed nor shared between tasks.
+    remote = client.scatter(job, broadcast=True, hash=False)
+    waiting, k, seen = as_completed(loop=client.loop), 0, 0
+    bar = tqdm(total=source.n_frames, unit=" structures", desc="featurize", disable=None if progress else True)
+    with bar:
+        while shard := list(islice(raw, SHARD_BATCHES)):
+            path = folder / f"{k:06d}.h5"
+            k += 1
+            frames = sum(map(len, shard))
+            seen += frames
+            if path.exists():
+                _check_shard(path, shard, source)
+                bar.update(frames)
+                continue
+            while waiting.count() >= room:
+                bar.update(_result(next(waiting)))
+            waiting.add(client.submit(make_shard, shard, str(path), remote, pure=False))
+            if not bar.disable:
+                bar.total = source.estimate(seen)
+        for future in waiting:
+            bar.update(_result(future))
+    return k
+
+
+def _result(future):
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise FastdescError(
+            f"several workers died on one task ({error}); is there enough memory for them? What is done is kept: "
+            "go on with resume"
+        ) from error
+
+
+def join(out, n_shards, source, options):
+    """Write the features file whose datasets join those of the shards."""
+    folder = shards_of(out)
+    names = [folder / f"{k:06d}.h5" for k in range(n_shards)]
+    with whole_or_nothing(out) as part, h5py.File(part, "w") as f:
+        f.create_group("info")
+        info, n_frames, n_atoms, n_blocks, n_seen = InfoColumns(f["info"]), 0, 0, 0, 0
+        joined = JOINED + (JOINED_JACOBIAN if options["jacobian"] else ())
+        parts = {name: [] for name in joined}
+        for k, name in enumerate(names):
+            with h5py.File(name, "r") as g:
+                if k == 0:
+                    _begin(f, g, source, options)
+                for key in (*ROWS, *(f"skipped/{x}" for x in SKIPPED)):
+                    if key not in JOINED:
+                        append(f[key], g[key].asstr()[...] if key.endswith("reason") else g[key][...])
+                append(f["offsets"], g["offsets"][1:] + n_atoms)
+                info.append(_infos(g), n_frames)
+                for key in joined:
+                    parts[key].append((f"{folder.name}/{name.name}", g[key].shape))
+                if options["jacobian"]:
+                    append(f["jacobian/offsets"], g["jacobian/offsets"][1:] + n_blocks)
+                    n_blocks += int(g["jacobian/offsets"][-1])
+                n_frames += int(g.attrs["n_frames"])
+                n_seen += int(g.attrs["n_seen"])
+                n_atoms += len(g["numbers"])
+                words = {key: (g[key].dtype, dict(g[key].attrs)) for key in joined}
+        for key in joined:
+            _virtual(f, key, parts[key], *words[key])
+        f.attrs.update(n_frames=n_frames, n_seen=n_seen, shards=folder.name, n_shards=n_shards)
+
+
+def _begin(f, g, source, options):
+    """Root attributes and empty datasets, as in the first shard."""
+    f.attrs.update(dict(g.attrs))
+    for name, (unit, shape, row, kind) in ROWS.items():
+        if name not in JOINED:
+            create(f, name, unit, shape, row, kind, options["compression"])
+    append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+    for name, kind in SKIPPED.items():
+        create(f, f"skipped/{name}", "1", "n_skipped", (), kind)
+    if options["jacobian"]:
+        append(create(f, "jacobian/offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+    files = create(f, "files", "1", "n_files", (), TEXT)
+    append(files, np.array([json.dumps(x) for x in source.fingerprint()], object))
+    for name in ("names", "parameters"):
+        g.copy(name, f)
+
+
+def _virtual(f, name, parts, dtype, attributes):
+    rows = sum(shape[0] for _, shape in parts)
+    layout = h5py.VirtualLayout((rows, *parts[0][1][1:]), dtype)
+    first = 0
+    for path, shape in parts:
+        if shape[0]:
+            layout[first : first + shape[0]] = h5py.VirtualSource(path, name, shape)
+        first += shape[0]
+    d = f.create_virtual_dataset(name, layout)
+    describe(d, attributes["unit"], attributes["shape"])
+
+
+def _infos(g):
+    """Values by key of the frames of a shard, as a list of dicts."""
+    infos = [{} for _ in range(int(g.attrs["n_frames"]))]
+    for key, d in g["info"].items():
+        text = h5py.check_string_dtype(d.dtype) is not None
+        for k, value in enumerate(d.asstr()[...] if text else d[...].tolist()):
+            if (value != "") if text else (value == value):
+                infos[k][key] = value
+    return infos
+
+
+def _prepare(folder, run, resume, out):
+    """Make the folder of the shards; with resume keep those of the same run, and refuse those of another."""
+    note = folder / "run.json"
+    run = json.loads(json.dumps(run))
+    if folder.exists():
+        old = json.loads(note.read_text()) if note.exists() else None
+        if resume and old is not None and old != run:
+            raise InputError(
+                f"{out} was begun with other settings or another input ({_first_difference(old, run)}); choose another "
+                "name or do not resume"
+            )
+        for path in folder.glob("[0-9]*.h5*"):
+            # Unfinished shards have a dash in their names.
+            if not resume or old is None or "-" in path.name:
+                path.unlink()
+    folder.mkdir(exist_ok=True)
+    write_text(note, json.dumps(run, indent=1) + "\n")
+
+
+def _first_difference(old, new, name=""):
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                return _first_difference(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for k, (a, b) in enumerate(zip(old, new, strict=True)):
+            if a != b:
+                return _first_difference(a, b, f"{name} {k}")
+    return f"{name}: {old}, now {new}"
+
+
+def _check_shard(path, shard, source):
+    """InputError unless a shard of an earlier run begins and ends as the frames that belong there."""
+    with open_features(path) as f:
+        n = sum(map(len, shard))
+        keys, numbers = f.file["keys"][...], f.file["number"][...]
+        same = int(f.file.attrs["n_seen"]) == n
+        for raw in (shard[0], shard[-1]) if same and not source.files else ():
+            batch = build(raw, source.files, "skip")
+            known = np.isin(batch.number, numbers)
+            same &= bool(np.isin(batch.keys()[known], keys).all())
+    if not same:
+        raise InputError(f"the frames in {path} are not those of the input; choose another name or do not resume")
+
+
+def _digest(array):
+    import hashlib
+
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+
+
+def _require_dask():
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise InputError("scheduler needs the package distributed: pip install 'fastdesc[distributed]'") from error
+
+
+@contextmanager
+def _client(scheduler, workers):
+    """A client of the cluster at an address; or of one of our own, of one process for each core."""
+    from distributed import Client, LocalCluster
+
+    from fastdesc import parallel
+
+    if scheduler != "local":
+        try:
+            client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"no Dask scheduler answers at {scheduler} ({error}); check the address") from error
+        with client:
+            yield client
+        return
+    cluster = LocalCluster(
+        n_workers=workers or parallel.n_threads(), threads_per_worker=1, processes=True, dashboard_address=":0",
+        env={"NUMBA_NUM_THREADS": "1"}, memory_limit=0, silence_logs=40,
+    )  # fmt: skip
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield client
