@@ -23,7 +23,8 @@ template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 3 : 2;
 constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
 
 // Moments of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NR channels.
-// In the second half of a tile, eight lanes of equal `part` share the sums of five monomials and take every eighth pair.
+// In the second half of a tile, the eight lanes of equal `part` share the sums of five monomials; each takes every
+// eighth pair.
 //   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å,
 //        beta (n_species, n_species, n_radial, n_basis)
 //   out  moments (n_radial, n_moments, n_atoms)

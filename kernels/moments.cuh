@@ -178,7 +178,8 @@ __device__ __forceinline__ Tensor<S> unslice(const Matrix<S>& x, const Matrix<S>
 }
 
 template <typename S>
-__device__ __forceinline__ Matrix<S> combine(S p, const Matrix<S>& x, S q, const Matrix<S>& y, S r, const Matrix<S>& z) {
+__device__ __forceinline__ Matrix<S> combine(S p, const Matrix<S>& x, S q, const Matrix<S>& y, S r,
+                                             const Matrix<S>& z) {
     Matrix<S> sum;
 #pragma unroll
     for (int k = 0; k < 6; ++k) sum[k] = p * x[k] + q * y[k] + r * z[k];

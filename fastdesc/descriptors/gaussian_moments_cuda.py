@@ -47,7 +47,7 @@ def bind(family, rij, pairs, species):
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
 
     def over_atoms(name, *arrays):
-        arrays = [_rows(xp, a) for a in arrays]
+        arrays = [*(_rows(xp, a) for a in arrays[:-1]), arrays[-1]]
         strides = [cuda.row_stride(a) for a in arrays]
         sizes = (family.n_radial, family.n_moments, family.n_features)
         args = (0, n, *arrays, *strides, *sizes, *family.offsets.tolist())

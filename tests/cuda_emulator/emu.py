@@ -78,7 +78,7 @@ class Module:
     def __init__(self, path, names, sanitize=None, optimise="-O1"):
         path = Path(path).resolve()
         header, runtime = HERE / "emulator.h", HERE / "runtime.cpp"
-        own = [p.read_text() for p in (header, runtime, HERE / "fibers.h")]
+        own = list(_included(runtime, {}).values())
         flags = (*COMMON, "-O2", *SANITIZERS[sanitize])
         compiled = _built("runtime", (flags, own), lambda folder, out: ["g++", *flags, "-c", runtime, "-o", out])
         flags = [*COMMON, optimise, "-march=native", "-ffp-contract=fast", *WARNINGS]
@@ -86,7 +86,7 @@ class Module:
             flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         exports = "".join(f"EMULATED_EXPORT(kernel_{k}, {name})\n" for k, name in enumerate(names))
         text = f'#include "{path}"\n{exports}'
-        sources = list(_included(path, {}).values())
+        sources = [*_included(path, {}).values(), header.read_text()]
 
         def command(folder, out):
             (folder / "kernels.cpp").write_text(text)
