@@ -13,6 +13,13 @@ from fastdesc.files import check_format, open_hdf5, whole_or_nothing
 FORMAT, VERSION = "fastdesc-checkpoint", 1
 
 
+def snapshot(state):
+    """Return a copy of a nested dict of arrays and plain values that later steps do not change."""
+    if isinstance(state, dict):
+        return {name: snapshot(value) for name, value in state.items()}
+    return state.copy() if isinstance(state, list) or hasattr(state, "dtype") else state
+
+
 def write_checkpoint(path, state):
     """Write a nested dict of arrays and JSON values."""
     with whole_or_nothing(path) as part, h5py.File(part, "w") as file:

@@ -8,7 +8,7 @@ from fastdesc import config as configuration
 from fastdesc.accuracy import compare, three_digits
 from fastdesc.arrays import resolve_device
 from fastdesc.descriptors import family_class
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.files import check_target, to_json, write_text
 from fastdesc.frames import elements, labels, read_frames
 from fastdesc.potential import Potential, load
@@ -83,8 +83,9 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
             progress=progress,
             **config.training.as_dict(),
         )
-    except BaseException:
-        if paths["checkpoint"].exists():
+    except BaseException as error:
+        # What is wrong with numbers or settings would be wrong again.
+        if paths["checkpoint"].exists() and not isinstance(error, FastdescError):
             say(f"training ended early; --resume goes on from {paths['checkpoint']}")
         raise
     potential.save(paths["model"])

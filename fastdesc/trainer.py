@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
-from fastdesc.checkpoint import write_checkpoint
+from fastdesc.checkpoint import snapshot, write_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient, evaluate_set, initialise
 from fastdesc.history import History
@@ -57,6 +57,7 @@ class Trainer:
                 tqdm.write(f"validating on {self.valid.report}")
         hide = None if progress else True  # None: off the terminal only
         bar = tqdm(total=s.epochs, initial=self.epoch, disable=hide, unit="epoch", dynamic_ncols=True)
+        whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         try:
             while self.epoch < s.epochs:
                 row = self._epoch()
@@ -64,18 +65,22 @@ class Trainer:
                 self.history.rows.append({**row, "seconds": self.seconds})
                 bar.set_postfix_str(_summary(row))
                 bar.update()
-                if checkpoint is not None and self.epoch % s.checkpoint_every == 0:
-                    write_checkpoint(checkpoint, self.state())
+                if checkpoint is not None:
+                    # An interruption strikes in the middle of an epoch, from where nothing could go on exactly.
+                    whole = snapshot(self.state())
+                    if self.epoch % s.checkpoint_every == 0:
+                        write_checkpoint(checkpoint, whole)
+                        whole = None
                 if s.patience is not None and self.epoch - self.best_epoch >= s.patience:
                     break
                 if s.time_limit is not None and self.seconds >= s.time_limit:
                     break
         finally:
             bar.close()
-            if checkpoint is not None and self.epoch:
-                write_checkpoint(checkpoint, self.state())
             if self.best is not None:
                 self._into_potential(self.best)
+            if whole is not None:
+                write_checkpoint(checkpoint, whole)
         return self.history
 
     def _epoch(self):

@@ -8,6 +8,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
+from fastdesc.checkpoint import read_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.loss import LossWeights, residuals
@@ -98,34 +99,32 @@ def test_training_reduces_errors_and_keeps_the_best():
     assert mae == pytest.approx(history.best()["valid_forces_mae"], rel=1e-3)
 
 
+@pytest.mark.parametrize("steps", [9, 11])
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
-def test_resumed_training_gives_the_numbers_of_an_uninterrupted_run(tmp_path, schedule):
+def test_resumed_training_gives_the_numbers_of_an_uninterrupted_run(tmp_path, monkeypatch, schedule, steps):
+    """Interrupted between two epochs, of three steps each, and in the middle of one."""
     frames = alloy(8)
     settings = {"epochs": 6, "batch_atoms": 24, "schedule": schedule, "dtype": "float64", "progress": False, "seed": 5}
     whole = small_potential()
     full = fd.train(whole, frames, **settings)
 
-    class StopAtThree(Exception):
-        pass
-
     from fastdesc import trainer
 
-    part = small_potential()
-    original = trainer.Trainer._epoch
+    part, done = small_potential(), []
 
-    def interrupted(self):
-        if self.epoch == 3:
-            raise StopAtThree
-        return original(self)
+    def interrupted(*arguments):
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(1)
+        return batch_gradient(*arguments)
 
-    trainer.Trainer._epoch = interrupted
-    try:
-        with pytest.raises(StopAtThree):
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "batch_gradient", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             fd.train(part, frames, checkpoint=tmp_path / "c.h5", **settings)
-    finally:
-        trainer.Trainer._epoch = original
     again = small_potential()
     resumed = fd.train(again, frames, checkpoint=tmp_path / "c.h5", resume=True, **settings)
+    assert read_checkpoint(tmp_path / "c.h5")["step"] == 18 and len(done) == steps
     assert len(resumed) == 6
     for name in full.columns():
         if name != "seconds":
