@@ -29,7 +29,7 @@ from fastdesc.errors import InputError, nearest
 
 ENDS = ("clamped", "natural")
 LAST_ENDS = (*ENDS, "zero", "zero_natural")
-FEWEST_KNOTS = 3
+FEWEST_KNOTS = 2
 
 # Powers of t in [-1, 0] in rows, (y_{k-1}, dx m_{k-1}, y_k, dx m_k) in columns: (1) seen from the right.
 HERMITE = np.array([[0, 0, 1, 0], [0, 0, 0, 1], [3, 1, -3, 2], [2, 1, -2, 1]], float)
@@ -44,7 +44,7 @@ class Splines:
     x0, x1 : float
         First and last knot.
     n_knots : int
-        At least three.
+        At least two.
     ends : (str, str)
         Each "clamped" or "natural"; the second also "zero" or "zero_natural".
 

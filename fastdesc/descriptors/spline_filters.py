@@ -13,7 +13,7 @@ from fastdesc.descriptors import spline_filters_cpu
 from fastdesc.descriptors.checks import atomic_numbers, count, positive
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
-from fastdesc.splines import ENDS, FEWEST_KNOTS, Splines
+from fastdesc.splines import ENDS, Splines
 
 PINNED = {"clamped": "zero", "natural": "zero_natural"}
 """How a radial filter ends at its cutoff."""
@@ -108,7 +108,7 @@ class SplineFilters(Family):
         count("n_triplet", self.n_triplet, 0)
         if self.n_pair + self.n_triplet == 0:
             raise InputError("n_pair and n_triplet are both 0; at least one filter is needed")
-        count("n_knots", self.n_knots, FEWEST_KNOTS)
+        count("n_knots", self.n_knots, 3)
         for name, value in (("ends", self.ends), ("angular_ends", self.angular_ends)):
             if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
                 raise InputError(f"{name} came as {value!r}; give two, each one of {', '.join(ENDS)}")
