@@ -14,14 +14,12 @@ from fastdesc.descriptors.embedded_density_orbitals import (
     CONSTANTS,
     GEOMETRY,
     ROW,
-    TEN,
     constants_in_lanes,
-    monomials_0_to_2,
-    monomials_3,
     orbital_geometry,
     radial_values,
 )
 from fastdesc.jit import inner, kernel
+from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
 from fastdesc.simd_math import axpy, load_tuple, store_tuple, zeros
 

@@ -16,18 +16,14 @@ from fastdesc.blocks import block_slots, fill_block, scatter_block
 from fastdesc.descriptors.embedded_density_orbitals import (
     CONSTANTS,
     ROW,
-    TEN,
     constants_in_lanes,
-    monomials_0_to_2,
-    monomials_3,
     orbital_geometry,
-    pull_0_to_2,
-    pull_3,
     radial_values,
     radial_values_and_slopes,
 )
 from fastdesc.descriptors.embedded_density_pairs import block_scratch, rows_of_neighbours, slot_coefficients
 from fastdesc.jit import inner, kernel
+from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store
 from fastdesc.simd_math import axpy, dot, load_tuple, store_tuple, zeros
 

@@ -21,44 +21,12 @@ import numpy as np
 
 from fastdesc.blocks import block_slots, fill_block, longest_row, scatter_block
 from fastdesc.jit import inner, kernel
+from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.radial import radial_basis
 from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
 from fastdesc.simd_math import axpy, dot, load_tuple, sqrt, store_tuple, zeros
 
-TEN = 10  # monomials of rank 0-2, and of rank 3
 ROW = 2 * TEN  # slots kept per radial or basis function
-
-
-@inner
-def _rank0_to_2(kind, x, y, z):
-    return (splat(kind, 1.0), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z)
-
-
-@inner
-def _rank3(x, y, z):
-    xx, yy, zz = x * x, y * y, z * z
-    return (xx * x, xx * y, xx * z, yy * x, x * y * z, zz * x, yy * y, yy * z, zz * y, zz * z)
-
-
-@inner
-def _pull_rank0_to_2(f, x, y, z):
-    """Sum_c f_c dm_c/du for the first ten monomials."""
-    x2, y2, z2 = x + x, y + y, z + z
-    wx = f[1] + x2 * f[4] + y * f[5] + z * f[6]
-    wy = f[2] + x * f[5] + y2 * f[7] + z * f[8]
-    wz = f[3] + x * f[6] + y * f[8] + z2 * f[9]
-    return wx, wy, wz
-
-
-@inner
-def _pull_rank3(f, x, y, z):
-    """Sum_c f_c dm_c/du for the ten monomials of rank 3."""
-    xx, yy, zz = x * x, y * y, z * z
-    xy, xz, yz = x * y, x * z, y * z
-    wx = xx * f[0] * 3.0 + (xy * f[1] + xz * f[2]) * 2.0 + yy * f[3] + yz * f[4] + zz * f[5]
-    wy = yy * f[6] * 3.0 + (xy * f[3] + yz * f[7]) * 2.0 + xx * f[1] + xz * f[4] + zz * f[8]
-    wz = zz * f[9] * 3.0 + (xz * f[5] + yz * f[8]) * 2.0 + xx * f[2] + xy * f[4] + yy * f[7]
-    return wx, wy, wz
 
 
 @inner
@@ -81,7 +49,7 @@ def _basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
         two = one
         for k in range(first, last):
             u = load_tuple(kind, units, 4 * k, 3)
-            m = _rank0_to_2(kind, u[0], u[1], u[2])
+            m = monomials_0_to_2(kind, u[0], u[1], u[2])
             one = axpy(load(kind, values, k * n_basis + b), m, one)
             two = axpy(load(kind, values, k * n_basis + c), m, two)
         store_tuple(bare, b * ROW, one)
@@ -91,7 +59,7 @@ def _basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
             two = one
             for k in range(first, last):
                 u = load_tuple(kind, units, 4 * k, 3)
-                m = _rank3(u[0], u[1], u[2])
+                m = monomials_3(u[0], u[1], u[2])
                 one = axpy(load(kind, values, k * n_basis + b), m, one)
                 two = axpy(load(kind, values, k * n_basis + c), m, two)
             store_tuple(bare, b * ROW + TEN, one)
@@ -193,21 +161,21 @@ def _pull_slot(kind, units, values, slopes, dbare, k, n_basis, has_rank3, vector
     """Formula (5) for one slot."""
     x, y, z, inverse = load_tuple(kind, units, 4 * k, 4)
     slope = splat(kind, 0.0)
-    m = _rank0_to_2(kind, x, y, z)
+    m = monomials_0_to_2(kind, x, y, z)
     f = zeros(slope, 10)
     for b in range(n_basis):
         db = load_tuple(kind, dbare, b * ROW, 10)
         slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
         f = axpy(load(kind, values, k * n_basis + b), db, f)
-    wx, wy, wz = _pull_rank0_to_2(f, x, y, z)
+    wx, wy, wz = pull_0_to_2(f, x, y, z)
     if has_rank3:
-        m = _rank3(x, y, z)
+        m = monomials_3(x, y, z)
         f = zeros(slope, 10)
         for b in range(n_basis):
             db = load_tuple(kind, dbare, b * ROW + TEN, 10)
             slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
             f = axpy(load(kind, values, k * n_basis + b), db, f)
-        vx, vy, vz = _pull_rank3(f, x, y, z)
+        vx, vy, vz = pull_3(f, x, y, z)
         wx, wy, wz = wx + vx, wy + vy, wz + vz
     radial = slope - (x * wx + y * wy + z * wz) * inverse
     store_tuple(
