@@ -108,10 +108,15 @@ def throughput(folder, n, cutoff, rounds=ROUNDS):
 
 MEMORY = """
 import resource, sys
+from pathlib import Path
 import fastdesc as fd
 d = fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_radial=2, n_basis=4, max_rank=1)
 fd.featurize(sys.argv[1], sys.argv[2], d, dtype="float32", progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+try:    # Linux counts what the parent had before exec into ru_maxrss
+    words = Path("/proc/self/status").read_text().split()
+    print(words[words.index("VmHWM:") + 1])
+except OSError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
 """
 
 
@@ -128,8 +133,7 @@ def memory(folder, lengths):
                 fd.convert(path, given, progress=False)
             words = [sys.executable, "-c", MEMORY, given, folder / "small.out.h5"]
             done = subprocess.run(words, capture_output=True, text=True, check=True)
-            kilobytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
-            found.setdefault(kind, {})[str(n)] = kilobytes / 1024
+            found.setdefault(kind, {})[str(n)] = int(done.stdout) / 1024
     return found
 
 

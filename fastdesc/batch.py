@@ -32,7 +32,7 @@ class Skipped:
     reason: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch:
     """Frames of the input; shapes with n_frames good frames and their n_atoms atoms.
 

@@ -26,6 +26,7 @@ KINDS = {"S": str, "R": float, "I": int, "L": bool}
 ARRAY_NAMES = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "initial_charges"}
 WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+UNUSUAL = ("\\", "'", "{", "[", "_JSON", '""')
 PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
 LOGICAL = {"T": True, "F": False, "True": True, "False": False, "1": True, "0": False}
 
@@ -165,7 +166,7 @@ def _columns(properties):
 def _header(line):
     """Key and value of a comment line as ASE reads them; the usual words quickly."""
     line = line.strip()
-    if "\\" in line or "'" in line or "{" in line or "[" in line or "_JSON" in line:
+    if any(sign in line for sign in UNUSUAL):
         return key_val_str_to_dict(line)
     info = {}
     at = 0
@@ -177,7 +178,7 @@ def _header(line):
         value = bare if quoted is None else quoted
         if key == "Properties":
             info[key] = value
-        elif NUMBER.match(value) and key.lower() not in UNPROCESSED_KEYS:
+        elif key not in SPECIAL_3_3_KEYS and NUMBER.match(value) and key.lower() not in UNPROCESSED_KEYS:
             number, whole = float(value), value.lstrip("+-").isdecimal()
             info[key] = np.int64(value) if whole and abs(number) < 2**62 else np.float64(number)
         elif key in SPECIAL_3_3_KEYS and len(words := value.split()) == 9 and all(map(NUMBER.match, words)):

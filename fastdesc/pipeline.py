@@ -12,7 +12,7 @@ from fastdesc.arrays import to_host
 from fastdesc.batch import Skipped
 from fastdesc.errors import InputError
 
-AHEAD = 3
+AHEAD = 2
 """Batches that may wait between two stages; bounds the memory."""
 COMMIT_SECONDS = 2.0
 COMMIT_BYTES = 1 << 28

@@ -16,7 +16,7 @@ from fastdesc.extxyz import Blocks, parsed
 from fastdesc.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
 from fastdesc.frames_file import count_frames, iread_frames_file, is_frames_file
 
-BATCH_FRAMES = 4096
+BATCH_FRAMES = 1024
 DATABASES = (".db",)
 DIGEST_BYTES = 1 << 16
 

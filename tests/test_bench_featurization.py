@@ -1,0 +1,17 @@
+"""The featurization benchmark runs, on very little."""
+
+import sys
+from pathlib import Path
+
+# The benchmark is not installed: it runs from the checkout.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench import featurization
+
+
+def test_small(tmp_path):
+    found = {"throughput": featurization.throughput(tmp_path, 12, 3.0, 1)}
+    found["memory"] = featurization.memory(tmp_path, (10,))
+    found["dscribe"] = featurization.dscribe(tmp_path, tmp_path / "nowhere", 5, 3.0, 1)
+    assert found["throughput"]["float32"]["hdf5"]["share"] > 0 and found["memory"]["hdf5"]["10"] > 10
+    text = featurization.table(found)
+    assert "12 frames of 48 atoms, 360 features" in text and "run bench/make_peer_env.py" in text
