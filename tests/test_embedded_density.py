@@ -3,16 +3,22 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from battery import close, complex_step
 from references import embedded_density as textbook
 from structures_zoo import ZOO
 
-from fastdesc import EmbeddedDensity, Pairs, Structures
+from fastdesc import EmbeddedDensity, Pairs, Potential, Structures
 from fastdesc.errors import InputError
 from fastdesc.geometry import pair_vectors
+from fastdesc.gradient import batch_gradient, initialise, predict_batch
+from fastdesc.loss import LossWeights, residuals
+from fastdesc.training_set import TrainingSet
 
 PUBLISHED = [("ch4_T0", 0), ("ch4_T2", 0), ("ch4_T2", 1), ("ch4_T2", 2), ("nacl8_T0", 0)]
-SMALL = {"cutoff": 3.0, "n_radial": 3, "n_features": 7, "hidden": (5,)}
+SMALL = {"normalized": True, "cutoff": 3.0, "n_radial": 3, "n_features": 7, "hidden": (5,)}
 
 
 def randomised(d, seed=0):
@@ -207,3 +213,67 @@ def test_default_number_of_features():
 def test_constructor_refuses(keywords, mention):
     with pytest.raises(InputError, match=mention):
         EmbeddedDensity(species=["H"], **keywords)
+
+
+def labelled_alloy(n, seed=0):
+    """Rattled and strained CuAu cells smaller than the cutoff, with random energies, forces and stresses."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        atoms = bulk("Cu", "fcc", a=3.75, cubic=True)
+        atoms.numbers[rng.permutation(4)[:2]] = 79
+        atoms.set_cell(atoms.cell @ (np.eye(3) + 0.05 * rng.standard_normal((3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.1, (4, 3))
+        labels = {"energy": rng.normal(), "forces": rng.normal(size=(4, 3)), "stress": rng.normal(size=6)}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    return frames
+
+
+def five_point(f, h):
+    """Fourth-order difference quotient of f at 0."""
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 3])
+def test_potential_end_to_end(iterations):
+    """Forces and stress against differences of energies; the gradient of a loss on all three against differences of it.
+
+    Every parameter, through every iteration, on periodic cells with self images. Differences of a step where rounding
+    and truncation meet are good to 1e-7; the battery's exact derivatives are held to 1e-10.
+    """
+    frames = labelled_alloy(2)
+    d = randomised(EmbeddedDensity(species=["Cu", "Au"], iterations=iterations, **{**SMALL, "n_features": 5, "cutoff": 4.2}))
+    potential = Potential(d, hidden=(4,), seed=1)
+    data = TrainingSet(frames, d, np.float64)
+    initialise(potential, data)
+    rng = np.random.default_rng(2)
+
+    atoms, rho = frames[0], rng.normal(size=(4, 3))
+    strain = rng.normal(size=(3, 3))
+    strain += strain.T
+
+    def energy(h):
+        moved = atoms.copy()
+        moved.positions += h * rho
+        moved.set_cell(moved.cell @ (np.eye(3) + h * strain), scale_atoms=True)
+        return potential.predict(moved).energy[0]
+
+    out = potential.predict(atoms)
+    along_strain = (voigt_6_to_full_3x3_stress(out.stress[0]) * strain).sum() * atoms.get_volume()
+    assert five_point(energy, 2e-4) == pytest.approx(along_strain - (out.forces * rho).sum(), rel=1e-7)
+
+    weights = LossWeights(2.0, 1.0, 0.7)
+    batch = data.batch([1, 0], potential.reference)
+    parameters = potential.parameters
+    gradient = batch_gradient(potential, potential.model(parameters=parameters), batch, weights)[1]
+    assert list(gradient) == list(parameters)
+    for name, array in parameters.items():
+        direction = rng.standard_normal(array.shape)
+
+        def loss(h, name=name, array=array, direction=direction):
+            model = potential.model(parameters={**parameters, name: array + h * direction})
+            return residuals(batch.targets, *predict_batch(model, batch)[:3], weights).loss
+
+        wanted = five_point(loss, 1e-4)
+        assert (gradient[name] * direction).sum() == pytest.approx(wanted, rel=1e-7, abs=1e-9), name

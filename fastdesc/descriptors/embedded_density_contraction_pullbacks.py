@@ -186,53 +186,55 @@ def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_ma
                     store_atoms(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))
 
 
-def hyper_pullback(hyper, gram, dq):
-    """Formula (2): dh, float64.
+def hyper_pullback(hyper, grams, dqs):
+    """Formula (2), float64, summed over iterations.
 
     Parameters
     ----------
     hyper : array ((2,) l_max+1, n_radial, n_features)
         Plain, or dual.
-    gram : array ((2,) (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
-    dq : array ((2,) n_features, n_atoms)
+    grams : list of arrays ((2,) (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
+    dqs : list of arrays ((2,) n_features, n_atoms)
 
     Returns
     -------
-    array ((2,) l_max+1, n_radial, n_features), dual as gram is
+    array ((2,) l_max+1, n_radial, n_features), dual as `grams` are
     """
-    n_l, n_radial, _ = hyper.shape[-3:]
-    if gram.ndim == 2:
-        return _times_hyper(hyper, _sums(gram, dq), n_l, n_radial)
-    value, tangent = _sums(gram[0], dq[0]), _sums(gram[0], dq[1]) + _sums(gram[1], dq[0])
+    if grams[0].ndim == 2:
+        return _times_hyper(hyper, _sums(grams, dqs))
     h, th = hyper if hyper.ndim == 4 else (hyper, None)
-    tangent = _times_hyper(h, tangent, n_l, n_radial)
-    if th is not None:
-        tangent += _times_hyper(th, value, n_l, n_radial)
-    return namespace(hyper).stack([_times_hyper(h, value, n_l, n_radial), tangent])
+    gram, tgram = ([g[plane] for g in grams] for plane in (0, 1))
+    dq, tdq = ([d[plane] for d in dqs] for plane in (0, 1))
+    sums, tsums = _sums(gram, dq), _sums(gram + tgram, tdq + dq)
+    value, tangent = _times_hyper(h, sums), _times_hyper(h, tsums)
+    return namespace(h).stack([value, tangent if th is None else tangent + _times_hyper(th, sums)])
 
 
-def _sums(gram, dq):
-    """Sum over atoms of dq_m G, (n_features, rows of gram)."""
-    on_cpu = namespace(gram) is np
-    together = TOGETHER[on_cpu]
-    n = gram.shape[-1]
-    products = [dq[:, :0] @ gram[:, :0].T]
+def _sums(grams, dqs):
+    """Sum over atoms of G dq_m, (rows of gram, n_features)."""
+    on_cpu, n = namespace(grams[0]) is np, grams[0].shape[-1]
+    total = namespace(grams[0]).zeros((len(grams[0]), len(dqs[0])))
+
+    def products(a, b):
+        return [g[:, a:b] @ d[:, a:b].T for g, d in zip(grams, dqs, strict=True)]
+
     if on_cpu:
         with single_threaded_blas():
-            products += for_chunks(lambda a, b: dq[:, a:b] @ gram[:, a:b].T, n, together)
+            chunks = for_chunks(products, n, TOGETHER[on_cpu])
     else:
-        products += [dq[:, a : a + together] @ gram[:, a : a + together].T for a in range(0, n, together)]
-    total = products[0].astype(np.float64)
-    for x in products[1:]:
-        total += x
+        chunks = (products(a, a + TOGETHER[on_cpu]) for a in range(0, n, TOGETHER[on_cpu]))
+    for chunk in chunks:
+        for x in chunk:
+            total += x
     return total
 
 
-def _times_hyper(h, sums, n_l, n_radial):
-    """2 sum_k' h_{l,k',m} sums_{m,(l,k,k')}."""
+def _times_hyper(h, sums):
+    """2 sum_k' h_{l,k',m} sums_{(l,k,k'),m}."""
     xp = namespace(h)
+    n_l, n_radial, n_features = h.shape
     k, k2 = np.triu_indices(n_radial)
     at = np.empty((n_radial, n_radial), np.int64)
     at[k, k2] = at[k2, k] = np.arange(len(k))
-    full = sums.reshape(len(sums), n_l, len(k))[:, :, xp.asarray(at)]
-    return 2 * xp.einsum("mlkx,lxm->lkm", full, h.astype(np.float64))
+    square = sums.reshape(n_l, len(k), n_features)[:, xp.asarray(at)]
+    return 2 * (square * h[:, None]).sum(axis=2)
