@@ -13,7 +13,7 @@ KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
     0: "errors arrays parallel blas cuda jit simd simd_math monomials elementary blocks radial splines files journal "
-    "tables",
+    "tables meam_spline",
     1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch network "
     "activations",
     2: "descriptors.*",
