@@ -243,7 +243,8 @@ def test_potential_end_to_end(iterations):
     and truncation meet are good to 1e-7; the battery's exact derivatives are held to 1e-10.
     """
     frames = labelled_alloy(2)
-    d = randomised(EmbeddedDensity(species=["Cu", "Au"], iterations=iterations, **{**SMALL, "n_features": 5, "cutoff": 4.2}))
+    settings = {**SMALL, "n_features": 5, "cutoff": 4.2}
+    d = randomised(EmbeddedDensity(species=["Cu", "Au"], iterations=iterations, **settings))
     potential = Potential(d, hidden=(4,), seed=1)
     data = TrainingSet(frames, d, np.float64)
     initialise(potential, data)
