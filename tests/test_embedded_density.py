@@ -10,7 +10,7 @@ from battery import close, complex_step
 from references import embedded_density as textbook
 from structures_zoo import ZOO
 
-from fastdesc import EmbeddedDensity, Pairs, Potential, Structures
+from fastdesc import EmbeddedDensity, Pairs, Potential, Structures, load
 from fastdesc.errors import InputError
 from fastdesc.geometry import pair_vectors
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
@@ -278,3 +278,13 @@ def test_potential_end_to_end(iterations):
 
         wanted = five_point(loss, 1e-4)
         assert (gradient[name] * direction).sum() == pytest.approx(wanted, rel=1e-7, abs=1e-9), name
+
+
+def test_a_saved_potential_keeps_its_networks(tmp_path):
+    d = randomised(EmbeddedDensity(species=["Na", "Cl"], iterations=1, **SMALL))
+    potential = Potential(d, hidden=(4,))
+    potential.save(tmp_path / "model.h5")
+    again = load(tmp_path / "model.h5")
+    assert list(again.descriptor.parameters) == list(d.parameters)
+    one, two = (p.predict(ZOO["triclinic"]()) for p in (potential, again))
+    np.testing.assert_array_equal(one.forces, two.forces)
