@@ -159,6 +159,7 @@ def join(out, n_shards, source, options):
         info, n_frames, n_atoms, n_blocks, n_seen = InfoColumns(f["info"]), 0, 0, 0, 0
         joined = JOINED + (JOINED_JACOBIAN if options["jacobian"] else ())
         parts = {name: [] for name in joined}
+        bounds = {"frames": [], "atoms": [], "blocks": []}
         for k, name in enumerate(names):
             with h5py.File(name, "r") as g:
                 if k == 0:
@@ -172,11 +173,16 @@ def join(out, n_shards, source, options):
                     parts[key].append((f"{folder.name}/{name.name}", g[key].shape))
                 if options["jacobian"]:
                     append(f["jacobian/offsets"], g["jacobian/offsets"][1:] + n_blocks)
-                    n_blocks += int(g["jacobian/offsets"][-1])
+                    bounds["blocks"].append(int(g["jacobian/offsets"][-1]))
+                    n_blocks += bounds["blocks"][-1]
                 n_frames += int(g.attrs["n_frames"])
                 n_seen += int(g.attrs["n_seen"])
                 n_atoms += len(g["numbers"])
+                bounds["frames"].append(int(g.attrs["n_frames"]))
+                bounds["atoms"].append(len(g["numbers"]))
                 words = {key: (g[key].dtype, dict(g[key].attrs)) for key in joined}
+        for key, rows in bounds.items():
+            describe(f.create_dataset(f"shards/{key}", data=np.cumsum([0, *rows])), "1", "n_shards + 1")
         for key in joined:
             _virtual(f, key, parts[key], *words[key])
         f.attrs.update(n_frames=n_frames, n_seen=n_seen, shards=folder.name, n_shards=n_shards)

@@ -12,6 +12,7 @@ from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features import FORMAT, ROWS, VERSION
 from fastdesc.files import check_format, open_hdf5, part_of
 from fastdesc.journal import CommittedFile, journal_of
+from fastdesc.shards import Shards
 from fastdesc.tables import load_plugin
 
 READ_ERRORS = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
@@ -117,7 +118,7 @@ class FeaturesFile:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._file, self._process = None, None
+        self._file, self._process, self._shards = None, None, None
         f = self._open()
         try:
             self.family = f.attrs["family"]
@@ -129,7 +130,7 @@ class FeaturesFile:
             self._n = int(f.attrs["n_frames"])
             self.n_atoms = int(f["offsets"][self._n])
             _check_sizes(f, self._n, self.n_atoms, self.pool)
-            _check_shards(f, self.path)
+            self._shards = Shards(f, self.path) if "shards" in f.attrs else None
         except READ_ERRORS as error:
             self.close()
             if isinstance(error, FileFormatError):
@@ -160,6 +161,8 @@ class FeaturesFile:
             f.close()
             raise
         self._file, self._process = f, os.getpid()
+        if self._shards is not None:
+            self._shards.open = {}
         return f
 
     @property
@@ -173,6 +176,8 @@ class FeaturesFile:
         """Close the file."""
         if self._file is not None and self._process == os.getpid():
             self._file.close()
+            if self._shards is not None:
+                self._shards.close()
             if self._beneath is not None:
                 self._beneath.close()
         self._file = None
@@ -342,6 +347,8 @@ class FeaturesFile:
     def _read(self, name, rows):
         f = self.file
         try:
+            if self._shards is not None and f[name].is_virtual:
+                return self._shards.read(f, name, rows)
             return f[name][rows]
         except READ_ERRORS as error:
             raise FileFormatError(_damaged(self.path, error)) from error
@@ -371,21 +378,6 @@ def _check_sizes(file, n_frames, n_atoms, pool):
     for name, n in wanted.items():
         if len(file[name]) != n:
             raise ValueError(f"{name} has {len(file[name])} rows where {n} belong")
-
-
-def _check_shards(file, path):
-    """FileFormatError when a shard is missing: HDF5 would read zeros in its place."""
-    folder = file.attrs.get("shards")
-    if folder is None:
-        return
-    folder = path.parent / folder
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
-    missing = [name for k in range(int(file.attrs["n_shards"])) if (name := f"{k:06d}.h5") not in there]
-    if missing:
-        raise FileFormatError(
-            f"{path} joins the files in {folder}, of which {missing[0]} is missing ({len(missing)} in all); keep the "
-            "two together, or make them again"
-        )
 
 
 def _damaged(path, error):

@@ -14,7 +14,9 @@ from ase import Atoms
 from ase.io import write
 from test_dataset import Fake, files, frames
 
+import fastdesc as fd
 from fastdesc import distributed as module
+from fastdesc import shards
 from fastdesc.cli import main
 from fastdesc.dataset import featurize, open_features, read_features
 from fastdesc.errors import FastdescError, FileFormatError, InputError
@@ -68,7 +70,7 @@ def same(a, b):
         np.testing.assert_array_equal(f.file["keys"][...], g.file["keys"][...])
 
 
-def test_the_same_as_in_one_process(tmp_path, cluster, small_shards):
+def test_the_same_as_in_one_process(tmp_path, cluster, small_shards, monkeypatch):
     source, out, one = tmp_path / "in.extxyz", tmp_path / "out.h5", tmp_path / "one.h5"
     data = many()
     data[7].positions[0] = np.nan
@@ -82,6 +84,12 @@ def test_the_same_as_in_one_process(tmp_path, cluster, small_shards):
     with open_features(out) as f:
         assert [s["number"] for s in f.skipped] == [7]
         np.testing.assert_array_equal(f[20:30], read_features(one).features[f.offsets[20] : f.offsets[30]])
+    with open_features(out) as f:
+        monkeypatch.setattr(shards, "OPEN_AT_MOST", 2)
+        for k, rows in enumerate(f):
+            np.testing.assert_array_equal(rows, f[k])
+        np.testing.assert_array_equal(f.atoms[3:200:7], read_features(one).features[3:200:7])
+        assert len(f._shards.open) == 2, "few files are open at a time"
     # The two move together; one without the other says so.
     (tmp_path / "moved").mkdir()
     for name in ("out.h5", "out.h5.shards"):
@@ -90,6 +98,19 @@ def test_the_same_as_in_one_process(tmp_path, cluster, small_shards):
     (tmp_path / "moved" / "out.h5.shards" / "000001.h5").unlink()
     with pytest.raises(FileFormatError, match=r"of which 000001.h5 is missing \(1 in all\)"):
         open_features(tmp_path / "moved" / "out.h5")
+
+
+def test_pooled_with_jacobian(tmp_path, cluster, small_shards):
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=4, max_rank=1)
+    data, out, one = frames(9), tmp_path / "out.h5", tmp_path / "one.h5"
+    options = {"chunk_atoms": 20, "pool": "sum", "jacobian": True}
+    featurize(data, out, d, scheduler=cluster.scheduler_address, **options)
+    featurize(data, one, d, **options)
+    same(out, one)
+    with open_features(out) as f, open_features(one) as g:
+        for k in (0, 5, 8):
+            for a, b in zip(f.jacobian(k).__dict__.values(), g.jacobian(k).__dict__.values(), strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 def test_a_worker_dies_and_the_run_completes(tmp_path, cluster, small_shards):
