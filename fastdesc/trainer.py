@@ -37,6 +37,9 @@ class Trainer:
             "network/": Group(s.learning_rate, s.weight_decay),
             "scale": Group(s.learning_rate),
         }
+        # Networks inside a descriptor diverge at the rate that suits its radial functions.
+        inside = potential.descriptor.trained_like_networks if s.descriptor_learning_rate else ()
+        groups |= {f"descriptor/{name}": Group(s.learning_rate, s.weight_decay) for name in inside}
         method = AMSGrad if s.amsgrad else AdamW
         self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None

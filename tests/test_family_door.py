@@ -222,7 +222,7 @@ def test_compute_refuses(d):
 
 @pytest.mark.parametrize("nothing", [[], None, 3, ["H2O"], ase.Atoms(), [ase.Atoms("H"), ase.Atoms()]], ids=repr)
 def test_compute_refuses_what_is_no_frame(d, nothing):
-    with pytest.raises(InputError, match=r"frame|Atoms"):
+    with pytest.raises(InputError, match=r"frame|Atoms|does not exist"):
         d.compute(nothing)
 
 

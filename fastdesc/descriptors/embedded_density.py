@@ -91,6 +91,7 @@ class EmbeddedDensity(Family):
     """
 
     family = "embedded_density"
+    trained_like_networks = ("network.", "hyper")
 
     def __init__(
         self,

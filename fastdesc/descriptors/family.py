@@ -37,9 +37,12 @@ class Family:
         Å.
     parameters : dict of str to ndarray
         What a trainer may change, float64.
+    trained_like_networks : tuple of str
+        Beginnings of the names of parameters that want the learning rate and decay of networks.
     """
 
     family = None
+    trained_like_networks = ()
 
     # ------------------------------------------------------------------ constructor arguments and parameters
 
