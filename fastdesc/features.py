@@ -32,9 +32,9 @@ from fastdesc import __version__
 from fastdesc.batch import structure_keys
 from fastdesc.errors import InputError
 from fastdesc.files import check_format, check_target, open_hdf5, part_of, to_json
-from fastdesc.journal import JournaledFile, discard, journal_of
+from fastdesc.journal import JournaledFile, check_unused, discard, journal_of
 from fastdesc.structures import Structures
-from fastdesc.tables import TEXT, InfoColumns, append, create, describe, load_plugin
+from fastdesc.tables import TEXT, InfoColumns, append, create, describe, prepare_to_read
 
 FORMAT = "fastdesc-features"
 VERSION = 1
@@ -89,6 +89,7 @@ class FeaturesWriter:
     def __init__(self, path, descriptor, dtype, resume, pool=None, jacobian=False, compression="none"):
         self.path = check_target(path)
         self.part = part_of(self.path)
+        check_unused(self.part)
         self.header = _header(descriptor, pool, jacobian, compression)
         self.finished = 0    # frames of a finished file that is being added to
         self.file = None
@@ -147,8 +148,7 @@ class FeaturesWriter:
         self.journaled = JournaledFile(self.part, new=False)
         try:
             self.file = h5py.File(self.journaled, "r+")
-            if self.file.attrs.get("compression") in ("zstd", "blosc2"):
-                load_plugin(self.file.attrs["compression"])
+            prepare_to_read(self.file)
             self.file.attrs["n_seen"], self.file["skipped/number"], self.file["info"], self.file["offsets"]
         except (OSError, KeyError, ValueError):
             self._close()

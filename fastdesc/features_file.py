@@ -13,7 +13,7 @@ from fastdesc.features import FORMAT, ROWS, VERSION
 from fastdesc.files import check_format, open_hdf5, part_of
 from fastdesc.journal import CommittedFile, journal_of
 from fastdesc.shards import Shards
-from fastdesc.tables import load_plugin
+from fastdesc.tables import prepare_to_read
 
 READ_ERRORS = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
 
@@ -155,8 +155,7 @@ class FeaturesFile:
             f = open_hdf5(path)
         try:
             check_format(f, path, FORMAT, VERSION)
-            if f.attrs.get("compression") in ("zstd", "blosc2"):
-                load_plugin(f.attrs["compression"])
+            prepare_to_read(f)
         except BaseException:
             f.close()
             raise

@@ -21,7 +21,7 @@ import numpy as np
 from fastdesc import __version__
 from fastdesc.errors import FileFormatError
 from fastdesc.files import check_format, open_hdf5, whole_or_nothing
-from fastdesc.tables import InfoColumns, append, create
+from fastdesc.tables import InfoColumns, append, create, prepare_to_read
 
 FORMAT = "fastdesc-frames"
 VERSION = 1
@@ -59,6 +59,7 @@ def write_frames_file(batches, path, compression="none"):
     n = 0
     with whole_or_nothing(path) as part, h5py.File(part, "w") as f:
         f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__, n_frames=0)
+        f.attrs["compression"] = compression
         for name, (unit, shape, row, dtype) in TABLES.items():
             create(f, name, unit, shape, row, dtype, compression)
         append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
@@ -92,6 +93,7 @@ def iread_frames_file(path, start=0):
     """
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
+        prepare_to_read(f)
         try:
             yield from _frames(f, start)
         except (KeyError, OSError, ValueError, RuntimeError, TypeError) as error:

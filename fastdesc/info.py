@@ -10,6 +10,7 @@ import numpy as np
 from fastdesc.errors import FileFormatError
 from fastdesc.files import open_hdf5
 from fastdesc.journal import CommittedFile, journal_of
+from fastdesc.tables import prepare_to_read
 
 READ_AT_MOST = 1 << 24
 """Numbers of a dataset that are looked at for its range."""
@@ -66,6 +67,7 @@ def describe(path):
         kind = f.attrs.get("format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
+        prepare_to_read(f)
         try:
             blocks = [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
         except (KeyError, OSError, ValueError, RuntimeError, TypeError) as error:

@@ -18,6 +18,13 @@ import zlib
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
+from fastdesc.errors import InputError
+
+try:
+    import fcntl
+except ImportError:    # no such locks on this system
+    fcntl = None
+
 MAGIC = b"fastdesc journal 1\n"
 HEAD = struct.Struct("<QQ")    # length of the file, number of pieces
 PIECE = struct.Struct("<QQ")    # offset, length
@@ -166,13 +173,20 @@ class JournaledFile(_Positioned):
     path : Path
     new : bool
         Begin an empty file; otherwise take up the last committed state.
+
+    Raises
+    ------
+    InputError
+        When it is being written by someone else.
     """
 
     def __init__(self, path, new):
         self.path = Path(path)
+        super().__init__(os.open(path, os.O_RDWR | (os.O_CREAT if new else 0), 0o666))
+        _lock(self.fd, path)
         if new:
             journal_of(path).unlink(missing_ok=True)
-        super().__init__(os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if new else 0), 0o666))
+            os.ftruncate(self.fd, 0)
         self.committed = os.fstat(self.fd).st_size
         journal = None if new else read_journal(path)
         if journal is not None:
@@ -234,6 +248,27 @@ class JournaledFile(_Positioned):
         if name is not None:
             os.replace(self.path, name)
         journal_of(self.path).unlink(missing_ok=True)
+
+
+def _lock(fd, path):
+    """InputError when another process writes the file. Not flock, with which HDF5 would keep readers away."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(fd)
+        raise InputError(f"{path} is being written by another process; wait for it, or choose another name") from None
+    except OSError:    # a file system without locks
+        return
+
+
+def check_unused(path):
+    """InputError when a file is being written; see JournaledFile."""
+    if Path(path).is_file():
+        fd = os.open(path, os.O_RDWR)
+        _lock(fd, path)
+        os.close(fd)
 
 
 def discard(path):

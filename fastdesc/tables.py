@@ -54,6 +54,18 @@ def load_plugin(compression):
     return hdf5plugin
 
 
+def prepare_to_read(file):
+    """Load hdf5plugin where the open file needs it.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+    """
+    if file.attrs.get("compression") in ("zstd", "blosc2"):
+        load_plugin(file.attrs["compression"])
+
+
 def describe(dataset, unit, shape):
     """Write the attributes every dataset has."""
     dataset.attrs["unit"] = unit

@@ -1,6 +1,8 @@
 """The features file: what is in it, how it grows, and that nothing half-written stays."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -219,6 +221,21 @@ def test_resume_refuses_other_settings(tmp_path, out, finished):
     with pytest.raises(InputError, match=r"holds \d frames and the input only 2"):
         featurize(data[:2], out, Fake(), resume=True)
     assert files(tmp_path) == before
+
+
+def test_one_writer_at_a_time(tmp_path, out):
+    pytest.importorskip("fcntl")
+    part = tmp_path / "features.h5.part"
+    code = f"from fastdesc.journal import *; f = JournaledFile({str(part)!r}, True); f.write(b'abc'); print(1, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code + "; input()"], stdin=-1, stdout=-1) as other:
+        other.stdout.readline()
+        for resume in (True, False):
+            with pytest.raises(InputError, match="is being written by another process"):
+                featurize(frames(), out, Fake(), resume=resume)
+        assert part.read_bytes() == b"abc"
+        other.kill()
+    featurize(frames(), out, Fake())
+    assert files(tmp_path) == ["features.h5"]
 
 
 # --- failure

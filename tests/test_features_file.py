@@ -16,6 +16,7 @@ from fastdesc.cli import main
 from fastdesc.dataset import featurize
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.files import part_of
+from fastdesc.info import describe
 from fastdesc.structure_features import pooled_features
 
 RNG = np.random.default_rng(0)
@@ -134,6 +135,7 @@ def test_compression(tmp_path, data, rows, compression):
         np.testing.assert_array_equal(f[:], np.concatenate(rows))
         packed = f.file["features"]
         assert (packed.id.get_create_plist().get_nfilters() > 0) == (compression != "none")
+        assert len(json.dumps(describe(out))) > 100
         assert packed.chunks is not None and f.file["numbers"].compression == "gzip"
 
 
