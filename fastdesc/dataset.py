@@ -6,7 +6,7 @@ from pathlib import Path
 from fastdesc import parallel
 from fastdesc.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
-from fastdesc.features import POOLS, FeaturesWriter
+from fastdesc.features import POOLS, FeaturesWriter, already_done
 from fastdesc.features_file import Features, open_features, read_features
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
@@ -108,6 +108,8 @@ def featurize(
         return featurize_distributed(
             source, out, descriptor, device, dtype, workers, resume, progress, chunk_atoms, on_error, scheduler, options
         )
+    if resume and already_done(out, descriptor, dtype, source, **options):
+        return Path(out)
     writer = FeaturesWriter(out, descriptor, dtype, resume, **options)
     try:
         with _threads(workers), _bar(source, writer.done, progress) as bar:

@@ -24,6 +24,7 @@ family, parameters (JSON of the constructor's arguments), pool, compression, n_f
 import json
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -133,7 +134,7 @@ class FeaturesWriter:
                 return False
             self.finished = int(self.file.attrs["n_frames"])
         try:
-            self._check_settings(descriptor, dtype)
+            _check_settings(self.file, self.path, self.header, descriptor, dtype)
         except BaseException:
             self._close()
             if self.finished:
@@ -168,29 +169,6 @@ class FeaturesWriter:
         with JournaledFile(self.part, new=False) as file:
             file.commit()
         return True
-
-    def _check_settings(self, descriptor, dtype):
-        f = self.file
-        check_format(f, self.part, FORMAT, VERSION)
-        ours, theirs = self.header, dict(f.attrs)
-        for what in ("family", "parameters", "pool", "jacobian"):
-            if theirs.get(what) != ours[what]:
-                difference = _difference(theirs.get(what), ours[what])
-                raise InputError(
-                    f"{self.path} was begun with other settings ({what}: {difference}); "
-                    "choose another name or do not resume"
-                )
-        if f["features"].dtype != np.dtype(dtype):
-            raise InputError(
-                f"{self.path} was begun with another dtype ({f['features'].dtype}, now {np.dtype(dtype)}); "
-                "choose another name or do not resume"
-            )
-        for name, array in descriptor.parameters.items():
-            if not np.array_equal(f[f"parameters/{name}"][...], array):
-                raise InputError(
-                    f"{self.path} was begun with other trained parameters ({name} differs); choose another name or do "
-                    "not resume"
-                )
 
     def check_input(self, source):
         """Compare the input with that of an earlier run, and write down what it is now.
@@ -306,6 +284,46 @@ class FeaturesWriter:
                 self.file.close()
         with suppress(OSError):
             self.journaled.close()
+
+
+def already_done(path, descriptor, dtype, source, **options):
+    """True when `path` is the finished file of an input that was not touched since; frames in memory are not known.
+
+    Raises
+    ------
+    InputError
+        When it was made with other settings.
+    """
+    path = Path(path)
+    if not source.files or not path.is_file() or part_of(path).exists():
+        return False
+    with open_hdf5(path) as f:
+        _check_settings(f, path, _header(descriptor, **options), descriptor, dtype)
+        return [json.loads(text) for text in f["files"].asstr()[...]] == source.fingerprint()
+
+
+def _check_settings(f, path, header, descriptor, dtype):
+    """InputError unless the file `f` was made as we are asked to."""
+    check_format(f, path, FORMAT, VERSION)
+    ours, theirs = header, dict(f.attrs)
+    for what in ("family", "parameters", "pool", "jacobian"):
+        if theirs.get(what) != ours[what]:
+            difference = _difference(theirs.get(what), ours[what])
+            raise InputError(
+                f"{path} was begun with other settings ({what}: {difference}); "
+                "choose another name or do not resume"
+            )
+    if f["features"].dtype != np.dtype(dtype):
+        raise InputError(
+            f"{path} was begun with another dtype ({f['features'].dtype}, now {np.dtype(dtype)}); "
+            "choose another name or do not resume"
+        )
+    for name, array in descriptor.parameters.items():
+        if not np.array_equal(f[f"parameters/{name}"][...], array):
+            raise InputError(
+                f"{path} was begun with other trained parameters ({name} differs); choose another name or do "
+                "not resume"
+            )
 
 
 def _header(descriptor, pool, jacobian, compression):

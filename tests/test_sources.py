@@ -111,6 +111,21 @@ def test_other_input_is_refused(tmp_path):
         featurize([tmp_path / "a.traj", tmp_path / "b.traj"], out, Fake(), resume=True)
 
 
+def test_a_finished_file_of_untouched_input_is_left_alone(tmp_path):
+    source, out = tmp_path / "a.traj", tmp_path / "f.h5"
+    write(source, frames())
+    featurize(source, out, Fake())
+    before = out.stat().st_mtime_ns, out.stat().st_ino
+    fake = Fake()
+    assert featurize(source, out, fake, resume=True) == out and not fake.calls
+    assert (out.stat().st_mtime_ns, out.stat().st_ino) == before
+    with pytest.raises(InputError, match=r"scale 1\.0, now 2\.0"):
+        featurize(source, out, Fake(scale=2.0), resume=True)
+    write(source, frames(12))
+    featurize(source, out, fake, resume=True)
+    assert fake.calls == [2] and len(table(out)["energies"]) == 12
+
+
 # --- convert
 
 
