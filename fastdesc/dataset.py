@@ -6,8 +6,9 @@ from pathlib import Path
 from fastdesc import parallel
 from fastdesc.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
-from fastdesc.features import POOLS, FeaturesWriter, already_done
+from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
+from fastdesc.features_layout import POOLS, already_done
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
 from fastdesc.pipeline import Ahead, Behind, compute
@@ -52,8 +53,8 @@ def featurize(
         A path may be a glob; files are whatever ASE reads, ASE databases, and what `convert` writes, which is read
         fastest. Extended XYZ, databases, trajectories and our own files are read as streams.
     out : str or Path
-        The features file; its layout is described in fastdesc/features.py. It appears under this name only when it
-        is complete (until then it has `.part` appended, which `open_features` opens too).
+        The features file; its layout is described in fastdesc/features_layout.py. It appears under this name only
+        when it is complete (until then it has `.part` appended, which `open_features` opens too).
     descriptor : a descriptor, such as GaussianMoments
     device : {"cpu", "cuda", "auto"}
     dtype : {"float64", "float32"}

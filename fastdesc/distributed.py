@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.features import ROWS, SKIPPED, FeaturesWriter
+from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import open_features
+from fastdesc.features_layout import ROWS, SKIPPED
 from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
 from fastdesc.pipeline import compute
 from fastdesc.sources import build

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.features import FORMAT, ROWS, VERSION
+from fastdesc.features_layout import FORMAT, ROWS, VERSION
 from fastdesc.files import check_format, open_hdf5, part_of
 from fastdesc.journal import CommittedFile, journal_of
 from fastdesc.shards import Shards
@@ -19,7 +19,7 @@ READ_ERRORS = (KeyError, OSError, ValueError, RuntimeError, TypeError, Attribute
 
 
 class Features(NamedTuple):
-    """What a features file holds; shapes and units in the text of fastdesc/features.py."""
+    """What a features file holds; shapes and units in the text of fastdesc/features_layout.py."""
 
     features: np.ndarray
     offsets: np.ndarray

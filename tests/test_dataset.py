@@ -16,7 +16,7 @@ import fastdesc as fd
 from fastdesc import cuda, parallel
 from fastdesc.dataset import CHUNK_ATOMS, featurize, open_features, read_features
 from fastdesc.errors import DeviceError, FileFormatError, InputError
-from fastdesc.features import VERSION, frame_key
+from fastdesc.features_layout import VERSION, frame_key
 from fastdesc.frames import labels
 from fastdesc.sources import Source
 
