@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, fields
 
-import h5py
 import numpy as np
 
-from fastdesc import __version__
-from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import check_format, open_hdf5, whole_or_nothing
+from fastdesc.errors import InputError
+from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.frames import labels, read_frames
 
 FORMAT, VERSION = "fastdesc-predictions", 1
@@ -74,8 +72,7 @@ class Comparison:
     def save(self, path):
         """Write an HDF5 file, whole or not at all; every dataset carries `unit` and `shape`."""
         words = {"forces": "n_atoms, 3", "stress": "n_frames, 6", "energy": "n_frames", "n_atoms": "n_frames"}
-        with whole_or_nothing(path) as part, h5py.File(part, "w") as f:
-            f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__)
+        with new_hdf5(path, FORMAT, VERSION) as f:
             for name, array in vars(self).items():
                 what = name.removeprefix("reference_")
                 f[name] = array
@@ -93,10 +90,8 @@ class Comparison:
         """
         with open_hdf5(path) as f:
             check_format(f, path, FORMAT, VERSION)
-            try:
+            with damage_named(path, "evaluate again"):
                 return cls(**{field.name: f[field.name][...] for field in fields(cls)})
-            except (KeyError, OSError, RuntimeError) as error:
-                raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); evaluate again") from error
 
 
 def compare(potential, frames, device="cpu", dtype="float64"):

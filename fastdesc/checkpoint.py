@@ -5,10 +5,8 @@ import json
 import h5py
 import numpy as np
 
-from fastdesc import __version__
 from fastdesc.arrays import to_host
-from fastdesc.errors import FileFormatError
-from fastdesc.files import check_format, open_hdf5, whole_or_nothing
+from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 
 FORMAT, VERSION = "fastdesc-checkpoint", 1
 
@@ -22,8 +20,7 @@ def snapshot(state):
 
 def write_checkpoint(path, state):
     """Write a nested dict of arrays and JSON values."""
-    with whole_or_nothing(path) as part, h5py.File(part, "w") as file:
-        file.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__)
+    with new_hdf5(path, FORMAT, VERSION) as file:
         _write(file, state)
 
 
@@ -52,10 +49,8 @@ def read_checkpoint(path):
     """
     with open_hdf5(path) as file:
         check_format(file, path, FORMAT, VERSION)
-        try:
+        with damage_named(path, "start training anew"):
             return _read(file)
-        except (OSError, KeyError, json.JSONDecodeError) as error:
-            raise FileFormatError(f"{path} is not a complete checkpoint ({error}); start training anew") from error
 
 
 def _read(group):

@@ -236,10 +236,18 @@ def train(args):
 
 
 def evaluate(args):
-    from fastdesc.accuracy import compare
+    from fastdesc.accuracy import FORMAT, compare
+    from fastdesc.files import check_target
     from fastdesc.frames import read_frames
     from fastdesc.potential import load
 
+    # A name that cannot be written is told before the work, not after it.
+    if args.predictions:
+        check_target(args.predictions, FORMAT)
+    if args.plot:
+        from fastdesc.plots import check_picture, plot_parity
+
+        check_picture(args.plot)
     potential = load(args.model)
     keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
     found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
@@ -247,8 +255,6 @@ def evaluate(args):
     if args.predictions:
         found.save(args.predictions)
     if args.plot:
-        from fastdesc.plots import plot_parity
-
         plot_parity(found, args.plot)
 
 
@@ -273,7 +279,10 @@ def main(argv=None):
         parser().print_help()
         return 0
     # Termination unwinds like an exception, so that temporary files go.
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:    # nohup ignores it
+            signal.signal(number, _terminate)
     try:
         COMMANDS[args.command](args)
         sys.stdout.flush()
@@ -288,6 +297,12 @@ def main(argv=None):
         if getattr(args, "debug", False):
             raise
         print(f"fastdesc: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        if getattr(args, "debug", False):
+            raise
+        text = "there is not enough memory; use fewer structures at a time, a smaller cutoff or fewer features"
+        print(f"fastdesc: {text} ({_sentence(error)})", file=sys.stderr)
         return 2
     return 0
 

@@ -17,6 +17,7 @@ from fastdesc.settings import Settings
 REQUIRED = object()
 FIRST_FAMILY = next(iter(FAMILIES))
 PATHS = ("train", "valid", "test")
+OURS = "# What `fastdesc train` was run with, paths and defaults included."
 KINDS = {    # type of the default: (what is accepted, in words)
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
@@ -163,7 +164,7 @@ def read_toml(path):
     if not path.is_file():
         raise InputError(f"{path} is not a file; `fastdesc train --print-default > config.toml` makes a configuration")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))    # some editors begin files with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 
@@ -201,10 +202,16 @@ def to_text(config):
         "training": {k: v for k, v in config.training.as_dict().items() if k != "valid_fraction"},
         "output": {**vars(config.output), "folder": str(Path(config.output.folder).absolute())},
     }
-    lines = []
+    lines = [OURS, ""]
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items() if v is not None), ""]
     return "\n".join(lines)
+
+
+def is_ours(path):
+    """Whether a configuration file is one that `to_text` made."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().strip() == OURS
 
 
 def _documented(section):

@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.features import FeaturesWriter
+from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
 from fastdesc.features_layout import ROWS, SKIPPED
 from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
+from fastdesc.journal import StreamedFile
 from fastdesc.pipeline import compute
 from fastdesc.sources import build
 from fastdesc.tables import TEXT, InfoColumns, append, create, describe
@@ -50,7 +51,7 @@ def featurize_distributed(
         pool, jacobian, compression.
     """
     _require_dask()
-    out = check_target(out)
+    out = check_target(out, FORMAT)
     folder = shards_of(out)
     settings = {
         "family": descriptor.family,
@@ -155,7 +156,7 @@ def join(out, n_shards, source, options):
     """Write the features file whose datasets join those of the shards."""
     folder = shards_of(out)
     names = [folder / f"{k:06d}.h5" for k in range(n_shards)]
-    with whole_or_nothing(out) as part, h5py.File(part, "w") as f:
+    with whole_or_nothing(out, FORMAT) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
         f.create_group("info")
         info, n_frames, n_atoms, n_blocks, n_seen = InfoColumns(f["info"]), 0, 0, 0, 0
         joined = JOINED + (JOINED_JACOBIAN if options["jacobian"] else ())

@@ -11,8 +11,10 @@ from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.files import check_target, to_json, write_text
 from fastdesc.frames import elements, labels, read_frames
+from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
-from fastdesc.training import train
+from fastdesc.structures import Structures
+from fastdesc.training import trainer_for
 
 FILES = {
     "model": "model.h5",
@@ -66,23 +68,20 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     descriptor = build_descriptor(config.family, config.descriptor, known)
     potential = Potential(descriptor, **config.potential)
     say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
+    for name in sets:
+        _check_frames(sets[name], getattr(config.data, name), descriptor)
+    settings = {"checkpoint": paths["checkpoint"], "resume": resume, **config.training.as_dict()}
+    trainer = trainer_for(potential, sets["train"], sets.get("valid"), **settings)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    check_target(paths["model"])
+    # From here on things are written; what can be wrong with the input has been said.
+    _make_folder(folder)
+    check_target(paths["model"], MODEL)
     write_text(paths["settings"], configuration.to_text(config))
     if overwrite:
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        history = train(
-            potential,
-            sets["train"],
-            sets.get("valid"),
-            checkpoint=paths["checkpoint"],
-            resume=resume,
-            progress=progress,
-            **config.training.as_dict(),
-        )
+        history = trainer.run(paths["checkpoint"], progress)
     except BaseException as error:
         # What is wrong with numbers or settings would be wrong again.
         if paths["checkpoint"].exists() and not isinstance(error, FastdescError):
@@ -98,8 +97,30 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     return {name: paths[name] for name in written}
 
 
+def _check_frames(frames, path, descriptor):
+    """InputError that names the file when its frames cannot be used or carry no label: test frames come last."""
+    try:
+        Structures.from_ase(frames).species(descriptor.species_numbers)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not any(labels(frames).counts(frames).values()):
+        raise InputError(
+            f"{path}: none of the {len(frames)} frames carries an energy, forces or a stress; "
+            "give frames with labels, or their names as energy_key, forces_key and stress_key"
+        )
+
+
+def _make_folder(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another output.folder") from error
+
+
 def build_descriptor(family, arguments, known):
     """Make a descriptor; elements come from the data (`known`) when the arguments name none."""
+    if not known and "species" not in arguments:
+        raise InputError("the frames hold no atoms; give at least one structure, or name the species")
     arguments = {"species": known, **arguments}
     missing = [s for s in known if s not in elements_of(arguments["species"])]
     if missing:
@@ -132,9 +153,10 @@ def descriptor_for(frames, path=None, family=None, arguments=None):
     """
     arguments = dict(arguments or {})
     if path is not None and Path(path).suffix != ".toml":
+        descriptor = load(path).descriptor
         if arguments or family:
             raise InputError(f"{path} is a model file and its descriptor complete; leave out family and arguments")
-        return load(path).descriptor
+        return descriptor
     if path is not None:
         own_family, own = configuration.read_descriptor(path)
         family, arguments = family or own_family, {**own, **arguments}
@@ -148,6 +170,8 @@ def descriptor_for(frames, path=None, family=None, arguments=None):
 def _check_folder(folder, paths, resume, overwrite):
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give output.folder another name")
+    if paths["settings"].exists() and not configuration.is_ours(paths["settings"]):
+        raise InputError(f"{paths['settings']} was not written by fastdesc; choose another output.folder")
     if resume and not paths["checkpoint"].exists():
         raise InputError(f"{folder} holds no checkpoint to resume from; leave out --resume")
     if resume or overwrite:

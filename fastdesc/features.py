@@ -41,7 +41,7 @@ class FeaturesWriter:
     """
 
     def __init__(self, path, descriptor, dtype, resume, pool=None, jacobian=False, compression="none"):
-        self.path = check_target(path)
+        self.path = check_target(path, FORMAT)
         self.part = part_of(self.path)
         check_unused(self.part)
         self.header = made_with(descriptor, pool, jacobian, compression)

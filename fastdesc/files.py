@@ -9,7 +9,10 @@ import h5py
 import numpy as np
 
 from fastdesc import __version__
-from fastdesc.errors import FileFormatError, InputError
+from fastdesc.errors import FastdescError, FileFormatError, InputError
+
+DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError)
+"""What reading a damaged file can raise."""
 
 
 def open_hdf5(path):
@@ -38,6 +41,18 @@ def open_hdf5(path):
         raise FileFormatError(f"{path} cannot be opened: {reason}; copy or make it again") from error
 
 
+@contextmanager
+def damage_named(path, advice="make it again"):
+    """Context in which what a damaged file makes HDF5, JSON or NumPy raise becomes a FileFormatError with its name."""
+    try:
+        yield
+    except FastdescError:
+        raise
+    except DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileFormatError(f"{path} is damaged ({reason}); {advice}") from error
+
+
 def check_format(file, path, wanted, version):
     """Judge the root attributes `format` and `format_version` of an open file.
 
@@ -46,11 +61,12 @@ def check_format(file, path, wanted, version):
     FileFormatError
         For a file of another kind, or of a version newer than `version`.
     """
-    kind = file.attrs.get("format")
-    if kind != wanted:
+    with damage_named(path):
+        kind = file.attrs.get("format")
+        found = int(file.attrs.get("format_version", 0))
+    if not (isinstance(kind, str) and kind == wanted):
         what = f"of the kind {kind!r}" if isinstance(kind, str) else "of a kind fastdesc does not know"
         raise FileFormatError(f"{path} is {what}; expected is {wanted!r}")
-    found = int(file.attrs.get("format_version", 0))
     if found > version:
         raise FileFormatError(
             f"{path} has version {found} of the format {wanted!r} (fastdesc {file.attrs.get('fastdesc_version', '?')}) "
@@ -60,37 +76,89 @@ def check_format(file, path, wanted, version):
 
 def part_of(path):
     """Name under which a file is written before it takes its own."""
-    return path.with_name(path.name + ".part")
+    return path.parent / (path.name + ".part")
 
 
-def check_target(path):
-    """Return `path` as a Path that can be written, or raise InputError or OSError in one sentence."""
+def check_target(path, kind=None):
+    """Return `path` as a Path that can be written.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : str, optional
+        Root attribute `format` of the HDF5 file that is to be written: a file of another kind that stands there, such
+        as the frames to be read, is not overwritten by a slip of the pen.
+
+    Raises
+    ------
+    InputError
+        When it is a folder or a device, stands in no folder or in one that takes no files, or holds something else.
+    """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or a pipe; name a file")
     if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}; create it first")
+        why = f"there is no folder {path.parent}; create it first"
+        if path.parent.exists():
+            why = f"{path.parent} is no folder; choose one"
+        raise InputError(f"{path} cannot be written: {why}")
+    if kind is not None and path.exists() and path.stat().st_size and _format_of(path) != kind:
+        raise InputError(f"{path} exists and is not a file of the kind {kind!r}; choose another name, or remove it")
     part = part_of(path)
     existed = part.exists()
-    with open(part, "ab"):    # an unwritable folder speaks here, before any work is done
-        pass
-    if not existed:
-        part.unlink()
+    try:
+        with open(part, "ab"):    # an unwritable folder speaks here, before any work is done
+            pass
+        if not existed:
+            part.unlink()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
     return path
 
 
+def _format_of(path):
+    """The attribute `format` of an HDF5 file; None for anything else."""
+    try:
+        with h5py.File(path, "r") as file:
+            kind = file.attrs.get("format")
+            return kind if isinstance(kind, str) else None
+    except DAMAGE:
+        return None
+
+
 @contextmanager
-def whole_or_nothing(path):
+def whole_or_nothing(path, kind=None):
     """Give a temporary name beside `path`; it takes the name `path` when the block ends well and goes otherwise."""
-    path = check_target(path)
+    path = check_target(path, kind)
     part = part_of(path)
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             part.unlink()
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
+
+
+@contextmanager
+def new_hdf5(path, kind, version):
+    """Give an open HDF5 file to fill, whose image is written to `path` at the end, whole or not at all.
+
+    It is made in memory: on a full disk HDF5 itself fails again at every later attempt to let go of the file, down to
+    a crash when Python ends.
+    """
+    path = check_target(path, kind)
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs.update(format=kind, format_version=version, fastdesc_version=__version__)
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with whole_or_nothing(path) as part:
+        part.write_bytes(image)
 
 
 def write_text(path, text):

@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 
 from fastdesc import __version__
-from fastdesc.errors import FileFormatError
-from fastdesc.files import check_format, open_hdf5, whole_or_nothing
+from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothing
+from fastdesc.journal import StreamedFile
 from fastdesc.tables import InfoColumns, append, create, prepare_to_read
 
 FORMAT = "fastdesc-frames"
@@ -57,7 +57,7 @@ def write_frames_file(batches, path, compression="none"):
         Number of frames.
     """
     n = 0
-    with whole_or_nothing(path) as part, h5py.File(part, "w") as f:
+    with whole_or_nothing(path, FORMAT) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
         f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__, n_frames=0)
         f.attrs["compression"] = compression
         for name, (unit, shape, row, dtype) in TABLES.items():
@@ -73,13 +73,14 @@ def write_frames_file(batches, path, compression="none"):
                 append(f[name], getattr(s if name in ("numbers", "positions", "cells", "pbc") else batch, name))
             info.append(batch.infos, n)
             n += batch.n_frames
+            raw.check()
         f.attrs["n_frames"] = n
     return n
 
 
 def count_frames(path):
     """Number of frames in a frames file."""
-    with open_hdf5(path) as f:
+    with open_hdf5(path) as f, damage_named(path):
         return int(f.attrs["n_frames"])
 
 
@@ -94,10 +95,13 @@ def iread_frames_file(path, start=0):
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
         prepare_to_read(f)
-        try:
-            yield from _frames(f, start)
-        except (KeyError, OSError, ValueError, RuntimeError, TypeError) as error:
-            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
+        frames = _frames(f, start)
+        while True:
+            with damage_named(path):    # not around the yield: what the caller raises is not ours
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
 
 
 def _frames(f, start):

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FileFormatError
-from fastdesc.files import open_hdf5
+from fastdesc.files import damage_named, open_hdf5
 from fastdesc.journal import CommittedFile, journal_of
 from fastdesc.tables import prepare_to_read
 
@@ -64,14 +64,13 @@ def describe(path):
         When it is truncated, or no HDF5 file of fastdesc.
     """
     with _opened(path) as f:
-        kind = f.attrs.get("format")
+        with damage_named(path):
+            kind = f.attrs.get("format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
         prepare_to_read(f)
-        try:
+        with damage_named(path):
             blocks = [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
-        except (KeyError, OSError, ValueError, RuntimeError, TypeError) as error:
-            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
     if kind in READERS:
         blocks.append("read it without fastdesc:\n\n" + _indented(READERS[kind].format(name=Path(path).name)))
     return "\n\n".join(b for b in blocks if b)
@@ -91,10 +90,8 @@ def _opened(path):
             yield f
         return
     with CommittedFile(path) as file:
-        try:
+        with damage_named(path):
             f = h5py.File(file, "r")
-        except OSError as error:
-            raise FileFormatError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again") from error
         with f:
             yield f
 

@@ -8,11 +8,12 @@ imports, and a change to any of them starts a new folder.
 import hashlib
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 _PACKAGE = Path(__file__).parent
@@ -55,13 +56,42 @@ def _numba_caches_in(folder):
         numba.config.CACHE_DIR = before
 
 
+class _OneFileEach(IndexDataCacheFile):
+    """Compiled code on disk: one file for each signature, named by a hash of it.
+
+    Numba numbers the files and lists them in an index. Two processes that compile different signatures at the same time
+    then both write file 1, and who finds it through the other's index runs code for other types: wrong numbers,
+    silently. Names made of signatures cannot collide, and files appear whole (by a rename). The cache is a convenience:
+    a full disk or a damaged file costs the time to compile, no more.
+    """
+
+    def _name_of(self, key):
+        return self._data_name(int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "big"))
+
+    def save(self, key, data):
+        with suppress(OSError):
+            self._save_data(self._name_of(key), data)
+
+    def load(self, key):
+        try:
+            return self._load_data(self._name_of(key))
+        except Exception:    # whatever a damaged file makes the reader raise
+            return None
+
+    def flush(self):
+        """Nothing to forget: a change of the source changes the folder."""
+
+
 def kernel(function):
     """Compile a kernel: called from Python, releases the GIL, cached on disk where a disk lets us."""
     try:
         folder = cache_folder(function.__code__.co_filename)
         folder.mkdir(parents=True, exist_ok=True)
         with _numba_caches_in(folder):
-            return numba.njit(cache=True, **_OPTIONS)(function)
+            compiled = numba.njit(cache=True, **_OPTIONS)(function)
+        cache = compiled._cache
+        cache._cache_file = _OneFileEach(cache.cache_path, cache._impl.filename_base, None)
+        return compiled
     except (OSError, RuntimeError):  # read-only home: compile anew in each process
         return numba.njit(**_OPTIONS)(function)
 

@@ -33,7 +33,7 @@ PIECE = struct.Struct("<QQ")    # offset, length
 def journal_of(path):
     """Name of the journal beside a file."""
     path = Path(path)
-    return path.with_name(path.name + ".journal")
+    return path.parent / (path.name + ".journal")
 
 
 def read_journal(path):
@@ -165,8 +165,67 @@ class CommittedFile(_Positioned):
             self.over = Pieces(pieces)
 
 
-class JournaledFile(_Positioned):
-    """A file to read and write whose changes take effect at `commit`, all or none.
+class StreamedFile(_Positioned):
+    """A file to read and write, whose failures wait for `check`.
+
+    HDF5 cannot let go of a file that it failed to write: it tries again and again, fails every time, and crashes when
+    Python ends. So a write for which the disk has no room is kept in memory, and the error with it.
+
+    Parameters
+    ----------
+    path : Path
+    flags : int
+        Of os.open; by default the file is begun anew.
+    """
+
+    def __init__(self, path, flags=os.O_CREAT | os.O_TRUNC):
+        super().__init__(os.open(path, os.O_RDWR | flags, 0o666))
+        self.path, self.committed, self.length, self._error = Path(path), 0, 0, None
+
+    def writable(self):
+        return True
+
+    def check(self):
+        """Raise the OSError of the first write that failed, if one did."""
+        if self._error is not None:
+            raise OSError(self._error.errno, self._error.strerror, str(self.path)) from self._error
+
+    def write(self, data):
+        view = memoryview(data).cast("B")
+        n = len(view)
+        held = max(0, min(n, self.committed - self.at))
+        if held:
+            self.over.put(self.at, view[:held])
+        try:
+            self._write_at(self.at + held, view[held:])
+        except OSError as error:
+            self._error = self._error or error
+            self.over.put(self.at + held, view[held:])
+        self.at += n
+        self.length = max(self.length, self.at)
+        return n
+
+    def truncate(self, size=None):
+        self.length = self.at if size is None else size
+        self.over.cut(self.length)
+        return self.length
+
+    def __exit__(self, kind, *rest):
+        try:
+            if kind is None:
+                self.check()
+                os.ftruncate(self.fd, self.length)    # HDF5 may end with room it has not written to
+        finally:
+            self.close()
+
+    def _write_at(self, offset, view):
+        while len(view):
+            n = os.pwrite(self.fd, view, offset)
+            view, offset = view[n:], offset + n
+
+
+class JournaledFile(StreamedFile):
+    """A file whose changes take effect at `commit`, all or none.
 
     Parameters
     ----------
@@ -181,8 +240,7 @@ class JournaledFile(_Positioned):
     """
 
     def __init__(self, path, new):
-        self.path = Path(path)
-        super().__init__(os.open(path, os.O_RDWR | (os.O_CREAT if new else 0), 0o666))
+        super().__init__(path, os.O_CREAT if new else 0)
         _lock(self.fd, path)
         if new:
             journal_of(path).unlink(missing_ok=True)
@@ -193,33 +251,9 @@ class JournaledFile(_Positioned):
             self._apply(*journal)
         self.length = self.committed
 
-    def writable(self):
-        return True
-
-    def write(self, data):
-        view = memoryview(data).cast("B")
-        n = len(view)
-        held = max(0, min(n, self.committed - self.at))
-        if held:
-            self.over.put(self.at, view[:held])
-        self._write_at(self.at + held, view[held:])
-        self.at += n
-        self.length = max(self.length, self.at)
-        return n
-
-    def truncate(self, size=None):
-        self.length = self.at if size is None else size
-        if self.length < self.committed:
-            self.over.cut(self.length)
-        return self.length
-
-    def _write_at(self, offset, view):
-        while len(view):
-            n = os.pwrite(self.fd, view, offset)
-            view, offset = view[n:], offset + n
-
     def commit(self):
-        """Make everything written so far permanent."""
+        """Make everything written so far permanent; OSError where the disk has no room for it."""
+        self.check()
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
         pieces = list(self.over)
         body = b"".join(
@@ -227,11 +261,15 @@ class JournaledFile(_Positioned):
         )
         target = journal_of(self.path)
         new = target.with_name(target.name + ".new")
-        with open(new, "wb") as f:
-            f.write(body)
-            f.write(struct.pack("<I", zlib.crc32(body)))
-            f.flush()
-            os.fsync(f.fileno())
+        try:
+            with open(new, "wb") as f:
+                f.write(body)
+                f.write(struct.pack("<I", zlib.crc32(body)))
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         os.replace(new, target)
         self._apply(self.length, pieces)
 

@@ -8,12 +8,11 @@
 import json
 
 import h5py
-import numpy as np
 
-from fastdesc import __version__
 from fastdesc.descriptors import descriptor_from
+from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import check_format, open_hdf5, to_json, whole_or_nothing
+from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5, to_json
 from fastdesc.potential import Potential
 from fastdesc.scaler import FeatureScaler
 
@@ -26,11 +25,10 @@ def save(potential, path):
     Raises
     ------
     InputError, OSError
-        When the path cannot be written.
+        When the path cannot be written, or holds something else than a model.
     """
     descriptor = potential.descriptor
-    with whole_or_nothing(path) as part, h5py.File(part, "w") as file:
-        file.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__)
+    with new_hdf5(path, FORMAT, VERSION) as file:
         file.attrs["descriptor"] = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
         file.attrs["potential"] = to_json(
             {name: getattr(potential, name) for name in ("hidden", "activation", "network", "seed")}
@@ -66,32 +64,25 @@ def load(path):
     """
     with open_hdf5(path) as file:
         check_format(file, path, FORMAT, VERSION)
-        try:
+        with damage_named(path, "save the model again"):
             description = json.loads(file.attrs["descriptor"])
+            family, settings = description["family"], description["arguments"]
             arguments = json.loads(file.attrs["potential"])
             parameters = {}
             file["parameters"].visititems(
                 lambda name, item: parameters.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
-        except (KeyError, OSError, json.JSONDecodeError) as error:
-            raise FileFormatError(f"{path} is not a complete model file ({error}); save the model again") from error
-    descriptor = descriptor_from(description.get("family"), description.get("arguments", {}), {}, path)
+    descriptor = descriptor_from(family, settings, {}, path)
     try:
         potential = Potential(descriptor, **arguments)
         missing = sorted(set(potential.parameters) - set(parameters))
         if missing:
             raise InputError(f"parameter {missing[0]!r} is missing")
         potential.set_parameters(parameters)
+        potential.reference = numbers("reference", reference, potential.reference.shape)
+        n = (descriptor.n_features,)
+        potential.scaler = FeatureScaler(numbers("scaler/mean", mean, n), numbers("scaler/scale", scale, n))
     except (InputError, TypeError) as error:
         raise FileFormatError(f"{path} holds parameters that do not fit its description: {error}") from error
-    for name, array, wanted in (
-        ("scaler/mean", mean, potential.scaler.mean),
-        ("scaler/scale", scale, potential.scaler.scale),
-        ("reference", reference, potential.reference),
-    ):
-        if array.shape != wanted.shape or not np.isfinite(array).all():
-            raise FileFormatError(f"{path} holds {name} of shape {array.shape}; the model needs finite {wanted.shape}")
-    potential.scaler = FeatureScaler(mean, scale)
-    potential.reference = reference.astype(np.float64)
     return potential

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastdesc.accuracy import Comparison, three_digits
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import whole_or_nothing
+from fastdesc.files import check_target, whole_or_nothing
 from fastdesc.history import History
 
 # Okabe and Ito's colours can be told apart with any colour vision; the line styles help in print.
@@ -118,8 +118,11 @@ def load_history(path):
         history = History.load(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; check the name and the folder") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder; name the history.csv in it") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"{path} is not a history (.csv or .json) that fastdesc wrote: {error}") from error
+        reason = str(error)[:80]
+        raise FileFormatError(f"{path} is not a history (.csv or .json) that fastdesc wrote: {reason}") from error
     if not any(isinstance(row.get("epoch"), int | float) for row in history.rows):
         raise FileFormatError(f"{path} is not a history that fastdesc wrote: it has no column 'epoch'")
     return history
@@ -168,9 +171,16 @@ def _axes(fig, n):
 
 
 def _save(fig, out):
-    suffix = "." + str(out).rsplit(".", 1)[-1].lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{out} is no name for a picture; use one that ends in {', '.join(SUFFIXES)}")
+    suffix = check_picture(out)
     with whole_or_nothing(out) as part:
         fig.savefig(part, format=suffix[1:])
     return out
+
+
+def check_picture(out):
+    """Return the suffix of a picture's name; InputError when it cannot be drawn or written."""
+    suffix = "." + str(out).rsplit(".", 1)[-1].lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{out} is no name for a picture; use one that ends in {', '.join(SUFFIXES)}")
+    check_target(out)
+    return suffix

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 
+from fastdesc.arrays import DEVICES, resolve_dtype
 from fastdesc.descriptors.checks import count, one_of
 from fastdesc.errors import InputError, nearest
 
@@ -83,7 +85,10 @@ class Settings:
         for name in ("batch_size", "patience"):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name))
+        count("seed", self.seed, 0)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("device", self.device, DEVICES)
+        object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
         for name in (*rates, "energy_weight", "force_weight", "stress_weight"):
             self._in_range(name, 0, math.inf)
@@ -92,12 +97,14 @@ class Settings:
         for name in ("clip", "time_limit"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
+        if self.clip == 0:
+            raise InputError("clip came as 0, which would stop every step; leave it out, or give a number above 0")
         if self.energy_weight + self.force_weight + self.stress_weight == 0:
             raise InputError("energy_weight, force_weight and stress_weight are all 0; give at least one a weight")
 
     def _in_range(self, name, low, high):
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             allowed = f"a number of at least {low}" + (f" and below {high}" if high < math.inf else "")
             raise InputError(f"{name} came as {value!r}; it must be {allowed}")
 

@@ -6,8 +6,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
-from fastdesc.checkpoint import snapshot, write_checkpoint
+from fastdesc.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.errors import InputError
+from fastdesc.files import check_target
 from fastdesc.gradient import batch_gradient, evaluate_set, initialise
 from fastdesc.history import History
 from fastdesc.loss import LossWeights, Metrics
@@ -53,6 +54,8 @@ class Trainer:
     def run(self, checkpoint=None, progress=True):
         """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential."""
         s = self.settings
+        if checkpoint is not None:
+            check_target(checkpoint, FORMAT)
         start = time.monotonic() - self.seconds
         if progress:
             tqdm.write(f"training on {self.data.report}")

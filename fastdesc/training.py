@@ -39,13 +39,20 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
     InputError
         For frames without labels, unknown or impossible settings, or a checkpoint of another run.
     """
+    return trainer_for(
+        potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings
+    ).run(checkpoint, progress)  # fmt: skip
+
+
+def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, **settings):
+    """Return what `train` runs, after everything that can be judged before the first step has been judged."""
     settings = Settings.named(**settings)
     rng = np.random.default_rng(settings.seed)
     train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
     trainer = Trainer(potential, train_frames, valid_frames, settings, rng)
     if checkpoint is not None and resume and Path(checkpoint).exists():
         trainer.restore(read_checkpoint(checkpoint), checkpoint)
-    return trainer.run(checkpoint, progress)
+    return trainer
 
 
 def _split(train_frames, valid_frames, fraction, rng):
@@ -55,6 +62,9 @@ def _split(train_frames, valid_frames, fraction, rng):
         return frames, None if valid_frames is None else read_frames(valid_frames)
     n_valid = max(1, round(fraction * len(frames)))
     if n_valid >= len(frames):
-        raise InputError(f"{len(frames)} frame cannot be split for validation; give more, or valid_fraction=0")
+        raise InputError(
+            f"{len(frames)} frame{'s'[: len(frames) != 1]} cannot be split for validation with valid_fraction "
+            f"{fraction}; give more, or valid_fraction=0"
+        )
     order = rng.permutation(len(frames))
     return [frames[k] for k in sorted(order[n_valid:])], [frames[k] for k in sorted(order[:n_valid])]

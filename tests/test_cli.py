@@ -197,11 +197,61 @@ def test_train_errors(trained, fails, tmp_path):
     assert "device" in fails("train", config)
     write(tmp_path / "bare.extxyz", [bulk("Cu", cubic=True)] * 3)
     config.write_text(f'[data]\ntrain = "{tmp_path}/bare.extxyz"')
-    assert "none of the 2 frames carries an energy or forces" in fails("train", config)
-    assert not (tmp_path / "run").exists() or names(tmp_path / "run") == []
+    assert "bare.extxyz: none of the 3 frames carries an energy, forces or a stress" in fails("train", config)
+    for line, message in (
+        ("seed = -1", "seed came as -1"),
+        ('dtype = "float16"', "'float16' is not supported"),
+        ("clip = 0", "clip came as 0"),
+    ):
+        config.write_text(absolute.replace("[training]", f"[training]\n{line}"))
+        assert f"c.toml: [training] {message}" in fails("train", config).replace("[training] dtype ", "[training] ")
+    config.write_text(absolute.replace("[descriptor]", "[descriptor]\nfamily = []"))
+    assert "family [] is not known" in fails("train", config)
+    config.write_text(absolute.replace("[data]", "[data]\nvalid_fraction = 0.99"))
+    assert "12 frames cannot be split for validation with valid_fraction 0.99" in fails("train", config)
+    two = bulk("Cu", cubic=True)
+    two.positions[1] = two.positions[0]
+    two.calc = SinglePointCalculator(two, energy=1.0)
+    write(tmp_path / "two.extxyz", two)
+    config.write_text(f'[data]\nvalid_fraction = 0\ntrain = "{tmp_path}/two.extxyz"')
+    assert "frame 0, atom 0 and atom 1 are 0.0e+00 Å apart" in fails("train", config)
+    assert names(tmp_path) == ["bare.extxyz", "c.toml", "two.extxyz"], "what is wrong is told before a folder is made"
     (tmp_path / "file").touch()
     config.write_text(absolute.replace('"run"', '"file"'))
     assert "file is a file; give output.folder another name" in fails("train", config)
+    config.write_text(absolute.replace('"run"', '"file/run"'))
+    assert "file/run cannot be made (Not a directory); choose another output.folder" in fails("train", config)
+
+
+def test_test_frames_are_judged_before_training(trained, fails, tmp_path):
+    """Not after hours of it."""
+    config, text = tmp_path / "c.toml", CONFIG.replace('"train.', f'"{trained}/train.')
+    xenon = Atoms("Xe")
+    xenon.calc = SinglePointCalculator(xenon, energy=0.0)
+    write(tmp_path / "test.extxyz", xenon)
+    config.write_text(text)
+    assert "test.extxyz: frame 0, atom 0 is Xe, which the model does not know" in fails("train", config)
+    write(tmp_path / "test.extxyz", Atoms("Cu"))
+    assert "test.extxyz: none of the 1 frames carries an energy, forces or a stress" in fails("train", config)
+    assert names(tmp_path) == ["c.toml", "test.extxyz"]
+
+
+def test_a_configuration_of_the_user_is_not_overwritten(trained, run, fails, tmp_path):
+    """`output.folder = "."` beside a config.toml; what fastdesc itself wrote there may go."""
+    text = CONFIG.replace('"t', f'"{trained}/t').replace('"run"', '"."').replace("epochs = 3", "epochs = 1")
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    assert "config.toml was not written by fastdesc; choose another output.folder" in fails("train", config)
+    assert config.read_text() == text
+    config.rename(tmp_path / "own.toml")
+    assert run("train", tmp_path / "own.toml", "--quiet")[0] == 0
+    assert run("train", tmp_path / "own.toml", "--quiet", "--overwrite")[0] == 0
+
+
+def test_a_byte_order_mark_is_no_error(trained, run, tmp_path):
+    text = CONFIG.replace('"t', f'"{trained}/t').replace("epochs = 3", "epochs = 1")
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8-sig")
+    assert run("train", tmp_path / "c.toml", "--quiet")[0] == 0
 
 
 # --- featurize
@@ -258,6 +308,9 @@ def test_featurize_errors(trained, fails, tmp_path, monkeypatch):
     assert "n_radial" in fails("featurize", frames, out, "--set", "n_radial=many")
     assert "did you mean 'gaussian_moments'" in fails("featurize", frames, out, "--family", "gausian_moments")
     assert "workers" in fails("featurize", frames, out, "--workers", 0)
+    assert "is not an HDF5 file" in fails("featurize", frames, out, "--descriptor", frames, "--cutoff", 4)
+    (tmp_path / "empty.xyz").write_text("0\n\n")
+    assert "the frames hold no atoms" in fails("featurize", tmp_path / "empty.xyz", out)
     atoms = bulk("Cu", cubic=True)
     atoms.positions[2, 1] = np.nan
     write(tmp_path / "nan.extxyz", [bulk("Cu"), atoms])
@@ -312,7 +365,10 @@ def test_evaluate_errors(trained, fails, tmp_path):
     xenon.calc = SinglePointCalculator(xenon, energy=0.0)
     write(tmp_path / "xe.extxyz", xenon)
     assert "Xe, which the model does not know; it knows Cu, Au" in fails("evaluate", model, tmp_path / "xe.extxyz")
-    assert ".png" in fails("evaluate", model, frames, "--plot", tmp_path / "p.gif")
+    # Before the work, so before the model is looked for.
+    assert ".png" in fails("evaluate", "no.h5", frames, "--plot", tmp_path / "p.gif")
+    assert "there is no folder" in fails("evaluate", "no.h5", frames, "--predictions", tmp_path / "no" / "p.h5")
+    assert "is not a file of the kind 'fastdesc-predictions'" in fails("evaluate", model, frames, "--predictions", cut)
 
 
 def test_info(trained, run, tmp_path):
@@ -352,6 +408,8 @@ def test_plot(trained, run, fails, tmp_path):
     assert run("plot", "learning", copy)[0] == 0 and (tmp_path / "h.png").exists()
     assert "is not a history" in fails("plot", "learning", trained / "run" / "predictions.h5")
     assert "not an HDF5 file" in fails("plot", "parity", copy)
+    assert "is a folder" in fails("plot", "learning", tmp_path)
+    assert "is a folder" in fails("info", tmp_path)
 
 
 # --- how a command ends
@@ -371,6 +429,16 @@ def test_os_errors_are_one_sentence(fails, tmp_path, monkeypatch):
 
     monkeypatch.setattr(info, "describe", refused)
     assert fails("info", "x") == f"fastdesc: {tmp_path}/no/file: No such file or directory\n"
+
+
+def test_too_little_memory_is_one_sentence(fails, monkeypatch):
+    from fastdesc import info
+
+    def too_much(path):
+        return np.empty(1 << 50)
+
+    monkeypatch.setattr(info, "describe", too_much)
+    assert "there is not enough memory; use fewer structures at a time" in fails("info", "x")
 
 
 def test_a_closed_pipe_is_no_error(trained):

@@ -19,7 +19,7 @@ def family_class(name):
     InputError
         For a name that is not in FAMILIES.
     """
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise InputError(f"family {name!r} is not known{nearest(name, FAMILIES)}; use one of {', '.join(FAMILIES)}")
     module, cls = FAMILIES[name]
     return getattr(import_module(module), cls)

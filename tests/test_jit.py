@@ -1,0 +1,72 @@
+"""Compiled kernels on disk: found again, never mixed up, and a disk that fails costs time, not the run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastdesc import jit
+
+
+def doubled(x):
+    return 2 * x.sum()
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """Return a function that makes the kernel anew, as another process would."""
+    monkeypatch.setenv("FASTDESC_CACHE", str(tmp_path))
+    return lambda: jit.kernel(doubled)
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def hits(dispatcher):
+    return sum(dispatcher.stats.cache_hits.values())
+
+
+def test_each_signature_has_its_own_file(tmp_path, compiled):
+    """Two processes that knew nothing of each other compiled one signature each; a third finds both."""
+    one, two, three = compiled(), compiled(), compiled()
+    assert one(np.ones(3)) == 6 and two(np.ones(5, np.float32)) == 10
+    assert len(files(tmp_path)) == 2
+    assert three(np.ones(3)) == 6 and three(np.ones(5, np.float32)) == 10
+    assert hits(one) == hits(two) == 0 and hits(three) == 2
+    assert len(files(tmp_path)) == 2
+
+
+def test_damaged_files_are_compiled_anew(tmp_path, compiled):
+    compiled()(np.ones(3))
+    for content in (b"", b"words", files(tmp_path)[0].read_bytes()[:100]):
+        files(tmp_path)[0].write_bytes(content)
+        again = compiled()
+        assert again(np.ones(3)) == 6 and hits(again) == 0
+        found = compiled()
+        assert found(np.ones(3)) == 6 and hits(found) == 1, "the damaged file was replaced"
+
+
+def test_a_full_disk_costs_the_file_only(tmp_path, compiled, monkeypatch):
+    def no_room(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    kernel = compiled()
+    monkeypatch.setattr(os, "replace", no_room)
+    assert kernel(np.ones(3)) == 6
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("home", ["/proc/nobody", "/dev/null"])
+def test_a_home_that_takes_no_files(home):
+    code = (
+        "import numpy as np; from fastdesc.geometry import geometry_sum_frames as kernel; out = np.empty((1, 1)); "
+        "kernel(np.ones((1, 3)), np.array([0, 3]), out); print(out[0, 0])"
+    )
+    env = {k: v for k, v in os.environ.items() if k not in ("FASTDESC_CACHE", "XDG_CACHE_HOME")} | {"HOME": home}
+    folder = Path(__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=folder)
+    assert done.stdout == "3.0\n", done.stderr
