@@ -114,7 +114,7 @@ def check_target(path, kind=None):
         if not existed:
             part.unlink()
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
+        raise InputError(f"{path} cannot be written ({part.name}: {error.strerror}); choose another folder") from error
     return path
 
 

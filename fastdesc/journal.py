@@ -241,7 +241,11 @@ class JournaledFile(StreamedFile):
 
     def __init__(self, path, new):
         super().__init__(path, os.O_CREAT if new else 0)
-        _lock(self.fd, path)
+        try:
+            _lock(self.fd, path)
+        except InputError:
+            self.close()    # once: a second close, by the garbage collector, could hit another file
+            raise
         if new:
             journal_of(path).unlink(missing_ok=True)
             os.ftruncate(self.fd, 0)
@@ -295,7 +299,6 @@ def _lock(fd, path):
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        os.close(fd)
         raise InputError(f"{path} is being written by another process; wait for it, or choose another name") from None
     except OSError:    # a file system without locks
         return
@@ -305,8 +308,10 @@ def check_unused(path):
     """InputError when a file is being written; see JournaledFile."""
     if Path(path).is_file():
         fd = os.open(path, os.O_RDWR)
-        _lock(fd, path)
-        os.close(fd)
+        try:
+            _lock(fd, path)
+        finally:
+            os.close(fd)
 
 
 def discard(path):
