@@ -16,6 +16,7 @@ from bench.workers import ROOT, Workers
 def arguments(argv):
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time fastdesc against its peers.")
     parser.add_argument("--only", default=",".join(sections.SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--rows", default="", help="only rows with this in their title, such as 'embedded'")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: rough figures in a few minutes")
     parser.add_argument("--tiny", action="store_true", help="toy sizes that only show that everything runs")
     parser.add_argument("--peers", default=os.environ.get("FASTDESC_PEERS", str(ROOT / ".bench-env")),
@@ -87,6 +88,8 @@ def main(argv=None):
             rows_of, title = sections.SECTIONS[name]
             measured[name] = []
             for row in rows_of(kind, sizes):
+                if options.rows not in row.title:
+                    continue
                 results = run_row(row, workers, rounds, seconds)
                 if results:
                     report.compare(results, limits and limits["fma"])

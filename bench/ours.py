@@ -13,6 +13,9 @@ from fastdesc.geometry import forces, pair_vectors, virials  # noqa: E402
 
 MODEL = {"n_radial": 5, "n_basis": 8, "basis": "bessel", "max_rank": 3}
 HIDDEN = (256, 256)
+EMBEDDED = {"n_radial": 8, "l_max": 2, "n_features": 108}
+EMBEDDED_HIDDEN = (128, 128)
+"""Of the potential and, with iterations, of the networks inside the descriptor."""
 
 
 def moments(system, cutoff):
@@ -22,8 +25,21 @@ def moments(system, cutoff):
     return d
 
 
-def potential(system, cutoff):
-    return fd.Potential(moments(system, cutoff), hidden=HIDDEN, network="shared")
+def potential(system, cutoff, iterations=None):
+    """Gaussian moments, or with a number of iterations embedded densities: untrained."""
+    if iterations is None:
+        return fd.Potential(moments(system, cutoff), hidden=HIDDEN, network="shared")
+    d = fd.EmbeddedDensity(
+        species=systems.species(system), cutoff=cutoff, iterations=iterations, hidden=EMBEDDED_HIDDEN, **EMBEDDED
+    )
+    return fd.Potential(d, hidden=EMBEDDED_HIDDEN)
+
+
+def counted(count, pot, structures, pairs):
+    """Operations by one of the functions of bench/operations.py, which knows Gaussian moments alone."""
+    if pot.descriptor.family != "gaussian_moments":
+        return {}
+    return {"operations": count(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)}
 
 
 def finished(device):
@@ -40,10 +56,10 @@ def about(structures, pairs, dtype, device, **more):
             "dtype": dtype, "device": device, "threads": n_threads(), **more}  # fmt: skip
 
 
-def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False):
+def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False, iterations=None):
     """Energies, forces and virials; with `find_list` the list of neighbours is found anew at every call."""
     structures = fd.Structures.from_ase(systems.frames(system))
-    pot = potential(system, cutoff)
+    pot = potential(system, cutoff, iterations)
     pairs = fd.Pairs.find(structures, cutoff).to_device(device)
     placed = structures.to_device(device)
     wait = finished(device)
@@ -60,9 +76,8 @@ def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", fin
         wait()
         return out
 
-    count = operations.energy_forces(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)
-    energy = float(np.sum(given()[0]))
-    return (found if find_list else given), about(structures, pairs, dtype, device, operations=count, energy=energy)
+    more = {**counted(operations.energy_forces, pot, structures, pairs), "energy": float(np.sum(given()[0]))}
+    return (found if find_list else given), about(structures, pairs, dtype, device, **more)
 
 
 def _mapped(system, cutoff, dtype, device):
@@ -119,7 +134,7 @@ def neighbours(system="cu4000", cutoff=6.0, device="cpu", vectors=True):
     return find, about(structures, find(), "float64", device)
 
 
-def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu"):
+def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", iterations=None):
     """Gradient of the loss on energies and forces and one Adam update, for a batch that stays on the device."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -132,7 +147,7 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu"):
     for atoms in frames:
         labels = {"energy": rng.normal(), "forces": rng.normal(size=(len(atoms), 3))}
         atoms.calc = SinglePointCalculator(atoms, **labels)
-    pot = potential(system, cutoff)
+    pot = potential(system, cutoff, iterations)
     trainer = Trainer(pot, frames, None, Settings.named(dtype=dtype, device=device), rng)
     batch = trainer.data.batch(np.arange(len(frames)), pot.reference)
     wait = finished(device)
@@ -144,8 +159,8 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu"):
         wait()
 
     structures, pairs = trainer.data.structures, trainer.data.pairs
-    count = operations.training_step(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)
-    return step, about(structures, pairs, dtype, device, operations=count, optimizer="adamw")
+    more = counted(operations.training_step, pot, structures, pairs)
+    return step, about(structures, pairs, dtype, device, **more, optimizer="adamw")
 
 
 def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
@@ -168,15 +183,15 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
     n, p = structures.n_atoms, pairs.n_pairs
     calls = {
         "pair vectors": (lambda: pair_vectors(structures.positions, structures.cells, pairs, dtype), 0),
-        "moments": (lambda: run("gm_moments", beta, saved), operations.moments(d, n, p)),
-        "contractions": (lambda: run("gm_contract", saved, q), operations.contractions(d, n)),
+        "moments": (lambda: run(("gm_moments", beta, saved)), operations.moments(d, n, p)),
+        "contractions": (lambda: run(("gm_contract", saved, q)), operations.contractions(d, n)),
         "network, both ways": (both_ways, operations.network(d, HIDDEN, n)),
         "contractions, pullback": (
-            lambda: run("gm_contract_pullback", saved, q, dmoments),
+            lambda: run(("gm_contract_pullback", saved, q, dmoments)),
             operations.contractions_pullback(d, n),
         ),
         "moments, pullback": (
-            lambda: run("gm_moments_pullback", beta, dmoments, drij),
+            lambda: run(("gm_moments_pullback", beta, dmoments, drij)),
             operations.moments_pullback(d, n, p),
         ),
         "forces": (lambda: forces(drij, pairs), 0),

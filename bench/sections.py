@@ -15,6 +15,9 @@ KEPT_HEAP = (
 )  # fmt: skip
 """glibc gives large blocks back to the system at once and gets them anew, page fault by page fault: not so here."""
 
+ITERATIONS = (0, 1, 3)
+"""Of the embedded densities: EANN, and REANN."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -108,6 +111,27 @@ def energy_forces(machine, sizes):
             entries = _ours("energy_forces", machine, dtypes, **given)
             entries += _apax("energy_forces", machine, **given)
             rows.append(Row(title, (*entries, *_tuned("energy_forces", machine, given, given))))
+    return rows + _embedded("energy_forces", machine, {"system": sizes.copper})
+
+
+def _embedded(case, machine, given):
+    """Embedded densities without and with iterations, each against apax's Gaussian moments."""
+    rows = []
+    for t in ITERATIONS:
+        entries = _ours(case, machine, **given, iterations=t) + _apax(case, machine, **given)
+        tuned = _tuned(case, machine, {**given, "iterations": t}, given)
+        rows.append(Row(f"{given['system']}, embedded density, T = {t}", (*entries, *tuned)))
+    return rows
+
+
+def recursion(machine, sizes):
+    """Cost of embedded densities against iterations and atoms."""
+    rows = []
+    for system in sizes.scaling:
+        entries = []
+        for t in (0, 1, 2, 3):
+            entries += _ours("energy_forces", machine, who=f"fastdesc, T = {t}", system=system, iterations=t)
+        rows.append(Row(f"{systems.n_atoms(system)} atoms, embedded density", tuple(entries)))
     return rows
 
 
@@ -153,7 +177,8 @@ def training(machine, sizes):
     given = {"system": sizes.batch}
     entries = _ours("training_step", machine, ("float32", "float64"), **given)
     entries += _apax("training_step", machine, **given)
-    return [Row(f"{sizes.batch}, one step", (*entries, *_tuned("training_step", machine, given, given)))]
+    rows = [Row(f"{sizes.batch}, one step", (*entries, *_tuned("training_step", machine, given, given)))]
+    return rows + _embedded("training_step", machine, given)
 
 
 def neighbours(machine, sizes):
@@ -183,12 +208,13 @@ def scaling(machine, sizes):
 
 def memory(machine, sizes):
     def row(system, *entries):
-        given = [Entry(who, worker, "energy_forces", {"system": system}) for who, worker in entries]
+        given = [Entry(who, worker, "energy_forces", {"system": system, **more}) for who, worker, more in entries]
         return Row(f"{systems.n_atoms(system)} atoms, energies and forces", tuple(given), alone=True)
 
-    rows = [row(sizes.memory, ("fastdesc", "ours"))]
+    embedded = [(f"fastdesc, embedded density, T = {t}", "ours", {"iterations": t}) for t in ITERATIONS]
+    rows = [row(sizes.memory, ("fastdesc", "ours", {}), *embedded)]
     if sizes.peer_atoms:
-        rows.append(row(f"cu{sizes.peer_atoms}", ("fastdesc", "ours"), ("apax", "apax")))
+        rows.append(row(f"cu{sizes.peer_atoms}", ("fastdesc", "ours", {}), ("apax", "apax", {})))
     return rows
 
 
@@ -211,6 +237,7 @@ SECTIONS = {
     "training": (training, "Training step on energies and forces"),
     "neighbours": (neighbours, "Neighbour lists"),
     "scaling": (scaling, "Energies and forces against the number of atoms"),
+    "recursion": (recursion, "Embedded density: cost against iterations and atoms"),
     "memory": (memory, "Peak memory"),
     "threads": (threads, "Threads"),
 }
