@@ -259,6 +259,23 @@ def _vector_pointer(b, pointer, vector):
 
 
 @intrinsic
+def borrowed(typingctx, array):
+    """The same array without a share in its memory; the caller's caller keeps it alive.
+
+    Numba counts references at every call that takes an array, atomically; threads that share arrays wait for each
+    other at that. Kernels borrow what they are handed.
+    """
+
+    def codegen(ctx, b, sig, args):
+        a = cgutils.create_struct_proxy(array)(ctx, b, value=args[0])
+        a.meminfo = cgutils.get_null_value(a.meminfo.type)
+        a.parent = cgutils.get_null_value(a.parent.type)
+        return a._getvalue()
+
+    return array(array), codegen
+
+
+@intrinsic
 def load(typingctx, kind, memory, slot):
     """Value number `slot` of one-dimensional scratch memory."""
     t = _value_type(kind)

@@ -38,11 +38,11 @@ def run_all(case, dtype, dual, check_padding=True):
     found = {}
     for name, (inputs, shape) in arguments.items():
         if shape is None:
-            found[name] = run(name, *inputs)
+            found[name] = run((name, *inputs))
             continue
         whole = np.full((*shape[:-1], shape[-1] + 3 * check_padding), np.nan, dtype)
         found[name] = whole[..., : shape[-1]]
-        run(name, *inputs, found[name])
+        run((name, *inputs, found[name]))
         assert np.isnan(whole[..., shape[-1] :]).all(), f"{name} wrote past its rows"
     return found
 

@@ -160,27 +160,25 @@ class GaussianMoments(Family):
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
         q = padded((*planes, self.n_features, n), rij.dtype, rij)
         run = self._kernels(rij, pairs, species)
-        run("gm_moments", _like_duals(theta["beta"], rij), moments)
-        run("gm_contract", moments, q)
+        run(("gm_moments", _like_duals(theta["beta"], rij), moments), ("gm_contract", moments, q))
         return q, moments
 
     def pullback(self, rij, pairs, species, theta, saved, dq):
         """Return drij ((2,) 3, n_pairs)."""
         run = self._kernels(rij, pairs, species)
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
-        run("gm_contract_pullback", saved, dq, dmoments)
-        run("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij)
+        contraction = ("gm_contract_pullback", saved, dq, dmoments)
+        run(contraction, ("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij))
         return drij
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
         run = self._kernels(rij, pairs, species)
         dmoments = padded(saved.shape, rij.dtype, rij)
-        run("gm_contract_pullback", saved, dq, dmoments)
-        return {"beta": run("gm_beta_pullback", dmoments)}
+        return {"beta": run(("gm_contract_pullback", saved, dq, dmoments), ("gm_beta_pullback", dmoments))}
 
     def _kernels(self, rij, pairs, species):
-        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
+        """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
         if cuda.active_for(rij):
             from fastdesc.descriptors import gaussian_moments_cuda
 

@@ -12,34 +12,42 @@ CHUNK = 256
 
 
 def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+    """Return run(*calls), which runs kernels, one after the other for each chunk of atoms.
+
+    A call is (name, *arrays); calls that follow one another need only each other's results for the same atoms, which
+    are then still in the cache.
+    """
     dual = rij.ndim == 3
     kind = kind_of(rij.dtype, dual)
     mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
     radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
     channels = (family.n_radial, family.n_moments, family.offsets)
+    n_species = len(family.species_numbers)
+    alive = []  # Rows are addresses
+
+    def rows(x):
+        alive.append(x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x))
+        return rows_of(alive[-1], dual)
 
     def over_pairs(kernel, beta, *arrays):
         beta = np.ascontiguousarray(beta.reshape(-1, *beta.shape[-4:]))
-        rows = [rows_of(a, dual) for a in arrays]
-        for_chunks(lambda a, b: kernel(kind, a, b, *mesh, beta, *rows, *radial), pairs.n_atoms, CHUNK)
+        arguments = (*mesh, beta, *map(rows, arrays), *radial)
+        return lambda a, b: kernel(kind, a, b, *arguments)
 
     def over_atoms(kernel, *arrays):
-        arrays = [a if a.strides[-1] == a.itemsize else np.ascontiguousarray(a) for a in arrays]
-        rows = [rows_of(a, dual) for a in arrays]
-        for_chunks(lambda a, b: kernel(kind, a, b, *rows, *channels), pairs.n_atoms, CHUNK)
+        arguments = (*map(rows, arrays), *channels)
+        return lambda a, b: kernel(kind, a, b, *arguments)
 
     def to_beta(kernel, dmoments):
-        n = len(family.species_numbers)
-        shape = (2 if dual else 1, n, n, family.n_radial, family.n_basis)
+        shape = (2 if dual else 1, n_species, n_species, family.n_radial, family.n_basis)
+        dmoments = rows(dmoments)
 
         def task(a, b):
             dbeta = np.zeros(shape)
-            kernel(kind, a, b, *mesh, rows_of(dmoments, dual), dbeta, *radial)
+            kernel(kind, a, b, *mesh, dmoments, dbeta, *radial)
             return dbeta
 
-        total = sum(for_chunks(task, pairs.n_atoms, CHUNK), np.zeros(shape))
-        return total if dual else total[0]
+        return task
 
     table = {
         "gm_moments": (over_pairs, gm_moments),
@@ -49,8 +57,13 @@ def bind(family, rij, pairs, species):
         "gm_beta_pullback": (to_beta, gm_beta_pullback),
     }
 
-    def run(name, *arrays):
-        shape_of_call, kernel = table[name]
-        return shape_of_call(kernel, *arrays)
+    def run(*calls):
+        tasks = [table[name][0](table[name][1], *arrays) for name, *arrays in calls]
+        parts = for_chunks(lambda a, b: [task(a, b) for task in tasks][-1], pairs.n_atoms, CHUNK)
+        if calls[-1][0] != "gm_beta_pullback":
+            return None
+        shape = (2 if dual else 1, n_species, n_species, family.n_radial, family.n_basis)
+        total = sum(parts, np.zeros(shape))
+        return total if dual else total[0]
 
     return run

@@ -20,7 +20,7 @@ CONTRACT_THREADS, ROW_BYTES = 256, 128
 
 
 def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`.
+    """Return run(*calls), which runs kernels over all atoms of `pairs`; a call is (name, *arrays).
 
     Raises
     ------
@@ -75,7 +75,11 @@ def bind(family, rij, pairs, species):
         "gm_moments_pullback": over_pairs,
         "gm_beta_pullback": to_beta,
     }
-    return lambda name, *arrays: calls[name](name, *arrays)
+
+    def run(*wanted):
+        return [calls[name](name, *arrays) for name, *arrays in wanted][-1]
+
+    return run
 
 
 def _rows(xp, x):

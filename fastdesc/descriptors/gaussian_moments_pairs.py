@@ -23,7 +23,7 @@ from fastdesc.blocks import block_slots, fill_block, longest_row, scatter_block
 from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.radial import radial_basis
-from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
+from fastdesc.simd import borrowed, lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
 from fastdesc.simd_math import axpy, dot, load_tuple, sqrt, store_tuple, zeros
 
 ROW = 2 * TEN  # slots kept per radial or basis function
@@ -122,6 +122,7 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
          beta (planes, n_species, n_species, n_radial, n_basis)
     out  Rows moments (planes, n_radial, n_moments, n_atoms)
     """
+    row, j, species, beta = borrowed(row), borrowed(j), borrowed(species), borrowed(beta)
     n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
     halves = 2 if n_moments > TEN else 1
     width = lanes(kind)
@@ -192,6 +193,7 @@ def gm_moments_pullback(
     in   row, j, species, rij, beta as for gm_moments; Rows dmoments like moments
     out  Rows drij (planes, 3, n_pairs)
     """
+    row, j, species, beta = borrowed(row), borrowed(j), borrowed(species), borrowed(beta)
     n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
     halves = 2 if n_moments > TEN else 1
     width = lanes(kind)
@@ -226,6 +228,7 @@ def gm_beta_pullback(kind, first, last, row, j, species, rij, dmoments, dbeta, n
     in   row, j, species, rij as for gm_moments; Rows dmoments like moments
     out  dbeta (planes, n_species, n_species, n_radial, n_basis) float64
     """
+    row, j, species = borrowed(row), borrowed(j), borrowed(species)
     n_species, n_radial, n_basis = dbeta.shape[1], dbeta.shape[3], dbeta.shape[4]
     has_rank3 = n_moments > TEN
     width = lanes(kind)
