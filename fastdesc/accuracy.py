@@ -7,6 +7,7 @@ import numpy as np
 from fastdesc.errors import InputError
 from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.frames import labels, read_frames
+from fastdesc.unlabelled import advice
 
 FORMAT, VERSION = "fastdesc-predictions", 1
 UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å^3"}
@@ -117,7 +118,7 @@ def compare(potential, frames, device="cpu", dtype="float64"):
     found = labels(frames)
     if not any(found.counts(frames).values()):
         raise InputError(
-            f"none of the {len(frames)} frames carries an energy, forces or a stress; there is nothing to compare with"
+            f"none of the {len(frames)} frames carries an energy, forces or a stress to compare with; {advice(frames)}"
         )
     out = potential.predict(frames, device=device, dtype=dtype)
     s = found.stress

@@ -45,11 +45,11 @@ def resolve_device(device):
 def resolve_dtype(dtype):
     """Return np.dtype float32 or float64; InputError for anything else."""
     try:
-        name = np.dtype(dtype).name if dtype is not None else "None"
+        name = np.dtype(dtype).name if dtype is not None else None
     except TypeError:
-        name = str(dtype)
+        name = None
     if name not in DTYPES:
-        raise InputError(f"dtype {name!r} is not supported; use 'float32' or 'float64'")
+        raise InputError(f"dtype {dtype!r} is not supported; use 'float32' or 'float64'")
     return np.dtype(name)
 
 

@@ -6,11 +6,13 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
 from fastdesc.arrays import resolve_device, resolve_dtype
-from fastdesc.errors import InputError
+from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import stress_voigt
 from fastdesc.pairs import Pairs
 from fastdesc.potential import Potential, load
 from fastdesc.structures import Structures, complete_cells
+
+ASE_KEYWORDS = ("restart", "label", "atoms", "directory")
 
 
 class FastdescCalculator(Calculator):
@@ -52,6 +54,11 @@ class FastdescCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (as ASE's)
 
     def __init__(self, potential, skin=0.5, device="cpu", dtype="float64", **keywords):
+        for name in keywords:    # ASE would take any name for a parameter and forget it
+            if name not in ASE_KEYWORDS:
+                known = ("skin", "device", "dtype", *ASE_KEYWORDS)
+                guess = nearest(name, known)
+                raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
         if isinstance(potential, str | Path):
             potential = load(potential)

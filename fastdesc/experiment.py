@@ -15,6 +15,7 @@ from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
 from fastdesc.structures import Structures
 from fastdesc.training import trainer_for
+from fastdesc.unlabelled import advice
 
 FILES = {
     "model": "model.h5",
@@ -105,8 +106,7 @@ def _check_frames(frames, path, descriptor):
         raise InputError(f"{path}: {error}") from error
     if not any(labels(frames).counts(frames).values()):
         raise InputError(
-            f"{path}: none of the {len(frames)} frames carries an energy, forces or a stress; "
-            "give frames with labels, or their names as energy_key, forces_key and stress_key"
+            f"{path}: none of the {len(frames)} frames carries an energy, forces or a stress; {advice(frames)}"
         )
 
 

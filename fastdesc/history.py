@@ -23,6 +23,12 @@ class History:
     def __len__(self):
         return len(self.rows)
 
+    def __repr__(self):
+        column = "valid_loss" if "valid_loss" in self.columns() else "train_loss"
+        best = self.best(column)
+        text = f", best {column} {best[column]:.4g} in epoch {best['epoch']:g}" if best else ""
+        return f"<History: {len(self)} epochs{text}>"
+
     def __getitem__(self, column):
         """Return one column as a list; None where a row lacks it."""
         return [row.get(column) for row in self.rows]

@@ -1,13 +1,14 @@
 """Neighbour lists: who sees whom across periodic images, in rows, with mirrors."""
 
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 
 from fastdesc import cell_list
 from fastdesc.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
-from fastdesc.structures import complete_cells, ranges
+from fastdesc.structures import Structures, complete_cells, ranges
 
 SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
@@ -62,9 +63,11 @@ class Pairs:
             For a cutoff that is not positive and finite, for two atoms closer than 1e-6 Å (names both), and where
             there are too many pairs or images for an index.
         """
+        if not isinstance(structures, Structures):
+            raise InputError(f"structures is a {type(structures).__name__}; give Structures.from_ase(frames)")
+        if not isinstance(cutoff, Real) or isinstance(cutoff, bool) or not 0 < cutoff < np.inf:
+            raise InputError(f"cutoff {cutoff!r} arrived; it must be a positive and finite number, in Å")
         cutoff = float(cutoff)
-        if not (cutoff > 0 and np.isfinite(cutoff)):
-            raise InputError(f"cutoff {cutoff} arrived; it must be positive and finite, in Å")
         expected = _expected(structures, cutoff)
         too_many = f"about {expected:.1e} pairs of atoms are within the cutoff {cutoff} Å of each other"
         if expected > cell_list.MOST_PAIRS:
@@ -81,6 +84,9 @@ class Pairs:
         if shortest < SAME_PLACE:
             _refuse_closest(structures, pairs)
         return pairs
+
+    def __repr__(self):
+        return f"<Pairs: {self.n_pairs} of {self.n_atoms} atoms in {self.n_frames} frames, cutoff {self.cutoff} Å>"
 
     @property
     def n_pairs(self):

@@ -1,6 +1,7 @@
 """A potential: descriptor, feature scaler and networks; energies, forces and stresses of frames; one file."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ class Potential:
     Parameters
     ----------
     descriptor : Family
-        For instance a GaussianMoments.
+        For instance a GaussianMoments. The potential trains a copy: several may be made of one.
     hidden : sequence of int
         Widths of the hidden layers; () is a linear model.
     activation : {"silu", "tanh", "celu", "softplus"}
@@ -89,7 +90,7 @@ class Potential:
         one_of("network", network, NETWORKS)
         check_seed(seed)
         self.descriptor, self.hidden, self.activation, self.network, self.seed = (
-            descriptor,
+            deepcopy(descriptor),
             tuple(int(w) for w in hidden),
             activation,
             network,

@@ -85,6 +85,9 @@ class Structures:
                 "dependent vectors there; set the cell or switch these directions off with atoms.pbc"
             )
 
+    def __repr__(self):
+        return f"<Structures: {self.n_frames} frames, {self.n_atoms} atoms>"
+
     @property
     def n_frames(self):
         return len(self.first) - 1

@@ -1,6 +1,7 @@
 """The loop of training: steps, validation, the best parameters, and checkpoints from which it continues exactly."""
 
 import time
+import warnings
 
 import numpy as np
 from tqdm import tqdm
@@ -27,7 +28,7 @@ class Trainer:
         self.data = TrainingSet(train_frames, potential.descriptor, self.dtype, self.device)
         self.valid = None
         if valid_frames:
-            self.valid = TrainingSet(valid_frames, potential.descriptor, self.dtype, self.device)
+            self.valid = TrainingSet(valid_frames, potential.descriptor, self.dtype, self.device, "validation")
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
         if not potential.fitted:
             initialise(potential, self.data)
@@ -66,7 +67,10 @@ class Trainer:
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         try:
             while self.epoch < s.epochs:
-                row = self._epoch()
+                with warnings.catch_warnings():
+                    # Divergence is told in one sentence, by what finds the loss or the gradient not finite.
+                    warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
+                    row = self._epoch()
                 self.seconds = time.monotonic() - start
                 self.history.rows.append({**row, "seconds": self.seconds})
                 bar.set_postfix_str(_summary(row))

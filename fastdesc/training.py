@@ -7,6 +7,7 @@ import numpy as np
 from fastdesc.checkpoint import read_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.frames import read_frames
+from fastdesc.potential import Potential
 from fastdesc.settings import Settings
 from fastdesc.trainer import Trainer
 
@@ -46,6 +47,8 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
 
 def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, **settings):
     """Return what `train` runs, after everything that can be judged before the first step has been judged."""
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     settings = Settings.named(**settings)
     rng = np.random.default_rng(settings.seed)
     train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)

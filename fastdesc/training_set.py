@@ -1,6 +1,7 @@
 """Frames made ready for training: pairs and pair vectors found once and kept, labels with NaN where missing."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from fastdesc.geometry import pair_vectors
 from fastdesc.loss import Targets
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
+from fastdesc.unlabelled import advice
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class Batch:
         return self.pairs.n_atoms
 
 
+def _weight(k, atoms):
+    """Weight of frame k in the loss."""
+    value = atoms.info.get("weight", 1.0)
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < np.inf:
+        raise InputError(f"info['weight'] of frame {k} is {value!r}; it must be a finite number of at least 0")
+    return float(value)
+
+
 class TrainingSet:
     """All frames of a training or validation set.
 
@@ -47,6 +57,8 @@ class TrainingSet:
     descriptor : Family
     dtype : dtype
     device : {"cpu", "cuda"}
+    purpose : str
+        What messages call the frames.
 
     Raises
     ------
@@ -54,18 +66,15 @@ class TrainingSet:
         When no frame carries an energy or forces, a weight is negative, or frames are unusable.
     """
 
-    def __init__(self, source, descriptor, dtype, device="cpu"):
+    def __init__(self, source, descriptor, dtype, device="cpu", purpose="training"):
         self.frames = read_frames(source)
         known = labels(self.frames)
         self.report = known.report(self.frames)
         if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
             raise InputError(
-                f"none of the {len(self.frames)} frames carries an energy or forces; "
-                "give frames with labels (a SinglePointCalculator, or energy= and forces in extended XYZ)"
+                f"none of the {len(self.frames)} {purpose} frames carries an energy or forces; {advice(self.frames)}"
             )
-        weight = np.array([float(atoms.info.get("weight", 1.0)) for atoms in self.frames])
-        if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise InputError("a frame's info['weight'] is negative or not finite; weights must be 0 or more")
+        weight = np.array([_weight(k, atoms) for k, atoms in enumerate(self.frames)])
         self.structures = Structures.from_ase(self.frames)
         self.species = self.structures.species(descriptor.species_numbers)
         pairs = Pairs.find(self.structures, descriptor.cutoff)

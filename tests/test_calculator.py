@@ -192,6 +192,8 @@ def test_from_a_file(tmp_path, calc):
         ({"skin": "wide"}, "skin came as 'wide'"),
         ({"device": "gpu"}, "device 'gpu'"),
         ({"dtype": "float16"}, "dtype 'float16'"),
+        ({"dtype": "f16"}, "dtype 'f16'"),
+        ({"skinn": 0.3}, "no argument 'skinn' .did you mean 'skin'"),
     ],
 )
 def test_arguments_are_checked(keywords, message):

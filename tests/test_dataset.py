@@ -290,6 +290,13 @@ def test_output_that_cannot_be_written(tmp_path):
     assert not fake.calls, "no work was done before the output was tried"
 
 
+def test_what_is_no_descriptor(out):
+    potential = fd.Potential(fd.GaussianMoments(species=["H"], cutoff=3.0, n_radial=1), hidden=())
+    for wrong, message in (("gaussian_moments", "give one such as"), (potential, "a Potential; give its descriptor")):
+        with pytest.raises(InputError, match=message):
+            featurize(frames(), out, wrong)
+
+
 @pytest.mark.parametrize("workers", [0, -1, 2.5, True])
 def test_workers_are_checked(out, workers):
     with pytest.raises(InputError, match="workers came as"):

@@ -14,8 +14,8 @@ KERNELS = REPOSITORY / "kernels"
 FLOORS = {
     0: "errors arrays parallel blas cuda jit simd simd_math monomials elementary blocks radial splines files journal "
     "tables meam_spline",
-    1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch network "
-    "activations",
+    1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch unlabelled "
+    "network activations",
     2: "descriptors.*",
     3: "scaler optimizer schedules",
     4: "potential evaluation model_file",

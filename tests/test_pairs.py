@@ -171,10 +171,21 @@ def test_two_atoms_at_one_place():
         Pairs.find(Structures.from_ase(twins), 3.0)
 
 
-@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan, np.inf, "3", None, True])
 def test_cutoffs_that_are_none(cutoff):
     with pytest.raises(InputError, match="cutoff"):
         Pairs.find(Structures.from_ase(molecule("H2O")), cutoff)
+
+
+def test_atoms_are_no_structures():
+    with pytest.raises(InputError, match=r"structures is a Atoms; give Structures\.from_ase"):
+        Pairs.find(molecule("H2O"), 3.0)
+
+
+def test_what_a_notebook_shows():
+    structures = Structures.from_ase([molecule("H2O"), molecule("CO")])
+    assert repr(structures) == "<Structures: 2 frames, 5 atoms>"
+    assert repr(Pairs.find(structures, 1.2)) == "<Pairs: 6 of 5 atoms in 2 frames, cutoff 1.2 Å>"
 
 
 def test_indices_that_would_overflow(monkeypatch):

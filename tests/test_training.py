@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
 from fastdesc.checkpoint import read_checkpoint
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.loss import LossWeights, residuals
 from fastdesc.settings import Settings
@@ -186,6 +186,58 @@ def test_frames_without_some_labels_are_allowed():
     assert np.isfinite(history.rows[-1]["train_loss"])
 
 
+def test_potentials_of_one_descriptor_are_independent():
+    """A committee: training one member must not move the others."""
+    descriptor = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.5, n_radial=2)
+    one, two = (fd.Potential(descriptor, hidden=(4,), seed=seed) for seed in (0, 1))
+    frames, before = alloy(4), descriptor.parameters["beta"].copy()
+    energy = two.predict(frames).energy
+    fd.train(one, frames, epochs=1, progress=False)
+    assert not np.array_equal(one.descriptor.parameters["beta"], before)
+    np.testing.assert_array_equal(two.predict(frames).energy, energy)
+    np.testing.assert_array_equal(descriptor.parameters["beta"], before)
+
+
+def test_labels_elsewhere_are_pointed_at():
+    frames, moved = alloy(3), alloy(3)
+    for atoms, other in zip(frames, moved, strict=True):
+        atoms.info["REF_energy"], atoms.arrays["dft_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = None
+        other.positions += 0.1
+    keys = r"read_frames\(frames, energy_key='REF_energy', forces_key='dft_forces'\) takes these"
+    with pytest.raises(InputError, match=f"none of the 3 training frames .* {keys}"):
+        fd.train(small_potential(), frames, alloy(2), epochs=1, progress=False)
+    with pytest.raises(InputError, match=r"none of the 3 validation frames .* results of other positions"):
+        fd.train(small_potential(), alloy(2), moved, epochs=1, progress=False)
+    frames = fd.read_frames(frames, energy_key="REF_energy", forces_key="dft_forces")
+    assert len(fd.train(small_potential(), frames, epochs=1, progress=False)) == 1
+
+
+@pytest.mark.parametrize("weight", [-1, np.nan, np.inf, "x", None, [1, 2], True])
+def test_weights_of_frames_are_checked(weight):
+    frames = alloy(3)
+    frames[1].info["weight"] = weight
+    with pytest.raises(InputError, match=r"info\['weight'\] of frame 1 is .* at least 0"):
+        fd.train(small_potential(), frames, epochs=1, progress=False, valid_fraction=0)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_divergence_is_one_sentence_without_warnings():
+    with pytest.raises(FastdescError, match=r"not finite|became"):
+        fd.train(small_potential(), alloy(4), epochs=20, learning_rate=1e6, progress=False)
+
+
+def test_what_is_no_potential():
+    with pytest.raises(InputError, match="potential is a GaussianMoments; give a Potential"):
+        fd.train(small_potential().descriptor, alloy(2))
+
+
+def test_history_shows_what_matters():
+    history = fd.train(small_potential(), alloy(4), epochs=2, progress=False)
+    best = history.best()
+    assert repr(history) == f"<History: 2 epochs, best valid_loss {best['valid_loss']:.4g} in epoch {best['epoch']}>"
+
+
 def test_frames_without_any_label_are_refused():
     frames = [atoms.copy() for atoms in alloy(4)]
     with pytest.raises(InputError, match="carries an energy or forces"):
@@ -213,6 +265,8 @@ def test_unknown_element_is_named():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"device": "gpu"}, "device"),
         ({"dtype": "float16"}, "dtype"),
+        ({"clip": 0}, "clip came as 0"),
+        ({"seed": -1}, "seed came as -1"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(setting, message):
