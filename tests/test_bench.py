@@ -56,7 +56,8 @@ def test_memory_is_of_a_fresh_process(record):
     (row,) = record["sections"]["memory"]
     assert len(row["results"]) == 4
     for r in row["results"]:
-        assert r["peak_bytes"] > r["info"]["memory_before"] > 1e7
+        # Linux counts pages per thread and adds up late: a peak may read a little below what was resident before.
+        assert r["peak_bytes"] > 0.95 * r["info"]["memory_before"] > 1e7
 
 
 def test_embedded_densities_are_timed_for_several_iterations(record):
