@@ -70,6 +70,7 @@ def curves(options):
 def draw_curves(record, path):
     """Draw the force error on the test frames against the epoch, one line for each T."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     fig = Figure(figsize=(5.2, 3.6), layout="constrained", dpi=130)
     ax = fig.subplots()
@@ -78,6 +79,9 @@ def draw_curves(record, path):
         label = f"T = {t}: {run['forces_mae']:.0f} meV/Å at the end"
         ax.plot(run["epoch"], run["forces_mae_by_epoch"], STYLES[t % 4], color=COLOURS[t % 4], label=label, lw=1.5)
     ax.set(xlabel="epoch", ylabel="test force error, mean absolute (meV/Å)", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_title(f"{record['data']}, {record['train_frames']} training frames", fontsize=10)
     ax.grid(True, which="both", lw=0.3, color="#dddddd")
     ax.legend(frameon=False, fontsize=9)
@@ -98,7 +102,7 @@ def centre_features(iterations, n=24):
     """Features of C in both environments; networks of iterations are moved from the start, where they add nothing."""
     d = fd.EmbeddedDensity(species=["C", "H"], cutoff=3.0, n_radial=4, n_features=n, iterations=iterations)
     rng = np.random.default_rng(1)
-    changed = {k: 0.1 * rng.standard_normal(x.shape) for k, x in d.parameters.items() if k.startswith("network")}
+    changed = {k: 0.02 * rng.standard_normal(x.shape) for k, x in d.parameters.items() if k.startswith("network")}
     d.set_parameters(**{k: x + changed.get(k, 0) for k, x in d.parameters.items()})
     return [d.compute(atoms)[0] for atoms in pair()]
 
@@ -143,7 +147,7 @@ def arguments(argv=None):
     c.add_argument("--iterations", type=int, nargs="+", default=[0, 1, 2, 3])
     c.add_argument("--train", type=int, default=60, help="frames")
     c.add_argument("--test", type=int, default=20, help="frames")
-    c.add_argument("--epochs", type=int, default=20)
+    c.add_argument("--epochs", type=int, default=40)
     c.add_argument("--batch-atoms", type=int, help="atoms per step, instead of the default")
     c.add_argument("--cutoff", type=float, default=5.0, help="Å")
     c.add_argument("--width", type=int, default=64, help="of the two hidden layers of all networks")

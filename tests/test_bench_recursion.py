@@ -1,0 +1,50 @@
+"""The benchmark of the recursion runs, on very little."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+# The benchmark is not installed: it runs from the checkout.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench import recursion, systems
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Labelled frames of molecules, with labels at random."""
+    rng = np.random.default_rng(0)
+    for name in ("train", "valid"):
+        frames = systems.ethanol(5)
+        for atoms in frames:
+            atoms.calc = SinglePointCalculator(atoms, energy=rng.normal(), forces=rng.normal(size=(9, 3)))
+        write(tmp_path / f"{name}.extxyz.gz", frames)
+    return tmp_path
+
+
+def test_curves(folder, capsys):
+    pytest.importorskip("matplotlib")
+    out = folder / "deep" / "curves"
+    words = f"curves --data {folder} --out {out} --iterations 0 1 --train 4 --test 2 --epochs 2 --width 4".split()
+    recursion.main(words)
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert (record["train_frames"], record["test_frames"], record["species"]) == (4, 2, ["C", "H", "O"])
+    for t, run in enumerate(record["runs"]):
+        assert run["iterations"] == t and run["epoch"] == [1, 2]
+        assert run["forces_mae"] == run["forces_mae_by_epoch"][-1] > 0
+        assert run["forces_rmse"] >= run["forces_mae"]
+    assert record["runs"][1]["parameters"] > record["runs"][0]["parameters"]
+    assert out.with_suffix(".png").stat().st_size > 1000
+    assert "T = 1:" in capsys.readouterr().out
+
+
+def test_degenerate_pair(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "pair.png"
+    differences = recursion.main(["degenerate", "--out", str(out)])
+    assert differences[0] < 1e-13 and differences[1] > 1e-2
+    assert out.stat().st_size > 1000
