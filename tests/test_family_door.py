@@ -1,5 +1,7 @@
 """What the front door of every family promises: rows, files, threads, Jacobians, names, and errors for bad input."""
 
+from copy import deepcopy
+
 import ase
 import ase.io
 import numpy as np
@@ -197,6 +199,7 @@ def test_set_parameters_refuses(d):
 
 
 def test_refused_arguments_leave_the_descriptor_as_it_was(d):
+    d = deepcopy(d)  # the fixture's is shared by all tests
     before = d.compute(ZOO["dimer"]())
     with pytest.raises(InputError, match="cutoff"):
         d.set_params(cutoff=-1.0)
