@@ -97,5 +97,9 @@ def kernel(function):
 
 
 def inner(function):
-    """Compile a function that only kernels call."""
-    return numba.njit(**_OPTIONS)(function)
+    """Compile a function that only kernels call, always inlined.
+
+    One that stays out of line is looked up by name, and found in whatever was compiled or loaded first: last bits would
+    depend on what ran before, and differ between the process that compiled and those that load.
+    """
+    return numba.njit(forceinline=True, **_OPTIONS)(function)

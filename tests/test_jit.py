@@ -60,6 +60,31 @@ def test_a_full_disk_costs_the_file_only(tmp_path, compiled, monkeypatch):
     assert files(tmp_path) == []
 
 
+@jit.inner
+def lengthy(x):
+    """Long enough that LLVM by itself would call it."""
+    total = 0.0
+    for i in range(len(x)):
+        for j in range(len(x)):
+            total += x[i] / (1 + x[j]) if i % 3 else np.sqrt(x[i]) * np.log(1 + x[j]) ** (j % 5)
+    for i in range(len(x)):
+        total = total / 2 if x[i] > total else np.cos(total) * x[i]
+    return total
+
+
+def three_times(x):
+    return lengthy(x) + lengthy(x[1:]) + lengthy(x[2:])
+
+
+def test_nothing_is_left_out_of_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTDESC_CACHE", str(tmp_path))    # code from a cache cannot be looked into
+    compiled = jit.kernel(three_times)
+    assert compiled(np.ones(4)) == lengthy.py_func(np.ones(4)) + lengthy(np.ones(3)) + lengthy(np.ones(2))
+    code = compiled.inspect_llvm(compiled.signatures[0])
+    assert "three_times" in code
+    assert not [line for line in code.splitlines() if line.startswith("define") and "lengthy" in line]
+
+
 @pytest.mark.parametrize("home", ["/proc/nobody", "/dev/null"])
 def test_a_home_that_takes_no_files(home):
     code = (
