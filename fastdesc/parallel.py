@@ -1,12 +1,14 @@
 """Chunks of atoms on a pool of threads: kernels release the GIL, so threads are all that is needed."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
 _threads = None
+_here = threading.local()
 
 
 def n_threads():
@@ -44,16 +46,18 @@ def for_chunks(task, n, chunk=256):
     """Run task(first, last) over [0, n) in chunks; results come back as a list in order.
 
     The chunks do not depend on the number of threads, so neither do sums over them. Each thread takes the next chunk
-    when it is done with one: a chunk costs about a microsecond on top of its work.
+    when it is done with one: a chunk costs about a microsecond on top of its work. Called from within a task, all
+    chunks are that thread's own.
     """
     bounds = [(a, min(a + chunk, n)) for a in range(0, n, chunk)]
     threads = min(n_threads(), len(bounds))
-    if threads <= 1:
+    if threads <= 1 or getattr(_here, "at_work", False):
         return [task(a, b) for a, b in bounds]
     results = [None] * len(bounds)
     left = iter(range(len(bounds)))  # next() on it is atomic
 
     def work():
+        _here.at_work = True
         try:
             for k in left:
                 results[k] = task(*bounds[k])
@@ -61,6 +65,8 @@ def for_chunks(task, n, chunk=256):
             for _ in left:  # the others stop after the chunk they are at
                 pass
             raise
+        finally:
+            _here.at_work = False
 
     others = [_pool(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
     try:

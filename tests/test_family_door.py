@@ -6,7 +6,9 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from backends import emulator
 from battery import TOGETHER, case, close, complex_step, descriptor_of, frames_of
+from cuda_emulator import gcc_status
 from families import variants
 from references.neighbours import neighbours, pair_vectors
 from structures_zoo import ELEMENTS, ZOO
@@ -120,6 +122,16 @@ def test_jacobian_of_many_frames_is_that_of_each(d):
         dense[first:last, :, first:last] = 0
         first = last
     assert not dense.any()
+
+
+@pytest.mark.skipif(not gcc_status()[0], reason=gcc_status()[1])
+def test_jacobian_by_the_cuda_kernels(family, d):
+    atoms = ZOO["cluster_and_far_atom"]()
+    numba = d.compute(atoms, jacobian=True)[1]
+    with emulator():
+        emulated = d.compute(atoms, jacobian=True)[1]
+    np.testing.assert_array_equal(emulated.centre, numba.centre)
+    close(emulated.values, numba.values, TOLERANCE)
 
 
 def test_names_parameters_and_arguments(family, variant, d):

@@ -17,6 +17,7 @@ from fastdesc.descriptors import gaussian_moments_cpu
 from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive, several
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.gaussian_moments_jacobian import moments_jacobian
 from fastdesc.errors import InputError
 from fastdesc.radial import BASES
 
@@ -159,13 +160,13 @@ class GaussianMoments(Family):
         planes, n = rij.shape[:-2], pairs.n_atoms
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
         q = padded((*planes, self.n_features, n), rij.dtype, rij)
-        run = self._kernels(rij, pairs, species)
+        run = self.kernels(rij, pairs, species)
         run(("gm_moments", _like_duals(theta["beta"], rij), moments), ("gm_contract", moments, q))
         return q, moments
 
     def pullback(self, rij, pairs, species, theta, saved, dq):
         """Return drij ((2,) 3, n_pairs)."""
-        run = self._kernels(rij, pairs, species)
+        run = self.kernels(rij, pairs, species)
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
         contraction = ("gm_contract_pullback", saved, dq, dmoments)
         run(contraction, ("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij))
@@ -173,11 +174,14 @@ class GaussianMoments(Family):
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
-        run = self._kernels(rij, pairs, species)
+        run = self.kernels(rij, pairs, species)
         dmoments = padded(saved.shape, rij.dtype, rij)
         return {"beta": run(("gm_contract_pullback", saved, dq, dmoments), ("gm_beta_pullback", dmoments))}
 
-    def _kernels(self, rij, pairs, species):
+    def _jacobian(self, rij, pairs, species, theta, saved, structures):
+        return moments_jacobian(self, rij, pairs, species, theta, saved)
+
+    def kernels(self, rij, pairs, species):
         """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
         if cuda.active_for(rij):
             from fastdesc.descriptors import gaussian_moments_cuda

@@ -37,6 +37,54 @@ class Jacobian:
         return dense
 
 
+class RowBlocks:
+    """The blocks of features that depend only on the pairs of their own row, filled bit by bit.
+
+    One block per centre and neighbour atom, the centre's own among them; the images of one neighbour share a block. In
+    memory components come before features, so that pieces of blocks are long runs.
+    """
+
+    def __init__(self, pairs, n_features, dtype):
+        self.n_atoms, self.row = pairs.n_atoms, to_host(pairs.row)
+        centre, atom = to_host(pairs.i).astype(np.int64), to_host(pairs.j)
+        keys = np.concatenate([np.arange(self.n_atoms) * (self.n_atoms + 1), centre * self.n_atoms + atom])
+        self.blocks, place = np.unique(keys, return_inverse=True)
+        self.own, self.other = place[: self.n_atoms], place[self.n_atoms :]
+        self.values = np.zeros((len(self.blocks), 3, n_features), dtype)
+
+    def add(self, first, last, feature, slopes):
+        """Add d q_f / d r_p of the pairs of centres first .. last-1, for some features from number `feature` on.
+
+        Parameters
+        ----------
+        slopes : (3, n_pairs of these centres, n) array
+        """
+        add_slopes(first, last, self.row, self.own, self.other, slopes, self.values, feature)
+
+    def jacobian(self):
+        """Return what has been filled in."""
+        centre, atom = np.divmod(self.blocks, self.n_atoms)
+        return Jacobian(centre, atom, self.values.transpose(0, 2, 1), self.n_atoms)
+
+
+@kernel
+def add_slopes(first, last, row, own, other, slopes, values, start):
+    """Add d q_f / d r_p, features start .., to the block of the neighbour and subtract it from the centre's own.
+
+    in   row (n_atoms+1,), own (n_atoms,), other (n_pairs,), slopes (3, row[last] - row[first], n)
+    out  values (n_blocks, 3, n_features), the blocks of centres first .. last-1
+    """
+    for i in range(first, last):
+        mine = own[i]
+        for p in range(row[i], row[i + 1]):
+            block = other[p]
+            for c in range(3):
+                for f in range(slopes.shape[2]):
+                    x = slopes[c, p - row[first], f]
+                    values[block, c, start + f] += x
+                    values[mine, c, start + f] -= x
+
+
 def row_jacobian(pull, rij, pairs, n_features):
     """Jacobian of features that depend only on the pairs of their own row.
 
@@ -48,15 +96,9 @@ def row_jacobian(pull, rij, pairs, n_features):
         dq (n_features, n_atoms) -> drij (3, n_pairs).
     """
     xp = namespace(rij)
-    n_atoms = pairs.n_atoms
-    row, centre, atom = to_host(pairs.row), to_host(pairs.i).astype(np.int64), to_host(pairs.j)
-    # A block per (centre, atom), its own among them; the images of one neighbour share a block.
-    keys = np.concatenate([np.arange(n_atoms) * (n_atoms + 1), centre * n_atoms + atom])
-    blocks, place = np.unique(keys, return_inverse=True)
-    own, other = place[:n_atoms], place[n_atoms:]
-    values = np.zeros((len(blocks), n_features, 3), rij.dtype)
-    dq = xp.zeros((n_features, n_atoms), rij.dtype)
-    pulled = np.empty((AT_ONCE, 3, len(atom)), rij.dtype)
+    blocks = RowBlocks(pairs, n_features, rij.dtype)
+    dq = xp.zeros((n_features, pairs.n_atoms), rij.dtype)
+    pulled = np.empty((AT_ONCE, 3, pairs.n_pairs), rij.dtype)
     for start in range(0, n_features, AT_ONCE):
         stop = min(start + AT_ONCE, n_features)
         for f in range(start, stop):
@@ -65,25 +107,8 @@ def row_jacobian(pull, rij, pairs, n_features):
             dq[f] = 0
 
         def task(a, b, start=start, stop=stop):
-            scatter_blocks(a, b, row, own, other, pulled[: stop - start], values, start)
+            mine = slice(blocks.row[a], blocks.row[b])
+            blocks.add(a, b, start, np.ascontiguousarray(pulled[: stop - start, :, mine].transpose(1, 2, 0)))
 
-        for_chunks(task, n_atoms, CHUNK)
-    return Jacobian(blocks // n_atoms, blocks % n_atoms, values, n_atoms)
-
-
-@kernel
-def scatter_blocks(first, last, row, own, other, pulled, values, start):
-    """Add d q_f / d r_p, features start .., to the block of the neighbour and subtract it from the centre's own.
-
-    in   row (n_atoms+1,), own (n_atoms,), other (n_pairs,), pulled (n, 3, n_pairs)
-    out  values (n_blocks, n_features, 3), the blocks of centres first .. last-1
-    """
-    for i in range(first, last):
-        o = own[i]
-        for p in range(row[i], row[i + 1]):
-            k = other[p]
-            for f in range(pulled.shape[0]):
-                for c in range(3):
-                    x = pulled[f, c, p]
-                    values[k, start + f, c] += x
-                    values[o, start + f, c] -= x
+        for_chunks(task, pairs.n_atoms, CHUNK)
+    return blocks.jacobian()
