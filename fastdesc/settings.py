@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 
 from fastdesc.arrays import DEVICES, resolve_dtype
-from fastdesc.descriptors.checks import count, one_of
+from fastdesc.descriptors.checks import count, one_of, strings
 from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")
@@ -33,6 +33,11 @@ class Settings:
         Largest norm of a gradient; longer ones are shortened.
     energy_weight, force_weight, stress_weight : float
         On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.loss).
+    curvature, magnitude : float
+        Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
+        (fastdesc/descriptors/spline_filters_penalty.py); they keep filters readable.
+    freeze : list of str
+        Parameters that training leaves as they are: names, or patterns such as "descriptor/*".
     schedule : {"cosine", "plateau", "constant"}
         Of the learning rates. "plateau" halves them when the validation loss stalls.
     warmup : float
@@ -67,6 +72,9 @@ class Settings:
     energy_weight: float = 10.0
     force_weight: float = 1.0
     stress_weight: float = 0.1
+    curvature: float = 0.0
+    magnitude: float = 0.0
+    freeze: tuple = ()
     schedule: str = "cosine"
     warmup: float = 0.02
     ema: float = 0.99
@@ -90,10 +98,11 @@ class Settings:
         one_of("device", self.device, DEVICES)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
-        for name in (*rates, "energy_weight", "force_weight", "stress_weight"):
+        for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
         for name in ("ema", "valid_fraction", "warmup"):
             self._in_range(name, 0, 1)
+        object.__setattr__(self, "freeze", strings("freeze", self.freeze, 'names, such as "descriptor/*"'))
         for name in ("clip", "time_limit"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
@@ -118,5 +127,5 @@ class Settings:
         return cls(**settings)
 
     def as_dict(self):
-        """Return all settings by name."""
-        return asdict(self)
+        """Return all settings by name, as plain values that survive a file."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -156,3 +156,10 @@ class Splines:
         second = np.stack([2 * self.pieces[1:-1, 2], 6 * self.pieces[1:-1, 3]])  # S'' dx² = second[0] + second[1] t
         overlap = np.array([[1, -1 / 2], [-1 / 2, 1 / 3]])
         return np.einsum("akp,ab,bkq->pq", second, overlap, second) / self.dx**3
+
+    @cached_property
+    def overlap(self):
+        """(n_parameters, n_parameters) matrix G: p G p is the integral of S² over [x0, x1]."""
+        q = np.arange(4)
+        powers = (-1.0) ** (q[:, None] + q) / (q[:, None] + q + 1)    # integrals of t^(q + q') over [-1, 0]
+        return np.einsum("kqp,qs,ksr->pr", self.pieces[1:-1], powers, self.pieces[1:-1]) * self.dx

@@ -13,9 +13,11 @@ from fastdesc.files import check_target
 from fastdesc.gradient import batch_gradient, evaluate_set, initialise
 from fastdesc.history import History
 from fastdesc.loss import LossWeights, Metrics
-from fastdesc.optimizer import AdamW, AMSGrad, Group, WeightAverage
+from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
+from fastdesc.rates import groups_for
 from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
+from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet
 
 
@@ -25,6 +27,10 @@ class Trainer:
     def __init__(self, potential, train_frames, valid_frames, settings, rng):
         self.potential, self.settings, self.rng = potential, settings, rng
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
+        groups = groups_for(potential, settings)
+        self.penalised = bool(settings.curvature or settings.magnitude)
+        if self.penalised:
+            self._penalty(potential.parameters)    # a family without splines refuses
         self.data = TrainingSet(train_frames, potential.descriptor, self.dtype, self.device)
         self.valid = None
         if valid_frames:
@@ -34,14 +40,6 @@ class Trainer:
             initialise(potential, self.data)
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         s = settings
-        groups = {
-            "descriptor/": Group(s.descriptor_learning_rate),
-            "network/": Group(s.learning_rate, s.weight_decay),
-            "scale": Group(s.learning_rate),
-        }
-        # Networks inside a descriptor diverge at the rate that suits its radial functions.
-        inside = potential.descriptor.trained_like_networks if s.descriptor_learning_rate else ()
-        groups |= {f"descriptor/{name}": Group(s.learning_rate, s.weight_decay) for name in inside}
         method = AMSGrad if s.amsgrad else AdamW
         self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
@@ -96,7 +94,7 @@ class Trainer:
     def _epoch(self):
         s = self.settings
         groups = self._groups(self.rng.permutation(self.data.n_frames))
-        metrics, loss = Metrics(), 0.0
+        metrics, loss, penalty = Metrics(), 0.0, 0.0
         for group in groups:
             batch = self.data.batch(group, self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
@@ -105,6 +103,10 @@ class Trainer:
                 raise InputError(
                     f"the loss became {found.loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
                 )
+            if self.penalised:
+                value, added = self._penalty(self.parameters)
+                penalty += value * len(group)
+                gradient |= {name: gradient[name] + g for name, g in added.items()}
             self.optimizer.step(self.parameters, gradient, self._factor(len(groups)))
             if self.average is not None:
                 self.average.update(self.parameters)
@@ -114,10 +116,18 @@ class Trainer:
         self.epoch += 1
         rate = s.learning_rate * self._factor(len(groups))
         row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": loss / self.data.n_frames}
+        if self.penalised:
+            row["train_penalty"] = penalty / self.data.n_frames
         row |= {f"train_{name}": value for name, value in metrics.result().items()}
         if self.valid is None or self.epoch % s.valid_every == 0 or self.epoch == s.epochs:
             row |= self._validate(row["train_loss"])
         return row
+
+    def _penalty(self, parameters):
+        """What curvature and magnitude add to the loss, and its gradient, named like the parameters."""
+        theta = {n.removeprefix("descriptor/"): p for n, p in parameters.items() if n.startswith("descriptor/")}
+        value, gradient = self.potential.descriptor.penalty(theta, self.settings.curvature, self.settings.magnitude)
+        return value, {f"descriptor/{name}": g for name, g in gradient.items()}
 
     def _groups(self, order):
         """Frames of each step."""
@@ -186,10 +196,11 @@ class Trainer:
             When the state belongs to other settings or data; names the first difference.
         """
         free = ("epochs", "time_limit", "device", "patience", "checkpoint_every")
+        made_with = {**Settings().as_dict(), **state["settings"]}    # a setting younger than the file had no effect
         for name, value in self.settings.as_dict().items():
-            if name not in free and state["settings"].get(name) != value:
+            if name not in free and made_with[name] != value:
                 raise InputError(
-                    f"{path} was made with {name}={state['settings'].get(name)!r} and this run has {value!r}; "
+                    f"{path} was made with {name}={made_with[name]!r} and this run has {value!r}; "
                     "use the same settings, or another checkpoint file"
                 )
         if list(state["frames"]) != self.state()["frames"]:

@@ -115,6 +115,16 @@ def test_roughness_is_the_integral_of_the_squared_curvature(ends):
     np.testing.assert_allclose(p @ splines.roughness @ p, integral, rtol=1e-12)
 
 
+@everywhere
+def test_overlap_is_the_integral_of_the_square(ends):
+    splines = Splines(1.0, 4.0, 6, ends)
+    p = random_parameters(splines)
+    x, w = np.polynomial.legendre.leggauss(4)  # exact: a polynomial of degree six per interval
+    points = splines.knots[:-1, None] + (x + 1) / 2 * splines.dx
+    integral = (splines.values(p, points) ** 2 * w).sum() * splines.dx / 2
+    np.testing.assert_allclose(p @ splines.overlap @ p, integral, rtol=1e-12)
+
+
 def test_many_splines_and_points_at_once():
     splines = Splines(0.0, 1.0, 4)
     p, x = random_parameters(splines, shape=(2, 3)), np.linspace(-0.5, 1.5, 8).reshape(2, 4)

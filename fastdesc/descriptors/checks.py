@@ -64,6 +64,15 @@ def several(name, value, what):
     return tuple(value)
 
 
+def strings(name, value, what):
+    """Return `value` as a tuple of strings; InputError, which names what they are, for anything else."""
+    value = several(name, value, what)
+    for one in value:
+        if not isinstance(one, str):
+            raise InputError(f"{name} holds {one!r}; it must be a list of {what}")
+    return value
+
+
 def one_of(name, value, allowed):
     """InputError unless `value` is one of `allowed`; 1, 1.0 and True are three things."""
     if not any(_kind(value) is _kind(a) and value == a for a in allowed):

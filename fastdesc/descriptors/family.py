@@ -107,6 +107,19 @@ class Family:
         """Return n_features strings that say what each feature is."""
         raise TypeError(f"{type(self).__name__} does not define feature_names_out")
 
+    def penalty(self, theta, curvature, magnitude):
+        """Return what the loss gets for parameters alone, and its gradient, a dict like theta.
+
+        Raises
+        ------
+        InputError
+            For a family without splines.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no splines, which curvature={curvature:g} and magnitude={magnitude:g} could "
+            "smooth; leave both at 0"
+        )
+
     # ---------------------------------------------------------------------------------------- the front door
 
     def prepare(self, frames, dtype="float64", device="cpu"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace, padded, to_host
-from fastdesc.descriptors import spline_filters_cpu
+from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty
 from fastdesc.descriptors.checks import atomic_numbers, count, positive
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
@@ -179,6 +179,10 @@ class SplineFilters(Family):
             dtheta = xp.swapaxes(d.reshape(*d.shape[:3], len(pieces)) @ pieces, 1, 2)
             gradient[name] = xp.ascontiguousarray(dtheta if rij.ndim == 3 else dtheta[0])
         return gradient
+
+    def penalty(self, theta, curvature, magnitude):
+        """Return what the curvature and magnitude of all filters add to the loss, and its gradient."""
+        return spline_filters_penalty.penalty(self.splines, theta, curvature, magnitude)
 
     def _coefficients(self, rij, theta, name):
         """Coefficients of all pieces, (planes, n_elements, n_filters, pieces, 4) in the dtype of rij.

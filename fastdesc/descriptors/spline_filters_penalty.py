@@ -1,0 +1,37 @@
+"""Spline filters: what keeps them readable, their curvature and magnitude.
+
+For every filter S of every element on knots over [x0, x1], L = x1 - x0, the loss gets
+
+    curvature L³ ∫ S''² dx + magnitude / L ∫ S² dx  =  p M p,   M = curvature L³ R + magnitude G / L        (1)
+
+with the matrices of fastdesc.splines: both integrals are those of the filter drawn over an interval of length one, so
+that a weight means the same at any number of knots, any cutoff, for distances and for cosines. The gradient is 2 M p.
+"""
+
+
+from fastdesc.arrays import namespace
+
+
+def penalty(splines, theta, curvature, magnitude):
+    """Return the value of (1), summed over all filters, and its gradient.
+
+    Parameters
+    ----------
+    splines : dict of str to Splines
+    theta : dict of str to (n_filters, n_elements, n_knots+2) array
+    curvature, magnitude : float
+
+    Returns
+    -------
+    value : float
+    gradient : dict of str to float64 array, shaped like theta
+    """
+    value, gradient = 0.0, {}
+    for name, p in theta.items():
+        xp, s = namespace(p), splines[name]
+        length = s.x1 - s.x0
+        m = xp.asarray(curvature * length**3 * s.roughness + magnitude / length * s.overlap)
+        mp = p @ m
+        value += float((p * mp).sum())
+        gradient[name] = 2 * mp
+    return value, gradient

@@ -1,0 +1,55 @@
+"""How fast each parameter of a potential learns, and which ones not at all."""
+
+from fnmatch import fnmatchcase
+
+from fastdesc.errors import InputError, nearest
+from fastdesc.optimizer import Group
+
+
+def groups_for(potential, settings):
+    """Return what the optimizer wants to know of every parameter: name -> Group.
+
+    Parameters
+    ----------
+    potential : Potential
+    settings : Settings
+        learning_rate, descriptor_learning_rate, weight_decay and freeze.
+
+    Raises
+    ------
+    InputError
+        For a pattern in `freeze` that fits no parameter, and when nothing is left to train.
+    """
+    s, names = settings, list(potential.parameters)
+    networks = Group(s.learning_rate, s.weight_decay)
+    groups = {"descriptor/": Group(s.descriptor_learning_rate), "network/": networks, "": Group(s.learning_rate)}
+    # Networks inside a descriptor diverge at the rate that suits its radial functions.
+    inside = potential.descriptor.trained_like_networks if s.descriptor_learning_rate else ()
+    groups |= {f"descriptor/{name}": networks for name in inside}
+    out = {name: groups[max((g for g in groups if name.startswith(g)), key=len)] for name in names}
+    out |= dict.fromkeys(frozen(names, s.freeze), Group(0.0, 0.0))
+    if not any(group.rate for group in out.values()):
+        raise InputError(
+            f"freeze {list(s.freeze)} and learning rates of {s.learning_rate:g} and {s.descriptor_learning_rate:g} "
+            "leave nothing to train; let some parameter learn"
+        )
+    return out
+
+
+def frozen(names, patterns):
+    """Return the names that fit any of the patterns (of the shell: *, ?, [..]).
+
+    Raises
+    ------
+    InputError
+        For a pattern that fits none; names the nearest.
+    """
+    found = []
+    for pattern in patterns:
+        fitting = [name for name in names if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise InputError(
+                f"freeze: no parameter fits {pattern!r}{nearest(pattern, names)}; there are {', '.join(names)}"
+            )
+        found += fitting
+    return found
