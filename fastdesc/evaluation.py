@@ -75,15 +75,38 @@ def _over_atoms(task, n, device_array, chunk=CHUNK):
 def energies(model, rij, pairs, species):
     """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV."""
     q, _ = model.descriptor.forward(rij, pairs, species, model.theta)
-    xp = namespace(rij)
-    out = xp.zeros(pairs.n_atoms)
+    return energies_of_features(model, q, species)[0]
+
+
+def energies_of_features(model, q, species, keep=False):
+    """Atomic energies (1) without E0 of atoms whose features are known.
+
+    Parameters
+    ----------
+    q : (n_features, n_atoms) array
+    species : (n_atoms,) int32 array
+    keep : bool
+        Also return what `energy_loss_gradient` needs.
+
+    Returns
+    -------
+    out : (n_atoms,) float64 array, eV
+    chunks : list, or None
+    """
+    xp = namespace(q)
+    out = xp.zeros(q.shape[-1])
 
     def task(first, last):
+        kept = []
         for z, columns in _columns(model, species, first, last):
-            out[columns] = network.forward(model.networks[z], model.activation, q[:, columns])[0][0]
+            y, tape = network.forward(model.networks[z], model.activation, q[:, columns])
+            out[columns] = y[0]
+            kept.append((z, columns, tape, y))
+        return kept if keep else []
 
-    _over_atoms(task, pairs.n_atoms, rij)
-    return out * model.scale.astype(np.float64)[species]
+    chunks = _over_atoms(task, q.shape[-1], q)
+    tape = [part for kept in chunks for part in kept] if keep else None
+    return out * model.scale.astype(np.float64)[species], tape
 
 
 def energies_and_gradient(model, rij, pairs, species, keep=False):
@@ -143,34 +166,110 @@ def loss_gradient(model, rij, trij, pairs, species, tape, de):
     dnetworks : list of layers' gradients, float64, with respect to the folded layers
     dscale : (n_species,) float64 array
     """
-    xp = namespace(rij)
-    duals = xp.stack([rij, trij])
+    duals = namespace(rij).stack([rij, trij])
     q, saved = model.descriptor.forward(duals, pairs, species, model.theta)
     dq = padded(q.shape, q.dtype, q)
-    weighted = (de * model.scale[species]).astype(rij.dtype)[None]
-    dscale = xp.zeros(pairs.n_atoms)
     dq[0] = -tape.dq
 
+    def layers_gradient(z, columns, *arguments):
+        dlayers, dq[1][:, columns] = network.dual_pullback(model.networks[z], model.activation, *arguments)
+        return dlayers
+
+    dnetworks, dscale = _through_networks(model, q[1], species, tape, de, layers_gradient)
+    dtheta = model.descriptor.pullback_parameters(duals, pairs, species, model.theta, saved, dq)
+    return {name: g[1] for name, g in dtheta.items()}, dnetworks, dscale
+
+
+def fixed_loss_gradient(model, rij, trij, pairs, species, tape, de):
+    """Gradient (2) with respect to every parameter but those of the descriptor, which are the dearest.
+
+    Parameters as `loss_gradient`; returns dnetworks and dscale.
+    """
+    duals = namespace(rij).stack([rij, trij])
+    tq = model.descriptor.forward(duals, pairs, species, model.theta)[0][1]
+
+    def layers_gradient(z, columns, *arguments):
+        return network.dual_gradients(model.networks[z], model.activation, *arguments)[0]
+
+    return _through_networks(model, tq, species, tape, de, layers_gradient)
+
+
+def _through_networks(model, tq, species, tape, de, layers_gradient):
+    """Gradient (2) with respect to networks and scale, from the tangent of the features.
+
+    `layers_gradient` takes the number of a network, columns of atoms, and the arguments of network.dual_gradients
+    from `saved` on.
+    """
+    xp = namespace(tq)
+    weighted = (de * model.scale[species]).astype(tq.dtype)[None]
+    dscale = xp.zeros(len(de))
+
     def task(k, _):
-        z, columns, saved_k, chain, y = tape.chunks[k]
-        layers = model.networks[z]
-        ty, tsaved = network.tangent(layers, model.activation, saved_k, q[1][:, columns])
-        dlayers, dx = network.dual_pullback(
-            layers, model.activation, saved_k, tsaved, chain, weighted[:, columns], -1.0
-        )
-        dq[1][:, columns] = dx
+        z, columns, saved, chain, y = tape.chunks[k]
+        ty, tsaved = network.tangent(model.networks[z], model.activation, saved, tq[:, columns])
+        dlayers = layers_gradient(z, columns, saved, tsaved, chain, weighted[:, columns], -1.0)
         dscale[columns] = de[columns] * y[0] - ty[0]
         return z, dlayers
 
-    if xp is np:
-        parts = _over_atoms(task, len(tape.chunks), rij, chunk=1)
-    else:
-        parts = [task(k, k + 1) for k in range(len(tape.chunks))]
+    return _summed(model, species, _over_chunks(task, tape.chunks, tq), dscale)
+
+
+def energy_loss_gradient(model, species, chunks, de):
+    """Gradient of a loss on energies alone, with respect to every parameter but those of the descriptor.
+
+    Parameters
+    ----------
+    chunks : list
+        From energies_of_features on the same arguments.
+    de : (n_atoms,) array
+        dL/dE of each atom's frame.
+
+    Returns
+    -------
+    dnetworks, dscale
+        As of `loss_gradient`.
+    """
+
+    def layers_gradient(z, columns, *arguments):
+        return network.gradients(model.networks[z], model.activation, *arguments)[0]
+
+    return _through_values(model, species, chunks, de, layers_gradient)
+
+
+def energy_loss_gradient_and_features(model, species, chunks, de, dq):
+    """As `energy_loss_gradient`; also fills dq (n_features, n_atoms), the cotangent of the features."""
+
+    def layers_gradient(z, columns, *arguments):
+        dlayers, dq[:, columns] = network.backward(model.networks[z], model.activation, *arguments)
+        return dlayers
+
+    return _through_values(model, species, chunks, de, layers_gradient)
+
+
+def _through_values(model, species, chunks, de, layers_gradient):
+    """Gradient of sum_i e_i E_i with respect to networks and scale; `layers_gradient` as in `_through_networks`."""
+    weighted = (de * model.scale[species]).astype(model.scale.dtype)[None]
+    dscale = namespace(de).zeros(len(de))
+
+    def task(k, _):
+        z, columns, saved, y = chunks[k]
+        dscale[columns] = de[columns] * y[0]
+        return z, layers_gradient(z, columns, saved, weighted[:, columns])
+
+    return _summed(model, species, _over_chunks(task, chunks, de), dscale)
+
+
+def _over_chunks(task, chunks, device_array):
+    """Run a task over the numbers of chunks of a tape."""
+    if namespace(device_array) is np:
+        return _over_atoms(task, len(chunks), device_array, chunk=1)
+    return [task(k, k + 1) for k in range(len(chunks))]
+
+
+def _summed(model, species, parts, dscale):
+    """Sum what chunks found: gradients of every network, and dL/dscale of every element."""
     dnetworks = [_sum_layers(layers, [d for z, d in parts if z == k]) for k, layers in enumerate(model.networks)]
-    dtheta = model.descriptor.pullback_parameters(duals, pairs, species, model.theta, saved, dq)
-    n_species = len(model.scale)
-    by_element = [float(dscale[species == z].sum()) for z in range(n_species)]
-    return {name: g[1] for name, g in dtheta.items()}, dnetworks, np.array(by_element)
+    return dnetworks, np.array([float(dscale[species == z].sum()) for z in range(len(model.scale))])
 
 
 def _sum_layers(layers, parts):

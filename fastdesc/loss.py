@@ -77,36 +77,41 @@ def residuals(targets, energy, forces, virial, weights):
         de per atom (n_atoms,), rho (n_atoms, 3), strain (n_frames, 3, 3) = -G.
     """
     xp = namespace(energy)
-    counts = xp.diff(targets.first)
-    batch = len(counts)
-    per_frame = targets.weight / batch
-    frame = xp.repeat(xp.arange(batch), counts.tolist() if xp is not np else counts)
-
-    energy_error = _known(xp, energy - targets.energy)
+    of_energy = energy_residuals(targets, energy, weights)
+    counts, per_frame, frame = _frames(targets, xp)
     force_error = _known(xp, forces - targets.forces)
     virial_error = _known(xp, virial - targets.virial)
 
-    to_energy = weights.energy * per_frame / counts**2
     to_force = (weights.force * per_frame / (3 * counts))[frame][:, None]
     to_virial = (weights.stress * per_frame / (9 * counts**2))[:, None, None]
-    loss = (
-        (to_energy * energy_error**2).sum() + (to_force * force_error**2).sum() + (to_virial * virial_error**2).sum()
-    )
+    loss = (to_force * force_error**2).sum() + (to_virial * virial_error**2).sum()
     errors = {
-        "energy": energy_error / counts,
+        **of_energy.errors,
         "forces": force_error,
         "stress": virial_error / counts[:, None, None],
-        "has_energy": xp.isfinite(targets.energy),
         "has_forces": xp.isfinite(targets.forces),
         "has_stress": xp.isfinite(targets.virial),
     }
     return Residuals(
-        float(loss),
-        (2 * to_energy * energy_error)[frame],
-        2 * to_force * force_error,
-        -2 * to_virial * virial_error,
-        errors,
+        of_energy.loss + float(loss), of_energy.de, 2 * to_force * force_error, -2 * to_virial * virial_error, errors
     )
+
+
+def energy_residuals(targets, energy, weights):
+    """Compare energies with targets: the first term of (1); `rho` and `strain` are None."""
+    xp = namespace(energy)
+    counts, per_frame, frame = _frames(targets, xp)
+    error = _known(xp, energy - targets.energy)
+    to_energy = weights.energy * per_frame / counts**2
+    errors = {"energy": error / counts, "has_energy": xp.isfinite(targets.energy)}
+    return Residuals(float((to_energy * error**2).sum()), (2 * to_energy * error)[frame], None, None, errors)
+
+
+def _frames(targets, xp):
+    """Number of atoms and w_f / B of every frame, and the frame of every atom."""
+    counts = xp.diff(targets.first)
+    batch = len(counts)
+    return counts, targets.weight / batch, xp.repeat(xp.arange(batch), counts.tolist() if xp is not np else counts)
 
 
 def _known(xp, error):
@@ -123,6 +128,8 @@ class Metrics:
     def add(self, errors):
         """Add the `errors` of a Residuals."""
         for name in ("energy", "forces", "stress"):
+            if name not in errors:
+                continue
             known = errors[f"has_{name}"]
             n, absolute, square = self._sums.get(name, (0, 0.0, 0.0))
             e = errors[name]

@@ -155,8 +155,8 @@ def tangent(layers, activation, saved, tx):
     return layers[-1][0] @ tx, tangents
 
 
-def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
-    """Gradient of <dy, y> + sign <c, ty> with respect to parameters and inputs (4, 5).
+def dual_gradients(layers, activation, saved, tsaved, chain, dy, sign):
+    """Gradient of <dy, y> + sign <c, ty> with respect to parameters (4, 5).
 
     Parameters
     ----------
@@ -171,8 +171,8 @@ def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
     -------
     dlayers : list of (dW, db)
         As `layers`; db None where b is.
-    dx : array (n_in, n)
-        Cotangent of x. That of tx is `sign` times the dx that pullback(c) returned.
+    eps : array (width of the first layer, n)
+        eps_1, which the gradient with respect to x is made of.
     """
     inputs, gates = saved
     duals = passes(activation, inputs[0]).duals
@@ -180,11 +180,10 @@ def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
     dlayers = []
     for l in range(len(layers) - 1, -1, -1):
         w, b = layers[l]
-        u = _transposed(w, dy)
+        below, th, dtz_below = dy, tsaved[0], None
         if l > 0:
+            u = _transposed(w, dy)
             below, th, dtz_below = duals(inputs[l], gates[l - 1], u, tsaved[l], chain[l - 1], sign)
-        else:
-            below, th, dtz_below = u, tsaved[0], None
         dw = dy @ inputs[l].T
         dw += dtz @ th.T  # measured: two products and a sum are never slower than one of stacked copies
         dlayers.append((dw, None if b is None else dy.sum(axis=1, keepdims=True)))
@@ -192,8 +191,23 @@ def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
     return dlayers[::-1], dy
 
 
-def backward(layers, activation, saved, dy):
-    """Gradient of <dy, y> with respect to parameters and inputs.
+def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
+    """Gradient of <dy, y> + sign <c, ty> with respect to parameters and inputs (4, 5).
+
+    Parameters as `dual_gradients`.
+
+    Returns
+    -------
+    dlayers : list of (dW, db)
+    dx : array (n_in, n)
+        Cotangent of x. That of tx is `sign` times the dx that pullback(c) returned.
+    """
+    dlayers, eps = dual_gradients(layers, activation, saved, tsaved, chain, dy, sign)
+    return dlayers, _transposed(layers[0][0], eps)
+
+
+def gradients(layers, activation, saved, dy):
+    """Gradient of <dy, y> with respect to parameters.
 
     Parameters
     ----------
@@ -204,7 +218,8 @@ def backward(layers, activation, saved, dy):
     -------
     dlayers : list of (dW, db)
         As `layers`; db None where b is.
-    dx : array (n_in, n)
+    dz : array (width of the first layer, n)
+        Cotangent of z_1, which the gradient with respect to x is made of.
     """
     inputs, gates = saved
     slopes = passes(activation, inputs[0]).slopes
@@ -212,10 +227,15 @@ def backward(layers, activation, saved, dy):
     for l in range(len(layers) - 1, -1, -1):
         w, b = layers[l]
         dlayers.append((dy @ inputs[l].T, None if b is None else dy.sum(axis=1, keepdims=True)))
-        dy = _transposed(w, dy)
         if l > 0:
-            dy = slopes(inputs[l], gates[l - 1], dy)
+            dy = slopes(inputs[l], gates[l - 1], _transposed(w, dy))
     return dlayers[::-1], dy
+
+
+def backward(layers, activation, saved, dy):
+    """Gradient of <dy, y> with respect to parameters and inputs: dlayers as of `gradients`, dx (n_in, n)."""
+    dlayers, dz = gradients(layers, activation, saved, dy)
+    return dlayers, _transposed(layers[0][0], dz)
 
 
 def _transposed(w, dy):

@@ -19,6 +19,7 @@ from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet
+from fastdesc.ways import WAYS
 
 
 class Trainer:
@@ -42,6 +43,9 @@ class Trainer:
         s = settings
         method = AMSGrad if s.amsgrad else AdamW
         self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
+        rates = [g.rate for name, g in self.optimizer.groups.items() if name.startswith("descriptor/")]
+        energies_alone = all(x.energies_alone(self.weights) for x in (self.data, self.valid) if x is not None)
+        self.way = WAYS[not any(rates), energies_alone]
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
         self.plateau = Plateau() if s.schedule == "plateau" else None
         self.history, self.epoch, self.step = History(), 0, 0
@@ -98,7 +102,7 @@ class Trainer:
         for group in groups:
             batch = self.data.batch(group, self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
-            found, gradient = batch_gradient(self.potential, model, batch, self.weights)
+            found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.way)
             if not np.isfinite(found.loss):
                 raise InputError(
                     f"the loss became {found.loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
@@ -106,7 +110,7 @@ class Trainer:
             if self.penalised:
                 value, added = self._penalty(self.parameters)
                 penalty += value * len(group)
-                gradient |= {name: gradient[name] + g for name, g in added.items()}
+                gradient |= {name: gradient[name] + g for name, g in added.items() if name in gradient}
             self.optimizer.step(self.parameters, gradient, self._factor(len(groups)))
             if self.average is not None:
                 self.average.update(self.parameters)
@@ -151,7 +155,7 @@ class Trainer:
         row, loss = {}, train_loss
         if self.valid is not None:
             model = self.potential.model(self.dtype, parameters=averaged)
-            found = evaluate_set(model, self.valid, self.potential.reference, self.weights)
+            found = evaluate_set(model, self.valid, self.potential.reference, self.weights, self.way)
             row = {f"valid_{name}": value for name, value in found.items()}
             loss = found["loss"]
         if self.plateau is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from fastdesc.arrays import namespace, to_device
 from fastdesc.errors import InputError
 from fastdesc.frames import labels, read_frames
-from fastdesc.geometry import pair_vectors
+from fastdesc.geometry import frame_sums, pair_vectors
 from fastdesc.loss import Targets
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
@@ -36,6 +36,14 @@ class Batch:
     def n_atoms(self):
         """Number of atoms."""
         return self.pairs.n_atoms
+
+    def features(self, model):
+        """Features of all atoms, (n_features, n_atoms)."""
+        return model.descriptor.forward(self.rij, self.pairs, self.species, model.theta)[0]
+
+    def frame_sums(self, per_atom):
+        """Sum over the atoms of each frame, float64 (n_frames,)."""
+        return frame_sums(per_atom[None], self.pairs)[:, 0]
 
 
 def _weight(k, atoms):
@@ -111,6 +119,11 @@ class TrainingSet:
             if len(f) and (f**2).mean() > 0:
                 out[z] = np.sqrt((f**2).mean())
         return out
+
+    def energies_alone(self, weights):
+        """Whether a loss of these weights sees nothing but energies: no forces or stresses, or none with a weight."""
+        forces = weights.force > 0 and np.isfinite(self._forces).any()
+        return not forces and not (weights.stress > 0 and np.isfinite(self._virial).any())
 
     def batch(self, frames, reference):
         """Concatenate some frames; energies become those above the reference energies.

@@ -1,0 +1,96 @@
+"""What one step of training computes, and what it can leave out: four ways from a batch to residuals and gradients.
+
+A loss without forces and stresses needs no derivative with respect to positions, and a descriptor that stays as it is
+no derivative with respect to its parameters, which is the dearest part of the pass back.
+"""
+
+from typing import NamedTuple
+
+from fastdesc.arrays import padded
+from fastdesc.evaluation import (
+    energies_and_gradient,
+    energies_of_features,
+    energy_loss_gradient,
+    energy_loss_gradient_and_features,
+    fixed_loss_gradient,
+    loss_gradient,
+)
+from fastdesc.geometry import forces, pair_tangents, virials
+from fastdesc.loss import energy_residuals, residuals
+
+
+class Way(NamedTuple):
+    """Two functions of (model, batch, weights).
+
+    `judge` returns Residuals; `gradient` returns Residuals, dtheta (a dict, empty where the descriptor is fixed),
+    dnetworks and dscale, as of fastdesc.evaluation.loss_gradient.
+    """
+
+    judge: object
+    gradient: object
+
+
+def predict_batch(model, batch, keep=False):
+    """Energies above the reference, forces and virials of a batch, and the tape if kept."""
+    atomic, drij, tape = energies_and_gradient(model, batch.rij, batch.pairs, batch.species, keep)
+    energy = batch.frame_sums(atomic)
+    return energy, forces(drij, batch.pairs), virials(batch.rij, drij, batch.pairs), tape
+
+
+def _judge(model, batch, weights):
+    return residuals(batch.targets, *predict_batch(model, batch)[:3], weights)
+
+
+def _judged_and_tangents(model, batch, weights):
+    """Residuals, the pair tangents they make, and the tape."""
+    energy, f, w, tape = predict_batch(model, batch, keep=True)
+    found = residuals(batch.targets, energy, f, w, weights)
+    return found, pair_tangents(found.rho, found.strain, batch.rij, batch.pairs), tape
+
+
+def _gradient(model, batch, weights):
+    found, trij, tape = _judged_and_tangents(model, batch, weights)
+    return found, *loss_gradient(model, batch.rij, trij, batch.pairs, batch.species, tape, found.de)
+
+
+def _fixed_gradient(model, batch, weights):
+    found, trij, tape = _judged_and_tangents(model, batch, weights)
+    return found, {}, *fixed_loss_gradient(model, batch.rij, trij, batch.pairs, batch.species, tape, found.de)
+
+
+def _judge_energies(model, batch, weights):
+    atomic, _ = energies_of_features(model, batch.features(model), batch.species)
+    return energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
+
+
+def _energy_gradient(model, batch, weights):
+    family, given = model.descriptor, (batch.rij, batch.pairs, batch.species, model.theta)
+    q, saved = family.forward(*given)
+    atomic, chunks = energies_of_features(model, q, batch.species, keep=True)
+    found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
+    dq = padded(q.shape, q.dtype, q)
+    dnetworks, dscale = energy_loss_gradient_and_features(model, batch.species, chunks, found.de, dq)
+    return found, family.pullback_parameters(*given, saved, dq), dnetworks, dscale
+
+
+def _fixed_energy_gradient(model, batch, weights):
+    atomic, chunks = energies_of_features(model, batch.features(model), batch.species, keep=True)
+    found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
+    return found, {}, *energy_loss_gradient(model, batch.species, chunks, found.de)
+
+
+EVERYTHING = Way(_judge, _gradient)
+FIXED = Way(_judge, _fixed_gradient)
+"""The descriptor stays as it is."""
+ENERGIES = Way(_judge_energies, _energy_gradient)
+"""The loss has energies alone."""
+FIXED_ENERGIES = Way(_judge_energies, _fixed_energy_gradient)
+"""Both; batches need features only."""
+
+WAYS = {
+    (False, False): EVERYTHING,
+    (True, False): FIXED,
+    (False, True): ENERGIES,
+    (True, True): FIXED_ENERGIES,
+}
+"""(descriptor fixed, energies alone) -> Way."""
