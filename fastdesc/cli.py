@@ -80,6 +80,7 @@ Draw a picture (.png, .pdf or .svg; needs matplotlib: pip install 'fastdesc[plot
 examples:
   fastdesc plot learning fastdesc-run/history.csv
   fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
+  fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
 """
 
 
@@ -157,10 +158,12 @@ def parser():
     p = command("info", INFO, "what is in a file, and how to read it")
     p.add_argument("file", metavar="FILE")
 
-    p = command("plot", PLOT, "learning curve or parity plot")
-    p.add_argument("what", choices=("learning", "parity"), help="of a history.csv; of a predictions.h5")
+    p = command("plot", PLOT, "learning curve, parity plot or spline filters")
+    kinds = ("learning", "parity", "filters")
+    p.add_argument("what", choices=kinds, help="of a history.csv; of a predictions.h5; of a model.h5")
     p.add_argument("file", metavar="FILE")
-    p.add_argument("--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
+    p.add_argument("frames", metavar="FRAMES", nargs="*", help="for filters: frames whose distances and angles to show")
+    p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
     return top
 
 
@@ -265,9 +268,16 @@ def info(args):
 
 
 def plot(args):
+    from fastdesc.filter_plots import plot_filters
     from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
+    if args.what == "filters":
+        frames = args.frames[0] if len(args.frames) == 1 else args.frames or None
+        print(plot_filters(args.file, out, frames))
+        return
+    if args.frames:
+        raise InputError(f"plot {args.what} takes one file, and {args.frames[0]} came too; leave it out")
     print({"learning": plot_learning, "parity": plot_parity}[args.what](args.file, out))
 
 

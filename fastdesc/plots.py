@@ -47,7 +47,7 @@ def plot_learning(history, out):
     curves = [c for c in CURVES if any(_points(history, f"{kind}_{c[0]}")[0] for kind in ("train", "valid"))]
     if not curves:
         raise InputError("the history has no row with a loss or an error; train for at least one epoch")
-    fig = _figure(len(curves), 3.0)
+    fig = new_figure(3.0 * len(curves) + 0.4, 3.0)
     for ax, (column, label, factor, unit) in zip(_axes(fig, len(curves)), curves, strict=True):
         for kind, colour, style in (("train", TRAIN, "--"), ("valid", VALID, "-")):
             x, y = _points(history, f"{kind}_{column}")
@@ -63,7 +63,7 @@ def plot_learning(history, out):
         ax.set_ylabel(f"{label} ({unit})", fontsize=9)
         ax.grid(True, which="both", lw=0.3, color="#dddddd")
     fig.axes[0].legend(frameon=False, fontsize=9)
-    return _save(fig, out)
+    return save_figure(fig, out)
 
 
 def plot_parity(comparison, out):
@@ -89,7 +89,7 @@ def plot_parity(comparison, out):
     panels = [p for p in PARITY if p[0] in errors]
     if not panels:
         raise InputError("no frame carries a reference to compare with; give frames with energies, forces or stresses")
-    fig = _figure(len(panels), 3.2)
+    fig = new_figure(3.2 * len(panels) + 0.4, 3.2)
     for ax, (name, unit, error_unit, factor) in zip(_axes(fig, len(panels)), panels, strict=True):
         reference, predicted = comparison.pairs(name)
         low, high = min(reference.min(), predicted.min()), max(reference.max(), predicted.max())
@@ -109,7 +109,7 @@ def plot_parity(comparison, out):
         word = {"forces": "force"}.get(name, name)
         ax.set_xlabel(f"reference {word} ({unit})", fontsize=9)
         ax.set_ylabel(f"predicted {word} ({unit})", fontsize=9)
-    return _save(fig, out)
+    return save_figure(fig, out)
 
 
 def load_history(path):
@@ -151,30 +151,37 @@ def _plain_ticks(ax, low, high):
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _figure(n, size):
+def new_figure(width, height):
+    """Return an empty matplotlib figure, in inches; InputError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("plots need matplotlib, which is not installed; run: pip install 'fastdesc[plot]'") from error
-    fig = Figure(figsize=(size * n + 0.4, size), layout="constrained", dpi=160)
+    fig = Figure(figsize=(width, height), layout="constrained", dpi=160)
     fig.get_layout_engine().set(wspace=0.04)
     return fig
+
+
+def tidy(ax, labelsize=8):
+    """Small numbers, and no frame where there is no axis."""
+    ax.tick_params(labelsize=labelsize)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def save_figure(fig, out):
+    """Write a figure, whole or not at all; return `out`."""
+    suffix = check_picture(out)
+    with whole_or_nothing(out) as part:
+        fig.savefig(part, format=suffix[1:])
+    return out
 
 
 def _axes(fig, n):
     axes = np.atleast_1d(fig.subplots(1, n))
     for ax in axes:
-        ax.tick_params(labelsize=8)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        tidy(ax)
     return axes
-
-
-def _save(fig, out):
-    suffix = check_picture(out)
-    with whole_or_nothing(out) as part:
-        fig.savefig(part, format=suffix[1:])
-    return out
 
 
 def check_picture(out):

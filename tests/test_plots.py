@@ -18,13 +18,13 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
-    figures, save = [], plots._save
+    figures, save = [], plots.save_figure
 
     def keep(fig, out):
         figures.append(fig)
         return save(fig, out)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return figures
 
 

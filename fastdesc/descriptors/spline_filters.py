@@ -143,6 +143,27 @@ class SplineFilters(Family):
         """Return names 'pair_0', .., 'triplet_0', ..: the filters that make each feature."""
         return [f"pair_{a}" for a in range(self.n_pair)] + [f"triplet_{b}" for b in range(self.n_triplet)]
 
+    def spline(self, kind, a, element):
+        """Return the Splines of one filter.
+
+        Parameters
+        ----------
+        kind : {"pair", "triplet_radial", "triplet_angular"}
+            Name of the parameter; its first axis is `a`, its second `element`.
+        a, element : int
+        """
+        return self.splines[kind]
+
+    def elements_of(self, kind):
+        """Return what the second axis of a parameter stands for: tuples of one or two indices of elements, or of all.
+
+        One for each filter of a distance, two for one of an angle; with ``shared=True`` a single empty tuple.
+        """
+        n = range(len(self.species_numbers))
+        if self.shared:
+            return [()]
+        return [(a, b) for a in n for b in n if a <= b] if kind == "triplet_angular" else [(a,) for a in n]
+
     def count_below_r_min(self, rij):
         """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.
 
