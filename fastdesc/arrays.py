@@ -67,6 +67,16 @@ def to_host(x):
     return x if isinstance(x, np.ndarray | np.generic) else x.get()
 
 
+def to_host_together(*arrays):
+    """Return float64 arrays or scalars of one device as NumPy's; the host waits once for all of them."""
+    xp = namespace(arrays[0])
+    if xp is np:
+        return arrays
+    flat = xp.concatenate([a.reshape(-1) for a in arrays]).get()
+    ends = np.cumsum([a.size for a in arrays])
+    return tuple(x.reshape(a.shape) for x, a in zip(np.split(flat, ends[:-1]), arrays, strict=True))
+
+
 def padded(shape, dtype, like=None):
     """Uninitialised array whose rows start at odd multiples of the cache line.
 

@@ -52,10 +52,13 @@ class Tape:
     chunks: list
 
 
-def _columns(model, species, first, last):
-    """Yield (network index, columns of this chunk) with a slice where one network serves all."""
+def _columns(model, known, species, first, last):
+    """Yield (network index, columns of this chunk) with a slice where one network serves all; `known` Pairs.columns."""
     if len(model.networks) == 1:
         yield 0, slice(first, last)
+        return
+    if known is not None and last - first == len(species):
+        yield from ((z, columns) for z, columns in enumerate(known) if len(columns))
         return
     xp = namespace(species)
     for z in range(len(model.networks)):
@@ -75,10 +78,10 @@ def _over_atoms(task, n, device_array, chunk=CHUNK):
 def energies(model, rij, pairs, species):
     """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV."""
     q, _ = model.descriptor.forward(rij, pairs, species, model.theta)
-    return energies_of_features(model, q, species)[0]
+    return energies_of_features(model, q, species, columns=pairs.columns)[0]
 
 
-def energies_of_features(model, q, species, keep=False):
+def energies_of_features(model, q, species, keep=False, columns=None):
     """Atomic energies (1) without E0 of atoms whose features are known.
 
     Parameters
@@ -87,6 +90,8 @@ def energies_of_features(model, q, species, keep=False):
     species : (n_atoms,) int32 array
     keep : bool
         Also return what `energy_loss_gradient` needs.
+    columns : list of int arrays, optional
+        Atoms of each element (Pairs.columns), which the host must otherwise ask a device for.
 
     Returns
     -------
@@ -98,10 +103,10 @@ def energies_of_features(model, q, species, keep=False):
 
     def task(first, last):
         kept = []
-        for z, columns in _columns(model, species, first, last):
-            y, tape = network.forward(model.networks[z], model.activation, q[:, columns])
-            out[columns] = y[0]
-            kept.append((z, columns, tape, y))
+        for z, own in _columns(model, columns, species, first, last):
+            y, tape = network.forward(model.networks[z], model.activation, q[:, own])
+            out[own] = y[0]
+            kept.append((z, own, tape, y))
         return kept if keep else []
 
     chunks = _over_atoms(task, q.shape[-1], q)
@@ -135,7 +140,7 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
 
     def task(first, last):
         kept = []
-        for z, columns in _columns(model, species, first, last):
+        for z, columns in _columns(model, pairs.columns, species, first, last):
             y, tape = network.forward(model.networks[z], model.activation, q[:, columns])
             dq[:, columns], chain = network.pullback(model.networks[z], model.activation, tape, dy[:, columns])
             out[columns] = y[0]
@@ -269,7 +274,8 @@ def _over_chunks(task, chunks, device_array):
 def _summed(model, species, parts, dscale):
     """Sum what chunks found: gradients of every network, and dL/dscale of every element."""
     dnetworks = [_sum_layers(layers, [d for z, d in parts if z == k]) for k, layers in enumerate(model.networks)]
-    return dnetworks, np.array([float(dscale[species == z].sum()) for z in range(len(model.scale))])
+    xp = namespace(dscale)
+    return dnetworks, xp.stack([xp.where(species == z, dscale, 0.0).sum() for z in range(len(model.scale))])
 
 
 def _sum_layers(layers, parts):

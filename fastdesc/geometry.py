@@ -101,7 +101,9 @@ def virials(rij, drij, pairs):
     """
     per_atom = namespace(rij).empty((6, pairs.n_atoms))
     _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, per_atom), [rij, drij, per_atom])
-    return frame_sums(per_atom, pairs)[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3)
+    xx, yy, zz, yz, xz, xy = frame_sums(per_atom, pairs).T
+    # Not by a list of indices, which would travel to a device at every call.
+    return namespace(rij).stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], axis=1).reshape(-1, 3, 3)
 
 
 def frame_sums(per_atom, pairs):

@@ -98,4 +98,4 @@ def evaluate_set(model, data, reference, weights, way=EVERYTHING, batch_atoms=AT
         found = way.judge(model, batch, weights)
         metrics.add(found.errors)
         loss += found.loss * len(group)
-    return {"loss": loss / data.n_frames, **metrics.result()}
+    return {"loss": float(loss) / data.n_frames, **metrics.result()}

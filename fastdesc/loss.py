@@ -13,9 +13,8 @@ is plus the strain derivative; fastdesc.evaluation sweeps e E - D_t E).
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from fastdesc.arrays import namespace
+from fastdesc.arrays import namespace, to_host
+from fastdesc.structures import owners
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class Targets:
 
 @dataclass(frozen=True)
 class Residuals:
-    """The loss, formula (1), and its derivatives (2); `errors` sums what metrics are made of."""
+    """The loss, formula (1), and its derivatives (2); `errors` is what metrics are made of. All on one device."""
 
-    loss: float
+    loss: object
     de: object
     rho: object
     strain: object
@@ -93,7 +92,7 @@ def residuals(targets, energy, forces, virial, weights):
         "has_stress": xp.isfinite(targets.virial),
     }
     return Residuals(
-        of_energy.loss + float(loss), of_energy.de, 2 * to_force * force_error, -2 * to_virial * virial_error, errors
+        of_energy.loss + loss, of_energy.de, 2 * to_force * force_error, -2 * to_virial * virial_error, errors
     )
 
 
@@ -104,14 +103,13 @@ def energy_residuals(targets, energy, weights):
     error = _known(xp, energy - targets.energy)
     to_energy = weights.energy * per_frame / counts**2
     errors = {"energy": error / counts, "has_energy": xp.isfinite(targets.energy)}
-    return Residuals(float((to_energy * error**2).sum()), (2 * to_energy * error)[frame], None, None, errors)
+    return Residuals((to_energy * error**2).sum(), (2 * to_energy * error)[frame], None, None, errors)
 
 
 def _frames(targets, xp):
     """Number of atoms and w_f / B of every frame, and the frame of every atom."""
     counts = xp.diff(targets.first)
-    batch = len(counts)
-    return counts, targets.weight / batch, xp.repeat(xp.arange(batch), counts.tolist() if xp is not np else counts)
+    return counts, targets.weight / len(counts), owners(targets.first, len(targets.forces))
 
 
 def _known(xp, error):
@@ -120,7 +118,7 @@ def _known(xp, error):
 
 
 class Metrics:
-    """Mean absolute and root-mean-square errors, gathered batch by batch."""
+    """Mean absolute and root-mean-square errors, gathered batch by batch where they are, fetched by `result`."""
 
     def __init__(self):
         self._sums = {}
@@ -130,15 +128,15 @@ class Metrics:
         for name in ("energy", "forces", "stress"):
             if name not in errors:
                 continue
-            known = errors[f"has_{name}"]
-            n, absolute, square = self._sums.get(name, (0, 0.0, 0.0))
-            e = errors[name]
-            self._sums[name] = (n + int(known.sum()), absolute + float(abs(e).sum()), square + float((e**2).sum()))
+            known, e = errors[f"has_{name}"], errors[name]
+            new = namespace(e).stack([known.sum(), abs(e).sum(), (e**2).sum()])
+            self._sums[name] = self._sums[name] + new if name in self._sums else new
 
     def result(self):
         """Return {"energy_mae": eV/atom, "forces_mae": eV/Å, "stress_mae": eV/atom (virial), ..., "_rmse"}."""
         out = {}
-        for name, (n, absolute, square) in self._sums.items():
+        for name, sums in self._sums.items():
+            n, absolute, square = to_host(sums).tolist()
             if n:
                 out[f"{name}_mae"] = absolute / n
                 out[f"{name}_rmse"] = (square / n) ** 0.5

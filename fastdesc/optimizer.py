@@ -147,7 +147,13 @@ class AdamW:
             _check_master(name, p)
             self._moments |= {f"{kind}/{name}": namespace(p).zeros_like(p) for kind in self._kept}
 
-    def step(self, parameters, gradients, factor=1.0):
+    def square_norm(self, gradients):
+        """|g|^2 over all parameters that are not frozen, float64, where the gradients are."""
+        found = [gradients[name] for name, group in self.groups.items() if group.rate > 0 and name in gradients]
+        flat = [a.astype(np.float64, copy=False).reshape(-1) for a in found]
+        return sum(namespace(a).einsum("i,i->", a, a) for a in flat)
+
+    def step(self, parameters, gradients, factor=1.0, norm=None):
         """Change, in place, all parameters that are not frozen.
 
         Parameters
@@ -157,6 +163,8 @@ class AdamW:
             Those of frozen parameters may be missing.
         factor : float
             Of the learning rate, for this step: what a schedule says (fastdesc.schedules).
+        norm : float, optional
+            Of the gradient, by a caller who has fetched its `square_norm` from a device with other numbers.
 
         Returns
         -------
@@ -183,7 +191,7 @@ class AdamW:
                         + f"; this optimizer needs {wanted}, or a group with rate 0 to freeze it"
                     )
             _check_master(name, parameters[name])
-        norm = _norm([gradients[name] for name in active])
+        norm = math.sqrt(self.square_norm(gradients)) if norm is None else norm
         if not math.isfinite(norm):
             raise FastdescError(
                 f"the gradient is not finite at step {self.n_steps + 1} (its norm is {norm}); "
@@ -289,9 +297,3 @@ def _group(name, groups, weight_decay):
 def _check_master(name, p):
     if p.dtype != np.float64 or not p.flags.c_contiguous:
         raise InputError(f"parameter {name!r} is {p.dtype}; an optimizer changes contiguous float64 masters in place")
-
-
-def _norm(arrays):
-    """Norm over all arrays, in float64; one transfer from a GPU."""
-    flat = [a.astype(np.float64, copy=False).reshape(-1) for a in arrays]
-    return math.sqrt(sum(namespace(a).einsum("i,i->", a, a) for a in flat))

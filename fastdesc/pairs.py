@@ -8,7 +8,7 @@ import numpy as np
 from fastdesc import cell_list
 from fastdesc.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
-from fastdesc.structures import Structures, complete_cells, ranges
+from fastdesc.structures import Structures, complete_cells, owners
 
 SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
@@ -35,7 +35,11 @@ class Pairs:
         In Å.
     first : int64 (n_frames + 1,)
         Frame f owns the atoms first[f] .. first[f + 1]; on the host always.
+    columns : list of int64 arrays, or None
+        Atoms of each element, where `note_species` was told.
     """
+
+    columns = None
 
     def __init__(self, row, j, shift, mirror, cutoff, first):
         self.row = row
@@ -120,6 +124,23 @@ class Pairs:
         """int64 (n_frames + 1,): `first` on the device of the pairs."""
         return namespace(self.j).asarray(self.first)
 
+    @cached_property
+    def starts(self):
+        """int64 (n_frames + 1,): frame f owns the pairs starts[f] .. starts[f + 1]; on the host always."""
+        return to_host(self.row[self.bounds])
+
+    def note_species(self, species, n_species):
+        """Note which atoms are of each element, told by the host: a device would have to be asked and waited for.
+
+        Parameters
+        ----------
+        species : (n_atoms,) int array of the host
+        n_species : int
+        """
+        order = namespace(self.j).asarray(np.argsort(species, kind="stable"))
+        ends = np.cumsum(np.bincount(species, minlength=n_species))
+        self.columns = [order[end - n : end] for end, n in zip(ends, np.diff(ends, prepend=0), strict=True)]
+
     @classmethod
     def concatenate(cls, pairs):
         """One Pairs out of a list of them (of one cutoff and device), frames in order."""
@@ -139,24 +160,21 @@ class Pairs:
         """The Pairs of some frames, in the order asked for."""
         xp = namespace(self.j)
         frames = np.atleast_1d(np.asarray(frames, np.int64))
-        n_atoms = np.diff(self.first)[frames]
-        bounds = to_host(self.row[xp.asarray(self.first)])
-        n_pairs = np.diff(bounds)[frames]
-        atoms = xp.asarray(ranges(self.first[frames], n_atoms))
-        chosen = xp.asarray(ranges(bounds[frames], n_pairs))
-        new_first = np.concatenate([[0], np.cumsum(n_atoms)])
-        new_bounds = np.concatenate([[0], np.cumsum(n_pairs)])
-        move_atoms = np.repeat((new_first[:-1] - self.first[frames]).astype(np.int32), n_pairs)
-        move_pairs = np.repeat((new_bounds[:-1] - bounds[frames]).astype(np.int32), n_pairs)
-        move_rows = np.repeat(new_bounds[:-1] - bounds[frames], n_atoms)
-        return Pairs(
-            xp.concatenate([self.row[atoms] + xp.asarray(move_rows), xp.asarray(new_bounds[-1:])]),
-            self.j[chosen] + xp.asarray(move_atoms),
-            self.shift[chosen],
-            self.mirror[chosen] + xp.asarray(move_pairs),
-            self.cutoff,
-            new_first,
-        )
+        first, starts = (np.cumsum([0, *np.diff(bounds)[frames]]) for bounds in (self.first, self.starts))
+        n_atoms, n_pairs = int(first[-1]), int(starts[-1])
+        # A few numbers a frame go to a device, not one an atom or a pair.
+        bounds = xp.asarray(np.stack([first, starts]))
+        moved = xp.asarray(np.stack([first[:-1] - self.first[frames], starts[:-1] - self.starts[frames]]))
+        frame, of_pair = owners(bounds[0], n_atoms), owners(bounds[1], n_pairs)
+        pair = xp.arange(n_pairs) - moved[1][of_pair]
+        row = xp.empty(n_atoms + 1, np.int64)
+        row[:-1] = self.row[xp.arange(n_atoms) - moved[0][frame]] + moved[1][frame]
+        row[-1] = n_pairs
+        moved = moved.astype(np.int32)
+        j, mirror = self.j[pair] + moved[0][of_pair], self.mirror[pair] + moved[1][of_pair]
+        taken = Pairs(row, j, self.shift[pair], mirror, self.cutoff, first)
+        taken.starts, taken.bounds, taken.frame = starts, bounds[0], frame.astype(np.int32)
+        return taken
 
     def to_device(self, device):
         """The same pairs on "cpu" or "cuda"."""
@@ -164,13 +182,17 @@ class Pairs:
         if j is self.j:
             return self
         row, shift, mirror = (to_device(x, device) for x in (self.row, self.shift, self.mirror))
-        return Pairs(row, j, shift, mirror, self.cutoff, self.first)
+        moved = Pairs(row, j, shift, mirror, self.cutoff, self.first)
+        moved.starts = self.starts
+        if self.columns is not None:
+            moved.columns = [to_device(x, device) for x in self.columns]
+        return moved
 
 
 def _expected(structures, cutoff):
     """Number of pairs if atoms were spread evenly; frames that are not periodic everywhere count as none."""
     counts, cells = np.diff(structures.first), structures.pbc.all(1)
-    volumes = np.where(cells, np.abs(np.linalg.det(to_host(structures.cells))), np.inf)
+    volumes = np.where(cells, np.abs(np.linalg.det(structures.host_cells)), np.inf)
     return float((counts**2 / volumes).sum() * 4 / 3 * np.pi * cutoff**3)
 
 
@@ -191,7 +213,7 @@ def find_by_vesin(structures, cutoff):
 
     xp = namespace(structures.positions)
     search = NeighborList(cutoff=cutoff, full_list=True)
-    cells = xp.asarray(complete_cells(to_host(structures.cells), structures.pbc))
+    cells = xp.asarray(complete_cells(structures.host_cells, structures.pbc))
     found, shortest = [], np.inf
     for f, a in enumerate(structures.first[:-1]):
         positions = structures.positions[a : structures.first[f + 1]]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdesc import network
 from fastdesc.activations import check_activation
-from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.descriptors.checks import count, numbers, one_of, several
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
@@ -241,17 +241,19 @@ class Potential:
         pairs = Pairs.find(structures, self.descriptor.cutoff) if pairs is None else pairs
         if device == "cuda":
             structures, pairs = structures.to_device(device), pairs.to_device(device)
+        if device == "cuda" and pairs.columns is None:
+            pairs.note_species(species, len(model.scale))
         on_device = to_device(species, device)
         rij = pair_vectors(structures.positions, structures.cells, pairs, model.scale.dtype)
         if derivatives:
             atomic, drij, _ = energies_and_gradient(model, rij, pairs, on_device)
         else:
             atomic, drij = energies(model, rij, pairs, on_device), None
-        atomic = to_host(atomic) + self.reference[species]
-        energy = np.add.reduceat(atomic, to_host(pairs.first)[:-1])
-        if drij is None:
-            return energy, None, None, atomic
-        return energy, to_host(forces(drij, pairs)), to_host(virials(rij, drij, pairs)), atomic
+        found = (atomic,) if drij is None else (atomic, forces(drij, pairs), virials(rij, drij, pairs))
+        atomic, *found = to_host_together(*found)    # the one wait for a device
+        atomic = atomic + self.reference[species]
+        energy = np.add.reduceat(atomic, pairs.first[:-1])
+        return energy, *(found or (None, None)), atomic
 
     # ------------------------------------------------------------------------------------------------ files
 

@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_device
+from fastdesc.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
 
 SMALLEST_SINE = 1e-8
@@ -103,9 +103,14 @@ class Structures:
         return np.repeat(np.arange(self.n_frames, dtype=np.int32), counts)
 
     @cached_property
+    def host_cells(self):
+        """float64 (n_frames, 3, 3): `cells` on the host, also where positions and cells are on a device."""
+        return to_host(self.cells)
+
+    @cached_property
     def volumes(self):
         """float64 (n_frames,) in Å^3, always positive; zero where a cell vector is missing."""
-        return np.abs(np.linalg.det(self.cells))
+        return np.abs(np.linalg.det(self.host_cells))
 
     def name_atom(self, atom):
         """'frame f, atom a' of an index into all atoms, for messages."""
@@ -174,13 +179,28 @@ class Structures:
         positions, cells = to_device(self.positions, device), to_device(self.cells, device)
         if positions is self.positions:
             return self
-        return Structures(self.numbers, positions, cells, self.pbc, self.first)
+        moved = Structures(self.numbers, positions, cells, self.pbc, self.first)
+        moved.host_cells = self.host_cells
+        return moved
 
 
 def ranges(starts, counts):
     """Concatenated index ranges starts[k] .. starts[k] + counts[k]; int64 (sum of counts,)."""
     ends = np.cumsum(counts)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
+
+
+def owners(bounds, n):
+    """Index k of the range bounds[k] .. bounds[k + 1] of each of n items; on the device of the bounds, without a wait.
+
+    Parameters
+    ----------
+    bounds : int array (n_ranges + 1,), ascending from 0 to n
+    """
+    xp = namespace(bounds)
+    if xp is np:
+        return np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return xp.searchsorted(bounds[1:], xp.arange(n), side="right")
 
 
 def complete_cells(cells, pbc):

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from tqdm import tqdm
 
-from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.files import check_target
@@ -98,30 +98,32 @@ class Trainer:
     def _epoch(self):
         s = self.settings
         groups = self._groups(self.rng.permutation(self.data.n_frames))
-        metrics, loss, penalty = Metrics(), 0.0, 0.0
+        metrics, total, penalty = Metrics(), 0.0, 0.0
         for group in groups:
             batch = self.data.batch(group, self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
             found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.way)
-            if not np.isfinite(found.loss):
-                raise InputError(
-                    f"the loss became {found.loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
-                )
             if self.penalised:
                 value, added = self._penalty(self.parameters)
                 penalty += value * len(group)
                 gradient |= {name: gradient[name] + g for name, g in added.items() if name in gradient}
-            self.optimizer.step(self.parameters, gradient, self._factor(len(groups)))
+            # The one wait for a device: metrics stay there until the end of the epoch.
+            loss, square = to_host_together(found.loss, self.optimizer.square_norm(gradient))
+            if not np.isfinite(loss):
+                raise InputError(
+                    f"the loss became {loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
+                )
+            self.optimizer.step(self.parameters, gradient, self._factor(len(groups)), norm=float(np.sqrt(square)))
             if self.average is not None:
                 self.average.update(self.parameters)
             self.step += 1
             metrics.add(found.errors)
-            loss += found.loss * len(group)
+            total += float(loss) * len(group)
         self.epoch += 1
         rate = s.learning_rate * self._factor(len(groups))
-        row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": loss / self.data.n_frames}
+        row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": total / self.data.n_frames}
         if self.penalised:
-            row["train_penalty"] = penalty / self.data.n_frames
+            row["train_penalty"] = float(penalty) / self.data.n_frames
         row |= {f"train_{name}": value for name, value in metrics.result().items()}
         if self.valid is None or self.epoch % s.valid_every == 0 or self.epoch == s.epochs:
             row |= self._validate(row["train_loss"])

@@ -37,6 +37,11 @@ class Batch:
         """Number of atoms."""
         return self.pairs.n_atoms
 
+    @property
+    def columns(self):
+        """Atoms of each element, or None where nobody has told (Pairs.columns)."""
+        return self.pairs.columns
+
     def features(self, model):
         """Features of all atoms, (n_features, n_atoms)."""
         return model.descriptor.forward(self.rij, self.pairs, self.species, model.theta)[0]
@@ -136,10 +141,12 @@ class TrainingSet:
         first = self.structures.first
         atoms = np.concatenate([np.arange(first[f], first[f + 1]) for f in frames])
         pairs = self.pairs.take(frames)
-        bounds = self._bounds()
+        bounds = self.pairs.starts
         xp = namespace(self.rij)
         rij = xp.concatenate([self.rij[:, bounds[f] : bounds[f + 1]] for f in frames], axis=1)
         species = self.species[atoms]
+        if self.device == "cuda":
+            pairs.note_species(species, len(reference))
         sums = np.add.reduceat(np.asarray(reference)[species], pairs.first[:-1])
         targets = Targets(
             *(
@@ -154,11 +161,6 @@ class TrainingSet:
             )
         )
         return Batch(rij, pairs, to_device(species, self.device), targets)
-
-    def _bounds(self):
-        """First pair of every frame, (n_frames + 1,), on the host."""
-        row = self.pairs.row[to_device(self.structures.first, self.device)]
-        return row if isinstance(row, np.ndarray) else row.get()
 
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""

@@ -59,14 +59,14 @@ def _fixed_gradient(model, batch, weights):
 
 
 def _judge_energies(model, batch, weights):
-    atomic, _ = energies_of_features(model, batch.features(model), batch.species)
+    atomic, _ = energies_of_features(model, batch.features(model), batch.species, columns=batch.columns)
     return energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
 
 
 def _energy_gradient(model, batch, weights):
     family, given = model.descriptor, (batch.rij, batch.pairs, batch.species, model.theta)
     q, saved = family.forward(*given)
-    atomic, chunks = energies_of_features(model, q, batch.species, keep=True)
+    atomic, chunks = energies_of_features(model, q, batch.species, True, batch.columns)
     found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
     dq = padded(q.shape, q.dtype, q)
     dnetworks, dscale = energy_loss_gradient_and_features(model, batch.species, chunks, found.de, dq)
@@ -74,7 +74,7 @@ def _energy_gradient(model, batch, weights):
 
 
 def _fixed_energy_gradient(model, batch, weights):
-    atomic, chunks = energies_of_features(model, batch.features(model), batch.species, keep=True)
+    atomic, chunks = energies_of_features(model, batch.features(model), batch.species, True, batch.columns)
     found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
     return found, {}, *energy_loss_gradient(model, batch.species, chunks, found.de)
 

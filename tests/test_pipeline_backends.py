@@ -40,7 +40,7 @@ def test_gradient_of_the_loss(backend):
             initialise(p, data)
         batch = data.batch([1, 0], p.reference)
         found, g = batch_gradient(p, p.model(device=device), batch, LossWeights(1.0, 1.0, 1.0))
-        return found.loss, {name: a if isinstance(a, np.ndarray) else a.get() for name, a in g.items()}
+        return float(found.loss), {name: a if isinstance(a, np.ndarray) else a.get() for name, a in g.items()}
 
     loss, expected = gradient("cpu")
     with context():

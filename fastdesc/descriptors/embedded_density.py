@@ -184,7 +184,7 @@ class EmbeddedDensity(Family):
         q = self._contract(run, hyper, densities[..., 0, :, :, :], rij)
         features, kept = [], []
         for t, networks in enumerate(self._networks(theta)):
-            y, saved = networks.forward(q, species)
+            y, saved = networks.forward(q, species, pairs.columns)
             features.append(q)
             kept.append(saved)
             own = own + xp.swapaxes(y, -1, -2)

@@ -67,10 +67,12 @@ class Networks:
         at = slice(None) if plane is None else plane
         return [(theta[w][at], theta[b][at][:, None]) for w, b in names]
 
-    def _columns(self, species, first, last):
+    def _columns(self, species, known, first, last):
         """Return [(number of the network, its columns of a chunk)]; a slice where all are its."""
         if self.shared or self.n_species == 1:
             return [(0, slice(None))]
+        if known is not None and last - first == len(species):
+            return [(z, slice(None) if len(k) == last - first else k) for z, k in enumerate(known) if len(k)]
         xp = namespace(species)
         found = [(z, xp.flatnonzero(species[first:last] == z)) for z in range(self.n_species)]
         return [(z, slice(None) if len(k) == last - first else k) for z, k in found if len(k)]
@@ -85,14 +87,22 @@ class Networks:
             element = xp.stack([element, xp.zeros_like(element)])
         return xp.concatenate([q, element], axis=-2)
 
-    def forward(self, q, species):
-        """Return y ((2,) n_out, n_atoms) and what the pullback wants back; q ((2,) n_in, n_atoms)."""
+    def forward(self, q, species, columns=None):
+        """Return y ((2,) n_out, n_atoms) and what the pullback wants back.
+
+        Parameters
+        ----------
+        q : ((2,) n_in, n_atoms)
+        species : (n_atoms,) int array
+        columns : list of int arrays, optional
+            Atoms of each element (Pairs.columns); searched here when not given, which makes the host wait for a device.
+        """
         n_out, n = self.layers[0][-1][0].shape[0], len(species)
         y = namespace(q).empty((*q.shape[:-2], n_out, n), q.dtype)
 
         def task(first, last):
             saved = []
-            for z, k in self._columns(species, first, last):
+            for z, k in self._columns(species, columns, first, last):
                 x = self._inputs(q[..., first:last][..., k], species[first:last][k])
                 out, kept = network.forward(self.layers[z], self.activation, x if q.ndim == 2 else x[0])
                 if q.ndim == 3:

@@ -134,6 +134,8 @@ class Family:
         species = structures.species(self.species_numbers)
         pairs = Pairs.find(structures, self.cutoff)
         rij = pair_vectors(structures.positions, structures.cells, pairs, dtype)
+        if device == "cuda":
+            pairs.note_species(species, len(self.species_numbers))
         return to_device(rij, device), pairs.to_device(device), to_device(species, device)
 
     def compute(self, frames, jacobian=False, device="cpu", dtype="float64"):

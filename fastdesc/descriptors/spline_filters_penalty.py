@@ -23,7 +23,7 @@ def penalty(splines, theta, curvature, magnitude):
 
     Returns
     -------
-    value : float
+    value : scalar, where theta is
     gradient : dict of str to float64 array, shaped like theta
     """
     value, gradient = 0.0, {}
@@ -32,6 +32,6 @@ def penalty(splines, theta, curvature, magnitude):
         length = s.x1 - s.x0
         m = xp.asarray(curvature * length**3 * s.roughness + magnitude / length * s.overlap)
         mp = p @ m
-        value += float((p * mp).sum())
+        value += (p * mp).sum()
         gradient[name] = 2 * mp
     return value, gradient

@@ -1,0 +1,160 @@
+"""What the host does for a device: one wait for each step, nothing of one among the other; see device_double.py."""
+
+import numpy as np
+import pytest
+from cuda_emulator import gcc_status
+from test_training import alloy
+
+import fastdesc as fd
+from fastdesc.arrays import to_host
+from fastdesc.settings import Settings
+from fastdesc.trainer import Trainer
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
+from device_double import DeviceArray, device_double  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not gcc_status()[0], reason=gcc_status()[1])
+
+SPECIES = {"species": ["Cu", "Au"], "cutoff": 4.0}
+DESCRIPTORS = {
+    "gaussian moments": lambda: fd.GaussianMoments(**SPECIES, n_radial=3, n_basis=4),
+    "embedded density": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, l_max=2, contraction="none"),
+    "recursion": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, n_features=7, iterations=2, hidden=(6,)),
+    "spline filters": lambda: fd.SplineFilters(**SPECIES, triplet_cutoff=3.5, n_pair=2, n_triplet=3, n_knots=5),
+}
+pytest_families = pytest.mark.parametrize("family", DESCRIPTORS)
+
+
+def potential(family, network="per_species"):
+    return fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network)
+
+
+@pytest.fixture
+def ledger():
+    """A device that is not there, and what was asked of it."""
+    with device_double() as found:
+        yield found
+
+
+def test_the_double_refuses_what_cupy_refuses(ledger):
+    import cupy
+
+    x, host = cupy.zeros((3, 4)), np.ones(4)
+    for wrong in (
+        lambda: x + host,
+        lambda: host * x,
+        lambda: np.asarray(x),
+        lambda: np.concatenate([x, x]),
+        lambda: cupy.concatenate([x, host[None]]),
+        lambda: cupy.repeat(x, cupy.arange(3)),
+        lambda: x.__setitem__(0, host),
+        lambda: cupy.zeros_like(x, wrong=1),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+    with pytest.raises(AttributeError):
+        x.nonsense  # noqa: B018
+    with pytest.raises(AttributeError):
+        cupy.nonsense  # noqa: B018
+    assert not ledger.waits and ledger.uploads == []
+
+
+def test_the_double_sees_who_waits(ledger):
+    import cupy
+
+    x = cupy.asarray(np.arange(6.0))
+    for wait in (
+        lambda: float(x.sum()),
+        lambda: bool((x > 3).any()),
+        lambda: x[x > 3],
+        lambda: cupy.flatnonzero(x),
+        lambda: x.get(),
+        lambda: to_host(x),
+    ):
+        ledger.clear()
+        wait()
+        assert len(ledger.waits) == 1
+    assert ledger.waits == [f"arrays.py:{to_host.__code__.co_firstlineno + 2} to_host: get"]
+    ledger.clear()
+    y = (2 * x)[cupy.arange(3)].reshape(3, 1) @ x[None]
+    y += np.float64(2)
+    assert not ledger.waits and isinstance(y, DeviceArray)
+    x[[1, 2]] = 0
+    assert len(ledger.uploads) == 1 and to_host(y)[2, 1] == 6
+
+
+@pytest.mark.parametrize("network", ["per_species", "shared"])
+@pytest_families
+def test_energies_and_forces_wait_once(family, network, ledger):
+    frames, p = alloy(2), potential(family, network)
+    expected = p.predict(frames)
+    model = p.model("float64", "cuda")
+    structures = fd.Structures.from_ase(frames)
+    pairs, placed = fd.Pairs.find(structures, 4.0).to_device("cuda"), structures.to_device("cuda")
+    p.evaluate(placed, pairs, model)
+    ledger.clear()
+    energy, forces, _, _ = p.evaluate(placed, pairs, model)
+    assert len(ledger.waits) == 1 and "to_host_together" in ledger.waits[0], ledger.waits
+    np.testing.assert_allclose(energy, expected.energy, rtol=1e-11)
+    np.testing.assert_allclose(forces, expected.forces, rtol=0, atol=1e-11)
+
+
+def test_a_list_found_on_the_device_waits_once_for_its_shortest_distance(ledger):
+    frames = alloy(1)
+    structures = fd.Structures.from_ase(frames).to_device("cuda")
+    ledger.clear()
+    pairs = fd.Pairs.find(structures, 4.0)
+    assert len(ledger.waits) == 1 and "find_by_vesin: float" in ledger.waits[0]
+    assert isinstance(pairs.mirror, DeviceArray)
+    host = fd.Pairs.find(fd.Structures.from_ase(frames), 4.0)
+    np.testing.assert_array_equal(to_host(pairs.row), host.row)
+
+
+@pytest_families
+def test_dynamics_wait_once_a_step(family, ledger):
+    atoms, p = alloy(1)[0], potential(family)
+    atoms.calc = fd.FastdescCalculator(p, device="cuda")
+    atoms.get_forces()
+    for k in range(2):
+        atoms.positions += 0.01 * np.random.default_rng(k).normal(size=(len(atoms), 3))
+        ledger.clear()
+        forces = atoms.get_forces()
+        assert len(ledger.waits) == 1, ledger.waits
+    assert atoms.calc.searches == 1
+    np.testing.assert_allclose(forces, p.predict(atoms).forces, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"amsgrad": True, "clip": 1.0, "ema": 0.9}])
+@pytest_families
+def test_training_waits_once_a_step(family, optimizer, ledger):
+    """Three steps and the metrics of their epoch; the same numbers as on the host."""
+    frames, results = alloy(3), {}
+    if optimizer and family == "spline filters":
+        optimizer = {**optimizer, "curvature": 1e-3, "magnitude": 1e-4}
+    for device in ("cpu", "cuda"):
+        settings = Settings.named(device=device, dtype="float64", epochs=1, batch_size=1, seed=1, **optimizer)
+        trainer = Trainer(potential(family), frames, None, settings, np.random.default_rng(0))
+        ledger.clear()
+        row = trainer._epoch()
+        results[device] = [row["train_loss"], *(to_host(a) for a in trainer.parameters.values())]
+    steps = [w for w in ledger.waits if "to_host_together" in w]
+    assert len(steps) == 3
+    # What is left: three sums of errors for the row, and parameters fetched by this test.
+    others = [w for w in ledger.waits if w not in steps]
+    assert len(others) == 3 + len(trainer.parameters) and all("to_host: get" in w for w in others), others
+    for one, other in zip(*results.values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest_families
+def test_features_and_models_are_the_same(family, ledger, tmp_path):
+    frames, p = alloy(3), potential(family)
+    expected, jacobian = p.descriptor.compute(frames, jacobian=True)
+    found, other = p.descriptor.compute(frames, jacobian=True, device="cuda")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(other.values, jacobian.values, rtol=0, atol=1e-11)
+    fd.featurize(frames, tmp_path / "q.h5", p.descriptor, device="cuda", progress=False)
+    np.testing.assert_array_equal(fd.read_features(tmp_path / "q.h5").features, found)
+    fd.train(p, frames, frames[:1], epochs=1, device="cuda", progress=False)
+    p.save(tmp_path / "p.h5")
+    assert np.isfinite(fd.load(tmp_path / "p.h5").predict(frames).energy).all()
