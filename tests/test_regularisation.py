@@ -75,7 +75,7 @@ def test_training_adds_the_penalty_to_the_gradient():
                           **settings)  # fmt: skip
     seen = {}
 
-    def keep(parameters, gradient, factor):
+    def keep(parameters, gradient, factor, norm):
         seen.update(gradient)
 
     trainer.optimizer.step = keep
