@@ -20,6 +20,7 @@ _PUBLIC = {
     "StructureFeatures": "fastdesc.structure_features",
     "select_diverse": "fastdesc.selection",
     "train": "fastdesc.training",
+    "load_filters": "fastdesc.transfer",
     "load": "fastdesc.potential",
     "FastdescError": "fastdesc.errors",
 }

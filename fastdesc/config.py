@@ -133,6 +133,8 @@ def config_from(tables, path):
     else:
         output["folder"] = str(here / Output.folder)
     data = Data(**data)
+    if "filters_from" in training:
+        training["filters_from"] = str(here / _string(training, "filters_from", path))
     try:
         training = Settings(**training, valid_fraction=data.valid_fraction)
     except InputError as error:
@@ -199,7 +201,11 @@ def to_text(config):
         "data": {k: str(Path(v).absolute()) if k in PATHS and v else v for k, v in vars(config.data).items()},
         "descriptor": {"family": config.family, **config.descriptor},
         "potential": config.potential,
-        "training": {k: v for k, v in config.training.as_dict().items() if k != "valid_fraction"},
+        "training": {
+            k: str(Path(v).absolute()) if k == "filters_from" and v else v
+            for k, v in config.training.as_dict().items()
+            if k != "valid_fraction"
+        },
         "output": {**vars(config.output), "folder": str(Path(config.output.folder).absolute())},
     }
     lines = [OURS, ""]
@@ -257,6 +263,12 @@ def _checked(table, section, options, path):
     return dict(table)
 
 
+def _string(table, key, path):
+    if not isinstance(table[key], str):
+        raise InputError(f"{path}: [training] {key} is {_toml(table[key])}; it must be a string")
+    return table[key]
+
+
 def _comments(doc):
     """Read a NumPy-style docstring: return name -> (names that share the entry, lines of text)."""
     found, names, inside = {}, (), False
@@ -289,6 +301,8 @@ def _toml(value):
         return str(value).lower()
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return str(value)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
+from os import PathLike
 
 from fastdesc.arrays import DEVICES, resolve_dtype
 from fastdesc.descriptors.checks import count, one_of, strings
@@ -38,6 +39,11 @@ class Settings:
         (fastdesc/descriptors/spline_filters_penalty.py); they keep filters readable.
     freeze : list of str
         Parameters that training leaves as they are: names, or patterns such as "descriptor/*".
+    filters_from : str or None
+        Model file whose spline filters replace those of the potential before training; freeze ["descriptor/*"] keeps
+        them.
+    filters_elements : dict or None
+        Element of that model -> element here, such as {Si = "Ge"}; None: elements keep theirs.
     schedule : {"cosine", "plateau", "constant"}
         Of the learning rates. "plateau" halves them when the validation loss stalls.
     warmup : float
@@ -75,6 +81,8 @@ class Settings:
     curvature: float = 0.0
     magnitude: float = 0.0
     freeze: tuple = ()
+    filters_from: str | None = None
+    filters_elements: dict | None = None
     schedule: str = "cosine"
     warmup: float = 0.02
     ema: float = 0.99
@@ -106,6 +114,10 @@ class Settings:
         for name in ("clip", "time_limit"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
+        if self.filters_from is not None and not isinstance(self.filters_from, str | PathLike):
+            raise InputError(f"filters_from came as {self.filters_from!r}; give the path of a model file")
+        if self.filters_elements is not None and self.filters_from is None:
+            raise InputError(f"filters_elements {self.filters_elements!r} came without filters_from; name the model")
         if self.clip == 0:
             raise InputError("clip came as 0, which would stop every step; leave it out, or give a number above 0")
         if self.energy_weight + self.force_weight + self.stress_weight == 0:
@@ -128,4 +140,5 @@ class Settings:
 
     def as_dict(self):
         """Return all settings by name, as plain values that survive a file."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: str(value) if isinstance(value, PathLike) else value for name, value in values.items()}

@@ -19,6 +19,7 @@ from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet
+from fastdesc.transfer import load_filters
 from fastdesc.ways import WAYS
 
 
@@ -29,6 +30,8 @@ class Trainer:
         self.potential, self.settings, self.rng = potential, settings, rng
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
         groups = groups_for(potential, settings)
+        if settings.filters_from is not None:
+            load_filters(potential, settings.filters_from, settings.filters_elements)
         self.penalised = bool(settings.curvature or settings.magnitude)
         if self.penalised:
             self._penalty(potential.parameters)    # a family without splines refuses

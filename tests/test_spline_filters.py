@@ -167,7 +167,7 @@ def test_triplets_alone():
     wanted_q, wanted_drij, wanted_dtheta = pulled(both, arguments, padded_dq)
     np.testing.assert_allclose(q, wanted_q[3:], rtol=0, atol=1e-13)
     np.testing.assert_allclose(drij, wanted_drij, rtol=0, atol=1e-13)
-    assert dtheta["pair"].shape == (0, 5, 9)
+    assert dtheta["pair"].shape == (0, 5, alone.n_knots + 2)
     assert not wanted_dtheta["pair"].any()
     np.testing.assert_allclose(dtheta["triplet_angular"], wanted_dtheta["triplet_angular"], rtol=0, atol=1e-12)
 
@@ -189,10 +189,25 @@ def test_what_is_pinned_is_ignored(last, ignored):
 def test_initial_filters_end_at_the_cutoff_and_depend_on_the_seed():
     d = SplineFilters(species=["Si"])
     for name in ("pair", "triplet_radial"):
-        assert not d.parameters[name][..., -3:].any()
-        assert d.parameters[name][..., :-3].all()
-    assert d.parameters["triplet_angular"][..., :-2].all()
+        assert not d.parameters[name][..., [-3, -1]].any()
+        assert d.parameters[name][..., :-3].all() and d.parameters[name][..., -2].all()
+    assert d.parameters["triplet_angular"].all()
     assert (SplineFilters(species=["Si"], seed=1).parameters["pair"] != d.parameters["pair"]).any()
+
+
+@pytest.mark.parametrize("ends", [("clamped", "clamped"), ("natural", "natural"), ("clamped", "natural")])
+def test_initial_filters_are_the_same_functions_at_any_number_of_knots(ends):
+    """Up to the error of interpolation, of fourth order in the spacing; smooth, of magnitude one, on average zero."""
+    few, many, most = (
+        SplineFilters(species=["H", "O"], n_knots=n, n_pair=20, ends=ends, angular_ends=ends[::-1])
+        for n in (16, 31, 61)
+    )
+    for name, splines in most.splines.items():
+        # A pinned end bends the last interval of whatever number of knots.
+        x = splines.x0 + np.linspace(0, 0.8, 200) * (splines.x1 - splines.x0)
+        coarse, fine, finest = (d.splines[name].values(d.parameters[name], x) for d in (few, many, most))
+        assert abs(fine - finest).max() < 0.2 * abs(coarse - finest).max() < 0.02, name
+        assert 0.3 < finest.std() < 1.5 and abs(finest.mean()) < 0.3, name
 
 
 def test_counts_distances_below_r_min():

@@ -9,9 +9,10 @@ import numpy as np
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace, padded, to_host
-from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty
+from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
 from fastdesc.descriptors.checks import atomic_numbers, count, positive
 from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.spline_filters_initial import smooth
 from fastdesc.errors import InputError, nearest
 from fastdesc.splines import ENDS, Splines
 
@@ -46,7 +47,7 @@ class SplineFilters(Family):
     shared : bool
         One set of filters for all elements.
     seed : int
-        Of the initial knot values, uniform in (-1, 1).
+        Of the initial filters, random smooth functions.
 
     Raises
     ------
@@ -72,7 +73,7 @@ class SplineFilters(Family):
         r_min=1.5,
         n_pair=4,
         n_triplet=8,
-        n_knots=7,
+        n_knots=12,
         ends=("clamped", "clamped"),
         angular_ends=("natural", "natural"),
         shared=False,
@@ -121,13 +122,13 @@ class SplineFilters(Family):
             raise InputError(f"shared came as {self.shared!r}; it must be True or False")
 
     def _initial(self, radial, n_element_pairs):
-        """Random knot values; what is pinned, and all end parameters, zero."""
+        """Random smooth filters, each element's of its own."""
         rng = np.random.default_rng(self.seed)
         parameters = {}
         for name, (n, n_elements) in {**radial, "triplet_angular": (self.n_triplet, n_element_pairs)}.items():
             parameters[name] = np.zeros((n, n_elements, self.n_knots + 2))
-            free = self.n_knots - (name != "triplet_angular")
-            parameters[name][..., :free] = rng.uniform(-1, 1, (n, n_elements, free))
+            for a, element in np.ndindex(n, n_elements):
+                parameters[name][a, element] = smooth(self.spline(name, a, element), name != "triplet_angular", rng)
         return parameters
 
     def grids(self, dtype):
@@ -163,6 +164,10 @@ class SplineFilters(Family):
         if self.shared:
             return [()]
         return [(a, b) for a in n for b in n if a <= b] if kind == "triplet_angular" else [(a,) for a in n]
+
+    def with_filters_of(self, other, elements=None):
+        """Return parameters with filters of another SplineFilters; see spline_filters_transfer.transferred."""
+        return spline_filters_transfer.transferred(self, other, elements)
 
     def count_below_r_min(self, rij):
         """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.

@@ -1,0 +1,43 @@
+"""Filters of a trained model for another, to train on or to keep (setting `freeze`)."""
+
+from fastdesc.descriptors.spline_filters import SplineFilters
+from fastdesc.errors import InputError
+from fastdesc.potential import Potential, load
+from fastdesc.scaler import FeatureScaler
+
+
+def load_filters(potential, source, elements=None):
+    """Replace spline filters of a potential by those of another; what depended on the old ones is fitted anew.
+
+    Parameters
+    ----------
+    potential : Potential
+        With SplineFilters; changed in place. Its feature scaler becomes that of an untrained potential, so that the
+        next training fits it (and reference energies) to the new features.
+    source : Potential, SplineFilters, str or Path
+        Where the filters are; a path is that of a model file.
+    elements : dict, optional
+        Element of the source -> element of the potential, such as {"Si": "Ge"}; by default elements that both know.
+        Filters that the source shares among all elements serve all elements.
+
+    Raises
+    ------
+    InputError
+        When the filters do not fit (the difference is named) or one of the two has none.
+    FileFormatError
+        When the file is not a model.
+
+    Examples
+    --------
+    >>> load_filters(germanium, "si.h5", {"Si": "Ge"})  # doctest: +SKIP
+    >>> fastdesc.train(germanium, frames, freeze=["descriptor/*"])  # doctest: +SKIP
+    """
+    if not isinstance(source, Potential | SplineFilters):
+        source = load(source)
+    ours, theirs = potential.descriptor, getattr(source, "descriptor", source)
+    for whose, descriptor in (("the potential", ours), ("the model to load filters from", theirs)):
+        if not isinstance(descriptor, SplineFilters):
+            raise InputError(f"{whose} has {type(descriptor).__name__}; only SplineFilters have filters")
+    ours.set_parameters(**ours.with_filters_of(theirs, elements))
+    potential.scaler = FeatureScaler.identity(ours.n_features)
+    potential.reference = potential.reference * 0
