@@ -7,6 +7,8 @@ import numpy as np
 from fastdesc.errors import InputError
 from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.frames import labels, read_frames
+from fastdesc.short_distances import of_structures
+from fastdesc.structures import Structures
 from fastdesc.unlabelled import advice
 
 FORMAT, VERSION = "fastdesc-predictions", 1
@@ -121,6 +123,7 @@ def compare(potential, frames, device="cpu", dtype="float64"):
             f"none of the {len(frames)} frames carries an energy, forces or a stress to compare with; {advice(frames)}"
         )
     out = potential.predict(frames, device=device, dtype=dtype)
+    of_structures(potential.descriptor, Structures.from_ase(frames)).warn(potential.descriptor, "the frames")
     s = found.stress
     voigt = np.stack([s[:, 0, 0], s[:, 1, 1], s[:, 2, 2], s[:, 1, 2], s[:, 0, 2], s[:, 0, 1]], axis=1)
     return Comparison(

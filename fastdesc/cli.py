@@ -5,10 +5,11 @@ import json
 import os
 import signal
 import sys
+import warnings
 
 from fastdesc import __version__
 from fastdesc.blas import prefer_avx512
-from fastdesc.errors import FastdescError, InputError
+from fastdesc.errors import FastdescError, FastdescWarning, InputError
 
 DEVICES, DTYPES = ("cpu", "cuda", "auto"), ("float64", "float32")
 
@@ -67,6 +68,7 @@ examples:
   fastdesc evaluate fastdesc-run/model.h5 test.extxyz
   fastdesc evaluate model.h5 test.extxyz --plot parity.png --predictions test.h5
   fastdesc evaluate model.h5 test.extxyz --json | jq .forces.mae
+  fastdesc evaluate model.h5 test.extxyz --shares      what each feature, or filter, contributes
 """
 INFO = """\
 Say what is in a features, model, predictions or checkpoint file, and how to read it without fastdesc.
@@ -150,6 +152,7 @@ def parser():
     p.add_argument("frames", metavar="FRAMES", help="frames with energies, forces or stresses")
     p.add_argument("--json", action="store_true", help="print the errors as JSON, in eV and Å")
     p.add_argument("--plot", metavar="FILE", help="also draw a parity plot")
+    p.add_argument("--shares", action="store_true", help="also what each feature contributes to energies and forces")
     p.add_argument("--predictions", metavar="FILE", help="also write predictions and references (.h5)")
     for name in ("energy", "forces", "stress"):
         p.add_argument(f"--{name}-key", metavar="NAME", help=f"name of the {name} in FRAMES, where it has its own")
@@ -243,6 +246,7 @@ def evaluate(args):
     from fastdesc.files import check_target
     from fastdesc.frames import read_frames
     from fastdesc.potential import load
+    from fastdesc.shares import feature_shares, shares_table
 
     # A name that cannot be written is told before the work, not after it.
     if args.predictions:
@@ -254,7 +258,12 @@ def evaluate(args):
     potential = load(args.model)
     keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
     found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
-    print(json.dumps(found.summary(), indent=2, ensure_ascii=False) if args.json else found.table())
+    shares = feature_shares(potential, args.frames, device=args.device, dtype=args.dtype) if args.shares else None
+    if args.json:
+        summary = found.summary() | ({"features": shares} if shares else {})
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print(found.table() + (f"\n\n{shares_table(shares)}" if shares else ""))
     if args.predictions:
         found.save(args.predictions)
     if args.plot:
@@ -282,9 +291,18 @@ def plot(args):
 
 
 def main(argv=None):
-    """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C."""
+    """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C.
+
+    Warnings of ours are told in one sentence, too.
+    """
     args = parser().parse_args(argv)
     prefer_avx512()
+    with warnings.catch_warnings():
+        warnings.showwarning = _plainly
+        return _main(args)
+
+
+def _main(args):
     if args.command is None:
         parser().print_help()
         return 0
@@ -326,6 +344,14 @@ COMMANDS = {
     "info": info,
     "plot": plot,
 }
+
+
+def _plainly(message, category, filename, lineno, file=None, line=None):
+    """Show a warning of ours as a sentence; what others warn of, with its place."""
+    if issubclass(category, FastdescWarning):
+        print(f"fastdesc: warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
 
 
 def _say(text):

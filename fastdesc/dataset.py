@@ -13,6 +13,7 @@ from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
 from fastdesc.pipeline import Ahead, Behind, compute
 from fastdesc.reading import batches, default_readers
+from fastdesc.short_distances import ShortDistances
 from fastdesc.sources import Source
 from fastdesc.tables import filters
 
@@ -121,8 +122,9 @@ def featurize(
                 readers = default_readers(source, parallel.n_threads())
             settings = {"pool": pool, "jacobian": jacobian, "on_error": on_error}
             new = _new_batches(source, writer, chunk_atoms, on_error, readers)
-            _stream(new, descriptor, device, dtype, settings, writer, bar, source)
+            short = _stream(new, descriptor, device, dtype, settings, writer, bar, source)
         writer.finish()
+        short.warn(descriptor, "the frames")
     except BaseException:
         writer.abandon()
         raise
@@ -161,15 +163,17 @@ def convert(frames, out, progress=True, on_error="raise", compression="none", re
 
 
 def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
-    """Read, compute and write at the same time."""
-    reader, behind, n = Ahead(new), Behind(writer), writer.done
+    """Read, compute and write at the same time; return the ShortDistances found."""
+    reader, behind, n, short = Ahead(new), Behind(writer), writer.done, ShortDistances()
     try:
         for batch in reader:
             computed = compute(batch, descriptor, device, dtype, **settings)
             behind.write(computed)
             n += computed.batch.n_seen
+            short += computed.short
             _advance(bar, source, n)
         behind.end()
+        return short
     except BaseException:
         reader.stop()
         behind.give_up()

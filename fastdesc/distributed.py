@@ -24,6 +24,7 @@ from fastdesc.features_layout import ROWS, SKIPPED
 from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
 from fastdesc.journal import StreamedFile
 from fastdesc.pipeline import compute
+from fastdesc.short_distances import ShortDistances
 from fastdesc.sources import build
 from fastdesc.tables import TEXT, InfoColumns, append, create, describe
 
@@ -63,8 +64,9 @@ def featurize_distributed(
     _prepare(folder, {"settings": settings, "input": source.fingerprint()}, resume, out)
     job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files])
     with _client(scheduler, workers) as client:
-        n = _run(client, source, folder, job, chunk_atoms, progress)
+        n, short = _run(client, source, folder, job, chunk_atoms, progress)
     join(out, n, source, options)
+    ShortDistances(*short).warn(descriptor, "the frames")
     return out
 
 
@@ -85,8 +87,8 @@ def make_shard(batches, path, job):
 
     Returns
     -------
-    int
-        Frames, skipped ones included.
+    (int, int, int)
+        Frames, skipped ones included; short distances and all distances.
     """
     from pathlib import Path
 
@@ -94,23 +96,24 @@ def make_shard(batches, path, job):
     path = Path(path)
     # Two workers may have the same task when one was believed dead: each writes a file of its own.
     own = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.h5")
-    writer = FeaturesWriter(own, descriptor, dtype, False, **options)
+    writer, short = FeaturesWriter(own, descriptor, dtype, False, **options), ShortDistances()
     try:
         for raw in batches:
             batch = build(raw, [Path(name) for name in files], on_error)
             done = compute(batch, descriptor, device, dtype, options["pool"], options["jacobian"], on_error)
             writer.append(done.batch, done.features, done.jacobian)
+            short += done.short
         n = writer.done
         writer.finish()
     except BaseException:
         writer.abandon()
         raise
     os.replace(own, path)
-    return n
+    return n, short.n_short, short.n_all
 
 
 def _run(client, source, folder, job, chunk_atoms, progress):
-    """Hand out shards, a bounded number at a time; return how many there are."""
+    """Hand out shards, a bounded number at a time; return how many there are, and of distances the short and all."""
     from distributed import as_completed
     from tqdm import tqdm
 
@@ -118,7 +121,13 @@ def _run(client, source, folder, job, chunk_atoms, progress):
     room = AHEAD * max(1, len(client.ncores()))
     # Large arguments and functions with side effects: neither hashed nor shared between tasks.
     remote = client.scatter(job, broadcast=True, hash=False)
-    waiting, k, seen = as_completed(loop=client.loop), 0, 0
+    waiting, k, seen, short = as_completed(loop=client.loop), 0, 0, np.zeros(2, int)
+
+    def finished(future):
+        n, *distances = _result(future)
+        bar.update(n)
+        short[:] += distances
+
     bar = tqdm(total=source.n_frames, unit=" structures", desc="featurize", disable=None if progress else True)
     with bar:
         while shard := list(islice(raw, SHARD_BATCHES)):
@@ -131,13 +140,13 @@ def _run(client, source, folder, job, chunk_atoms, progress):
                 bar.update(frames)
                 continue
             while waiting.count() >= room:
-                bar.update(_result(next(waiting)))
+                finished(next(waiting))
             waiting.add(client.submit(make_shard, shard, str(path), remote, pure=False))
             if not bar.disable:
                 bar.total = source.estimate(seen)
         for future in waiting:
-            bar.update(_result(future))
-    return k
+            finished(future)
+    return k, short.tolist()
 
 
 def _result(future):

@@ -19,6 +19,10 @@ class DeviceError(FastdescError, RuntimeError):
     """The device asked for is not there or cannot do what was asked."""
 
 
+class FastdescWarning(UserWarning):
+    """Something that a user should look at; told once, at the end of a run."""
+
+
 def nearest(name, allowed):
     """Return ' (did you mean X?)' for a misspelt name, or '' when nothing allowed comes close."""
     if not isinstance(name, str):

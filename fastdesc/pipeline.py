@@ -11,6 +11,7 @@ from fastdesc import parallel
 from fastdesc.arrays import to_host
 from fastdesc.batch import Skipped
 from fastdesc.errors import InputError
+from fastdesc.short_distances import ShortDistances
 
 AHEAD = 2
 """Batches that may wait between two stages; bounds the memory."""
@@ -21,10 +22,12 @@ TRANSPOSED = 1024
 
 
 class Computed:
-    """What one batch became: the batch of good frames, features and Jacobian (None where there is nothing)."""
+    """What one batch became: the batch of good frames, features and Jacobian (None where there is nothing), and how
+    many distances were short."""
 
-    def __init__(self, batch, features=None, jacobian=None):
+    def __init__(self, batch, features=None, jacobian=None, short=None):
         self.batch, self.features, self.jacobian = batch, features, jacobian
+        self.short = short or ShortDistances()
 
 
 def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_error="raise"):
@@ -66,7 +69,7 @@ def _computed(batch, descriptor, device, dtype, pool, jacobian):
     found = descriptor._jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
     q = to_host(q)
     features = rows_by_atom(q) if pool is None else pooled(q, structures.first, pool)
-    return Computed(batch, features, found)
+    return Computed(batch, features, found, ShortDistances.among(descriptor, rij))
 
 
 def rows_by_atom(q):

@@ -150,6 +150,12 @@ class Structures:
             )
         return species
 
+    def blocks(self, n_atoms):
+        """Yield all frames, in order, as Structures that begin within `n_atoms` atoms of each other."""
+        block = self.first[:-1] // n_atoms
+        for one in np.unique(block):
+            yield self.take(np.flatnonzero(block == one))
+
     def take(self, frame_indices):
         """The Structures of some frames, in the order asked for."""
         frame_indices = np.atleast_1d(np.asarray(frame_indices, np.int64))

@@ -18,6 +18,7 @@ from fastdesc.rates import groups_for
 from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
+from fastdesc.short_distances import ShortDistances
 from fastdesc.training_set import TrainingSet
 from fastdesc.transfer import load_filters
 from fastdesc.ways import WAYS
@@ -96,6 +97,10 @@ class Trainer:
                 self._into_potential(self.best)
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
+        for data, words in ((self.data, "the training frames"), (self.valid, "the validation frames")):
+            if hasattr(data, "rij"):
+                descriptor = self.potential.descriptor
+                ShortDistances.among(descriptor, data.rij).warn(descriptor, words)
         return self.history
 
     def _epoch(self):

@@ -103,6 +103,16 @@ def test_curvature_smooths():
     assert parts[0] < 0.5 * parts[1]
 
 
+def test_filters_that_stay_as_they_are_may_be_penalised():
+    potential = fd.Potential(filters(), hidden=(4,))
+    before = {name: p.copy() for name, p in potential.descriptor.parameters.items()}
+    history = fd.train(potential, alloy(3), epochs=2, curvature=1.0, freeze=["descriptor/*"], progress=False)
+    value = potential.descriptor.penalty(before, 1.0, 0.0)[0]
+    assert history["train_penalty"] == pytest.approx([value, value], rel=1e-12)
+    for name, p in before.items():
+        np.testing.assert_array_equal(potential.descriptor.parameters[name], p)
+
+
 @pytest.mark.parametrize("setting", ["curvature", "magnitude"])
 def test_families_without_splines_refuse(setting):
     with pytest.raises(InputError, match="GaussianMoments has no splines"):

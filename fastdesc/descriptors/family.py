@@ -39,10 +39,13 @@ class Family:
         What a trainer may change, float64.
     trained_like_networks : tuple of str
         Beginnings of the names of parameters that want the learning rate and decay of networks.
+    r_min : float or None
+        Å; below it a family goes on as a straight line, of which users are told (fastdesc/short_distances.py).
     """
 
     family = None
     trained_like_networks = ()
+    r_min = None
 
     # ------------------------------------------------------------------ constructor arguments and parameters
 
@@ -106,6 +109,10 @@ class Family:
     def feature_names_out(self):
         """Return n_features strings that say what each feature is."""
         raise TypeError(f"{type(self).__name__} does not define feature_names_out")
+
+    def count_below_r_min(self, rij):
+        """Return how many distances of pair vectors lie below `r_min`, where nothing was fitted."""
+        return 0
 
     def penalty(self, theta, curvature, magnitude):
         """Return what the loss gets for parameters alone, and its gradient, a dict like theta.
