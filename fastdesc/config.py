@@ -34,7 +34,8 @@ class Data:
     Attributes
     ----------
     train : str
-        Frames with energies, forces and stresses: extended XYZ (also .gz) or any format ASE reads.
+        Frames with energies, forces and stresses: extended XYZ (also .gz) or any format ASE reads. Or a features
+        file: energies alone are trained then, and the descriptor is that of the file.
     valid : str or None
         Validation frames; without them `valid_fraction` of the training frames is set aside.
     valid_fraction : float

@@ -13,6 +13,7 @@ from fastdesc.files import check_target, to_json, write_text
 from fastdesc.frames import elements, labels, read_frames
 from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
+from fastdesc.stored import Stored, check_arguments, is_features, open_stored
 from fastdesc.structures import Structures
 from fastdesc.training import trainer_for
 from fastdesc.unlabelled import advice
@@ -63,10 +64,9 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     for name in ("train", "valid", "test"):
         path = getattr(config.data, name)
         if path is not None:
-            sets[name] = read_frames(path, **keys)
-            say(f"{name}: {labels(sets[name]).report(sets[name])}")
-    known = elements([*sets["train"], *sets.get("valid", [])])
-    descriptor = build_descriptor(config.family, config.descriptor, known)
+            sets[name] = _read(name, path, keys)
+            say(f"{name}: {_report(sets[name])}")
+    descriptor = _descriptor(config, sets)
     potential = Potential(descriptor, **config.potential)
     say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
     for name in sets:
@@ -98,8 +98,37 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     return {name: paths[name] for name in written}
 
 
+def _read(name, path, keys):
+    """Frames, or those of a features file."""
+    if not is_features(path):
+        return read_frames(path, **keys)
+    if name == "test":
+        raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
+    return open_stored(path, {"train": "training", "valid": "validation"}[name])
+
+
+def _descriptor(config, sets):
+    """The descriptor of the run: as configured, or that of a features file to train on."""
+    train, valid = sets["train"], sets.get("valid", [])
+    if not isinstance(train, Stored):
+        known = elements([*train, *([] if isinstance(valid, Stored) else valid)])
+        return build_descriptor(config.family, config.descriptor, known)
+    descriptor = train.file.descriptor()
+    if config.descriptor or config.family != configuration.FIRST_FAMILY:
+        arguments = {"species": descriptor.species, **config.descriptor}
+        check_arguments(train.file, build_descriptor(config.family, arguments, []))
+    return descriptor
+
+
+def _report(frames):
+    """What there is in a set, in one line."""
+    return frames.report if isinstance(frames, Stored) else labels(frames).report(frames)
+
+
 def _check_frames(frames, path, descriptor):
     """InputError that names the file when its frames cannot be used or carry no label: test frames come last."""
+    if isinstance(frames, Stored):
+        return
     try:
         Structures.from_ase(frames).species(descriptor.species_numbers)
     except InputError as error:
@@ -197,7 +226,7 @@ def _best(history):
 
 def _evaluate(config, potential, sets, paths, say):
     """Errors on the test frames, else on validation frames that were given."""
-    name = next((n for n in ("test", "valid") if n in sets), None)
+    name = next((n for n in ("test", "valid") if n in sets and not isinstance(sets[n], Stored)), None)
     if name is None:
         return []
     found = compare(potential, sets[name], device=config.training.device)

@@ -261,9 +261,9 @@ class FeaturesFile:
         return self._rows("forces", i, i + 1)
 
     def numbers(self, i):
-        """(n_atoms of structure i,) atomic numbers."""
-        i = self._index(i)
-        return self._rows("numbers", i, i + 1)
+        """(n_atoms of structure i,) atomic numbers; of consecutive structures for a slice."""
+        a, b, _ = i.indices(self._n) if isinstance(i, slice) else (self._index(i), self._index(i) + 1, 1)
+        return self._rows("numbers", a, b)
 
     def jacobian(self, i):
         """Derivatives of the features of structure i: a Jacobian, as compute(..., jacobian=True) returns it."""
@@ -279,14 +279,24 @@ class FeaturesFile:
     def batches(self, n=1024):
         """Yield the file as FeatureRows of `n` structures."""
         for a in range(0, self._n, n):
-            b = min(a + n, self._n)
-            offsets = self._read("offsets", slice(a, b + 1))
-            rows = slice(int(offsets[0]), int(offsets[-1]))
-            yield FeatureRows(
-                a, self._read("features", slice(a, b) if self.pool else rows), offsets - offsets[0],
-                self._read("numbers", rows), self._read("energies", slice(a, b)), self._read("forces", rows),
-                self._read("stress", slice(a, b)),
-            )  # fmt: skip
+            yield self.rows(a, min(a + n, self._n))
+
+    def rows(self, a, b):
+        """Structures a .. b as FeatureRows, 0 <= a < b <= len(self)."""
+        offsets = self._read("offsets", slice(a, b + 1))
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        return FeatureRows(
+            a, self._read("features", slice(a, b) if self.pool else rows), offsets - offsets[0],
+            self._read("numbers", rows), self._read("energies", slice(a, b)), self._read("forces", rows),
+            self._read("stress", slice(a, b)),
+        )  # fmt: skip
+
+    def info(self, key):
+        """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
+        d = self.file["info"][key]
+        if h5py.check_string_dtype(d.dtype) is not None:
+            return d.asstr()[: self._n]
+        return self._read(f"info/{key}", slice(None))
 
     def table(self):
         """Values of each structure: a dict of arrays, (n_structures,) each.
@@ -295,9 +305,8 @@ class FeaturesFile:
         """
         columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
         columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
-        for key, d in self.file["info"].items():
-            column = (d.asstr() if h5py.check_string_dtype(d.dtype) is not None else d)[: self._n]
-            columns[key if key not in columns else f"info {key}"] = column
+        for key in self.file["info"]:
+            columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
 
     def dataframe(self):

@@ -104,7 +104,7 @@ def check_target(path, kind=None):
         if path.parent.exists():
             why = f"{path.parent} is no folder; choose one"
         raise InputError(f"{path} cannot be written: {why}")
-    if kind is not None and path.exists() and path.stat().st_size and _format_of(path) != kind:
+    if kind is not None and path.exists() and path.stat().st_size and format_of(path) != kind:
         raise InputError(f"{path} exists and is not a file of the kind {kind!r}; choose another name, or remove it")
     part = part_of(path)
     existed = part.exists()
@@ -118,7 +118,7 @@ def check_target(path, kind=None):
     return path
 
 
-def _format_of(path):
+def format_of(path):
     """The attribute `format` of an HDF5 file; None for anything else."""
     try:
         with h5py.File(path, "r") as file:

@@ -6,7 +6,8 @@ Energies and pair gradients come first, then residuals; pair tangents are made o
 
 import numpy as np
 
-from fastdesc.arrays import namespace
+from fastdesc.arrays import namespace, to_host
+from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
 from fastdesc.scaler import FeatureScaler, reference_energies, unfold_gradients
 from fastdesc.ways import EVERYTHING, predict_batch
@@ -48,9 +49,7 @@ def initialise(potential, data):
     of the untrained networks are as large as the reference forces: learning rates then mean the same for every
     material and descriptor.
     """
-    n_species = len(potential.descriptor.species_numbers)
-    if np.isfinite(data.energies).any():
-        potential.reference = reference_energies(data.compositions(n_species), data.energies)
+    _fit_reference(potential, data)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
     theta = potential.descriptor.theta(data.dtype, data.device)
     groups = data.batches(AT_ONCE)
@@ -60,7 +59,24 @@ def initialise(potential, data):
     some = data.batches(AT_ONCE, np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int))[0]
     moved = _response(potential.descriptor, data.batch(some, potential.reference), theta)
     potential.scaler = FeatureScaler(scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
-    potential.scale = np.full(n_species, _force_scale(potential, data, groups))
+    potential.scale = np.full(len(potential.scale), _force_scale(potential, data, groups))
+
+
+def initialise_from_features(potential, data):
+    """Fit the same from a FeatureSet, which knows neither responses nor forces: features by their spread, and an energy
+    scale such that energies per atom of the untrained networks spread as the reference energies do."""
+    _fit_reference(potential, data)
+    scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE)
+    for group in groups:
+        scaler.partial_fit(data.batch(group, potential.reference).q)
+    potential.scaler = FeatureScaler(scaler.mean, scaler.scale)
+    potential.scale = np.full(len(potential.scale), _energy_scale(potential, data, groups[:: -(-len(groups) // 64)]))
+
+
+def _fit_reference(potential, data):
+    if np.isfinite(data.energies).any():
+        compositions = data.compositions(len(potential.descriptor.species_numbers))
+        potential.reference = reference_energies(compositions, data.energies)
 
 
 def _response(descriptor, batch, theta):
@@ -88,6 +104,19 @@ def _force_scale(potential, data, groups):
         wanted += float((reference[known] ** 2).sum())
         found += float((predicted[known] ** 2).sum())
     return np.sqrt(wanted / found) if wanted > 0 and found > 0 else 1.0
+
+
+def _energy_scale(potential, data, groups):
+    """Ratio of the spread of reference energies per atom to that of networks of scale one."""
+    potential.scale = np.ones(len(potential.scale))
+    model, energies = potential.model(data.dtype, data.device), []
+    for group in groups:
+        batch = data.batch(group, potential.reference)
+        found = batch.frame_sums(energies_of_features(model, batch.q, batch.species)[0])
+        energies.append(to_host(namespace(found).stack([batch.targets.energy, found])) / np.diff(batch.first))
+    energies = np.concatenate(energies, axis=1)
+    wanted, found = energies[:, np.isfinite(energies[0])].std(axis=1)
+    return wanted / found if wanted > 0 and found > 0 else 1.0
 
 
 def evaluate_set(model, data, reference, weights, way=EVERYTHING, batch_atoms=AT_ONCE):

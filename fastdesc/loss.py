@@ -37,6 +37,7 @@ class Targets:
     virial : (n_frames, 3, 3) eV
     weight : (n_frames,)
     first : (n_frames + 1,) int
+    n_atoms : int
     """
 
     energy: object
@@ -44,10 +45,7 @@ class Targets:
     virial: object
     weight: object
     first: object
-
-    def take(self, frames, atoms, first):
-        """Return the targets of some frames, whose atoms are at `atoms`."""
-        return Targets(self.energy[frames], self.forces[atoms], self.virial[frames], self.weight[frames], first)
+    n_atoms: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def energy_residuals(targets, energy, weights):
 def _frames(targets, xp):
     """Number of atoms and w_f / B of every frame, and the frame of every atom."""
     counts = xp.diff(targets.first)
-    return counts, targets.weight / len(counts), owners(targets.first, len(targets.forces))
+    return counts, targets.weight / len(counts), owners(targets.first, targets.n_atoms)
 
 
 def _known(xp, error):

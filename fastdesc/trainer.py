@@ -9,8 +9,9 @@ from tqdm import tqdm
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.errors import InputError
+from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.files import check_target
-from fastdesc.gradient import batch_gradient, evaluate_set, initialise
+from fastdesc.gradient import batch_gradient, evaluate_set, initialise, initialise_from_features
 from fastdesc.history import History
 from fastdesc.loss import LossWeights, Metrics
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
@@ -19,9 +20,9 @@ from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.short_distances import ShortDistances
-from fastdesc.training_set import TrainingSet
+from fastdesc.stored import training_set
 from fastdesc.transfer import load_filters
-from fastdesc.ways import WAYS
+from fastdesc.ways import FIXED_ENERGIES, WAYS
 
 
 class Trainer:
@@ -36,13 +37,13 @@ class Trainer:
         self.penalised = bool(settings.curvature or settings.magnitude)
         if self.penalised:
             self._penalty(potential.parameters)    # a family without splines refuses
-        self.data = TrainingSet(train_frames, potential.descriptor, self.dtype, self.device)
-        self.valid = None
-        if valid_frames:
-            self.valid = TrainingSet(valid_frames, potential.descriptor, self.dtype, self.device, "validation")
+        given = potential.descriptor, self.dtype, self.device
+        self.data = training_set(train_frames, *given)
+        self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
         if not potential.fitted:
-            initialise(potential, self.data)
+            fit = initialise_from_features if isinstance(self.data, FeatureSet) else initialise
+            fit(potential, self.data)
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         s = settings
         method = AMSGrad if s.amsgrad else AdamW
@@ -50,6 +51,9 @@ class Trainer:
         rates = [g.rate for name, g in self.optimizer.groups.items() if name.startswith("descriptor/")]
         energies_alone = all(x.energies_alone(self.weights) for x in (self.data, self.valid) if x is not None)
         self.way = WAYS[not any(rates), energies_alone]
+        if self.way is FIXED_ENERGIES:
+            self.data = with_features(self.data, potential.descriptor)
+            self.valid = with_features(self.valid, potential.descriptor) if valid_frames else None
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
         self.plateau = Plateau() if s.schedule == "plateau" else None
         self.history, self.epoch, self.step = History(), 0, 0
@@ -105,7 +109,7 @@ class Trainer:
 
     def _epoch(self):
         s = self.settings
-        groups = self._groups(self.rng.permutation(self.data.n_frames))
+        groups = self._groups(self.data.order(self.rng))
         metrics, total, penalty = Metrics(), 0.0, 0.0
         for group in groups:
             batch = self.data.batch(group, self.potential.reference)
@@ -184,7 +188,7 @@ class Trainer:
         """Everything that continuing needs, as nested dicts of arrays and plain values."""
         return {
             "settings": self.settings.as_dict(),
-            "frames": [self.data.n_frames, int(self.data.structures.n_atoms)],
+            "frames": [self.data.n_frames, int(self.data.n_atoms.sum())],
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -225,6 +229,8 @@ class Trainer:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.rng.bit_generator.state = state["generator"]
         self.history = History(state["history"])
+        if isinstance(self.data, FeatureSet):
+            self._check_features(state["parameters"], path)
         for name, array in self.parameters.items():
             array[...] = to_device(state["parameters"][name], self.device)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -236,6 +242,15 @@ class Trainer:
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self.potential.scaler = FeatureScaler(state["scaler"]["mean"], state["scaler"]["scale"])
         self.potential.reference = state["reference"]
+
+    def _check_features(self, parameters, path):
+        """InputError unless the features at hand are those of the descriptor of a checkpoint."""
+        for name, array in self.parameters.items():
+            if name.startswith("descriptor/") and not np.array_equal(to_host(array), parameters[name]):
+                raise InputError(
+                    f"{path} was made with another {name}, of which the features at hand are not; "
+                    "use the same descriptor, or another checkpoint file"
+                )
 
 
 def _summary(row):

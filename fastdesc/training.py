@@ -9,6 +9,7 @@ from fastdesc.errors import InputError
 from fastdesc.frames import read_frames
 from fastdesc.potential import Potential
 from fastdesc.settings import Settings
+from fastdesc.stored import Stored, is_features, open_stored, settings_for_features
 from fastdesc.trainer import Trainer
 
 
@@ -20,7 +21,9 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
     potential : Potential
     train_frames, valid_frames : path, or list of ase.Atoms with labels
         Without `valid_frames` a part of the training frames is set aside (setting `valid_fraction`).
-        ``atoms.info["weight"]`` weighs a frame in the loss.
+        ``atoms.info["weight"]`` weighs a frame in the loss. A features file (`featurize`), or an open one, trains
+        energies alone and leaves the descriptor, which must be that of the file, as it is; it may be larger than the
+        memory. Validation frames may then be of either kind.
     checkpoint : path, optional
         File that is rewritten every `checkpoint_every` epochs and at the end, also when training is interrupted.
     resume : bool
@@ -38,7 +41,8 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
     Raises
     ------
     InputError
-        For frames without labels, unknown or impossible settings, or a checkpoint of another run.
+        For frames without labels, unknown or impossible settings, or a checkpoint of another run; for a features file
+        that is pooled or of another descriptor, and settings that it cannot follow.
     """
     return trainer_for(
         potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings
@@ -50,6 +54,8 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
     if not isinstance(potential, Potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     settings = Settings.named(**settings)
+    if is_features(train_frames) or isinstance(train_frames, Stored):
+        settings = settings_for_features(settings)
     rng = np.random.default_rng(settings.seed)
     train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
     trainer = Trainer(potential, train_frames, valid_frames, settings, rng)
@@ -60,9 +66,15 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
 
 def _split(train_frames, valid_frames, fraction, rng):
     """Set validation frames aside where none are given."""
-    frames = read_frames(train_frames)
+    frames = _read(train_frames, "training")
     if valid_frames is not None or fraction == 0:
-        return frames, None if valid_frames is None else read_frames(valid_frames)
+        valid = None if valid_frames is None else _read(valid_frames, "validation")
+        if isinstance(valid, Stored) and not isinstance(frames, Stored):
+            raise InputError(
+                f"the validation frames are a features file, {valid.file.path}, and the training frames are not; give "
+                "frames for both, or features for both"
+            )
+        return frames, valid
     n_valid = max(1, round(fraction * len(frames)))
     if n_valid >= len(frames):
         raise InputError(
@@ -70,4 +82,15 @@ def _split(train_frames, valid_frames, fraction, rng):
             f"{fraction}; give more, or valid_fraction=0"
         )
     order = rng.permutation(len(frames))
-    return [frames[k] for k in sorted(order[n_valid:])], [frames[k] for k in sorted(order[:n_valid])]
+    return tuple(_some(frames, np.sort(part)) for part in (order[n_valid:], order[:n_valid]))
+
+
+def _read(source, purpose):
+    """Frames, or those of a features file."""
+    if isinstance(source, Stored):
+        return source
+    return open_stored(source, purpose) if is_features(source) else read_frames(source)
+
+
+def _some(frames, which):
+    return frames.take(which) if isinstance(frames, Stored) else [frames[k] for k in which]

@@ -51,9 +51,8 @@ class Batch:
         return frame_sums(per_atom[None], self.pairs)[:, 0]
 
 
-def _weight(k, atoms):
-    """Weight of frame k in the loss."""
-    value = atoms.info.get("weight", 1.0)
+def check_weight(k, value):
+    """Return the weight of frame k in the loss; InputError where it can be none."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < np.inf:
         raise InputError(f"info['weight'] of frame {k} is {value!r}; it must be a finite number of at least 0")
     return float(value)
@@ -87,7 +86,7 @@ class TrainingSet:
             raise InputError(
                 f"none of the {len(self.frames)} {purpose} frames carries an energy or forces; {advice(self.frames)}"
             )
-        weight = np.array([_weight(k, atoms) for k, atoms in enumerate(self.frames)])
+        weight = np.array([check_weight(k, atoms.info.get("weight", 1.0)) for k, atoms in enumerate(self.frames)])
         self.structures = Structures.from_ase(self.frames)
         self.species = self.structures.species(descriptor.species_numbers)
         pairs = Pairs.find(self.structures, descriptor.cutoff)
@@ -97,7 +96,7 @@ class TrainingSet:
         self.energies = known.energies
         volumes = np.where(self.structures.pbc.all(1), self.structures.volumes, np.nan)
         self._virial = known.stress * volumes[:, None, None]
-        self._forces, self._weight = known.forces, weight
+        self._forces, self.weight = known.forces, weight
 
     @property
     def n_frames(self):
@@ -155,22 +154,32 @@ class TrainingSet:
                     self.energies[frames] - sums,
                     self._forces[atoms],
                     self._virial[frames],
-                    self._weight[frames],
+                    self.weight[frames],
                     pairs.first,
                 )
-            )
+            ),
+            len(atoms),
         )
         return Batch(rij, pairs, to_device(species, self.device), targets)
 
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""
-        order = np.arange(self.n_frames) if order is None else order
-        groups, group, atoms = [], [], 0
-        for f, n in zip(order, self.n_atoms[order], strict=True):
-            if group and atoms + n > batch_atoms:
-                groups.append(np.array(group))
-                group, atoms = [], 0
-            group.append(int(f))
-            atoms += int(n)
-        groups.append(np.array(group))
-        return groups
+        return cut(self.n_atoms, batch_atoms, order)
+
+    def order(self, rng):
+        """All frames in random order."""
+        return rng.permutation(self.n_frames)
+
+
+def cut(n_atoms, batch_atoms, order=None):
+    """Split frames of `n_atoms` (n_frames,) atoms, in an order, into groups as `TrainingSet.batches` does."""
+    order = np.arange(len(n_atoms)) if order is None else order
+    groups, group, atoms = [], [], 0
+    for f, n in zip(order, n_atoms[order], strict=True):
+        if group and atoms + n > batch_atoms:
+            groups.append(np.array(group))
+            group, atoms = [], 0
+        group.append(int(f))
+        atoms += int(n)
+    groups.append(np.array(group))
+    return groups

@@ -8,6 +8,7 @@ from test_training import alloy
 import fastdesc as fd
 from fastdesc.arrays import to_host
 from fastdesc.settings import Settings
+from fastdesc.stored import open_stored
 from fastdesc.trainer import Trainer
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
@@ -157,3 +158,20 @@ def test_features_and_models_are_the_same(family, ledger, tmp_path):
     fd.train(p, frames, frames[:1], epochs=1, device="cuda", progress=False)
     p.save(tmp_path / "p.h5")
     assert np.isfinite(fd.load(tmp_path / "p.h5").predict(frames).energy).all()
+
+
+def test_energies_alone_with_kept_features_wait_once_a_step(ledger, tmp_path):
+    """From frames and from a file; the same numbers as on the host."""
+    frames, results = alloy(3), []
+    path = fd.featurize(frames, tmp_path / "q.h5", potential("gaussian moments").descriptor, progress=False)
+    alone = {"descriptor_learning_rate": 0.0, "force_weight": 0.0, "stress_weight": 0.0}
+    for device, given in (("cpu", frames), ("cuda", frames), ("cpu", open_stored(path)), ("cuda", open_stored(path))):
+        settings = Settings.named(device=device, dtype="float64", epochs=1, batch_size=1, seed=1, **alone)
+        trainer = Trainer(potential("gaussian moments"), given, None, settings, np.random.default_rng(0))
+        ledger.clear()
+        row = trainer._epoch()
+        assert len(ledger.waits) == (4 if device == "cuda" else 0), ledger.waits
+        results.append([row["train_loss"], *(to_host(a) for a in trainer.parameters.values())])
+    for host, device in (results[:2], results[2:]):
+        for one, other in zip(host, device, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
