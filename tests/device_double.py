@@ -8,6 +8,7 @@ with the line of fastdesc that asked for it. It knows nothing of speed, of strea
 
 import inspect
 import sys
+import time
 import types
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,7 +193,17 @@ class Cupy(types.ModuleType):
 
     def __init__(self):
         super().__init__("cupy")
-        self.cuda = types.SimpleNamespace(get_current_stream=lambda: STREAM)
+        self.cuda = types.SimpleNamespace(
+            get_current_stream=lambda: STREAM,
+            Event=_Event,
+            get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
+            nvrtc=types.SimpleNamespace(getVersion=lambda: (0, 0)),
+            runtime=types.SimpleNamespace(
+                getDeviceProperties=lambda k: {"name": b"Test Double", "multiProcessorCount": 0, "totalGlobalMem": 0},
+                driverGetVersion=lambda: 0,
+                runtimeGetVersion=lambda: 0,
+            ),
+        )
 
     @staticmethod
     def get_array_module(*arrays):
@@ -201,6 +212,10 @@ class Cupy(types.ModuleType):
     @staticmethod
     def asnumpy(x, *_, **__):
         return x.get() if isinstance(x, DeviceArray) else np.asarray(x)
+
+    @staticmethod
+    def get_default_memory_pool():
+        return types.SimpleNamespace(free_all_blocks=lambda: None)
 
     @staticmethod
     def fuse(function):
@@ -219,6 +234,16 @@ class Cupy(types.ModuleType):
         except (TypeError, ValueError):
             signature = None
         return _checked(name, ours, signature)
+
+
+class _Event:
+    """A point in the time of the host: kernels of the double are done when they return."""
+
+    def record(self):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        LEDGER.note("waits", "synchronize")
 
 
 STREAM = types.SimpleNamespace(synchronize=lambda: LEDGER.note("waits", "synchronize"))

@@ -1,0 +1,150 @@
+"""Steps as users take them, timed on a device: energies and forces, training, featurization, dynamics."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import fastdesc as fd
+from bench import launches, models, operations, systems
+from bench.gpu_sections import free_memory, wall_of
+from fastdesc.dataset import convert
+from fastdesc.gradient import batch_gradient
+from fastdesc.settings import Settings
+from fastdesc.trainer import Trainer
+
+
+def scaling(session):
+    """Energies and forces of every family from small to large, pairs given and found anew on the device."""
+    found = []
+    for system in session.sizes.scaling:
+        structures = fd.Structures.from_ase(systems.frames(system))
+        for name in models.DESCRIPTORS:
+            if session.left() < 0:
+                return {"rows": found, "stopped": f"out of time at {system}, {name}"}
+            found.append(_energies_and_forces(session, structures, system, name))
+        free_memory()
+    return {"rows": found, "stopped": None}
+
+
+def _energies_and_forces(session, structures, system, name):
+    pot = models.potential(name, system)
+    cutoff, placed = pot.descriptor.cutoff, structures.to_device("cuda")
+    row = {"system": system, "model": name, "n_atoms": structures.n_atoms, "dtype": "float32"}
+    try:
+        model = pot.model("float32", "cuda")
+        pairs = fd.Pairs.find(structures, cutoff).to_device("cuda")
+        row["n_pairs"] = pairs.n_pairs
+        row["predicted_s"] = predicted_energies_and_forces(pot, pairs.n_pairs, structures.n_atoms, session.chip)
+        few = 20 if structures.n_atoms > 50_000 else 200
+        row["given_s"] = wall_of(lambda: pot.evaluate(placed, pairs, model), session.sizes.seconds, few)
+        row["found_s"] = wall_of(
+            lambda: pot.evaluate(placed, fd.Pairs.find(placed, cutoff), model), session.sizes.seconds, few
+        )
+    except Exception as problem:    # for instance a system that does not fit into the memory
+        row["error"] = repr(problem)[:500]
+    return row
+
+
+def predicted_energies_and_forces(pot, n_pairs, n_atoms, chip, system="cu1000"):
+    """Sum of the floors of all kernels of one step in float32, and of the network's products; seconds.
+
+    Floors are those of `system`, per pair or atom; what launches and the host take is not in it.
+    """
+    d = models.descriptor(_name_of(pot), system)
+    rij, pairs, species = d.prepare(systems.frames(system), "float32")
+    with launches.nothing_runs(), launches.recorded() as used:
+        q, saved = d.forward(rij, pairs, species, d.theta("float32"))
+        d.pullback(rij, pairs, species, d.theta("float32"), saved, np.empty(q.shape, q.dtype))
+    used = [*used, *_geometry_launches(system, pairs)]
+    per = launches.counts(d, launches.triplets_per_atom(d, rij, pairs))
+    floor = 0.0
+    for x in used:
+        needed = x.operations(per, pairs.n_atoms, pairs.n_pairs)
+        floor += max(launches.floors(chip, x.bytes, needed, x.dtype)) * n_pairs / pairs.n_pairs
+    return floor + operations.network(pot.descriptor, pot.hidden, n_atoms) / chip.rates["float32"]
+
+
+def _geometry_launches(system, pairs):
+    structures = fd.Structures.from_ase(systems.frames(system))
+    with launches.nothing_runs(), launches.recorded() as used:
+        launches.every_geometry(structures, pairs, "float32")
+    return [x for x in used if x.bare != "geometry_pair_tangents"]
+
+
+def _name_of(pot):
+    d = pot.descriptor
+    return "recursion" if getattr(d, "iterations", 0) else d.family
+
+
+def training(session):
+    """Gradient of a loss on energies and forces and one update; batches cut anew at every step, as in training."""
+    found, rng = [], np.random.default_rng(0)
+    for system in session.sizes.batches:
+        frames = [atoms.copy() for atoms in systems.frames(system)]
+        for atoms in frames:
+            atoms.calc = SinglePointCalculator(atoms, energy=rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
+        for name in models.DESCRIPTORS:
+            row = {"system": system, "model": name, "n_atoms": sum(map(len, frames)), "dtype": "float32"}
+            try:
+                row |= _training_step(session, frames, models.potential(name, system), rng)
+            except Exception as problem:
+                row["error"] = repr(problem)[:500]
+            found.append(row)
+            if session.left() < 0:
+                return {"rows": found, "stopped": f"out of time at {system}, {name}"}
+    return {"rows": found, "stopped": None}
+
+
+def _training_step(session, frames, pot, rng):
+    """Seconds to cut a batch, and of a whole step."""
+    pot.reference = np.full(len(pot.reference), 1e-3)    # counts as fitted: that is not what is timed
+    trainer = Trainer(pot, frames, None, Settings.named(dtype="float32", device="cuda"), rng)
+    everything = np.arange(len(frames))
+
+    def cut():
+        return trainer.data.batch(everything, pot.reference)
+
+    def step():
+        model = pot.model(trainer.dtype, parameters=trainer.parameters)
+        _, gradient = batch_gradient(pot, model, cut(), trainer.weights)
+        trainer.optimizer.step(trainer.parameters, gradient, 1e-3)
+
+    return {"cut_s": wall_of(cut, session.sizes.seconds), "step_s": wall_of(step, session.sizes.seconds)}
+
+
+def featurization(session):
+    """Frames of ethanol from our own file to a features file, and the same on the CPU."""
+    found = {"frames": session.sizes.frames}
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "frames.h5", Path(folder) / "features.h5"
+        convert(systems.ethanol(session.sizes.frames), source, progress=False)
+        for device in ("cuda", "cpu"):
+            d = models.descriptor("gaussian_moments", f"ethanol{session.sizes.frames}")
+            for _ in range(2):    # the second time everything is compiled
+                out.unlink(missing_ok=True)
+                start = time.monotonic()
+                fd.featurize(source, out, d, device=device, dtype="float32", progress=False, chunk_atoms=65536)
+                found[f"{device}_s"] = time.monotonic() - start
+            found[f"{device}_frames_per_s"] = session.sizes.frames / found[f"{device}_s"]
+    return found
+
+
+def dynamics(session):
+    """One step of molecular dynamics of 192 atoms of water through ASE's calculator, the list kept by its skin."""
+    found = []
+    for name in models.DESCRIPTORS:
+        atoms = systems.water().copy()
+        pot = models.potential(name, "water192")
+        for device in ("cuda", "cpu"):
+            atoms.calc = fd.FastdescCalculator(pot, device=device, dtype="float32")
+            rng = np.random.default_rng(0)
+
+            def step(atoms=atoms, rng=rng):
+                atoms.positions += rng.normal(0, 1e-4, atoms.positions.shape)
+                atoms.get_forces()
+
+            found.append({"model": name, "device": device, "step_s": wall_of(step, session.sizes.seconds)})
+    return found

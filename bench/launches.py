@@ -1,0 +1,250 @@
+"""What kernels have to move and to compute, and the least time that this takes on a chip.
+
+Bytes are counted from the arrays of a launch: each one read or written once. Operations are counted from the formulas,
+a multiply-add as two: what the mathematics needs once, not what a kernel does again to save registers; duals triple
+them. Both give a time that no version runs below; the larger one is the floor. Without a GPU, launches are recorded
+and nothing runs: their shapes are those of the real thing.
+"""
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench import operations
+from fastdesc import cuda, geometry
+from fastdesc.arrays import namespace
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Measured rates: bytes/s of a copy, counting both ways; operations/s by dtype."""
+
+    name: str
+    bandwidth: float
+    rates: dict
+
+
+H200 = Chip("NVIDIA H200", 4.3e12, {"float32": 60e12, "float64": 30e12})
+"""4.3 TB/s was measured there; 60 Tflop/s are the datasheet's 67 less ten percent, in double precision half of it."""
+
+ROOT_AND_EDGE, CUTOFF, EXPONENTIAL = 10, 20, 12
+DERIVATIVES = {0: 0, 1: 3, 2: 27, 3: 87}
+"""Of all monomials up to a rank with respect to the unit vector, one product each with a cotangent."""
+
+
+def _gm(d):
+    r, b, m, rank = d.n_radial, d.n_basis, d.n_moments, d.max_rank
+    values, slopes, monomials = 34 + 4 * b, 34 + 8 * b, operations.MONOMIALS[rank]
+    start = ROOT_AND_EDGE + monomials
+    forward = start + values + 2 * r * b + 2 * r * m
+    return {
+        "gm_moments": (forward, 0),
+        "gm_moments_pullback": (start + slopes + 4 * r * b + 4 * r * m + DERIVATIVES[rank] + 15, 0),
+        "gm_beta_pullback": (forward, 0),
+        "gm_contract": (0, operations.contractions(d, 1)),
+        "gm_contract_pullback": (0, operations.contractions_pullback(d, 1)),
+    }
+
+
+def _ed(d):
+    r, m, f, rank, sets = d.n_radial, d.n_moments, d.n_features, d.l_max, 1 + d.iterations
+    start = ROOT_AND_EDGE + CUTOFF + operations.MONOMIALS[rank]
+    forward = start + (EXPONENTIAL + 4) * r + 2 * r * m
+    products = r * (r + 1) // 2
+    return {
+        "ed_density": (forward, 0),
+        "ed_density_again": (forward, 0),
+        "ed_density_pullback": (start + (EXPONENTIAL + 8) * r + sets * 4 * r * m + DERIVATIVES[rank] + 15, 0),
+        "ed_coefficients_pullback": (forward, 0),
+        "ed_parameters_pullback": (start + (EXPONENTIAL + 10) * r + sets * (2 * r * m + 6 * r), 0),
+        "ed_rows": (0, 0),
+        "ed_contract": (0, 2 * r * m * f + 3 * m * f),
+        "ed_contract_pullback": (0, 4 * r * m * f + 3 * m * f),
+        "ed_gram": (0, 2 * products * m),
+        "ed_squares": (0, 3 * r * m),
+        "ed_squares_pullback": (0, 3 * r * m),
+    }
+
+
+def _sf(d, triplets):
+    """`triplets` of different close neighbours per atom, each pair of them once."""
+    place, cubic, slope = 5, 6, 5
+    pairs, n = ROOT_AND_EDGE + place, d.n_triplet
+    return {
+        "sf_features": (pairs + d.n_pair * (cubic + 1), triplets * (10 + n * (cubic + 3))),
+        "sf_pullback": (pairs + d.n_pair * (slope + 2) + 6, triplets * (40 + n * (cubic + slope + 12))),
+        "sf_parameters_pullback": (pairs + d.n_pair * 8, triplets * (10 + n * (cubic + 24))),
+    }
+
+
+GEOMETRY = {
+    "geometry_pair_vectors": (21, 0),
+    "geometry_pair_tangents": (21, 0),
+    "geometry_forces": (6, 0),
+    "geometry_virials": (18, 0),
+    "geometry_sum_frames": (0, 1),
+}
+
+
+def counts(descriptor, triplets=0.0):
+    """Return {kernel: (operations a pair, operations an atom)} of a descriptor, plain numbers."""
+    of_family = {"gaussian_moments": _gm, "embedded_density": _ed}
+    if descriptor.family in of_family:
+        return {**GEOMETRY, **of_family[descriptor.family](descriptor)}
+    return {**GEOMETRY, **_sf(descriptor, triplets)}
+
+
+def triplets_per_atom(descriptor, rij, pairs):
+    """Pairs of close neighbours of an atom, on average; 0 for families without triplets."""
+    if not hasattr(descriptor, "triplet_cutoff"):
+        return 0.0
+    close = np.bincount(pairs.i[(rij**2).sum(0) < descriptor.triplet_cutoff**2], minlength=pairs.n_atoms)
+    return float((close * (close - 1) / 2).mean())
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One call of a kernel: what can be done again."""
+
+    kernel: object
+    grid: tuple
+    block: tuple
+    args: tuple
+    shared_mem: int
+
+    @property
+    def name(self):
+        return self.kernel.name
+
+    @property
+    def bare(self):
+        return self.name.partition("<")[0]
+
+    @property
+    def dtype(self):
+        return "float32" if "float" in self.name else "float64"
+
+    @property
+    def bytes(self):
+        """Of its arrays, once each; gaps between rows are not counted."""
+        arrays = {id(a): a for a in self.args if getattr(a, "ndim", 0)}
+        return sum(a.size * a.itemsize for a in arrays.values())
+
+    def __call__(self):
+        self.kernel(self.grid, self.block, self.args, self.shared_mem)
+
+    def operations(self, per, n_atoms, n_pairs):
+        """By the table `per` of `counts`; None for a kernel that is not in it."""
+        if self.bare not in per:
+            return None
+        pair, atom = per[self.bare]
+        return (pair * n_pairs + atom * n_atoms) * (3 if "Dual" in self.name else 1)
+
+
+def floors(chip, n_bytes, n_operations, dtype):
+    """Seconds that bytes and operations take at least; their larger one is the floor."""
+    return n_bytes / chip.bandwidth, (n_operations or 0) / chip.rates[dtype]
+
+
+@contextmanager
+def recorded():
+    """Context that yields a list to which every launch of a kernel is added."""
+    found, original = [], cuda.Kernel.__call__
+
+    def call(self, grid, block, args, shared_mem=0):
+        found.append(Launch(self, grid, block, tuple(args), shared_mem))
+        original(self, grid, block, args, shared_mem)
+
+    cuda.Kernel.__call__ = call
+    try:
+        yield found
+    finally:
+        cuda.Kernel.__call__ = original
+
+
+class _Nothing:
+    """A loader whose kernels do nothing: shapes are all that is wanted."""
+
+    def get_function(self, name):
+        return lambda *_, **__: None
+
+
+@contextmanager
+def nothing_runs():
+    """Context in which kernels are launched on NumPy arrays and leave them as they are."""
+    with cuda.executor(lambda path, names: _Nothing()), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def every_map(descriptor, rij, pairs, species, theta):
+    """Run all maps of a family: plain, with tangents of pairs as in training, and with those of parameters too."""
+    xp = namespace(rij)
+    dual = xp.stack([rij, rij])
+    moving = {name: xp.stack([x, x]) for name, x in theta.items()}
+    for r, parameters in ((rij, theta), (dual, theta), (dual, moving)):
+        q, saved = descriptor.forward(r, pairs, species, parameters)
+        dq = xp.ones(q.shape, q.dtype)
+        descriptor.pullback(r, pairs, species, parameters, saved, dq)
+        descriptor.pullback_parameters(r, pairs, species, parameters, saved, dq)
+
+
+def every_geometry(structures, pairs, dtype):
+    """Run what turns positions into pairs and back; arrays decide where."""
+    rij = geometry.pair_vectors(structures.positions, structures.cells, pairs, dtype)
+    geometry.pair_tangents(structures.positions, None, rij, pairs)
+    geometry.forces(rij, pairs)
+    geometry.virials(rij, rij, pairs)
+
+
+def rows(launches, descriptor, rij, pairs, chip, seconds=None):
+    """One row for each kernel launched: bytes, operations, floors and, where given, the time measured.
+
+    Parameters
+    ----------
+    launches : list of Launch
+        Of the same kernel only the first counts.
+    rij : (3, n_pairs) array of the host, Å
+    pairs : Pairs of the host
+    seconds : callable, optional
+        seconds(call) -> time of one call.
+
+    Returns
+    -------
+    list of dict
+    """
+    per = counts(descriptor, triplets_per_atom(descriptor, rij, pairs))
+    n_atoms, n_pairs, out, seen = pairs.n_atoms, pairs.n_pairs, [], set()
+    for launch in launches:
+        if launch.name in seen:
+            continue
+        seen.add(launch.name)
+        n_operations = launch.operations(per, n_atoms, n_pairs)
+        by_bytes, by_operations = floors(chip, launch.bytes, n_operations, launch.dtype)
+        row = {
+            "kernel": launch.name, "n_atoms": n_atoms, "n_pairs": n_pairs, "bytes": launch.bytes,
+            "operations": n_operations, "bytes_s": by_bytes, "operations_s": by_operations,
+            "floor_s": max(by_bytes, by_operations),
+        }  # fmt: skip
+        if seconds is not None:
+            row["measured_s"] = seconds(launch)
+            row["over_floor"] = row["measured_s"] / row["floor_s"] if row["floor_s"] else None
+        out.append(row)
+    return out
+
+
+def table(found, title):
+    """Markdown of rows: ns an atom, by bytes, by operations, measured."""
+    head = ["kernel", "bytes/atom", "flop/atom", "bytes, ns/atom", "flop, ns/atom", "measured", "floors"]
+    lines = [f"### {title}", "", "| " + " | ".join(head) + " |", "|---" + "|--:" * 6 + "|"]
+    for r in found:
+        n = r["n_atoms"]
+        times = [f"{1e9 * r[k] / n:.3f}" for k in ("bytes_s", "operations_s")]
+        measured = f"{1e9 * r['measured_s'] / n:.3f}" if "measured_s" in r else "-"
+        over = f"{r['over_floor']:.1f}" if r.get("over_floor") else "-"
+        flop = "-" if r["operations"] is None else f"{r['operations'] / n:.0f}"
+        cells = [f"`{r['kernel']}`", f"{r['bytes'] / n:.0f}", flop, *times, measured, over]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
