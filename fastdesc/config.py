@@ -9,6 +9,7 @@ import re
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FileFormatError, InputError, nearest
@@ -24,6 +25,10 @@ KINDS = {    # type of the default: (what is accepted, in words)
     float: (int | float, "a number"),
     str: (str, "a string"),
     tuple: (list, "a list"),
+}
+SPECIAL = {    # keys whose default does not say what is accepted
+    "hidden": (list, "a list, such as [64, 64]"),
+    "direct": (bool | list, "true, false or a list of names of features"),
 }
 
 
@@ -251,10 +256,10 @@ def _checked(table, section, options, path):
                 f"{path}: [{section}] has no key {key!r}{nearest(key, options)}; it has {', '.join(options)}"
             )
         default = options[key]
-        accepted, words = KINDS.get(type(default), (object, ""))
+        accepted, words = SPECIAL.get(key) or KINDS.get(type(default), (object, ""))
         if default is REQUIRED or (default is None and section == "data"):
             accepted, words = KINDS[str]
-        wrong_bool = isinstance(value, bool) and accepted is not bool and accepted is not object
+        wrong_bool = isinstance(value, bool) and not {bool, object} & {accepted, *get_args(accepted)}
         if wrong_bool or not isinstance(value, accepted):
             example = "" if default in (REQUIRED, None) else f", such as {_toml(default)}"
             raise InputError(f"{path}: [{section}] {key} is {_toml(value)}; it must be {words}{example}")

@@ -9,7 +9,7 @@ import numpy as np
 from fastdesc.arrays import namespace, to_host
 from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
-from fastdesc.scaler import FeatureScaler, reference_energies, unfold_gradients
+from fastdesc.scaler import FeatureScaler, reference_energies
 from fastdesc.ways import EVERYTHING, predict_batch
 
 RESPONSE = 0.3
@@ -29,15 +29,8 @@ def batch_gradient(potential, model, batch, weights, way=EVERYTHING):
     gradient : dict of str to float64 array
         Named as Potential.parameters; without those of the descriptor where the way leaves it fixed.
     """
-    found, dtheta, dnetworks, dscale = way.gradient(model, batch, weights)
-    gradient = {f"descriptor/{name}": g for name, g in dtheta.items()}
-    for k, dlayers in enumerate(dnetworks):
-        for l, (dw, db) in enumerate(unfold_gradients(dlayers, potential.scaler)):
-            gradient[f"network/{k}/{l}/weight"] = dw
-            if db is not None:
-                gradient[f"network/{k}/{l}/bias"] = db
-    gradient["scale"] = dscale
-    return found, gradient
+    found, *gradient = way.gradient(model, batch, weights)
+    return found, potential.named_gradient(*gradient)
 
 
 def initialise(potential, data):
@@ -58,8 +51,9 @@ def initialise(potential, data):
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
     some = data.batches(AT_ONCE, np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int))[0]
     moved = _response(potential.descriptor, data.batch(some, potential.reference), theta)
-    potential.scaler = FeatureScaler(scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
-    potential.scale = np.full(len(potential.scale), _force_scale(potential, data, groups))
+    _fit_inputs(potential, scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
+    _fit_networks(potential, _features(potential.descriptor, data, groups, theta))
+    _multiply(potential, _force_scale(potential, data, groups))
 
 
 def initialise_from_features(potential, data):
@@ -69,14 +63,49 @@ def initialise_from_features(potential, data):
     scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE)
     for group in groups:
         scaler.partial_fit(data.batch(group, potential.reference).q)
-    potential.scaler = FeatureScaler(scaler.mean, scaler.scale)
-    potential.scale = np.full(len(potential.scale), _energy_scale(potential, data, groups[:: -(-len(groups) // 64)]))
+    _fit_inputs(potential, scaler.mean, scaler.scale)
+    _fit_networks(potential, lambda: ((b.q, b.species) for b in (data.batch(g, potential.reference) for g in groups)))
+    _multiply(potential, _energy_scale(potential, data, groups[:: -(-len(groups) // 64)]))
 
 
 def _fit_reference(potential, data):
     if np.isfinite(data.energies).any():
         compositions = data.compositions(len(potential.descriptor.species_numbers))
         potential.reference = reference_energies(compositions, data.energies)
+
+
+def _fit_inputs(potential, mean, scale):
+    """Set the feature scaler, and direct weights as large as those of a network's first layer."""
+    potential.scaler = FeatureScaler(mean if potential.bias else np.zeros_like(mean), scale)
+    direct = potential.direct_columns
+    size = potential.scaler.scale[direct] * max(len(direct), 1) ** 0.5
+    potential.direct_weights = np.tile(1 / size, (len(potential.scale), 1))
+
+
+def _fit_networks(potential, blocks):
+    """Fit networks to their inputs; `blocks()` yields features and species of all atoms, in blocks."""
+    one_for_all = len(potential.networks) == 1
+    for k, network in enumerate(potential.networks):
+        inputs = (q if one_for_all else q[:, species == k] for q, species in blocks())
+        potential.networks[k] = network.fitted(inputs, potential.scaler, potential.seen)
+
+
+def _multiply(potential, factor):
+    """Make energies of a potential with scale one larger by a factor."""
+    potential.direct_weights = potential.direct_weights * factor
+    potential.scale = np.full(len(potential.scale), factor if potential.network != "none" else 1.0)
+
+
+def _features(descriptor, data, groups, theta):
+    """Return a function that yields features and species of all atoms, in blocks."""
+
+    def blocks():
+        for group in groups:
+            batch = data.batch(group, np.zeros(len(descriptor.species_numbers)))
+            q, _ = descriptor.forward(batch.rij, batch.pairs, batch.species, theta)
+            yield q, batch.species
+
+    return blocks
 
 
 def _response(descriptor, batch, theta):
@@ -93,7 +122,7 @@ def _response(descriptor, batch, theta):
 
 
 def _force_scale(potential, data, groups):
-    """Ratio of the reference forces to those of networks of scale one."""
+    """Ratio of the reference forces to those of networks of scale one and direct terms as they are."""
     potential.scale = np.ones(len(potential.scale))
     model = potential.model(data.dtype, data.device)
     wanted = found = 0.0

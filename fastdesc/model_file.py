@@ -2,7 +2,10 @@
 
     /                attributes format, format_version, fastdesc_version, descriptor and potential (JSON)
     /parameters/...  one float64 dataset per trainable parameter, named as in Potential.parameters
+    /buffers/...     likewise what training does not change: the grids of spline networks
     /scaler/mean, /scaler/scale, /reference
+
+Version 2 came with spline networks, direct terms and networks without bias; files of version 1 have none of these.
 """
 
 import json
@@ -16,7 +19,14 @@ from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5, to_j
 from fastdesc.potential import Potential
 from fastdesc.scaler import FeatureScaler
 
-FORMAT, VERSION = "fastdesc-model", 1
+FORMAT, VERSION = "fastdesc-model", 2
+
+AXES = {
+    "weight": "(outputs, inputs)",
+    "bias": "(outputs, 1)",
+    "splines": "(embeddings, knot values and two end slopes)",
+    "grid": "(embeddings, first knot, last knot, number of knots)",
+}
 
 
 def save(potential, path):
@@ -30,25 +40,27 @@ def save(potential, path):
     descriptor = potential.descriptor
     with new_hdf5(path, FORMAT, VERSION) as file:
         file.attrs["descriptor"] = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
-        file.attrs["potential"] = to_json(
-            {name: getattr(potential, name) for name in ("hidden", "activation", "network", "seed")}
-        )
-        for name, array in potential.parameters.items():
-            file[f"parameters/{name}"] = array
+        file.attrs["potential"] = to_json(potential.arguments)
+        for kind, arrays in (("parameters", potential.parameters), ("buffers", potential.buffers)):
+            for name, array in arrays.items():
+                file[f"{kind}/{name}"] = array
         file["scaler/mean"], file["scaler/scale"] = potential.scaler.mean, potential.scaler.scale
         file["reference"] = potential.reference
         elements = f"({len(descriptor.species_numbers)} elements,)"
-        for name, unit in (("reference", "eV"), ("parameters/scale", "eV")):
-            file[name].attrs.update(unit=unit, shape=elements)
+        for name in ("reference", "parameters/scale"):
+            if name in file:    # without a network there is no scale
+                file[name].attrs.update(unit="eV", shape=elements)
+        if "parameters/direct" in file:
+            file["parameters/direct"].attrs.update(unit="eV / unit of the feature", shape="(elements, direct features)")
         for name in ("scaler/mean", "scaler/scale"):
             file[name].attrs.update(unit="that of the features", shape="(features,)")
-        file["parameters"].visititems(_describe)
+        file.visititems(_describe)
 
 
 def _describe(name, item):
-    """Give a parameter the attributes `unit` and `shape` that every dataset of ours has."""
+    """Give a parameter or buffer the attributes `unit` and `shape` that every dataset of ours has."""
     if isinstance(item, h5py.Dataset) and "unit" not in item.attrs:
-        axes = {"weight": "(outputs, inputs)", "bias": "(outputs, 1)"}.get(name.rsplit("/", 1)[-1], str(item.shape))
+        axes = AXES.get(name.rsplit("/", 1)[-1], str(item.shape))
         item.attrs.update(unit="1", shape=axes)
 
 
@@ -68,17 +80,16 @@ def load(path):
             description = json.loads(file.attrs["descriptor"])
             family, settings = description["family"], description["arguments"]
             arguments = json.loads(file.attrs["potential"])
-            parameters = {}
-            file["parameters"].visititems(
-                lambda name, item: parameters.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
+            parameters, buffers = _arrays(file["parameters"]), _arrays(file.get("buffers", {}))
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
     descriptor = descriptor_from(family, settings, {}, path)
     try:
         potential = Potential(descriptor, **arguments)
-        missing = sorted(set(potential.parameters) - set(parameters))
-        if missing:
-            raise InputError(f"parameter {missing[0]!r} is missing")
+        for wanted, found in ((potential.parameters, parameters), (potential.buffers, buffers)):
+            missing = sorted(set(wanted) - set(found))
+            if missing:
+                raise InputError(f"parameter {missing[0]!r} is missing")
+        potential.set_buffers(buffers)
         potential.set_parameters(parameters)
         potential.reference = numbers("reference", reference, potential.reference.shape)
         n = (descriptor.n_features,)
@@ -86,3 +97,13 @@ def load(path):
     except (InputError, TypeError) as error:
         raise FileFormatError(f"{path} holds parameters that do not fit its description: {error}") from error
     return potential
+
+
+def _arrays(group):
+    """Return all datasets below a group, by their path in it."""
+    found = {}
+    if group:
+        group.visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
+    return found

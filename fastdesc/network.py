@@ -127,9 +127,9 @@ def pullback(layers, activation, saved, dy):
     slopes = passes(activation, inputs[0]).slopes
     chain = [dy]
     for (w, _), h, s in zip(layers[:0:-1], inputs[:0:-1], gates[::-1], strict=True):
-        chain.append(_transposed(w, dy))
+        chain.append(transposed(w, dy))
         dy = slopes(h, s, chain[-1])
-    return _transposed(layers[0][0], dy), chain[::-1]
+    return transposed(layers[0][0], dy), chain[::-1]
 
 
 def tangent(layers, activation, saved, tx):
@@ -182,7 +182,7 @@ def dual_gradients(layers, activation, saved, tsaved, chain, dy, sign):
         w, b = layers[l]
         below, th, dtz_below = dy, tsaved[0], None
         if l > 0:
-            u = _transposed(w, dy)
+            u = transposed(w, dy)
             below, th, dtz_below = duals(inputs[l], gates[l - 1], u, tsaved[l], chain[l - 1], sign)
         dw = dy @ inputs[l].T
         dw += dtz @ th.T  # measured: two products and a sum are never slower than one of stacked copies
@@ -203,7 +203,7 @@ def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
         Cotangent of x. That of tx is `sign` times the dx that pullback(c) returned.
     """
     dlayers, eps = dual_gradients(layers, activation, saved, tsaved, chain, dy, sign)
-    return dlayers, _transposed(layers[0][0], eps)
+    return dlayers, transposed(layers[0][0], eps)
 
 
 def gradients(layers, activation, saved, dy):
@@ -228,16 +228,16 @@ def gradients(layers, activation, saved, dy):
         w, b = layers[l]
         dlayers.append((dy @ inputs[l].T, None if b is None else dy.sum(axis=1, keepdims=True)))
         if l > 0:
-            dy = slopes(inputs[l], gates[l - 1], _transposed(w, dy))
+            dy = slopes(inputs[l], gates[l - 1], transposed(w, dy))
     return dlayers[::-1], dy
 
 
 def backward(layers, activation, saved, dy):
     """Gradient of <dy, y> with respect to parameters and inputs: dlayers as of `gradients`, dx (n_in, n)."""
     dlayers, dz = gradients(layers, activation, saved, dy)
-    return dlayers, _transposed(layers[0][0], dz)
+    return dlayers, transposed(layers[0][0], dz)
 
 
-def _transposed(w, dy):
+def transposed(w, dy):
     """W^T dy; for one output the outer product, which BLAS does five times slower than a broadcast."""
     return w.T * dy if w.shape[0] == 1 else w.T @ dy

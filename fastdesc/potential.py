@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 
-from fastdesc import network
-from fastdesc.activations import check_activation
-from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host_together
-from fastdesc.descriptors.checks import count, numbers, one_of, several
+from fastdesc.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
+from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
@@ -17,52 +14,41 @@ from fastdesc.evaluation import Model, energies, energies_and_gradient
 from fastdesc.frames import read_frames
 from fastdesc.geometry import forces, pair_vectors, stress_voigt, virials
 from fastdesc.pairs import Pairs
-from fastdesc.scaler import FeatureScaler, fold
+from fastdesc.parts import check_widths, direct_features, make_heads
+from fastdesc.prediction import Prediction, groups
+from fastdesc.scaler import FeatureScaler, spread
 from fastdesc.structures import Structures
 
-NETWORKS = ("per_species", "shared")
-WIDEST = 100_000
-"""A wider layer is a slip of the pen."""
-ATOMS_AT_ONCE = 50_000
-"""Frames are evaluated in groups of about so many atoms; a larger frame goes alone."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a potential says of frames.
-
-    Attributes
-    ----------
-    energy : (n_frames,) float64, eV
-    forces : (n_atoms, 3) float64, eV/Å; None when not asked for
-    stress : (n_frames, 6) float64, eV/Å^3
-        Voigt order xx yy zz yz xz xy, ASE's sign; NaN for frames without a volume; None when not asked for.
-    energies : (n_atoms,) float64, eV
-        Atomic energies; they sum to `energy`.
-    """
-
-    energy: np.ndarray
-    forces: np.ndarray | None
-    stress: np.ndarray | None
-    energies: np.ndarray
+ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
 
 
 class Potential:
-    """Neural-network potential over a descriptor.
+    """Potential over a descriptor: networks of its features, and a sum of features themselves.
 
-        E_i = scale_{Z_i} N_{Z_i}(scaled q_i) + reference_{Z_i}
+        E_i = scale_{Z_i} N_{Z_i}(scaled q_i) + sum_a w_{Z_i,a} q_i[a] + reference_{Z_i}                    (1)
 
     Parameters
     ----------
     descriptor : Family
         For instance a GaussianMoments. The potential trains a copy: several may be made of one.
     hidden : sequence of int
-        Widths of the hidden layers; () is a linear model.
+        Widths of the hidden layers; (64, 64) unless given, () is a linear model. For "spline" the number of embedding
+        functions, (n,); one unless given.
     activation : {"silu", "tanh", "celu", "softplus"}
-    network : {"per_species", "shared"}
-        One network per element, or one for all, which sees the element only through the descriptor.
+        Of the hidden layers, not for "spline".
+    network : {"per_species", "shared", "spline", "none"}
+        One feed-forward network per element, or one for all, which sees the element only through the descriptor. Or,
+        per element, one hidden layer whose activations are trainable splines (fastdesc/spline_network.py). Or N = 0.
     seed : int
         Of the initial weights.
+    direct : bool, or list of str
+        True: all features enter the energy also directly, by trained weights w. A list of feature names, or of their
+        beginnings: these enter directly only, and the network sees the others.
+    bias : bool
+        False: no biases, features scaled but not shifted, and U(0) subtracted from a spline U, so that an isolated
+        atom has exactly its reference energy. All activations vanish at zero.
+    n_knots : int
+        Of each spline of network "spline".
 
     Attributes
     ----------
@@ -71,54 +57,83 @@ class Potential:
     reference : (n_species,) float64, eV
         Energy of each element that the network does not have to learn.
     scale : (n_species,) float64, eV
-    networks : list of layers
-        Float64, on scaled features.
+    networks : list of heads (fastdesc/heads.py)
+        Float64, on scaled features; one for all elements or one for each.
+    direct_weights : (n_species, n_direct) float64, eV
+        w of (1) for the features that enter directly.
 
     Raises
     ------
     InputError
-        For what is no descriptor, an unknown activation or network, or widths below one.
+        For what is no descriptor, an unknown activation, network or feature, or widths below one.
+
+    Notes
+    -----
+    The ladder of Vita, Trinkle, Comput. Mater. Sci. 232, 112655 (2024), from classical potentials to networks. With
+    ``d`` a SplineFilters of two pair filters and one triplet filter (without triplets for the first two rungs):
+
+    - pair potential: ``Potential(d, network="none", direct=True)``
+    - EAM, sum of phi + U(rho): ``Potential(d, network="spline", direct=["pair_0"], bias=False)``
+    - s-MEAM: the same, with the triplet filter
+    - several embeddings: ``Potential(d, network="spline", hidden=(8,), direct=["pair_0"], bias=False)``
+    - s-NNP: ``Potential(d, hidden=(64, 64), direct=True, bias=False)``
     """
 
-    def __init__(self, descriptor, hidden=(64, 64), activation="silu", network="per_species", seed=0):
+    def __init__(
+        self,
+        descriptor,
+        hidden=None,
+        activation="silu",
+        network="per_species",
+        seed=0,
+        *,
+        direct=False,
+        bias=True,
+        n_knots=9,
+    ):
         if not isinstance(descriptor, Family):
             raise InputError(f"descriptor came as {descriptor!r}; give an object such as GaussianMoments(species=[..])")
-        hidden = several("hidden", hidden, "widths, such as (64, 64)")
-        for width in hidden:
-            count("a width in hidden", width, most=WIDEST)
-        check_activation(activation)
-        one_of("network", network, NETWORKS)
+        if not isinstance(bias, bool):
+            raise InputError(f"bias came as {bias!r}; it must be True or False")
         check_seed(seed)
-        self.descriptor, self.hidden, self.activation, self.network, self.seed = (
-            deepcopy(descriptor),
-            tuple(int(w) for w in hidden),
-            activation,
-            network,
-            seed,
-        )
+        self.hidden = check_widths(network, hidden)
+        self.direct = direct if isinstance(direct, bool | str) or not hasattr(direct, "__iter__") else list(direct)
+        self.descriptor, self.activation, self.network = deepcopy(descriptor), activation, network
+        self.seed, self.bias, self.n_knots = seed, bias, n_knots
+        self.direct_columns, self.seen = direct_features(self.direct, network, descriptor.feature_names_out())
         n_species = len(descriptor.species_numbers)
+        n_in = descriptor.n_features if self.seen is None else len(self.seen)
         self.scaler = FeatureScaler.identity(descriptor.n_features)
         self.reference = np.zeros(n_species)
         self.scale = np.ones(n_species)
-        rng = np.random.default_rng(seed)
-        self.networks = [
-            _initial(descriptor.n_features, self.hidden, activation, rng)
-            for _ in range(1 if network == "shared" else n_species)
-        ]
+        self.direct_weights = np.ones((n_species, len(self.direct_columns)))
+        self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
 
     # ------------------------------------------------------------------------------------------- parameters
 
     @property
     def parameters(self):
         """What training changes, by name: float64 arrays, in a fixed order."""
-        out = {f"descriptor/{name}": array for name, array in self.descriptor.parameters.items()}
-        for k, layers in enumerate(self.networks):
-            for l, (w, b) in enumerate(layers):
-                out[f"network/{k}/{l}/weight"] = w
-                if b is not None:
-                    out[f"network/{k}/{l}/bias"] = b
-        out["scale"] = self.scale
+        networks = [network.parameters for network in self.networks]
+        return self._named(self.descriptor.parameters, networks, self.scale, self.direct_weights)
+
+    def _named(self, descriptor, networks, scale, direct):
+        """Join parts into one dict; without a network there is no scale, without a direct term no direct."""
+        out = {f"descriptor/{name}": array for name, array in descriptor.items()}
+        out |= {f"network/{k}/{name}": array for k, own in enumerate(networks) for name, array in own.items()}
+        if self.network != "none":
+            out["scale"] = scale
+        if len(self.direct_columns):
+            out["direct"] = direct
         return out
+
+    def named_gradient(self, dtheta, dnetworks, dscale, ddirect):
+        """Gradient by the names of `parameters`, from what fastdesc.evaluation.loss_gradient returns."""
+        unfolded = [
+            network.unfolded(gradient, self.scaler, self.seen)
+            for network, gradient in zip(self.networks, dnetworks, strict=True)
+        ]
+        return self._named(dtheta, unfolded, dscale, None if ddirect is None else ddirect[:, self.direct_columns])
 
     def set_parameters(self, parameters):
         """Replace parameters by name.
@@ -135,14 +150,24 @@ class Potential:
             if name not in known:
                 raise InputError(f"the potential has no parameter {name!r}{nearest(name, known)}")
         new = {name: numbers(name, array, known[name].shape) for name, array in parameters.items()}
-        self.descriptor.set_parameters(
-            **{n.removeprefix("descriptor/"): a for n, a in new.items() if n.startswith("descriptor/")}
-        )
+        self.descriptor.set_parameters(**_below("descriptor/", new))
+        self.networks = [network.replaced(_below(f"network/{k}/", new)) for k, network in enumerate(self.networks)]
         self.scale = new.get("scale", self.scale)
-        for k, layers in enumerate(self.networks):
-            for l, (w, b) in enumerate(layers):
-                new_b = None if b is None else new.get(f"network/{k}/{l}/bias", b)
-                layers[l] = (new.get(f"network/{k}/{l}/weight", w), new_b)
+        self.direct_weights = new.get("direct", self.direct_weights)
+
+    @property
+    def buffers(self):
+        """What else the networks need, by name: arrays that training does not change."""
+        return {f"network/{k}/{name}": a for k, own in enumerate(self.networks) for name, a in own.buffers.items()}
+
+    def set_buffers(self, buffers):
+        """Replace buffers by name; InputError where they do not fit."""
+        self.networks = [network.replaced(_below(f"network/{k}/", buffers)) for k, network in enumerate(self.networks)]
+
+    @property
+    def arguments(self):
+        """The constructor's arguments but for the descriptor, by name."""
+        return {name: getattr(self, name) for name in ARGUMENTS}
 
     @property
     def n_parameters(self):
@@ -151,10 +176,11 @@ class Potential:
 
     @property
     def fitted(self):
-        """Whether feature scaler and reference energies have been fitted, or set."""
+        """Whether feature scaler, reference energies, direct weights or ranges of splines have been fitted, or set."""
         plain = FeatureScaler.identity(self.descriptor.n_features)
         same = np.array_equal(self.scaler.mean, plain.mean) and np.array_equal(self.scaler.scale, plain.scale)
-        return bool(self.reference.any()) or not same
+        weighted = bool((self.direct_weights != 1).any())
+        return bool(self.reference.any()) or not same or weighted or any(network.placed for network in self.networks)
 
     def model(self, dtype="float64", device="cpu", parameters=None):
         """Return the parameters in one dtype on one device, as fastdesc.evaluation wants them.
@@ -167,20 +193,16 @@ class Potential:
         dtype = resolve_dtype(dtype)
         if parameters is None:
             parameters = {name: to_device(array, device) for name, array in self.parameters.items()}
-        networks = []
-        for k, layers in enumerate(self.networks):
-            own = [
-                (parameters[f"network/{k}/{l}/weight"], parameters.get(f"network/{k}/{l}/bias"))
-                for l in range(len(layers))
-            ]
-            folded = fold(own, self.scaler)
-            networks.append([(w.astype(dtype), None if b is None else b.astype(dtype)) for w, b in folded])
-        theta = {
-            name.removeprefix("descriptor/"): array.astype(dtype)
-            for name, array in parameters.items()
-            if name.startswith("descriptor/")
-        }
-        return Model(self.descriptor, theta, networks, parameters["scale"].astype(dtype), self.activation)
+        networks = [
+            network.folded(_below(f"network/{k}/", parameters), self.scaler, self.seen, dtype)
+            for k, network in enumerate(self.networks)
+        ]
+        theta = {name: array.astype(dtype) for name, array in _below("descriptor/", parameters).items()}
+        direct = parameters.get("direct")
+        if direct is not None:
+            direct = spread(direct, self.direct_columns, self.descriptor.n_features).astype(dtype)
+        scale = parameters["scale"] if "scale" in parameters else namespace(parameters["direct"]).asarray(self.scale)
+        return Model(self.descriptor, theta, networks, scale.astype(dtype), direct)
 
     # ------------------------------------------------------------------------------------------- prediction
 
@@ -209,7 +231,7 @@ class Potential:
         device, dtype = resolve_device(device), resolve_dtype(dtype)
         model = self.model(dtype, device)
         parts = []
-        for group in _groups(structures):
+        for group in groups(structures):
             part = structures.take(group) if len(group) < structures.n_frames else structures
             parts.append(self.evaluate(part, None, model, derivatives=forces or stress))
         joined = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
@@ -264,10 +286,8 @@ class Potential:
         save(self, path)
 
     def __repr__(self):
-        return (
-            f"Potential({self.descriptor!r}, hidden={self.hidden}, activation={self.activation!r}, "
-            f"network={self.network!r})"
-        )
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"Potential({self.descriptor!r}, {arguments})"
 
 
 def load(path):
@@ -285,17 +305,6 @@ def load(path):
     return read(path)
 
 
-def _initial(n_features, hidden, activation, rng):
-    return network.initial(n_features, hidden, 1, activation, rng)
-
-
-def _groups(structures):
-    """Indices of consecutive frames in groups of about ATOMS_AT_ONCE atoms."""
-    group, atoms = [], 0
-    for f, n in enumerate(np.diff(structures.first)):
-        if group and atoms + n > ATOMS_AT_ONCE:
-            yield np.array(group)
-            group, atoms = [], 0
-        group.append(f)
-        atoms += int(n)
-    yield np.array(group)
+def _below(prefix, arrays):
+    """Entries of a dict whose names begin with `prefix`, which is cut off."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -2,6 +2,8 @@
 
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from fastdesc.errors import InputError, nearest
 from fastdesc.optimizer import Group
 
@@ -26,6 +28,11 @@ def groups_for(potential, settings):
     # Networks inside a descriptor diverge at the rate that suits its radial functions.
     inside = potential.descriptor.trained_like_networks if s.descriptor_learning_rate else ()
     groups |= {f"descriptor/{name}": networks for name in inside}
+    # Knots are values of a function, which shall not shrink like weights.
+    groups |= {name: Group(s.learning_rate) for name in names if name.endswith("/splines")}
+    # Weights of features differ by orders of magnitude between descriptors, and so must their steps.
+    scales = potential.scaler.scale[potential.direct_columns]
+    groups["direct"] = Group(s.learning_rate / np.sqrt(np.mean(scales**2)) if len(scales) else 0.0)
     out = {name: groups[max((g for g in groups if name.startswith(g)), key=len)] for name in names}
     out |= dict.fromkeys(frozen(names, s.freeze), Group(0.0, 0.0))
     if not any(group.rate for group in out.values()):

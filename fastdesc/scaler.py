@@ -8,7 +8,8 @@ and a gradient with respect to (W', b') is one with respect to (W, b) by
 
     dW = (dW' - db' mean^T) / scale,    db = db'                                                           (2)
 
-A layer without bias scales but does not shift: zero features then stay zero.
+A layer without bias scales but does not shift: zero features then stay zero. Where a network sees a part of the
+features only, W' has columns of zeros for the others.
 """
 
 import numpy as np
@@ -129,7 +130,7 @@ class FeatureScaler:
         return f"FeatureScaler(n_features={self.n_features}, n_seen={self.n_seen})"
 
 
-def fold(layers, scaler):
+def fold(layers, scaler, seen=None):
     """Turn layers for scaled features into layers for the features themselves (1), so that scaling costs nothing.
 
     Parameters
@@ -137,6 +138,8 @@ def fold(layers, scaler):
     layers : list of (W (n_out, n_in), b (n_out, 1) or None)
         Float64; cast afterwards.
     scaler : FeatureScaler
+    seen : (n_seen,) array of int, optional
+        Indices of the features that are inputs of the first layer; all of them by default.
 
     Returns
     -------
@@ -144,31 +147,44 @@ def fold(layers, scaler):
         New arrays for the first layer, the same ones for the others.
     """
     (w, b), *rest = layers
-    mean, scale = _like(w, scaler)
+    mean, scale = _like(w, scaler, seen)
     w = w / scale
-    return [(w, None if b is None else b - (w @ mean)[:, None]), *rest]
+    return [(spread(w, seen, scaler.n_features), None if b is None else b - (w @ mean)[:, None]), *rest]
 
 
-def unfold_gradients(dlayers, scaler):
+def spread(w, seen, n_features):
+    """Return columns of `w` at the indices `seen` of (len(w), n_features), zeros elsewhere; `w` itself for None."""
+    if seen is None:
+        return w
+    xp = namespace(w)
+    wide = xp.zeros((len(w), n_features), w.dtype)
+    wide[:, xp.asarray(seen)] = w
+    return wide
+
+
+def unfold_gradients(dlayers, scaler, seen=None):
     """Turn gradients with respect to folded layers into gradients with respect to the layers before (2).
 
     Parameters
     ----------
     dlayers : list of (dW, db)
     scaler : FeatureScaler
+    seen : (n_seen,) array of int, optional
+        As in `fold`.
 
     Returns
     -------
     list of (dW, db)
     """
     (dw, db), *rest = dlayers
-    mean, scale = _like(dw, scaler)
+    mean, scale = _like(dw, scaler, seen)
+    dw = dw if seen is None else dw[:, namespace(dw).asarray(seen)]
     return [((dw if db is None else dw - db * mean) / scale, db), *rest]
 
 
-def _like(w, scaler):
+def _like(w, scaler, seen):
     xp = namespace(w)
-    return xp.asarray(scaler.mean), xp.asarray(scaler.scale)
+    return (xp.asarray(a if seen is None else a[seen]) for a in (scaler.mean, scaler.scale))
 
 
 def reference_energies(compositions, energies, weights=None):

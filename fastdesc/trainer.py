@@ -31,7 +31,7 @@ class Trainer:
     def __init__(self, potential, train_frames, valid_frames, settings, rng):
         self.potential, self.settings, self.rng = potential, settings, rng
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
-        groups = groups_for(potential, settings)
+        groups_for(potential, settings)    # judges early
         if settings.filters_from is not None:
             load_filters(potential, settings.filters_from, settings.filters_elements)
         self.penalised = bool(settings.curvature or settings.magnitude)
@@ -47,6 +47,7 @@ class Trainer:
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         s = settings
         method = AMSGrad if s.amsgrad else AdamW
+        groups = groups_for(potential, settings)    # steps of direct weights go by the fitted scaler
         self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
         rates = [g.rate for name, g in self.optimizer.groups.items() if name.startswith("descriptor/")]
         energies_alone = all(x.energies_alone(self.weights) for x in (self.data, self.valid) if x is not None)
@@ -201,6 +202,7 @@ class Trainer:
             "best": self.best or {},
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
+            "buffers": self.potential.buffers,
             "scaler": {"mean": self.potential.scaler.mean, "scale": self.potential.scaler.scale},
             "reference": self.potential.reference,
         }
@@ -241,6 +243,7 @@ class Trainer:
         self.best = {name: to_device(a, self.device) for name, a in state["best"].items()} or None
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self.potential.scaler = FeatureScaler(state["scaler"]["mean"], state["scaler"]["scale"])
+        self.potential.set_buffers(state.get("buffers", {}))
         self.potential.reference = state["reference"]
 
     def _check_features(self, parameters, path):

@@ -23,7 +23,7 @@ class Way(NamedTuple):
     """Two functions of (model, batch, weights).
 
     `judge` returns Residuals; `gradient` returns Residuals, dtheta (a dict, empty where the descriptor is fixed),
-    dnetworks and dscale, as of fastdesc.evaluation.loss_gradient.
+    dnetworks, dscale and ddirect, as of fastdesc.evaluation.loss_gradient.
     """
 
     judge: object
@@ -69,14 +69,15 @@ def _energy_gradient(model, batch, weights):
     atomic, chunks = energies_of_features(model, q, batch.species, True, batch.columns)
     found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
     dq = padded(q.shape, q.dtype, q)
-    dnetworks, dscale = energy_loss_gradient_and_features(model, batch.species, chunks, found.de, dq)
-    return found, family.pullback_parameters(*given, saved, dq), dnetworks, dscale
+    others = energy_loss_gradient_and_features(model, q, batch.species, chunks, found.de, dq)
+    return found, family.pullback_parameters(*given, saved, dq), *others
 
 
 def _fixed_energy_gradient(model, batch, weights):
-    atomic, chunks = energies_of_features(model, batch.features(model), batch.species, True, batch.columns)
+    q = batch.features(model)
+    atomic, chunks = energies_of_features(model, q, batch.species, True, batch.columns)
     found = energy_residuals(batch.targets, batch.frame_sums(atomic), weights)
-    return found, {}, *energy_loss_gradient(model, batch.species, chunks, found.de)
+    return found, {}, *energy_loss_gradient(model, q, batch.species, chunks, found.de)
 
 
 EVERYTHING = Way(_judge, _gradient)

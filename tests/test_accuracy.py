@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from fastdesc.accuracy import Comparison, compare, three_digits
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.potential import Prediction
+from fastdesc.prediction import Prediction
 
 
 class Fake:

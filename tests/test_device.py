@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cuda_emulator import gcc_status
+from rungs import RUNGS, rung
 from test_training import alloy
 
 import fastdesc as fd
@@ -24,10 +25,11 @@ DESCRIPTORS = {
     "spline filters": lambda: fd.SplineFilters(**SPECIES, triplet_cutoff=3.5, n_pair=2, n_triplet=3, n_knots=5),
 }
 pytest_families = pytest.mark.parametrize("family", DESCRIPTORS)
+pytest_everything = pytest.mark.parametrize("family", [*DESCRIPTORS, *RUNGS])
 
 
 def potential(family, network="per_species"):
-    return fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network)
+    return rung(family) if family in RUNGS else fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network)
 
 
 @pytest.fixture
@@ -85,13 +87,13 @@ def test_the_double_sees_who_waits(ledger):
 
 
 @pytest.mark.parametrize("network", ["per_species", "shared"])
-@pytest_families
+@pytest_everything
 def test_energies_and_forces_wait_once(family, network, ledger):
     frames, p = alloy(2), potential(family, network)
     expected = p.predict(frames)
     model = p.model("float64", "cuda")
     structures = fd.Structures.from_ase(frames)
-    pairs, placed = fd.Pairs.find(structures, 4.0).to_device("cuda"), structures.to_device("cuda")
+    pairs, placed = fd.Pairs.find(structures, p.descriptor.cutoff).to_device("cuda"), structures.to_device("cuda")
     p.evaluate(placed, pairs, model)
     ledger.clear()
     energy, forces, _, _ = p.evaluate(placed, pairs, model)
@@ -126,7 +128,7 @@ def test_dynamics_wait_once_a_step(family, ledger):
 
 
 @pytest.mark.parametrize("optimizer", [{}, {"amsgrad": True, "clip": 1.0, "ema": 0.9}])
-@pytest_families
+@pytest_everything
 def test_training_waits_once_a_step(family, optimizer, ledger):
     """Three steps and the metrics of their epoch; the same numbers as on the host."""
     frames, results = alloy(3), {}

@@ -17,8 +17,8 @@ FLOORS = {
     1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch unlabelled "
     "network activations",
     2: "descriptors.*",
-    3: "scaler optimizer schedules",
-    4: "potential evaluation model_file",
+    3: "scaler optimizer schedules heads spline_network parts",
+    4: "potential evaluation model_file prediction",
     5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
     "config info dataset features features_file features_layout structure_features pipeline shards distributed "
     "selection filter_data transfer shares short_distances",

@@ -1,8 +1,11 @@
 """The whole pipeline, from pairs to the gradient of a loss, on the CUDA sources and on a GPU: the CPU's numbers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from backends import BACKENDS, SKIPS
+from rungs import RUNGS, placed, rung
 from test_potential import cell, potential
 from test_training import alloy, small_potential
 
@@ -17,21 +20,29 @@ OTHERS = [
 ]
 
 
+PLACED = {name: partial(potential, name) for name in ("per_species", "shared")}
+PLACED |= {name: partial(placed, name) for name in RUNGS}
+UNTRAINED = {"gaussian moments": small_potential} | {name: partial(rung, name) for name in RUNGS}
+
+
 @pytest.mark.parametrize("backend", OTHERS)
-@pytest.mark.parametrize("network", ["per_species", "shared"])
-def test_prediction(backend, network):
-    p, atoms = potential(network), cell()
+@pytest.mark.parametrize("name", PLACED)
+def test_prediction(backend, name):
+    p, atoms = PLACED[name](), cell()
     expected = p.predict(atoms)
     context, device = BACKENDS[backend]
     with context():
         found = p.predict(atoms, device=device)
-    for name in ("energy", "forces", "stress", "energies"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, atol=1e-11, err_msg=name)
+    for field in ("energy", "forces", "stress", "energies"):
+        np.testing.assert_allclose(
+            getattr(found, field), getattr(expected, field), rtol=1e-10, atol=1e-11, err_msg=field
+        )
 
 
 @pytest.mark.parametrize("backend", OTHERS)
-def test_gradient_of_the_loss(backend):
-    frames, p = alloy(2), small_potential()
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_gradient_of_the_loss(backend, name):
+    frames, p = alloy(2), UNTRAINED[name]()
     context, device = BACKENDS[backend]
 
     def gradient(device):
@@ -40,11 +51,11 @@ def test_gradient_of_the_loss(backend):
             initialise(p, data)
         batch = data.batch([1, 0], p.reference)
         found, g = batch_gradient(p, p.model(device=device), batch, LossWeights(1.0, 1.0, 1.0))
-        return float(found.loss), {name: a if isinstance(a, np.ndarray) else a.get() for name, a in g.items()}
+        return float(found.loss), {key: a if isinstance(a, np.ndarray) else a.get() for key, a in g.items()}
 
     loss, expected = gradient("cpu")
     with context():
         other, found = gradient(device)
     assert other == pytest.approx(loss, rel=1e-11)
-    for name, g in expected.items():
-        np.testing.assert_allclose(found[name], g, rtol=1e-9, atol=1e-10 * abs(g).max(), err_msg=name)
+    for key, g in expected.items():
+        np.testing.assert_allclose(found[key], g, rtol=1e-9, atol=1e-10 * abs(g).max(initial=0.0), err_msg=key)

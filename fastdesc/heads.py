@@ -1,0 +1,139 @@
+"""What makes an energy of features: heads, all of one interface, so that nobody asks which kind one is.
+
+A head owns float64 parameters, for scaled features. `folded` makes the same function of the features themselves, of
+parameters like its own, wherever they lie, in the dtype of a pass; the folded head runs:
+
+    parameters, buffers           dict of arrays: what training changes, and what it does not
+    placed                        whether buffers have been fitted, or set
+    replaced(arrays)              the same head with other parameters or buffers
+    fitted(inputs, scaler, seen)  the head before training, fitted to its inputs: blocks of features (n_features, n)
+    folded(parameters, scaler, seen, dtype)    a running head
+    unfolded(gradient, scaler, seen)  gradient by parameter from that of the running head's `arrays`
+
+    arrays                                                 what its gradient refers to, in this order
+    forward(x) -> y, saved                                 y = N(x), (1, n) of x (n_features, n)
+    pullback(saved, dy) -> dx, chain                       dy dN/dx
+    tangent(saved, tx) -> ty, tsaved                       dN/dx tx
+    gradients(saved, dy) -> gradient, dz                             of <dy, y>
+    dual_gradients(saved, tsaved, chain, dy, sign) -> gradient, dz   of <dy, y> + sign <c, ty>
+    to_inputs(dz) -> dx                                              for those who want the gradient by x too
+
+c is the dy with which `pullback` made `chain`; see fastdesc/network.py. `seen` holds the indices of the features that a
+head sees, None for all. Columns are atoms; arrays are NumPy or CuPy.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fastdesc import network
+from fastdesc.arrays import namespace
+from fastdesc.scaler import fold, unfold_gradients
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """A feed-forward network (fastdesc/network.py), of master parameters or running.
+
+    Attributes
+    ----------
+    layers : list of (W (n_out, n_in), b (n_out, 1) or None)
+    activation : str
+    """
+
+    layers: list
+    activation: str
+
+    buffers, placed = MappingProxyType({}), False
+
+    @property
+    def parameters(self):
+        return {
+            f"{l}/{name}": array
+            for l, layer in enumerate(self.layers)
+            for name, array in zip(("weight", "bias"), layer, strict=True)
+            if array is not None
+        }
+
+    def replaced(self, arrays):
+        layers = [
+            (arrays.get(f"{l}/weight", w), None if b is None else arrays.get(f"{l}/bias", b))
+            for l, (w, b) in enumerate(self.layers)
+        ]
+        return FeedForward(layers, self.activation)
+
+    def fitted(self, inputs, scaler, seen):
+        return self
+
+    def folded(self, parameters, scaler, seen, dtype):
+        layers = fold(self.replaced(parameters).layers, scaler, seen)
+        layers = [(w.astype(dtype), None if b is None else b.astype(dtype)) for w, b in layers]
+        return FeedForward(layers, self.activation)
+
+    def unfolded(self, gradient, scaler, seen):
+        left = iter(gradient)
+        dlayers = [(next(left), None if b is None else next(left)) for _, b in self.layers]
+        return FeedForward(unfold_gradients(dlayers, scaler, seen), self.activation).parameters
+
+    @property
+    def arrays(self):
+        return _flat(self.layers)
+
+    def forward(self, x):
+        return network.forward(self.layers, self.activation, x)
+
+    def pullback(self, saved, dy):
+        return network.pullback(self.layers, self.activation, saved, dy)
+
+    def tangent(self, saved, tx):
+        return network.tangent(self.layers, self.activation, saved, tx)
+
+    def gradients(self, saved, dy):
+        dlayers, dz = network.gradients(self.layers, self.activation, saved, dy)
+        return _flat(dlayers), dz
+
+    def dual_gradients(self, saved, tsaved, chain, dy, sign):
+        dlayers, dz = network.dual_gradients(self.layers, self.activation, saved, tsaved, chain, dy, sign)
+        return _flat(dlayers), dz
+
+    def to_inputs(self, dz):
+        return network.transposed(self.layers[0][0], dz)
+
+
+class NoNetwork:
+    """The head that is zero: what is left of a potential without a network is its direct term."""
+
+    parameters, buffers, arrays, placed = MappingProxyType({}), MappingProxyType({}), (), False
+
+    def replaced(self, arrays):
+        return self
+
+    def fitted(self, inputs, scaler, seen):
+        return self
+
+    def folded(self, parameters, scaler, seen, dtype):
+        return self
+
+    def unfolded(self, gradient, scaler, seen):
+        return {}
+
+    def forward(self, x):
+        return namespace(x).zeros((1, x.shape[1]), x.dtype), None
+
+    def pullback(self, saved, dy):
+        return namespace(dy).zeros_like(dy), None
+
+    def tangent(self, saved, tx):
+        return self.forward(tx)
+
+    def gradients(self, saved, dy):
+        return (), namespace(dy).zeros_like(dy)
+
+    def dual_gradients(self, saved, tsaved, chain, dy, sign):
+        return self.gradients(saved, dy)
+
+    def to_inputs(self, dz):
+        return dz
+
+
+def _flat(layers):
+    return [a for layer in layers for a in layer if a is not None]

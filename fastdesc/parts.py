@@ -1,0 +1,99 @@
+"""From the arguments of a potential to its parts: the heads, and which features go past them."""
+
+import numpy as np
+
+from fastdesc import network as feed_forward
+from fastdesc.activations import check_activation
+from fastdesc.descriptors.checks import count, one_of, several
+from fastdesc.errors import InputError, nearest
+from fastdesc.heads import FeedForward, NoNetwork
+from fastdesc.spline_network import FEWEST_KNOTS, SplineNetwork
+
+NETWORKS = ("per_species", "shared", "spline", "none")
+HIDDEN = {"per_species": (64, 64), "shared": (64, 64), "spline": (1,), "none": ()}
+"""Widths unless given."""
+WIDEST = 100_000
+"""A wider layer is a slip of the pen."""
+
+
+def check_widths(network, hidden):
+    """Return the widths of the hidden layers of a kind of network as a tuple of int; None and () mean its default.
+
+    Raises
+    ------
+    InputError
+        For an unknown network, widths below one, more than one layer of splines, or layers of no network.
+    """
+    one_of("network", network, NETWORKS)
+    if hidden is None:
+        return HIDDEN[network]
+    hidden = several("hidden", hidden, "widths, such as (64, 64)")
+    for width in hidden:
+        count("a width in hidden", width, most=WIDEST)
+    if network == "spline" and len(hidden) > 1:
+        raise InputError(
+            f"hidden came as {hidden}; network 'spline' has one layer: (n,) for n embedding functions, or leave it out"
+        )
+    if network == "none" and hidden:
+        raise InputError(f"hidden came as {hidden}, but network 'none' has no layers; leave it out")
+    return tuple(int(w) for w in hidden) or (HIDDEN[network] if network == "spline" else ())
+
+
+def make_heads(network, n_in, n_species, hidden, activation, bias, n_knots, seed):
+    """Return the heads of a potential, with initial parameters: one for all elements, or one for each."""
+    check_activation(activation)
+    count("n_knots", n_knots, FEWEST_KNOTS, WIDEST)
+    rng = np.random.default_rng(seed)
+    if network == "none":
+        return [NoNetwork()]
+    if network == "spline":
+        return [SplineNetwork.initial(n_in, hidden[0], n_knots, rng, bias) for _ in range(n_species)]
+    return [
+        FeedForward(feed_forward.initial(n_in, hidden, 1, activation, rng, bias), activation)
+        for _ in range(1 if network == "shared" else n_species)
+    ]
+
+
+def direct_features(direct, network, names):
+    """Which features enter the energy directly, and which the network sees.
+
+    Parameters
+    ----------
+    direct : bool or sequence of str
+        False for none; True for all; or names, or beginnings of names, of those that the network does not see.
+    network : str
+    names : list of str
+        Of all features.
+
+    Returns
+    -------
+    direct : (n_direct,) int array
+    seen : (n_seen,) int array, or None for all
+
+    Raises
+    ------
+    InputError
+        For another kind of `direct`, a name that fits no feature, or a potential of which nothing is left.
+    """
+    if isinstance(direct, bool):
+        if network == "none" and not direct:
+            raise InputError("network 'none' leaves the direct term alone, and there is none; add direct=True")
+        return np.arange(len(names) if direct else 0), None
+    chosen = set()
+    for wanted in several("direct", direct, 'names of features, such as ["pair_0"], or True or False'):
+        fitting = [n for n in names if isinstance(wanted, str) and n.startswith(wanted)]
+        fitting = [wanted] if wanted in fitting else fitting
+        if not fitting:
+            raise InputError(
+                f"direct holds {wanted!r}, which no feature is called{nearest(wanted, names)}; "
+                "descriptor.feature_names_out() lists them"
+            )
+        chosen.update(fitting)
+    if network == "none":
+        raise InputError("network 'none' takes all features directly; give direct=True, and make no others")
+    picked = np.array([name in chosen for name in names])
+    if not picked.any():
+        raise InputError("direct came as an empty list; name features, or give False")
+    if picked.all():
+        raise InputError("direct names all features and leaves the network none; use network='none' with direct=True")
+    return np.flatnonzero(picked), np.flatnonzero(~picked)
