@@ -121,7 +121,7 @@ def pullback(layers, activation, saved, dy):
     -------
     dx : array (n_in, n)
     chain
-        Cotangents of every layer's output, for dual_pullback.
+        Cotangents of every layer's output, for dual_gradients.
     """
     inputs, gates = saved
     slopes = passes(activation, inputs[0]).slopes
@@ -144,7 +144,7 @@ def tangent(layers, activation, saved, tx):
     -------
     ty : array (n_out, n)
     tsaved
-        Tangents, for dual_pullback.
+        Tangents, for dual_gradients.
     """
     inputs, gates = saved
     slopes = passes(activation, inputs[0]).slopes
@@ -189,21 +189,6 @@ def dual_gradients(layers, activation, saved, tsaved, chain, dy, sign):
         dlayers.append((dw, None if b is None else dy.sum(axis=1, keepdims=True)))
         dy, dtz = below, dtz_below
     return dlayers[::-1], dy
-
-
-def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
-    """Gradient of <dy, y> + sign <c, ty> with respect to parameters and inputs (4, 5).
-
-    Parameters as `dual_gradients`.
-
-    Returns
-    -------
-    dlayers : list of (dW, db)
-    dx : array (n_in, n)
-        Cotangent of x. That of tx is `sign` times the dx that pullback(c) returned.
-    """
-    dlayers, eps = dual_gradients(layers, activation, saved, tsaved, chain, dy, sign)
-    return dlayers, transposed(layers[0][0], eps)
 
 
 def gradients(layers, activation, saved, dy):

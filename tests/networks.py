@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastdesc.activations import ACTIVATIONS
-from fastdesc.network import backward, dual_pullback, forward, initial, pullback, tangent
+from fastdesc.network import backward, dual_gradients, forward, initial, pullback, tangent, transposed
 
 STEP = 1e-30
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -57,3 +57,9 @@ def leaves(tree):
     if isinstance(tree, np.ndarray):
         return [tree]
     return [] if tree is None else [a for branch in tree for a in leaves(branch)]
+
+
+def dual_pullback(layers, activation, saved, tsaved, chain, dy, sign):
+    """Gradient of <dy, y> + sign <c, ty> with respect to parameters and inputs."""
+    dlayers, eps = dual_gradients(layers, activation, saved, tsaved, chain, dy, sign)
+    return dlayers, transposed(layers[0][0], eps)

@@ -264,6 +264,21 @@ def test_training_works_and_resumes_exactly(tmp_path, name):
         np.testing.assert_array_equal(again.buffers[key], array, err_msg=key)
 
 
+def test_training_from_features(tmp_path):
+    """Ranges of embeddings and sizes of direct weights are fitted to what a features file holds."""
+    frames, p = alloy(8), rung("embeddings")
+    fd.featurize(frames, tmp_path / "q.h5", p.descriptor, progress=False)
+    weights = [network.weight for network in p.networks]
+    history = fd.train(p, tmp_path / "q.h5", epochs=20, valid_fraction=0, progress=False, learning_rate=1e-2)
+    assert history.rows[-1]["train_energy_mae"] < 0.9 * history.rows[0]["train_energy_mae"]
+    q = p.descriptor.compute(frames)[:, p.seen] / p.scaler.scale[p.seen]
+    species = np.searchsorted(p.descriptor.species_numbers, np.concatenate([a.numbers for a in frames]))
+    for z, network in enumerate(p.networks):
+        n = q[species == z] @ weights[z].T
+        middle, half = (n.max(0) + n.min(0)) / 2, np.maximum(0.6 * (n.max(0) - n.min(0)), 0.5)
+        np.testing.assert_allclose(network.grid, np.stack([middle - half, middle + half], 1), rtol=1e-4)
+
+
 def test_weights_decay_and_functions_do_not():
     p = placed("s-MEAM")
     groups = groups_for(p, Settings(weight_decay=0.3))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from networks import EXACT, NAMES, arrays, cast, everything, leaves, network
+from networks import EXACT, NAMES, arrays, cast, dual_pullback, everything, leaves, network
 
 from fastdesc import parallel
-from fastdesc.network import dual_pullback, forward, pullback, tangent
+from fastdesc.network import forward, pullback, tangent
 
 
 @pytest.mark.parametrize("activation", NAMES)
