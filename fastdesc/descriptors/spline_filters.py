@@ -12,7 +12,7 @@ from fastdesc.arrays import namespace, padded, to_host
 from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
 from fastdesc.descriptors.checks import atomic_numbers, count, positive
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.spline_filters_initial import smooth
+from fastdesc.descriptors.spline_filters_initial import mixtures, of_waves
 from fastdesc.errors import InputError, nearest
 from fastdesc.splines import ENDS, Splines
 
@@ -127,8 +127,10 @@ class SplineFilters(Family):
         parameters = {}
         for name, (n, n_elements) in {**radial, "triplet_angular": (self.n_triplet, n_element_pairs)}.items():
             parameters[name] = np.zeros((n, n_elements, self.n_knots + 2))
-            for a, element in np.ndindex(n, n_elements):
-                parameters[name][a, element] = smooth(self.spline(name, a, element), name != "triplet_angular", rng)
+            for element in range(n_elements):
+                for a, c in enumerate(mixtures(n, rng)):
+                    p = of_waves(self.spline(name, a, element), c, name != "triplet_angular")
+                    parameters[name][a, element] = p
         return parameters
 
     def grids(self, dtype):
