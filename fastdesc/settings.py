@@ -10,6 +10,7 @@ from fastdesc.descriptors.checks import count, one_of, strings
 from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")
+STARTS = ("random", "linear")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Settings:
         them.
     filters_elements : dict or None
         Element of that model -> element here, such as {Si = "Ge"}; None: elements keep theirs.
+    start : {"random", "linear"}
+        Of an untrained potential. "linear" gives the first pair filter of spline filters, where it enters the energy
+        directly, the pair potential that fits best (fastdesc/linear_start.py).
     schedule : {"cosine", "plateau", "constant"}
         Of the learning rates. "plateau" halves them when the validation loss stalls.
     warmup : float
@@ -81,6 +85,7 @@ class Settings:
     curvature: float = 0.0
     magnitude: float = 0.0
     freeze: tuple = ()
+    start: str = "random"
     filters_from: str | None = None
     filters_elements: dict | None = None
     schedule: str = "cosine"
@@ -103,6 +108,7 @@ class Settings:
                 count(name, getattr(self, name))
         count("seed", self.seed, 0)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("start", self.start, STARTS)
         one_of("device", self.device, DEVICES)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")

@@ -13,6 +13,7 @@ from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.files import check_target
 from fastdesc.gradient import batch_gradient, evaluate_set, initialise, initialise_from_features
 from fastdesc.history import History
+from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
 from fastdesc.rates import groups_for
@@ -42,8 +43,7 @@ class Trainer:
         self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
         if not potential.fitted:
-            fit = initialise_from_features if isinstance(self.data, FeatureSet) else initialise
-            fit(potential, self.data)
+            {"random": self._start_random, "linear": self._start_linear}[settings.start]()
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         s = settings
         method = AMSGrad if s.amsgrad else AdamW
@@ -60,6 +60,15 @@ class Trainer:
         self.history, self.epoch, self.step = History(), 0, 0
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
         self.seconds = 0.0
+
+    def _start_random(self):
+        fit = initialise_from_features if isinstance(self.data, FeatureSet) else initialise
+        fit(self.potential, self.data)
+
+    def _start_linear(self):
+        if isinstance(self.data, FeatureSet):
+            raise InputError("start 'linear' fits a filter to distances, which a features file lacks; give frames")
+        start_linear(self.potential, self.data, self.weights, self.settings.curvature)
 
     # --------------------------------------------------------------------------------------------- the loop
 

@@ -3,17 +3,15 @@
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.potential import Potential, load
-from fastdesc.scaler import FeatureScaler
 
 
 def load_filters(potential, source, elements=None):
-    """Replace spline filters of a potential by those of another; what depended on the old ones is fitted anew.
+    """Replace spline filters of a potential by those of another; all that was trained on the old ones begins anew.
 
     Parameters
     ----------
     potential : Potential
-        With SplineFilters; changed in place. Its feature scaler becomes that of an untrained potential, so that the
-        next training fits it (and reference energies) to the new features.
+        With SplineFilters; changed in place. But for the filters it is as untrained as when it was made.
     source : Potential, SplineFilters, str or Path
         Where the filters are; a path is that of a model file.
     elements : dict, optional
@@ -39,5 +37,4 @@ def load_filters(potential, source, elements=None):
         if not isinstance(descriptor, SplineFilters):
             raise InputError(f"{whose} has {type(descriptor).__name__}; only SplineFilters have filters")
     ours.set_parameters(**ours.with_filters_of(theirs, elements))
-    potential.scaler = FeatureScaler.identity(ours.n_features)
-    potential.reference = potential.reference * 0
+    vars(potential).update(vars(Potential(ours, **potential.arguments)))
