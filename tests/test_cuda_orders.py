@@ -1,0 +1,149 @@
+"""Every CUDA kernel that is declared, in every scalar type and width: in any order of threads, and within its arrays."""
+
+import sys
+from functools import cache, partial
+
+import numpy as np
+import pytest
+from battery import frames_of
+from cuda_emulator import Module, load
+from structures_zoo import ELEMENTS
+from test_cuda_emulator import HERE, ORDERS, needs_gcc, under_sanitizer
+
+import fastdesc as fd
+from fastdesc import cuda, geometry
+
+# One model for each width of each kernel; dual parameters make the rest.
+MODELS = {
+    "gaussian_moments.cu": [
+        lambda **k: fd.GaussianMoments(**k, n_radial=4, n_basis=5, max_rank=3),
+        lambda **k: fd.GaussianMoments(**k, n_radial=5, n_basis=4, max_rank=2, basis="gaussian"),
+        lambda **k: fd.GaussianMoments(**k, n_radial=9, n_basis=17, max_rank=1),
+    ],
+    "embedded_density.cu": [
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=3, l_max=3, n_features=5, iterations=1, hidden=(4,)),
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=9, l_max=2, n_features=6, iterations=2, hidden=(4,)),
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=2, l_max=1, contraction="none"),
+    ],
+    "spline_filters.cu": [
+        lambda n=n, **k: fd.SplineFilters(**k, triplet_cutoff=3.5, r_min=1.0, n_pair=n, n_triplet=n, n_knots=5)
+        for n in (1, 3, 9)
+    ],
+}
+
+
+def directions(*shape):
+    return np.random.default_rng(len(shape)).uniform(-1, 1, shape)
+
+
+@cache
+def model(file, k):
+    """A descriptor with random parameters, and what its maps take in float64: dual pairs, pairs, species."""
+    d = MODELS[file][k](species=ELEMENTS, cutoff=4.0)
+    d.set_parameters(**{n: x + 0.1 * directions(*x.shape) for n, x in d.parameters.items()})
+    structures = fd.Structures.from_ase([*frames_of("triclinic"), *frames_of("cluster_and_far_atom")])
+    rij, pairs, species = d.prepare(structures)
+    return d, np.stack([rij, directions(*rij.shape)]), pairs, species
+
+
+def maps(file, k, dtype, pairs_dual, theta_dual):
+    """Results of all maps, on the backend that is active."""
+    d, rij, pairs, species = model(file, k)
+    rij = np.ascontiguousarray(rij if pairs_dual else rij[0], dtype)
+    theta = {n: x.astype(dtype) for n, x in d.parameters.items()}
+    if theta_dual:
+        theta = {n: np.stack([x, directions(*x.shape).astype(dtype)]) for n, x in theta.items()}
+    q, saved = d.forward(rij, pairs, species, theta)
+    dq = directions(*q.shape).astype(dtype)
+    drij = d.pullback(rij, pairs, species, theta, saved, dq)
+    return [q, drij, *d.pullback_parameters(rij, pairs, species, theta, saved, dq).values()]
+
+
+def of_geometry(dtype):
+    structures = fd.Structures.from_ase([*frames_of("triclinic"), *frames_of("cluster_and_far_atom")])
+    pairs = fd.Pairs.find(structures, 4.0)
+    rij = geometry.pair_vectors(structures.positions, structures.cells, pairs, dtype)
+    rho, strain = directions(structures.n_atoms, 3), directions(structures.n_frames, 3, 3)
+    trij = geometry.pair_tangents(rho, strain, rij, pairs)
+    return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
+
+
+def everything(file, n_models=None):
+    """Results of all models of a file, or the first few, in all scalar types."""
+    out = []
+    for dtype in ("float32", "float64"):
+        if file == "geometry.cu":
+            out += of_geometry(dtype)
+        for k in range(len(MODELS.get(file, ())[:n_models])):
+            for dual in ((False, False), (True, False), (True, True)):
+                out += maps(file, k, dtype, *dual)
+    return out
+
+
+def spy(loader, seen):
+    """The loader, and a list of the kernels it was asked for."""
+
+    def load(path, names):
+        seen.extend((path.name, name) for name in names)
+        return loader(path, names)
+
+    return load
+
+
+def test_every_file_has_models():
+    assert {*MODELS, "geometry.cu"} == set(cuda.all_specialisations())
+
+
+@needs_gcc
+@pytest.mark.parametrize("file", cuda.all_specialisations())
+def test_results_do_not_depend_on_the_order_of_threads(file):
+    """Bit for bit: forward, reverse and random; and nothing that is declared was left out."""
+    seen, results = [], []
+    for order in ORDERS:
+        with cuda.executor(spy(partial(load, order=order, seed=11), seen)):
+            results.append(everything(file))
+    assert {name for path, name in seen if path == file} == set(cuda.specialisations(file))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert all(np.isfinite(x).all() for x in results[0])
+
+
+SANITIZED = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_cuda_orders import run_sanitized
+run_sanitized({file!r}, {sanitizer!r}, {n_models})
+print("finished")
+"""
+
+
+def run_sanitized(file, sanitizer, n_models):
+    """Run models of a file, kernels instrumented; all of a file's kernels are compiled together."""
+    modules, seen = {}, []
+
+    def loader(path, names):
+        if path.name not in modules:
+            wanted = cuda.specialisations(path.name)
+            modules[path.name] = Module(path, wanted, sanitize=sanitizer, optimise="-O0")
+            modules[path.name].run_threads("random", 7)
+        return modules[path.name]
+
+    with cuda.executor(spy(loader, seen)):
+        everything(file, n_models)
+    missing = set(cuda.specialisations(file)) - {name for path, name in seen if path == file}
+    if n_models is None and missing:
+        sys.exit(f"not launched: {missing}")
+
+
+@needs_gcc
+@pytest.mark.parametrize(("sanitizer", "n_models"), [("address", None), ("thread", 1)])
+@pytest.mark.parametrize("file", cuda.all_specialisations())
+def test_sanitizers_find_nothing(file, sanitizer, n_models):
+    """The first access past the end of an array or of shared memory is seen, and so is every race.
+
+    Races are looked for in one width of every kernel: that takes twenty times as long.
+    """
+    code = SANITIZED.format(tests=str(HERE), file=file, sanitizer=sanitizer, n_models=n_models)
+    status, output = under_sanitizer(sanitizer, code)
+    assert status == 0 and output.endswith("finished\n"), output[-3000:]
