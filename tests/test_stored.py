@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import write
+from rungs import RUNGS, rung
 from test_training import alloy, small_potential
 
 import fastdesc as fd
@@ -90,6 +91,21 @@ def test_the_bits_of_training_from_frames(frames, path, batch):
         fd.train(three, frames, **settings(**ENERGIES, **batch))
     for name, a in one.parameters.items():
         np.testing.assert_allclose(three.parameters[name], a, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("name", RUNGS)
+def test_every_kind_of_head(frames, name, tmp_path):
+    """Those of the ladder: the bits of training from frames, and from scratch errors fall."""
+    one = rung(name)
+    path = fd.featurize(frames, tmp_path / "q.h5", one.descriptor, progress=False)
+    initialise(one, TrainingSet(frames, one.descriptor, np.float64))
+    two = copy.deepcopy(one)
+    fd.train(one, frames, **settings(**ENERGIES))
+    fd.train(two, path, **settings())
+    assert_same(one, two)
+    history = fd.train(rung(name), path, valid_fraction=0, **settings(epochs=40, learning_rate=1e-2))
+    # One fixed filter under two direct weights, the lowest rung, has not much to learn.
+    assert history["train_loss"][-1] < (0.8 if name == "pair" else 0.7) * history["train_loss"][0]
 
 
 def test_validation_frames_of_either_kind(frames, path, tmp_path):
