@@ -8,6 +8,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from fastdesc import GaussianMoments
 from fastdesc.accuracy import Comparison, compare, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.prediction import Prediction
@@ -15,6 +16,8 @@ from fastdesc.prediction import Prediction
 
 class Fake:
     """A potential that says 1 eV per atom, no forces, and a stress of 1, 2, ..., 6 meV/Å^3."""
+
+    descriptor = GaussianMoments(species=["Cu"])
 
     def predict(self, frames, device="cpu", dtype="float64"):
         n = sum(map(len, frames))

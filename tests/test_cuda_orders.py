@@ -1,4 +1,4 @@
-"""Every CUDA kernel that is declared, in every scalar type and width: in any order of threads, and within its arrays."""
+"""Every declared CUDA kernel, in every scalar type and width: in any order of threads, and within its arrays."""
 
 import sys
 from functools import cache, partial
