@@ -130,7 +130,7 @@ class SplineFilters(Family):
             for element in range(n_elements):
                 for a, c in enumerate(mixtures(n, rng)):
                     p = of_waves(self.spline(name, a, element), c, name != "triplet_angular")
-                    parameters[name][a, element] = p
+                    parameters[name][a, element, : len(p)] = p
         return parameters
 
     def grids(self, dtype):
@@ -210,7 +210,7 @@ class SplineFilters(Family):
 
     def penalty(self, theta, curvature, magnitude):
         """Return what the curvature and magnitude of all filters add to the loss, and its gradient."""
-        return spline_filters_penalty.penalty(self.splines, theta, curvature, magnitude)
+        return spline_filters_penalty.penalty(self.spline, theta, curvature, magnitude)
 
     def _coefficients(self, rij, theta, name):
         """Coefficients of all pieces, (planes, n_elements, n_filters, pieces, 4) in the dtype of rij.

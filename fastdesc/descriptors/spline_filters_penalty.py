@@ -8,17 +8,19 @@ with the matrices of fastdesc.splines: both integrals are those of the filter dr
 that a weight means the same at any number of knots, any cutoff, for distances and for cosines. The gradient is 2 M p.
 """
 
+import numpy as np
 
 from fastdesc.arrays import namespace
 
 
-def penalty(splines, theta, curvature, magnitude):
+def penalty(spline, theta, curvature, magnitude):
     """Return the value of (1), summed over all filters, and its gradient.
 
     Parameters
     ----------
-    splines : dict of str to Splines
-    theta : dict of str to (n_filters, n_elements, n_knots+2) array
+    spline : callable
+        (name, filter, element) -> Splines.
+    theta : dict of str to (n_filters, n_elements, n_parameters) array
     curvature, magnitude : float
 
     Returns
@@ -26,12 +28,19 @@ def penalty(splines, theta, curvature, magnitude):
     value : scalar, where theta is
     gradient : dict of str to float64 array, shaped like theta
     """
-    value, gradient = 0.0, {}
-    for name, p in theta.items():
-        xp, s = namespace(p), splines[name]
+    value, gradient, made = 0.0, {}, {}
+
+    def matrix(s):
         length = s.x1 - s.x0
-        m = xp.asarray(curvature * length**3 * s.roughness + magnitude / length * s.overlap)
-        mp = p @ m
-        value += (p * mp).sum()
+        return curvature * length**3 * s.roughness + magnitude / length * s.overlap
+
+    for name, p in theta.items():
+        m = np.zeros((*p.shape, p.shape[-1]))
+        for a, e in np.ndindex(p.shape[:2]):
+            s = spline(name, a, e)
+            n = s.n_parameters
+            made[s] = m[a, e, :n, :n] = made[s] if s in made else matrix(s)
+        mp = (p[..., None, :] @ namespace(p).asarray(m))[..., 0, :]
+        value = value + (p * mp).sum()
         gradient[name] = 2 * mp
     return value, gradient
