@@ -47,10 +47,10 @@ class Sizes:
     seconds: float = 0.2
     copy_bytes: int = 1 << 31
     matrix: int = 4096
-    tests: str = "-k cuda"
+    tests: tuple = ("-k", "(cuda or gpu or cupy) and not test_cuda_ and not test_bench and not emulated")
 
 
-TINY = Sizes("cu32", "cu32", ("cu32",), ("cu32x2",), 4, 0.0, 1 << 12, 16, "--collect-only -k nothing_is_called_so")
+TINY = Sizes("cu32", "cu32", ("cu32",), ("cu32x2",), 4, 0.0, 1 << 12, 16, ("-k", "nothing_is_called_so"))
 
 
 def seconds_of(call, seconds, most=200):
@@ -119,11 +119,11 @@ def environment(session):
 
 def battery(session):
     """The tests that have a device to run on, in processes of their own."""
-    command = [sys.executable, "-m", "pytest", "tests", "-q", "-p", "no:cacheprovider", *session.sizes.tests.split()]
+    command = [sys.executable, "-m", "pytest", "tests", "-q", "-p", "no:cacheprovider", *session.sizes.tests]
     try:
         import xdist  # noqa: F401
 
-        command += ["-n", str(min(8, len(os.sched_getaffinity(0))))]
+        command += ["-n", str(min(12, len(os.sched_getaffinity(0))))]
     except ImportError:
         pass
     try:

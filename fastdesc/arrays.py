@@ -67,6 +67,26 @@ def to_host(x):
     return x if isinstance(x, np.ndarray | np.generic) else x.get()
 
 
+def start_to_host(x):
+    """Begin to move an array to the host, and go on.
+
+    Returns
+    -------
+    array : NumPy array, C-contiguous
+        Page-locked for an array of a device, and complete only after wait().
+    wait : callable
+    """
+    if isinstance(x, np.ndarray):
+        return np.ascontiguousarray(x), lambda: None
+    import cupy
+    import cupyx
+
+    out, arrived = cupyx.empty_pinned(x.shape, x.dtype), cupy.cuda.Event()
+    cupy.ascontiguousarray(x).get(out=out, blocking=False)
+    arrived.record()
+    return out, arrived.synchronize
+
+
 def to_host_together(*arrays):
     """Return float64 arrays or scalars of one device as NumPy's; the host waits once for all of them."""
     xp = namespace(arrays[0])

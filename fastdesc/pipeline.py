@@ -8,7 +8,7 @@ from queue import Empty, Full, Queue
 import numpy as np
 
 from fastdesc import parallel
-from fastdesc.arrays import to_host
+from fastdesc.arrays import start_to_host, to_host
 from fastdesc.batch import Skipped
 from fastdesc.errors import InputError
 from fastdesc.short_distances import ShortDistances
@@ -23,11 +23,22 @@ TRANSPOSED = 1024
 
 class Computed:
     """What one batch became: the batch of good frames, features and Jacobian (None where there is nothing), and how
-    many distances were short."""
+    many distances were short.
 
-    def __init__(self, batch, features=None, jacobian=None, short=None):
-        self.batch, self.features, self.jacobian = batch, features, jacobian
+    Features may still be on their way from a device: whoever reads them first waits, as a rule the writer.
+    """
+
+    def __init__(self, batch, features=None, jacobian=None, short=None, wait=None):
+        self.batch, self.jacobian = batch, jacobian
         self.short = short or ShortDistances()
+        self._features, self._wait = features, wait
+
+    @property
+    def features(self):
+        """(n_atoms or n_frames, n_features) NumPy array, or None."""
+        if self._wait is not None:
+            self._wait()
+        return self._features
 
 
 def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_error="raise"):
@@ -65,11 +76,16 @@ def _computed(batch, descriptor, device, dtype, pool, jacobian):
     structures.check()
     rij, pairs, species = descriptor.prepare(structures, dtype, device)
     theta = descriptor.theta(rij.dtype, device)
+    short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
     q, saved = descriptor.forward(rij, pairs, species, theta)
     found = descriptor._jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
-    q = to_host(q)
-    features = rows_by_atom(q) if pool is None else pooled(q, structures.first, pool)
-    return Computed(batch, features, found, ShortDistances.among(descriptor, rij))
+    if pool is not None:
+        return Computed(batch, pooled(to_host(q), structures.first, pool), found, short)
+    if isinstance(q, np.ndarray):
+        return Computed(batch, rows_by_atom(q), found, short)
+    # While these features travel, the pairs of the next batch are found.
+    features, wait = start_to_host(q.T)
+    return Computed(batch, features, found, short, wait)
 
 
 def rows_by_atom(q):
@@ -196,8 +212,9 @@ class Behind(Stage):
         last, size = time.monotonic(), 0
         try:
             while (item := self.get()) is not None and item != "end":
-                self.writer.append(item.batch, item.features, item.jacobian)
-                size += 0 if item.features is None else item.features.nbytes
+                features = item.features
+                self.writer.append(item.batch, features, item.jacobian)
+                size += 0 if features is None else features.nbytes
                 if size >= COMMIT_BYTES or time.monotonic() - last >= COMMIT_SECONDS:
                     self.writer.commit()
                     last, size = time.monotonic(), 0

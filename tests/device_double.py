@@ -73,9 +73,16 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         return iter([DeviceArray(x) for x in self._host])
 
     # What makes it wait.
-    def get(self, *_, **__):
-        LEDGER.note("waits", "get")
-        return self._host.copy()
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        if blocking:
+            LEDGER.note("waits", "get")
+        out = np.empty_like(self._host) if out is None else out
+        if blocking:
+            out[...] = self._host
+            return out
+        out.fill(np.nan)    # until somebody waits
+        TRAVELLING.append((out, self._host.copy()))
+        return out
 
     def _number(self, kind):
         LEDGER.note("waits", kind.__name__)
@@ -244,8 +251,13 @@ class _Event:
 
     def synchronize(self):
         LEDGER.note("waits", "synchronize")
+        while TRAVELLING:
+            out, values = TRAVELLING.pop()
+            out[...] = values
 
 
+TRAVELLING = []
+"""Copies that nobody has waited for."""
 STREAM = types.SimpleNamespace(synchronize=lambda: LEDGER.note("waits", "synchronize"))
 
 
@@ -285,6 +297,8 @@ def device_double():
     with pytest.MonkeyPatch.context() as m:
         VESIN = vesin.NeighborList
         m.setitem(sys.modules, "cupy", Cupy())
+        pinned = types.SimpleNamespace(empty_pinned=lambda shape, dtype=float, order="C": np.empty(shape, dtype, order))
+        m.setitem(sys.modules, "cupyx", pinned)
         m.setattr(vesin, "NeighborList", _NeighborList)
         m.setattr(cuda, "gpu_status", lambda: (True, "the test double"))
         m.setattr(cuda, "_load_with_cupy", lambda path, names: _Module(path, names))

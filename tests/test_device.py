@@ -7,6 +7,7 @@ from rungs import RUNGS, rung
 from test_training import alloy
 
 import fastdesc as fd
+from fastdesc import cuda
 from fastdesc.arrays import to_host
 from fastdesc.settings import Settings
 from fastdesc.stored import open_stored
@@ -37,6 +38,19 @@ def ledger():
     """A device that is not there, and what was asked of it."""
     with device_double() as found:
         yield found
+
+
+@pytest.fixture(params=["double", "cuda"])
+def somewhere(request):
+    """A device: the double, and a GPU where there is one."""
+    usable, reason = cuda.gpu_status()
+    if request.param == "cuda":
+        if not usable:
+            pytest.skip(f"cuda: {reason}")
+        yield
+        return
+    with device_double():
+        yield
 
 
 def test_the_double_refuses_what_cupy_refuses(ledger):
@@ -148,8 +162,17 @@ def test_training_waits_once_a_step(family, optimizer, ledger):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+def test_features_travel_while_the_next_batch_is_prepared(ledger, tmp_path):
+    """Who computes never waits: the thread that writes does, once a batch."""
+    frames, d = alloy(6), DESCRIPTORS["gaussian moments"]()
+    fd.featurize(frames, tmp_path / "q.h5", d, device="cuda", chunk_atoms=16, progress=False)
+    assert [w for w in ledger.waits if "pipeline.py" not in w] == [], ledger.waits
+    assert len(ledger.waits) == 3
+    np.testing.assert_allclose(fd.read_features(tmp_path / "q.h5").features, d.compute(frames), atol=1e-12)
+
+
 @pytest_families
-def test_features_and_models_are_the_same(family, ledger, tmp_path):
+def test_features_models_and_dynamics_are_the_same(family, somewhere, tmp_path):
     frames, p = alloy(3), potential(family)
     expected, jacobian = p.descriptor.compute(frames, jacobian=True)
     found, other = p.descriptor.compute(frames, jacobian=True, device="cuda")
@@ -157,9 +180,18 @@ def test_features_and_models_are_the_same(family, ledger, tmp_path):
     np.testing.assert_allclose(other.values, jacobian.values, rtol=0, atol=1e-11)
     fd.featurize(frames, tmp_path / "q.h5", p.descriptor, device="cuda", progress=False)
     np.testing.assert_array_equal(fd.read_features(tmp_path / "q.h5").features, found)
+    fd.featurize(frames, tmp_path / "mean.h5", p.descriptor, device="cuda", pool="mean", progress=False)
+    mean = [found[8 * k : 8 * k + 8].mean(0) for k in range(3)]
+    np.testing.assert_allclose(fd.read_features(tmp_path / "mean.h5").features, mean, rtol=1e-12, atol=1e-13)
     fd.train(p, frames, frames[:1], epochs=1, device="cuda", progress=False)
     p.save(tmp_path / "p.h5")
-    assert np.isfinite(fd.load(tmp_path / "p.h5").predict(frames).energy).all()
+    atoms, trained = frames[0], fd.load(tmp_path / "p.h5")
+    atoms.calc = fd.FastdescCalculator(trained, device="cuda")
+    for _ in range(2):
+        atoms.positions += 0.01
+        atoms.positions[0] += 0.02
+        forces = trained.predict(atoms).forces
+        np.testing.assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-9 * max(1, abs(forces).max()))
 
 
 def test_energies_alone_with_kept_features_wait_once_a_step(ledger, tmp_path):
