@@ -45,6 +45,9 @@ class Fake:
             raise InputError(f"{structures.name_atom(atom)} is Au, which the model does not know")
         return structures.positions.T.astype(dtype), structures, None
 
+    def count_below_r_min(self, rij):
+        return 0
+
     def theta(self, dtype, device):
         return {}
 
