@@ -28,7 +28,7 @@ class ShortDistances:
     def warn(self, descriptor, where):
         """Issue a FastdescWarning if there are any; `where` says in what, such as "the training frames"."""
         if self.n_short:
-            count = f"{self.n_short // 2} of {self.n_all // 2} distances ({self.n_short / self.n_all:.2%})"
+            count = f"{self.n_short // 2} of {self.n_all // 2} distances ({100 * self.n_short / self.n_all:.2g} %)"
             warnings.warn(
                 f"{count} in {where} are below r_min = {descriptor.r_min:g} Å, where filters are straight lines; "
                 "lower r_min, or look at those structures",

@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -12,3 +14,12 @@ def test_structure_regression(capsys):
     trivial = errors.pop("mean of the training set")
     assert all(error < 0.5 * trivial for error in errors.values()) and errors["ridge, cutoff searched"] < 0.1 * trivial
     assert len(errors) == 4
+
+
+def test_filters_across_elements(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    run = runpy.run_path(str(FOLDER / "filters_across_elements.py"))["main"]
+    errors = run(n_silver=20, n_gold=6, n_test=10, epochs=20, picture=tmp_path / "f.png")
+    assert list(errors) == ["from nothing", "on filters of silver", "on filters of silver, triplets kept"]
+    assert errors["on filters of silver"] < errors["from nothing"]
+    assert "pair_0" in capsys.readouterr().out and (tmp_path / "f.png").stat().st_size > 5000

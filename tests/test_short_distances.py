@@ -15,7 +15,7 @@ from fastdesc.cli import main
 from fastdesc.errors import FastdescWarning
 from fastdesc.short_distances import ShortDistances
 
-MESSAGE = r"1 of 4 distances \(25.00%\) in {} are below r_min = 2 Å"
+MESSAGE = r"1 of 4 distances \(25 %\) in {} are below r_min = 2 Å"
 
 
 def dimers():
