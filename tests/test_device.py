@@ -141,6 +141,39 @@ def test_dynamics_wait_once_a_step(family, ledger):
     np.testing.assert_allclose(forces, p.predict(atoms).forces, rtol=0, atol=1e-11)
 
 
+LADDER = {
+    "pair potential": {"network": "none", "direct": True},
+    "EAM": {"network": "spline", "direct": ["pair_0"], "bias": False},
+    "s-NNP": {"hidden": (5,), "direct": True, "bias": False},
+}
+
+
+@pytest.mark.parametrize("step", LADDER)
+def test_every_head_predicts_and_trains_on_a_device(step, ledger):
+    frames, p = alloy(2), fd.Potential(DESCRIPTORS["spline filters"](), **LADDER[step])
+    expected = p.predict(frames)
+    ledger.clear()
+    found = p.predict(frames, device="cuda")
+    assert len(ledger.waits) == 1, ledger.waits
+    np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-11)
+    settings = Settings.named(device="cuda", dtype="float64", epochs=1, batch_size=1)
+    trainer = Trainer(p, frames, None, settings, np.random.default_rng(0))
+    ledger.clear()
+    trainer._epoch()
+    assert len(ledger.waits) == 2 + 3, ledger.waits
+
+
+def test_stored_features_train_on_a_device(ledger, tmp_path):
+    frames, d = alloy(3), DESCRIPTORS["gaussian moments"]()
+    fd.featurize(frames, tmp_path / "q.h5", d, progress=False)
+    losses = []
+    for device in ("cpu", "cuda"):
+        p = fd.Potential(d, hidden=(6, 5))
+        settings = {"epochs": 2, "device": device, "dtype": "float64", "seed": 0, "progress": False}
+        losses.append(fd.train(p, tmp_path / "q.h5", **settings)["train_loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-9)
+
+
 @pytest.mark.parametrize("optimizer", [{}, {"amsgrad": True, "clip": 1.0, "ema": 0.9}])
 @pytest_everything
 def test_training_waits_once_a_step(family, optimizer, ledger):
