@@ -19,6 +19,8 @@ FULL = 0.45
 """Part of a panel's height that its histogram takes."""
 TOP = 98
 """Percentile of the counts that gets that height."""
+RAREST, STEEP = 1e-3, 3.0
+"""A panel shows what the rarest distances on either side meet only where that is less than so many times as high."""
 TITLES = {"pair": "pair_{}: ρ(r)", "triplet_radial": "triplet_{}: f(r)", "triplet_angular": "triplet_{}: g(cos θ)"}
 
 
@@ -96,6 +98,7 @@ def _draw(ax, descriptor, kind, a, data):
         behind.set_axis_off()
         ax.set_zorder(behind.get_zorder() + 1)
         ax.patch.set_visible(False)
+    drawn, populated = [0.0], [0.0]
     for e, elements in enumerate(all_elements):
         splines, p = descriptor.spline(kind, a, e), descriptor.parameters[kind][a, e]
         p = p[: splines.n_parameters]
@@ -107,6 +110,8 @@ def _draw(ax, descriptor, kind, a, data):
         if low < splines.x0:
             ends = np.array([low, splines.x0])
             ax.plot(ends, splines.values(p, ends), ":", color=colour, lw=1.2)
+        drawn += [*splines.values(p, x)]
+        populated += [*splines.values(p, _populated(x, elements, angular, data))]
         filled = _filled(splines, elements, angular, data)
         y = splines.values(p, splines.knots)
         ax.plot(splines.knots[filled], y[filled], "o", color=colour, ms=3.2)
@@ -114,6 +119,9 @@ def _draw(ax, descriptor, kind, a, data):
         if behind is not None:
             shade = colour if len(all_elements) > 1 else DATA
             _histogram(behind, data, elements, angular, (low, high), shade)
+    if np.ptp(drawn) > STEEP * np.ptp(populated) > 0:
+        # A repulsive wall that few distances reach would leave nothing to see of the rest.
+        ax.set_ylim(min(populated) - 0.2 * np.ptp(populated), max(populated) + 0.2 * np.ptp(populated))
     ax.axhline(0, color="#bbbbbb", lw=0.6, zorder=0)
     ax.set_title(TITLES[kind].format(a), fontsize=8, pad=3)
     ax.set_xlabel("cos θ" if angular else "r (Å)", fontsize=8, labelpad=1)
@@ -128,6 +136,17 @@ def _limits(splines, elements, angular, data):
     occupied = np.flatnonzero(data.counts(elements, angular))
     shortest = data.edges(angular)[occupied[0]] if len(occupied) else splines.x0
     return min(shortest, splines.x0), splines.x1
+
+
+def _populated(x, elements, angular, data):
+    """Those of the points x where all but the rarest data lie; all of them without data."""
+    counts = None if data is None else data.counts(elements, angular)
+    if counts is None or not counts.any():
+        return x
+    edges, share = data.edges(angular), np.cumsum(counts) / counts.sum()
+    low, high = edges[:-1][share > RAREST][0], edges[1:][share >= 1 - RAREST][0]
+    inside = x[(x >= low) & (x <= high)]
+    return inside if len(inside) else x
 
 
 def _filled(splines, elements, angular, data):

@@ -127,6 +127,23 @@ def test_knots_without_data_are_hollow_and_short_distances_in_sight(tmp_path, dr
     assert words == ["distances and cosines in 2 frames", "knot without data beside it"]
 
 
+def test_a_wall_that_few_distances_reach_does_not_hide_the_rest(tmp_path, drawn):
+    """Distances of 3.1 Å and more; the filter is 100 at 2.2 Å and below 0.5 from 2.8 Å on."""
+    d = descriptor(["Cu"], n_triplet=0, n_pair=2)
+    values = d.parameters["pair"].copy()
+    values[0, 0] = 100, 8, 0.4, -0.3, -0.2, -0.1, 0, -600, 0
+    values[1, 0] = 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0, 0, 0
+    d.set_parameters(pair=values)
+    plot_filters(d, tmp_path / "f.png", [Atoms("Cu2", positions=[(0, 0, 0), (x, 0, 0)]) for x in (3.1, 3.5, 3.9)])
+    steep, gentle = drawn[0].axes[:2]
+    low, high = steep.get_ylim()
+    assert -1 < low < -0.3 and 0 < high < 1
+    low, high = gentle.get_ylim()
+    assert low < 0 and high > 0.5, "all of it"
+    plot_filters(d, tmp_path / "f.png")
+    assert drawn[1].axes[0].get_ylim()[1] > 100, "without data there is no telling"
+
+
 def test_shared_filters_and_pairs_alone(tmp_path, drawn):
     plot_filters(descriptor(shared=True, n_triplet=0, n_pair=1), tmp_path / "f.svg", alloy())
     titles = [ax.get_title() for ax in drawn[0].axes if ax.get_title()]
