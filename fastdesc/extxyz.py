@@ -7,6 +7,8 @@ file, and stops silently at an empty line.
 import gzip
 import re
 import zlib
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, product
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dic
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
+from fastdesc.number_table import read_table
 
 PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)
@@ -149,18 +152,48 @@ def _reason(error):
     return f"unknown element or name {text!r}" if isinstance(error, KeyError) else text.splitlines()[0]
 
 
+@lru_cache(maxsize=64)
+def _numbers(symbols):
+    """Atomic numbers of a tuple of symbols; the frames of a trajectory often have the same."""
+    return np.array([atomic_numbers[s.capitalize()] for s in symbols], dtype=int)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a frame are.
+
+    Attributes
+    ----------
+    named : list of (name, kind, first column, last column)
+        Names as in ASE.
+    width : int
+    is_name : (width,) bool array, or None
+        Whether a column holds words, where others hold real numbers; None where there are others still.
+    place : (width,) int array
+        Number of each column among those of words, or among those of numbers.
+    """
+
+    named: list
+    width: int
+    is_name: object
+    place: object
+
+
+@lru_cache(maxsize=64)
 def _columns(properties):
-    """Turn 'species:S:1:pos:R:3' into [(name, kind, first column, last column)] and the number of columns."""
+    """Turn 'species:S:1:pos:R:3' into Columns."""
     words = properties.split(":")
     if len(words) % 3:
         raise ValueError(f"Properties={properties!r} is not a list of name:kind:columns")
-    columns, last = [], 0
+    named, kinds = [], ""
     for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=True):
         if kind not in KINDS:
             raise ValueError(f"Properties={properties!r} has kind {kind!r}, allowed are S, R, I and L")
-        columns.append((name, kind, last, last + int(count)))
-        last += int(count)
-    return columns, last
+        named.append((ARRAY_NAMES.get(name, name), kind, len(kinds), len(kinds) + int(count)))
+        kinds += kind * int(count)
+    is_name = np.array([kind == "S" for kind in kinds])
+    place = np.where(is_name, np.cumsum(is_name), np.cumsum(~is_name)) - 1
+    return Columns(named, len(kinds), is_name if set(kinds) <= {"S", "R"} else None, place)
 
 
 def _header(line):
@@ -192,20 +225,13 @@ def _header(line):
 
 def _frame(block, n_atoms):
     info = _header(block[0]) if block[0].strip() else {}
-    columns, width = _columns(info.pop("Properties", "species:S:1:pos:R:3"))
-    rows = [line.split() for line in block[1:]]
-    for k, row in enumerate(rows):
-        # plain XYZ may carry further columns nobody described; described ones must all be there
-        if len(row) < width:
-            raise ValueError(f"atom {k + 1} has {len(row)} columns where {width} are described")
-    words = list(zip(*rows, strict=False)) if rows else [()] * width
-    arrays = {ARRAY_NAMES.get(name, name): _array(words[a:b], kind) for name, kind, a, b in columns}
+    arrays = _arrays(block[1:], _columns(info.pop("Properties", "species:S:1:pos:R:3")))
     symbols = arrays.pop("symbols", None)
     numbers = arrays.pop("numbers", None)
     if numbers is None:
         if symbols is None:
             raise ValueError("no column says which element the atoms are")
-        numbers = np.array([atomic_numbers[s.capitalize()] for s in symbols.tolist()], dtype=int)
+        numbers = _numbers(tuple(symbols)).copy()
     if "positions" not in arrays:
         raise ValueError("no column holds the positions (pos:R:3)")
     if arrays["positions"].shape != (n_atoms, 3):
@@ -222,6 +248,27 @@ def _frame(block, n_atoms):
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
         "info": info, "arrays": arrays, "results": results,
     }  # fmt: skip
+
+
+def _arrays(lines, columns):
+    """Arrays of an atom per line, or words, by their names in ASE."""
+    table = None if columns.is_name is None else read_table(lines, columns.is_name)
+    if table is not None:
+        return {name: _from_table(*table, name, kind, columns.place[a], b - a) for name, kind, a, b in columns.named}
+    rows = [line.split() for line in lines]
+    for k, row in enumerate(rows):
+        # plain XYZ may carry further columns nobody described; described ones must all be there
+        if len(row) < columns.width:
+            raise ValueError(f"atom {k + 1} has {len(row)} columns where {columns.width} are described")
+    words = list(zip(*rows, strict=False)) if rows else [()] * columns.width
+    return {name: _array(words[a:b], kind) for name, kind, a, b in columns.named}
+
+
+def _from_table(words, numbers, name, kind, first, n):
+    """Array of n columns from number `first` of those of a kind; element symbols remain a list of words."""
+    if kind == "S":
+        return words[first] if name == "symbols" and n == 1 else _array(words[first : first + n], kind)
+    return (numbers[:, first] if n == 1 else numbers[:, first : first + n]).copy()
 
 
 def to_atoms(frame):
