@@ -125,8 +125,7 @@ def without_gpu(reason, options):
             for name, r in compile_report.compile_file(file, "sm_90").items() if r.spills
         ]  # fmt: skip
         print(f"\nCompiled for sm_90: {len(spilling)} kernels spill {spilling or ''}", flush=True)
-    tests = ["-m", "pytest", "tests", "-q", "-k", "emulated or device or cuda"]
-    return subprocess.run([sys.executable, *tests], cwd=ROOT).returncode
+    return subprocess.run(gpu_sections.pytest_command("-k", "emulated or device or cuda"), cwd=ROOT).returncode
 
 
 def show(session):

@@ -3,6 +3,7 @@
 Every section takes a Session and returns plain data for the file. One that fails says so there; the others run.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -117,15 +118,17 @@ def environment(session):
     return found
 
 
+def pytest_command(*chosen):
+    """How tests are run, on several processes where pytest-xdist is there."""
+    command = [sys.executable, "-m", "pytest", "tests", "-q", "-p", "no:cacheprovider", *chosen]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-n", str(min(12, len(os.sched_getaffinity(0))))]
+    return command
+
+
 def battery(session):
     """The tests that have a device to run on, in processes of their own."""
-    command = [sys.executable, "-m", "pytest", "tests", "-q", "-p", "no:cacheprovider", *session.sizes.tests]
-    try:
-        import xdist  # noqa: F401
-
-        command += ["-n", str(min(12, len(os.sched_getaffinity(0))))]
-    except ImportError:
-        pass
+    command = pytest_command(*session.sizes.tests)
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(1.0, session.left()))
         return {"command": command[1:], "code": done.returncode, "output": done.stdout[-6000:] + done.stderr[-2000:]}
