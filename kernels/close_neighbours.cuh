@@ -26,14 +26,15 @@ template <typename S, int NB> struct CloseNeighbours {
     const real<S>* rij;
     long long rij_stride;
     const real<S>* radial;
-    int n_filters, n_elements, n_knots;
-    real<S> r_min, cutoff, per_dx;
+    const real<S>* knots;  // of the radial filters, by element
+    int n_filters, n_elements, radial_pieces, angular_pieces;
+    real<S> cutoff;
     S* tile;
     int* marks;
 
-    // Number of the piece of filter b of the slab, in a table (n_elements or pairs of them, n_filters, pieces, 4).
-    __device__ __forceinline__ long long piece(int element, int slab, int b, int piece) const {
-        return ((long long)element * n_filters + min(slab + b, n_filters - 1)) * (n_knots + 1) + piece;
+    // Number of the piece of filter b of the slab, in the table of angular filters, (.., n_filters, pieces, 4).
+    __device__ __forceinline__ long long piece(int elements, int slab, int b, int piece) const {
+        return ((long long)elements * n_filters + min(slab + b, n_filters - 1)) * angular_pieces + piece;
     }
 
     // The next 32 close neighbours from pair p on, in order, one a lane; moves p behind the last of them.
@@ -52,11 +53,11 @@ template <typename S, int NB> struct CloseNeighbours {
             count += __popc(all);
         }
         __syncwarp();
-        if (lane >= count) return {-1, 0, S(0), zeros<S, 3>(), Place<S>(S(0), n_knots), {}};
+        if (lane >= count) return {-1, 0, S(0), zeros<S, 3>(), Place<S>(), {}};
         const long long mine = own.begin + slots[lane];
         const Pair<S> pair(rij, rij_stride, mine, cutoff);
-        Close<S, NB> close{mine, n_elements > 1 ? species[j[mine]] : 0, pair.per_d, pair.u,
-                           Place<S>((pair.d - r_min) * per_dx, n_knots), {}};
+        const int z = n_elements > 1 ? species[j[mine]] : 0;
+        Close<S, NB> close{mine, z, pair.per_d, pair.u, Place<S>(pair.d, Knots<real<S>>(knots, z)), {}};
 #pragma unroll
         for (int b = 0; b < NB; ++b) close.f[b] = filter(close, slab, b).value(close.place.t);
         return close;
@@ -64,8 +65,8 @@ template <typename S, int NB> struct CloseNeighbours {
 
     // The piece on which filter b of a close neighbour lies.
     __device__ __forceinline__ Cubic<S> filter(const Close<S, NB>& close, int slab, int b) const {
-        const long long plane = (long long)n_elements * n_filters * (n_knots + 1) * 4;
-        return {radial, piece(close.z, slab, b, close.place.piece), plane};
+        const long long n = (long long)close.z * n_filters + min(slab + b, n_filters - 1);
+        return {radial, n * radial_pieces + close.place.piece, (long long)n_elements * n_filters * radial_pieces * 4};
     }
 
     // Show every lane's neighbour to the whole warp; returns how many there are.

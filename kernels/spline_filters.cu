@@ -11,11 +11,25 @@
 // time are staged in shared memory, where all lanes read the same one. The pullbacks visit (j, k) and (k, j), so that
 // every lane owns what it sums and nothing is added by atomics.
 //
-// Tables are (n_elements or pairs of elements, filters, pieces, 4). Arrays with atoms or pairs last: element (.., n) of
+// Tables are (n_elements or pairs of elements, filters, pieces, 4). `knots` holds first knot, 1/dx, dx and number of
+// knots of every group and element for pair filters, n_groups of equal size, then of every element and of every pair of
+// elements for the filters of triplets. Arrays with atoms or pairs last: element (.., n) of
 // `x` is x[row * x_stride + n].
 #include "close_neighbours.cuh"
 
 using namespace fd;
+
+// Knots of the angular filters: one entry for all pairs of elements, or one for each.
+template <typename S> struct AngularKnots {
+    const real<S>* table;
+    const bool alike;
+    const Knots<real<S>> first;
+
+    __device__ __forceinline__ AngularKnots(const real<S>* table, int alike) : table(table), alike(alike), first(table, 0) {}
+    __device__ __forceinline__ Place<S> place(S cosine, int elements) const {
+        return alike ? Place<S>(cosine, first) : Place<S>(cosine, Knots<real<S>>(table, elements));
+    }
+};
 
 constexpr int BLOCKS = 2;  // that a multiprocessor must be able to hold: registers without spills
 
@@ -25,39 +39,43 @@ constexpr int BLOCKS = 2;  // that a multiprocessor must be able to hold: regist
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_features(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ pair,
-            const real<S>* __restrict__ radial, const real<S>* __restrict__ angular, real<S>* __restrict__ q,
-            long long rij_stride, long long q_stride, int n_pair, int n_triplet, int n_elements, int n_knots,
-            real<S> r_min, real<S> cutoff, real<S> per_dx, real<S> triplet_cutoff, real<S> triplet_per_dx,
-            real<S> angle_per_dx) {
+            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ knots,
+            const real<S>* __restrict__ pair, const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
+            real<S>* __restrict__ q, long long rij_stride, long long q_stride, int n_pair, int n_triplet,
+            int n_elements, int n_groups, int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces,
+            real<S> cutoff, real<S> triplet_cutoff) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, pair_slabs = (n_pair + NB - 1) / NB;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    const int group = n_pair / n_groups, slabs = (group + NB - 1) / NB, pair_slabs = n_groups * slabs;
     const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
     const Row own(row, species, i, last);
     const bool of_pairs = (int)blockIdx.y < pair_slabs;
-    const int slab = ((int)blockIdx.y - (of_pairs ? 0 : pair_slabs)) * NB;
-    const int n = min(NB, (of_pairs ? n_pair : n_triplet) - slab);
+    const int number = of_pairs ? (int)blockIdx.y : (int)blockIdx.y - pair_slabs;
+    const int g = of_pairs ? number / slabs : 0, slab = of_pairs ? g * group + number % slabs * NB : number * NB;
+    const int n = min(NB, (of_pairs ? (g + 1) * group : n_triplet) - slab);
 
     S sums[NB] = {};
     if (of_pairs) {
-        const long long plane = (long long)n_elements * n_pair * (n_knots + 1) * 4;
+        const long long plane = (long long)n_elements * n_pair * pair_pieces * 4;
         for (long long p = own.begin + lane; p < own.end; p += 32) {
             const Pair<S> r(rij, rij_stride, p, cutoff);
             if (!r.inside) continue;
-            const Place<S> place((r.d - r_min) * per_dx, n_knots);
-            const long long z = n_elements > 1 ? species[j[p]] : 0;
+            const int z = n_elements > 1 ? species[j[p]] : 0;
+            const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
 #pragma unroll
             for (int b = 0; b < NB; ++b) {
-                const long long at = (z * n_pair + min(slab + b, n_pair - 1)) * (n_knots + 1) + place.piece;
+                const long long at = ((long long)z * n_pair + min(slab + b, n_pair - 1)) * pair_pieces + place.piece;
                 sums[b] += Cubic<S>(pair, at, plane).value(place.t);
             }
         }
     } else {
-        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * (n_knots + 1) * 4;
-        const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
-                                r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+        const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
+        const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
+        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * angular_pieces * 4;
+        const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
+                                radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         for (long long pj = own.begin; pj < own.end;) {
             long long pk = pj;
             const Close<S, NB> mine = others.take(pj, slab);
@@ -66,8 +84,8 @@ sf_features(long long first, long long last, const long long* __restrict__ row, 
                 const int count = others.stage(others.take(pk, slab));
                 for (int k = 0; k < count; ++k) {
                     if (mine.p < 0 || others.p(k) <= mine.p) continue;
-                    const Place<S> place((dot(mine.u, others.u(k)) + real<S>(1)) * angle_per_dx, n_knots);
                     const int elements = element_pair(mine.z, others.z(k), n_elements);
+                    const Place<S> place = angles.place(dot(mine.u, others.u(k)), elements);
 #pragma unroll
                     for (int b = 0; b < NB; ++b) {
                         const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
@@ -101,11 +119,11 @@ template <typename S> struct Cotangents {
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ pair,
-            const real<S>* __restrict__ radial, const real<S>* __restrict__ angular, const real<S>* __restrict__ dq,
-            real<S>* __restrict__ drij, long long rij_stride, long long dq_stride, long long drij_stride, int n_pair,
-            int n_triplet, int n_elements, int n_knots, real<S> r_min, real<S> cutoff, real<S> per_dx,
-            real<S> triplet_cutoff, real<S> triplet_per_dx, real<S> angle_per_dx) {
+            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ knots,
+            const real<S>* __restrict__ pair, const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
+            const real<S>* __restrict__ dq, real<S>* __restrict__ drij, long long rij_stride, long long dq_stride,
+            long long drij_stride, int n_pair, int n_triplet, int n_elements, int n_groups, int angles_alike,
+            int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff, real<S> triplet_cutoff) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
@@ -113,8 +131,11 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
     const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
     const Row own(row, species, i, last);
     const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
-    const long long pair_plane = (long long)n_elements * n_pair * (n_knots + 1) * 4;
-    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * (n_knots + 1) * 4;
+    const int group = n_pair / n_groups;
+    const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
+    const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
+    const long long pair_plane = (long long)n_elements * n_pair * pair_pieces * 4;
+    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * angular_pieces * 4;
 
     const auto write = [&](long long p, const Vector<S>& u, S along, const Vector<S>& v) {
 #pragma unroll
@@ -122,13 +143,18 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
     };
     // sum_a d_a rho_a'
     const auto pair_slope = [&](const Pair<S>& r, long long p) {
-        const Place<S> place((r.d - r_min) * per_dx, n_knots);
-        const long long z = n_elements > 1 ? species[j[p]] : 0;
+        const int z = n_elements > 1 ? species[j[p]] : 0;
         S slope = S(0);
 #pragma unroll 1
-        for (int a = 0; a < n_pair; ++a)
-            slope += d[a] * Cubic<S>(pair, (z * n_pair + a) * (n_knots + 1) + place.piece, pair_plane).slope(place.t);
-        return slope * per_dx;
+        for (int g = 0; g < n_groups; ++g) {
+            const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
+#pragma unroll 1
+            for (int a = g * group; a < (g + 1) * group; ++a) {
+                const long long at = ((long long)z * n_pair + a) * pair_pieces + place.piece;
+                slope += d[a] * Cubic<S>(pair, at, pair_plane).slope(place.t);
+            }
+        }
+        return slope;
     };
 
     for (long long p = own.begin + lane; p < own.end; p += 32) {
@@ -137,8 +163,8 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
         write(p, r.u, r.inside ? pair_slope(r, p) : S(0), zeros<S, 3>());
     }
     if (n_triplet == 0) return;
-    const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
-                            r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+    const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
+                            radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
     for (long long pj = own.begin; pj < own.end;) {
         const long long tile = pj;
         Vector<S> u = zeros<S, 3>(), v = zeros<S, 3>();
@@ -159,8 +185,8 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
                 for (int k = 0; k < count; ++k) {
                     if (mine.p < 0 || others.p(k) == mine.p) continue;
                     const Vector<S> uk = others.u(k);
-                    const Place<S> place((dot(u, uk) + real<S>(1)) * angle_per_dx, n_knots);
                     const int elements = element_pair(mine.z, others.z(k), n_elements);
+                    const Place<S> place = angles.place(dot(u, uk), elements);
                     S e = S(0);
 #pragma unroll
                     for (int b = 0; b < NB; ++b) {
@@ -178,10 +204,9 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
                     along += d[n_pair + slab + b] * s[b] * others.filter(mine, slab, b).slope(mine.place.t);
         }
         if (own_p < 0) continue;
-        const S scale = per_d * angle_per_dx;
 #pragma unroll
-        for (int c = 0; c < 3; ++c) v[c] = v[c] * scale;
-        along = along * triplet_per_dx - dot(u, v);
+        for (int c = 0; c < 3; ++c) v[c] = v[c] * per_d;
+        along = along - dot(u, v);
         const Pair<S> r(rij, rij_stride, own_p, cutoff);
         write(own_p, u, along + pair_slope(r, own_p), v);
     }
@@ -197,28 +222,32 @@ template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_parameters_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
                        const int* __restrict__ species, const real<S>* __restrict__ rij,
-                       const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
-                       const real<S>* __restrict__ dq, real<S>* __restrict__ dpair, real<S>* __restrict__ dradial,
-                       real<S>* __restrict__ dangular, int atoms_per_warp, long long rij_stride, long long dq_stride,
-                       int n_pair, int n_triplet, int n_elements, int n_knots, real<S> r_min, real<S> cutoff,
-                       real<S> per_dx, real<S> triplet_cutoff, real<S> triplet_per_dx, real<S> angle_per_dx) {
+                       const real<S>* __restrict__ knots, const real<S>* __restrict__ radial,
+                       const real<S>* __restrict__ angular, const real<S>* __restrict__ dq, real<S>* __restrict__ dpair,
+                       real<S>* __restrict__ dradial, real<S>* __restrict__ dangular, int atoms_per_warp,
+                       long long rij_stride, long long dq_stride, int n_pair, int n_triplet, int n_elements, int n_groups,
+                       int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff,
+                       real<S> triplet_cutoff) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(S, weights, [WARPS<S>][NB * 32]);
     FD_SHARED(S, coordinates, [WARPS<S>][32]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     FD_SHARED(int, rows, [WARPS<S>][32]);
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, pieces = n_knots + 1;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = n_pair / n_groups;
+    const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
+    const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
     const long long n_rows = (long long)gridDim.x * WARPS<S>, warp = (long long)blockIdx.x * WARPS<S> + w;
     const int own_b = lane / 4, own_q = lane % 4;
 
-    // Add cotangent(n) t^q to row rows[n] of `table` (elements, pieces, filters, 4) for all n in `all`.
-    const auto scatter = [&](real<S>* table, long long n_table_rows, int n_filters, int slab, unsigned all,
+    // Add cotangent(n) t^q to row rows[n] of `table` (elements, pieces, filters, 4), filters slab .. end-1 as far as
+    // they go, for all n in `all`.
+    const auto scatter = [&](real<S>* table, long long n_table_rows, int n_filters, int slab, int end, unsigned all,
                              const auto& cotangent) {
         const long long size = n_table_rows * n_filters * 4, plane = n_rows * size;
         real<S>* mine = table + warp * size;
         __syncwarp();
-        if (own_b < NB && slab + own_b < n_filters)
+        if (own_b < NB && slab + own_b < end)
             for (; all; all &= all - 1) {
                 const int n = __ffs(all) - 1;
                 const long long at = ((long long)rows[w][n] * n_filters + slab + own_b) * 4 + own_q;
@@ -235,20 +264,24 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
         for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
             const long long p = min(p0 + lane, own.end - 1);
             const Pair<S> r(rij, rij_stride, p, cutoff);
-            const Place<S> place((r.d - r_min) * per_dx, n_knots);
-            rows[w][lane] = (n_elements > 1 ? species[j[p]] : 0) * pieces + place.piece;
-            coordinates[w][lane] = place.t;
+            const int z = n_elements > 1 ? species[j[p]] : 0;
             const unsigned all = __ballot_sync(WHOLE_WARP, p0 + lane < own.end && r.inside);
-            for (int slab = 0; slab < n_pair; slab += NB) {
-                const S weight = own_b < NB && slab + own_b < n_pair ? d[slab + own_b] : S(0);
-                scatter(dpair, n_elements * pieces, n_pair, slab, all, [&](int) { return weight; });
+            for (int g = 0; g < n_groups; ++g) {
+                const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
+                rows[w][lane] = z * pair_pieces + place.piece;
+                coordinates[w][lane] = place.t;
+                const int end = (g + 1) * group;
+                for (int slab = g * group; slab < end; slab += NB) {
+                    const S weight = own_b < NB && slab + own_b < end ? d[slab + own_b] : S(0);
+                    scatter(dpair, n_elements * pair_pieces, n_pair, slab, end, all, [&](int) { return weight; });
+                }
             }
         }
 
-        const Neighbours others{own, j, species, rij, rij_stride, radial, n_triplet, n_elements, n_knots,
-                                r_min, triplet_cutoff, triplet_per_dx, tiles[w], marks[w]};
+        const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
+                                radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         const int n_element_pairs = n_elements * (n_elements + 1) / 2;
-        const long long plane = (long long)n_element_pairs * n_triplet * pieces * 4;
+        const long long plane = (long long)n_element_pairs * n_triplet * angular_pieces * 4;
         for (int slab = 0; slab < n_triplet; slab += NB)
             for (long long pj = own.begin; pj < own.end;) {
                 const Close<S, NB> mine = others.take(pj, slab);
@@ -263,19 +296,19 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
                     for (int k = 0; k < count; ++k) {
                         const bool exists = mine.p >= 0 && others.p(k) != mine.p;
                         if (exists) {
-                            const Place<S> place((dot(mine.u, others.u(k)) + real<S>(1)) * angle_per_dx, n_knots);
                             const int elements = element_pair(mine.z, others.z(k), n_elements);
+                            const Place<S> place = angles.place(dot(mine.u, others.u(k)), elements);
 #pragma unroll
                             for (int b = 0; b < NB; ++b) {
                                 const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
                                 s[b] += g.value(place.t) * others.f(b, k);
                             }
-                            rows[w][lane] = elements * pieces + place.piece;
+                            rows[w][lane] = elements * angular_pieces + place.piece;
                             coordinates[w][lane] = place.t;
                         }
                         const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.p(k) > mine.p);
                         if (all)
-                            scatter(dangular, n_element_pairs * pieces, n_triplet, slab, all, [&](int n) {
+                            scatter(dangular, n_element_pairs * angular_pieces, n_triplet, slab, n_triplet, all, [&](int n) {
                                 return weights[w][own_b * 32 + n] * others.f(own_b, k);
                             });
                     }
@@ -285,10 +318,10 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
                 for (int b = 0; b < NB; ++b)
                     weights[w][b * 32 + lane] =
                         mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * s[b] : S(0);
-                rows[w][lane] = mine.z * pieces + mine.place.piece;
+                rows[w][lane] = mine.z * radial_pieces + mine.place.piece;
                 coordinates[w][lane] = mine.place.t;
                 const unsigned all = __ballot_sync(WHOLE_WARP, mine.p >= 0);
-                scatter(dradial, n_elements * pieces, n_triplet, slab, all,
+                scatter(dradial, n_elements * radial_pieces, n_triplet, slab, n_triplet, all,
                         [&](int n) { return weights[w][own_b * 32 + n]; });
             }
     }

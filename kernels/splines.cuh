@@ -5,20 +5,33 @@
 
 namespace fd {
 
-// Where a distance or a cosine lies; x counts knots from the first.
+template <typename T> struct alignas(16) Four { T c[4]; };
+
+// Equally spaced knots, entry `number` of a table of first knot, 1/dx, dx, number of knots.
+template <typename T> struct Knots {
+    T first, per_dx, dx;
+    int last;
+
+    __device__ __forceinline__ Knots(const T* table, long long number) {
+        const Four<T> v = reinterpret_cast<const Four<T>*>(table)[number];
+        first = v.c[0], per_dx = v.c[1], dx = v.c[2], last = (int)v.c[3];
+    }
+};
+
+// Where a distance or a cosine x lies: t is its distance from the knot where the piece ends.
 template <typename S> struct Place {
     int piece;
     S t;
 
-    __device__ __forceinline__ Place(S x, int n_knots) {
-        const real<S> v = value(x);
+    __device__ __forceinline__ Place() : piece(0), t(real<S>(0)) {}
+    __device__ __forceinline__ Place(S x, const Knots<real<S>>& knots) {
+        const S scaled = (x - knots.first) * knots.per_dx;
+        const real<S> v = value(scaled);
         const int k = (int)v;  // towards zero
-        piece = min(max(v < real<S>(k) ? k : k + 1, 0), n_knots);
-        t = x - real<S>(piece);
+        piece = min(max(v < real<S>(k) ? k : k + 1, 0), knots.last);
+        t = (scaled - real<S>(piece)) * knots.dx;
     }
 };
-
-template <typename T> struct alignas(16) Four { T c[4]; };
 
 // Piece `number` of a table.
 template <typename S> struct Cubic {

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+from structures_zoo import ELEMENTS
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
@@ -155,6 +158,21 @@ EMBEDDED_DENSITY = Family(
     },
 )  # fmt: skip
 
+def own_knots(n_elements, n_pair, seed):
+    """Knots of which no two are alike, within cutoffs of 4.5 Å and 3.9 Å, some far within; cosines beyond +-1 too."""
+    rng = np.random.default_rng(seed)
+
+    def grids(n, x0, x1):
+        first, last = rng.uniform(*x0, n), rng.uniform(*x1, n)
+        return [[float(a), float(b), int(c)] for a, b, c in zip(first, last, rng.integers(2, 6, n), strict=True)]
+
+    return {
+        "pair": [grids(n_elements, (0.5, 1.4), (2.5, 4.4)) for _ in range(n_pair)],
+        "triplet_radial": grids(n_elements, (0.6, 1.3), (2.2, 3.8)),
+        "triplet_angular": grids(n_elements * (n_elements + 1) // 2, (-1.1, -0.8), (0.7, 1.2)),
+    }
+
+
 # Radial filters end at the cutoff with value and slope zero, with a natural end the curvature too. The first variant
 # has a straight part below r_min, and lanes that no filter uses; the last has more filters than a vector has lanes.
 SPLINE_FILTERS = Family(
@@ -180,6 +198,18 @@ SPLINE_FILTERS = Family(
              "angular_ends": ("clamped", "clamped")},
             order_at_cutoff=2,
         ),
+        # As the functions of published potentials are: cut off wherever they are at the cutoff.
+        "own knots, cut": Variant(
+            {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.0, "n_pair": 3, "n_triplet": 2, "ends": ("clamped", "free"),
+             "angular_ends": ("clamped", "natural"), "knots": own_knots(len(ELEMENTS), 3, 0)},
+            order_at_cutoff=0,
+        ),
+        # Pair filters in two groups of two, and one grid for all that is of triplets.
+        "two groups": Variant(
+            {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.2, "n_pair": 4, "n_triplet": 1, "n_knots": 5,
+             "knots": {"pair": [[[1.2, 4.5, 6]] * 6] * 2 + [[[1.0, 4.5, 3]] * 6] * 2}},
+            order_at_cutoff=2,
+        ),
     },
     bad_keywords=[
         ({"n_pair": -1}, "n_pair"),
@@ -195,6 +225,18 @@ SPLINE_FILTERS = Family(
         ({"angular_ends": ("natural",)}, "angular_ends"),
         ({"angular_ends": ("zero", "natural")}, "angular_ends"),
         ({"shared": 2}, "shared"),
+        ({"ends": ("free", "clamped")}, "free"),
+        ({"ends": ("clamped", "cut")}, "free"),
+        ({"knots": [1.0, 4.0, 5]}, "dict"),
+        ({"knots": {"pairs": []}}, "pairs"),
+        ({"knots": {"pair": [[1.0, 4.0, 5]]}}, "by filter"),
+        ({"knots": {"triplet_radial": "abc"}}, "abc"),
+        ({"knots": {"triplet_radial": [[1.0, 4.0]] * 6}}, "number of knots"),
+        ({"knots": {"triplet_radial": [[1.0, 3.0, 1]] * 6}}, "number of knots"),
+        ({"knots": {"triplet_radial": [[1.0, 3.0, 4.0]] * 6}}, "number of knots"),
+        ({"knots": {"triplet_radial": [[3.0, 1.0, 5]] * 6}}, "must lie below"),
+        ({"knots": {"triplet_radial": [["a", 3.0, 5]] * 6}}, "'a'"),
+        ({"knots": {"triplet_radial": [[1.0, 5.0, 5]] * 6}}, "beyond the cutoff"),
     ],
 )  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_one_panel_per_filter_with_its_knots(tmp_path, drawn):
     curves = {line.get_label(): line for line in lines if not line.get_label().startswith("_")}
     assert list(curves) == ["Cu", "Au"]
     knots = [line for line in lines if line.get_marker() == "o" and len(line.get_xdata())]
-    splines = d.splines["pair"]
+    splines = d.spline("pair", 1, 0)
     for e, (curve, dots) in enumerate(zip(curves.values(), knots, strict=True)):
         p = d.parameters["pair"][1, e]
         np.testing.assert_allclose(curve.get_ydata(), splines.values(p, curve.get_xdata()))

@@ -30,7 +30,7 @@ def test_penalty_is_the_integral_over_every_filter(end):
     theta = random_theta(d)
     expected = 0.0
     for name, p in theta.items():
-        s = d.splines[name]
+        s = d.spline(name, 0, 0)
         # The midpoints of so many intervals, a multiple of those between knots: second order in 1/n.
         n = 5 * 4000
         x = s.x0 + (np.arange(n) + 0.5) * (s.x1 - s.x0) / n
@@ -56,7 +56,7 @@ def test_a_weight_means_the_same_at_any_number_of_knots():
     coarse, fine = filters(n_knots=6), filters(n_knots=11)
     theta, resampled = random_theta(coarse), {}
     for name, p in theta.items():
-        s, t = coarse.splines[name], fine.splines[name]
+        s, t = coarse.spline(name, 0, 0), fine.spline(name, 0, 0)
         resampled[name] = np.zeros((*p.shape[:-1], 13))
         resampled[name][..., :-2] = s.values(p, t.knots)
         if name == "triplet_angular":    # natural: second derivatives at the ends, times the square of the spacing

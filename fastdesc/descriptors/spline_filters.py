@@ -12,12 +12,12 @@ from fastdesc.arrays import namespace, padded, to_host
 from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
 from fastdesc.descriptors.checks import atomic_numbers, count, positive
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.spline_filters_initial import mixtures, of_waves
+from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, of_each, shared
 from fastdesc.errors import InputError, nearest
 from fastdesc.splines import ENDS, Splines
 
-PINNED = {"clamped": "zero", "natural": "zero_natural"}
-"""How a radial filter ends at its cutoff."""
+LAST = {"clamped": "zero", "natural": "zero_natural", "free": "clamped"}
+"""How a radial filter ends at its last knot."""
 
 
 class SplineFilters(Family):
@@ -38,16 +38,21 @@ class SplineFilters(Family):
     n_knots : int
         Equally spaced knots per filter, at least three. The cost does not depend on it.
     ends : (str, str)
-        Of the radial filters at `r_min` and at the cutoff: "clamped" takes the slope there as parameter, "natural" the
-        second derivative times dx². At the cutoff value and slope are always zero, with "natural" the second
-        derivative too; the last knot value and end parameter are ignored (with "natural" the last but one knot value
-        too).
+        Of the radial filters at the first and at the last knot. At the first, "clamped" takes the slope there as
+        parameter, "natural" the second derivative times dx². At the last, with "clamped" or "natural", value and slope
+        are zero, with "natural" the second derivative too; the last knot value and end parameter are ignored (with
+        "natural" the last but one knot value too). "free" takes last value and slope as they are: the filter goes on
+        as a straight line and jumps to zero at the cutoff, as functions of published potentials do.
     angular_ends : (str, str)
         Likewise at cosines of -1 and 1, where nothing is pinned.
     shared : bool
         One set of filters for all elements.
     seed : int
         Of the initial filters, random smooth functions.
+    knots : dict, optional
+        Other knots than the common ones from `r_min` (or -1) to the cutoff (or 1): for any of the parameters' names,
+        lists of [first knot, last knot, number of knots], by element or pair of elements as the parameter is; for
+        `pair` one such list per filter. No last knot lies beyond the cutoff.
 
     Raises
     ------
@@ -59,7 +64,8 @@ class SplineFilters(Family):
     Trainable parameters, knot values first and the two end parameters last: `pair` (n_pair, n_species, n_knots+2) and
     `triplet_radial` (n_triplet, n_species, n_knots+2) by the neighbour's element; `triplet_angular` (n_triplet,
     n_species_pairs, n_knots+2) by both neighbours', unordered: 00, 01, .., 0n, 11, .. With ``shared=True`` n_species
-    is one.
+    is one. Where numbers of knots differ, the last axis is as long as the longest spline needs, and the last columns
+    of the others are ignored; `spline` tells the spline of every filter.
     """
 
     family = "spline_filters"
@@ -78,21 +84,33 @@ class SplineFilters(Family):
         angular_ends=("natural", "natural"),
         shared=False,
         seed=0,
+        knots=None,
     ):
         self.species, self.cutoff, self.triplet_cutoff, self.r_min = species, cutoff, triplet_cutoff, r_min
         self.n_pair, self.n_triplet, self.n_knots = n_pair, n_triplet, n_knots
         self.ends, self.angular_ends, self.shared, self.seed = ends, angular_ends, shared, seed
+        self.knots = knots
         self.species_numbers = atomic_numbers(species)
         self._check()
-        radial_ends = (ends[0], PINNED[ends[1]])
-        self.splines = {
-            "pair": Splines(float(r_min), float(cutoff), n_knots, radial_ends),
-            "triplet_radial": Splines(float(r_min), float(triplet_cutoff), n_knots, radial_ends),
-            "triplet_angular": Splines(-1.0, 1.0, n_knots, tuple(angular_ends)),
-        }
         self.n_features = n_pair + n_triplet
         self.n_elements = n = 1 if shared else len(self.species_numbers)
-        self.parameters = self._initial({"pair": (n_pair, n), "triplet_radial": (n_triplet, n)}, n * (n + 1) // 2)
+        sizes = dict(zip(KINDS, ((n_pair, n), (n_triplet, n), (n_triplet, n * (n + 1) // 2)), strict=True))
+        self.filters = {kind: self._splines(kind, *size) for kind, size in sizes.items()}
+        rng = np.random.default_rng(seed)
+        self.parameters = {kind: f.initial(kind != "triplet_angular", rng) for kind, f in self.filters.items()}
+
+    def _splines(self, kind, n_filters, n_elements):
+        """The splines of one kind of filters, on common knots or on those given."""
+        radial = (self.ends[0], LAST[self.ends[1]])
+        first, last, ends = {
+            "pair": (self.r_min, self.cutoff, radial),
+            "triplet_radial": (self.r_min, self.triplet_cutoff, radial),
+            "triplet_angular": (-1.0, 1.0, tuple(self.angular_ends)),
+        }[kind]
+        if self.knots is not None and kind in self.knots:
+            limit = np.inf if kind == "triplet_angular" else float(last)
+            return of_each(kind, self.knots[kind], n_filters, n_elements, ends, limit)
+        return shared(Splines(float(first), float(last), self.n_knots, ends), n_filters, n_elements, BEYOND[kind])
 
     def _check(self):
         positive("cutoff", self.cutoff, "Å")
@@ -110,44 +128,29 @@ class SplineFilters(Family):
         if self.n_pair + self.n_triplet == 0:
             raise InputError("n_pair and n_triplet are both 0; at least one filter is needed")
         count("n_knots", self.n_knots, 3)
-        for name, value in (("ends", self.ends), ("angular_ends", self.angular_ends)):
+        for name, value, last in (("ends", self.ends, tuple(LAST)), ("angular_ends", self.angular_ends, ENDS)):
             if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
                 raise InputError(f"{name} came as {value!r}; give two, each one of {', '.join(ENDS)}")
-            for end in value:
-                if end not in ENDS:
+            for end, allowed in zip(value, (ENDS, last), strict=True):
+                if end not in allowed:
                     raise InputError(
-                        f"{name} holds {end!r}, which is not known{nearest(end, ENDS)}; use {' or '.join(ENDS)}"
+                        f"{name} holds {end!r}, which is not known{nearest(end, allowed)}; use {' or '.join(allowed)}"
                     )
         if not isinstance(self.shared, bool | np.bool_):
             raise InputError(f"shared came as {self.shared!r}; it must be True or False")
+        check_names(self.knots)
 
-    def _initial(self, radial, n_element_pairs):
-        """Random smooth filters, each element's of its own."""
-        rng = np.random.default_rng(self.seed)
-        parameters = {}
-        for name, (n, n_elements) in {**radial, "triplet_angular": (self.n_triplet, n_element_pairs)}.items():
-            parameters[name] = np.zeros((n, n_elements, self.n_knots + 2))
-            for element in range(n_elements):
-                for a, c in enumerate(mixtures(n, rng)):
-                    p = of_waves(self.spline(name, a, element), c, name != "triplet_angular")
-                    parameters[name][a, element, : len(p)] = p
-        return parameters
-
-    def grids(self, dtype):
-        """What kernels need to know of the knots: see spline_filters_sums.Grids.
-
-        A distance within rounding of a cutoff counts as at the cutoff, where everything is exactly zero.
-        """
-        pair, triplet, angle = (self.splines[name] for name in ("pair", "triplet_radial", "triplet_angular"))
+    def cutoffs(self, dtype):
+        """Cutoffs of pairs and of triplets (Å) as kernels want them: what lies within rounding of one is beyond it."""
         near = 1 - 8 * float(np.finfo(dtype).eps)
-        return pair.x0, pair.x1 * near, 1 / pair.dx, triplet.x1 * near, 1 / triplet.dx, 1 / angle.dx, self.n_knots
+        return float(self.cutoff) * near, float(self.triplet_cutoff) * near
 
     def feature_names_out(self):
         """Return names 'pair_0', .., 'triplet_0', ..: the filters that make each feature."""
         return [f"pair_{a}" for a in range(self.n_pair)] + [f"triplet_{b}" for b in range(self.n_triplet)]
 
     def spline(self, kind, a, element):
-        """Return the Splines of one filter.
+        """Return the Splines of one filter: its parameters are the first n_parameters of its row.
 
         Parameters
         ----------
@@ -155,7 +158,7 @@ class SplineFilters(Family):
             Name of the parameter; its first axis is `a`, its second `element`.
         a, element : int
         """
-        return self.splines[kind]
+        return self.filters[kind].of(a, element)
 
     def elements_of(self, kind):
         """Return what the second axis of a parameter stands for: tuples of one or two indices of elements, or of all.
@@ -188,7 +191,7 @@ class SplineFilters(Family):
         """Return q ((2,) n_features, n_atoms) and the coefficients of all pieces of all filters."""
         q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
         backend = self._backend(rij)
-        tables = [backend.packed(self._coefficients(rij, theta, name)) for name in self.splines]
+        tables = [backend.packed(self._coefficients(rij, theta, name)) for name in KINDS]
         backend.bind(self, rij, pairs, species)("sf_features", *tables, q)
         return q, tables
 
@@ -202,10 +205,12 @@ class SplineFilters(Family):
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
         run = self._backend(rij).bind(self, rij, pairs, species)
         xp, gradient = namespace(rij), {}
-        for (name, splines), d in zip(self.splines.items(), run("sf_parameters_pullback", *saved, dq), strict=True):
-            pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters))
-            dtheta = xp.swapaxes(d.reshape(*d.shape[:3], len(pieces)) @ pieces, 1, 2)
-            gradient[name] = xp.ascontiguousarray(dtheta if rij.ndim == 3 else dtheta[0])
+        for name, d in zip(KINDS, run("sf_parameters_pullback", *saved, dq), strict=True):
+            filters, (planes, groups, n_elements, size) = self.filters[name], d.shape[:4]
+            pieces = xp.asarray(filters.pieces.swapaxes(-1, -2))
+            dtheta = xp.swapaxes(d.reshape(planes, groups, n_elements, size, 4 * filters.n_pieces) @ pieces, 2, 3)
+            dtheta = xp.ascontiguousarray(dtheta).reshape(planes, groups * size, n_elements, filters.n_parameters)
+            gradient[name] = dtheta if rij.ndim == 3 else dtheta[0]
         return gradient
 
     def penalty(self, theta, curvature, magnitude):
@@ -213,15 +218,15 @@ class SplineFilters(Family):
         return spline_filters_penalty.penalty(self.spline, theta, curvature, magnitude)
 
     def _coefficients(self, rij, theta, name):
-        """Coefficients of all pieces, (planes, n_elements, n_filters, pieces, 4) in the dtype of rij.
+        """Coefficients of all pieces, (planes, groups, n_elements, filters of a group, pieces, 4) in rij's dtype.
 
         The planes are those of theta: tangents of parameters cost nothing where there are none.
         """
-        xp, splines, p = namespace(rij), self.splines[name], theta[name]
+        xp, filters, p = namespace(rij), self.filters[name], theta[name]
         p = p if p.ndim == 4 else p[None]
-        pieces = xp.asarray(splines.pieces.reshape(-1, splines.n_parameters).T)
-        c = xp.swapaxes(p, 1, 2).astype(np.float64) @ pieces
-        return c.astype(rij.dtype).reshape(*c.shape[:3], self.n_knots + 1, 4)
+        p = p.reshape(len(p), len(filters.rows), filters.group, *p.shape[2:])
+        c = xp.swapaxes(p, 2, 3).astype(np.float64) @ xp.asarray(filters.pieces)
+        return c.astype(rij.dtype).reshape(*c.shape[:4], filters.n_pieces, 4)
 
     def _backend(self, rij):
         """The module that launches the kernels of the device that rij belongs to."""

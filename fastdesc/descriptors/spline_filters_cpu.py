@@ -4,6 +4,7 @@ import numpy as np
 
 from fastdesc.descriptors.spline_filters_gradient import sf_parameters_pullback
 from fastdesc.descriptors.spline_filters_kernels import sf_features
+from fastdesc.descriptors.spline_filters_knots import KINDS, knots_of
 from fastdesc.descriptors.spline_filters_pullback import sf_pullback
 from fastdesc.descriptors.spline_filters_simd import filters_of, lanes_for
 from fastdesc.descriptors.spline_filters_sums import Grids
@@ -14,16 +15,16 @@ CHUNK = 128
 
 
 def packed(coefficients):
-    """Return a table as kernels want it, (planes, n_elements, pieces, 4, filters), filters filled up to whole vectors.
+    """Return a table as kernels want it, (planes, groups, n_elements, pieces, 4, filters), whole vectors of filters.
 
     Parameters
     ----------
-    coefficients : (planes, n_elements, n_filters, pieces, 4)
+    coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
     """
-    n = coefficients.shape[2]
+    n = coefficients.shape[3]
     lanes = lanes_for(n, coefficients.itemsize)
-    filters_last = np.moveaxis(coefficients, 2, 4)
-    table = np.zeros((*filters_last.shape[:4], -(-n // lanes) * lanes), coefficients.dtype)
+    filters_last = np.moveaxis(coefficients, 3, 5)
+    table = np.zeros((*filters_last.shape[:5], -(-n // lanes) * lanes), coefficients.dtype)
     table[..., :n] = filters_last
     return table
 
@@ -32,9 +33,14 @@ def bind(family, rij, pairs, species):
     """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
     dual = rij.ndim == 3
     kind = kind_of(rij.dtype, dual)
-    lanes = [filters_of(kind, lanes_for(n, rij.itemsize)) for n in (family.n_pair, family.n_triplet)]
-    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
-    sizes = (family.n_pair, family.n_triplet, family.n_elements, Grids(*family.grids(rij.dtype)))
+    pair, radial, angular = (family.filters[name] for name in KINDS)
+    lanes = [filters_of(kind, lanes_for(n, rij.itemsize)) for n in (pair.group, family.n_triplet)]
+    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual), knots_of(family).astype(rij.dtype))
+    grids = Grids(
+        *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
+        pair.n_pieces, radial.n_pieces, angular.n_pieces,
+    )  # fmt: skip
+    sizes = (family.n_pair, family.n_triplet, family.n_elements, grids)
 
     def planes_of(table):
         return tuple(plane.ctypes.data for plane in table)
@@ -60,8 +66,8 @@ def bind(family, rij, pairs, species):
 
         chunks = for_chunks(task, pairs.n_atoms, CHUNK)
         totals = [sum(parts, np.zeros(shape)) for parts, shape in zip(zip(*chunks, strict=True), shapes, strict=True)]
-        numbers = (family.n_pair, family.n_triplet, family.n_triplet)
-        return [np.moveaxis(total[..., :n], 4, 2) for total, n in zip(totals, numbers, strict=True)]
+        numbers = (family.filters["pair"].group, family.n_triplet, family.n_triplet)
+        return [np.moveaxis(total[..., :n], 5, 3) for total, n in zip(totals, numbers, strict=True)]
 
     table = {
         "sf_features": (over_atoms, sf_features),

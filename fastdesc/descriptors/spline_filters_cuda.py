@@ -4,6 +4,7 @@ from functools import cache
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace
+from fastdesc.descriptors.spline_filters_knots import KINDS, knots_of
 
 FILE = "spline_filters.cu"
 ROWS, ROWS_BYTES = 2048, 2**28
@@ -12,8 +13,15 @@ memory. They depend on shapes alone, so that results do not depend on the device
 
 
 def packed(coefficients):
-    """Return a table as kernels want it, from coefficients (planes, n_elements, n_filters, pieces, 4)."""
-    return namespace(coefficients).ascontiguousarray(coefficients)
+    """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
+
+    Parameters
+    ----------
+    coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
+    """
+    xp, (planes, groups, n_elements, size, *of_filter) = namespace(coefficients), coefficients.shape
+    by_element = xp.ascontiguousarray(xp.swapaxes(coefficients, 1, 2))
+    return by_element.reshape(planes, n_elements, groups * size, *of_filter)
 
 
 def bind(family, rij, pairs, species):
@@ -23,10 +31,11 @@ def bind(family, rij, pairs, species):
     scalar = cuda.scalar_name(rij.dtype, dual)
     item = rij.itemsize * (2 if dual else 1)
     warps = 32 // item  # atoms a block
-    mesh = (0, n, pairs.row, pairs.j, species, rij)
-    r_min, cutoff, per_dx, triplet_cutoff, triplet_per_dx, angle_per_dx, n_knots = family.grids(rij.dtype)
-    constants = (family.n_pair, family.n_triplet, family.n_elements, n_knots)
-    constants += (r_min, cutoff, per_dx, triplet_cutoff, triplet_per_dx, angle_per_dx)
+    kinds = [family.filters[name] for name in KINDS]
+    group, groups = kinds[0].group, len(kinds[0].rows)
+    mesh = (0, n, pairs.row, pairs.j, species, rij, xp.asarray(knots_of(family).astype(rij.dtype)))
+    constants = (family.n_pair, family.n_triplet, family.n_elements, groups, int(kinds[2].alike))
+    constants += (*(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
 
     def like_duals(table):
         """Give the coefficients of plain parameters a tangent of zero where the pairs carry tangents."""
@@ -35,7 +44,7 @@ def bind(family, rij, pairs, species):
     def over_atoms(name, *arrays):
         tables, arrays = [like_duals(table) for table in arrays[:3]], [_rows(xp, a) for a in arrays[3:]]
         width = slab_width(name, scalar, family.n_triplet or family.n_pair)
-        slabs = -(-family.n_pair // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
+        slabs = groups * -(-group // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
         strides = [cuda.row_stride(a) for a in (rij, *arrays)]
         args = (*mesh, *tables, *arrays, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
@@ -53,10 +62,18 @@ def bind(family, rij, pairs, species):
         strides = (cuda.row_stride(rij), cuda.row_stride(dq))
         args = (*mesh, *tables, dq, *out, each, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args)
-        return [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
+        totals = [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
+        return [_by_group(xp, total, len(f.rows)) for total, f in zip(totals, kinds, strict=True)]
 
     calls = {"sf_features": over_atoms, "sf_pullback": over_atoms, "sf_parameters_pullback": to_tables}
     return lambda name, *arrays: calls[name](name, *arrays)
+
+
+def _by_group(xp, total, groups):
+    """(planes, n_elements, n_filters, ..) as (planes, groups, n_elements, filters of a group, ..)."""
+    planes, n_elements, n_filters, *of_filter = total.shape
+    split = total.reshape(planes, n_elements, groups, n_filters // groups, *of_filter)
+    return xp.ascontiguousarray(xp.swapaxes(split, 1, 2))
 
 
 def _rows(xp, x):

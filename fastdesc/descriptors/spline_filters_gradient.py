@@ -10,7 +10,7 @@ of spline_filters_kernels.py each evaluation adds its cotangent times t^q to the
 Coefficients are linear in knots and ends; that last step is one small matrix for all atoms together.
 """
 
-from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column
+from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import add_powers, spline
 from fastdesc.descriptors.spline_filters_simd import add_row, get_number, load_row, nothing, spread, width_of
 from fastdesc.descriptors.spline_filters_sums import (
@@ -26,6 +26,7 @@ from fastdesc.descriptors.spline_filters_sums import (
     find_angles,
     find_close,
     find_near,
+    find_places,
     keep,
     pieces_of,
     start_of,
@@ -55,13 +56,17 @@ def _flush(kind, sums, size, out):
 
 
 @inner
-def _pair_powers(filters, first, n, j, species, work, sums, size):
+def _pair_powers(kind, filters, first, n, j, species, grids, work, sums, size):
     """Formula (5)."""
-    for g in range(0, work.pair_step, width_of(filters)):
-        weight = load_row(filters, work.memory, work.plane, work.pair_sums + g)
-        for k in range(n):
-            t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
-            add_powers(sums, size, g + pair_piece(first, k, j, species, work), work.pair_step, weight, t)
+    step = work.group_step
+    for g in range(grids.n_groups):
+        find_places(kind, g, first, n, j, species, grids, work)
+        for v in range(0, step, width_of(filters)):
+            weight = load_row(filters, work.memory, work.plane, work.pair_sums + g * step + v)
+            for k in range(n):
+                t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
+                at = v + pair_piece(g, first, k, j, species, grids, work)
+                add_powers(sums, size, at, step, weight, t)
 
 
 @inner
@@ -87,10 +92,14 @@ def _triplet_powers(kind, filters, angular, n_close, grids, work, sums, size):
     clear(filters, work, work.w, n_close * step)
     for za in range(work.n_elements):
         for a in range(start_of(work, za), start_of(work, za + 1)):
-            find_angles(kind, a, n_close, grids, work)
+            if grids.angles_alike:
+                find_angles(kind, a, a + 1, n_close, 0, grids, work)
             for zb in range(za, work.n_elements):
                 first, last = max(a + 1, start_of(work, zb)), start_of(work, zb + 1)
-                base = pieces_of(work.n_knots, element_pair(za, zb, work.n_elements), step)
+                elements = element_pair(za, zb, work.n_elements)
+                base = pieces_of(grids.angular_pieces, elements, step)
+                if not grids.angles_alike:
+                    find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
                     d = load_row(filters, memory, plane, work.sums + g)
                     f = load_row(filters, memory, plane, work.f + a * step + g)
@@ -99,11 +108,11 @@ def _triplet_powers(kind, filters, angular, n_close, grids, work, sums, size):
 
 
 @inner
-def _radial_powers(filters, work, sums, size):
+def _radial_powers(filters, grids, work, sums, size):
     """Formula (6)."""
     memory, plane, step = work.memory, work.plane, work.step
     for z in range(work.n_elements):
-        base = pieces_of(work.n_knots, z, step)
+        base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
             t = spread(filters, memory, plane, (CLOSE + PLACE) * work.length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * work.length + k)
@@ -113,32 +122,33 @@ def _radial_powers(filters, work, sums, size):
 
 @kernel
 def sf_parameters_pullback(
-    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, radial, angular, dq, dpair, dradial, dangular,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, radial, angular, dq, dpair, dradial, dangular,
     n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Pullback of the features of atoms first .. last-1 to the tables, added in atom order.
 
-    in   row, j, species, rij, radial, angular as for sf_features; Rows dq (planes, n_pair + n_triplet, n_atoms)
+    in   row, j, species, rij, knots, radial, angular as for sf_features; Rows dq (planes, n_pair + n_triplet, n_atoms)
     out  dpair, dradial, dangular like the tables, (planes * size,) float64
     """
-    pair_step, step = filled(pair_lanes, n_pair), filled(triplet_lanes, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
+    pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
-    work = work_in(memory, numbers, length, pair_step, step, n_elements, grids.n_knots)
+    work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
     planes = planes_of(kind)
     pair_size, radial_size, angular_size = len(dpair) // planes, len(dradial) // planes, len(dangular) // planes
     pair_sums, radial_sums = _zeroed(kind, pair_size), _zeroed(kind, radial_size)
     angular_sums = _zeroed(kind, angular_size)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
-        find_near(kind, rij, start, n, grids, work)
-        read_column(kind, pair_lanes, dq, 0, n_pair, i, work, work.pair_sums, pair_step)
-        _pair_powers(pair_lanes, start, n, j, species, work, pair_sums.ctypes.data, pair_size)
+        find_near(kind, rij, start, n, work)
+        read_groups(kind, pair_lanes, dq, i, grids, work)
+        _pair_powers(kind, pair_lanes, start, n, j, species, grids, work, pair_sums.ctypes.data, pair_size)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters(triplet_lanes, radial, work)
+            triplet_filters(triplet_lanes, radial, grids, work)
             read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work, work.sums, step)
             _triplet_powers(kind, triplet_lanes, angular, n_close, grids, work, angular_sums.ctypes.data, angular_size)
-            _radial_powers(triplet_lanes, work, radial_sums.ctypes.data, radial_size)
+            _radial_powers(triplet_lanes, grids, work, radial_sums.ctypes.data, radial_size)
         if (i + 1 - first) % ATOMS_PER_SUM == 0 or i + 1 == last:
             _flush(kind, pair_sums, pair_size, dpair)
             _flush(kind, radial_sums, radial_size, dradial)

@@ -39,6 +39,7 @@ from fastdesc.descriptors.spline_filters_sums import (
     find_angles,
     find_close,
     find_near,
+    find_places,
     keep,
     pieces_of,
     start_of,
@@ -67,24 +68,36 @@ def _write_column(kind, q, row, n, i, work, at):
 
 
 @inner
-def pair_piece(first, k, j, species, work):
-    """Element of the pair filters' table where the piece that neighbour k lies on begins."""
-    at = get_number(work.numbers, NEAR_PIECES * work.length + k)
-    if work.n_elements > 1:
-        at += pieces_of(work.n_knots, species[j[first + k]], work.pair_step)
-    return at
+def read_groups(kind, filters, q, i, grids, work):
+    """Read the rows of the pair filters of column i into pair_sums, group by group."""
+    for g in range(grids.n_groups):
+        at = work.pair_sums + g * work.group_step
+        read_column(kind, filters, q, g * grids.group, grids.group, i, work, at, work.group_step)
 
 
 @inner
-def _pair_sums(filters, pair, first, n, j, species, work):
+def pair_piece(g, first, k, j, species, grids, work):
+    """Element of group g of the pair filters' table where the piece that neighbour k lies on begins."""
+    at = get_number(work.numbers, NEAR_PIECES * work.length + k)
+    table = g * work.n_elements
+    if work.n_elements > 1:
+        table += species[j[first + k]]
+    return at + pieces_of(grids.pair_pieces, table, work.group_step)
+
+
+@inner
+def _pair_sums(kind, filters, pair, first, n, j, species, grids, work):
     """Formula (1)."""
-    step = work.pair_step
-    for g in range(0, step, width_of(filters)):
-        total = nothing(filters)
-        for k in range(n):
-            t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
-            total = total + spline(filters, pair, g + pair_piece(first, k, j, species, work), step, t)
-        store_row(work.memory, work.plane, work.pair_sums + g, total)
+    step = work.group_step
+    for g in range(grids.n_groups):
+        find_places(kind, g, first, n, j, species, grids, work)
+        for v in range(0, step, width_of(filters)):
+            total = nothing(filters)
+            for k in range(n):
+                t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
+                at = v + pair_piece(g, first, k, j, species, grids, work)
+                total = total + spline(filters, pair, at, step, t)
+            store_row(work.memory, work.plane, work.pair_sums + g * step + v, total)
 
 
 @inner
@@ -114,10 +127,14 @@ def _triplet_sums(kind, filters, angular, n_close, grids, work):
     clear(filters, work, work.sums, step)
     for za in range(work.n_elements):
         for a in range(start_of(work, za), start_of(work, za + 1)):
-            find_angles(kind, a, n_close, grids, work)
+            if grids.angles_alike:
+                find_angles(kind, a, a + 1, n_close, 0, grids, work)
             for zb in range(za, work.n_elements):
                 first, last = max(a + 1, start_of(work, zb)), start_of(work, zb + 1)
-                base = pieces_of(work.n_knots, element_pair(za, zb, work.n_elements), step)
+                elements = element_pair(za, zb, work.n_elements)
+                base = pieces_of(grids.angular_pieces, elements, step)
+                if not grids.angles_alike:
+                    find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
                     total = _row_sum(filters, angular, base + g, work, work.f + g, first, last)
                     f = load_row(filters, work.memory, work.plane, work.f + a * step + g)
@@ -126,27 +143,29 @@ def _triplet_sums(kind, filters, angular, n_close, grids, work):
 
 @kernel
 def sf_features(
-    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, pair, radial, angular, q,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, pair, radial, angular, q,
     n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Features (1) and (2) of atoms first .. last-1.
 
-    in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), Rows rij (planes, 3, n_pairs) Å
-         tables pair (n_elements, pieces, 4, filters), radial (n_elements, pieces, 4, filters), angular
+    in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), Rows rij (planes, 3, n_pairs) Å, knots
+         tables pair (groups, n_elements, pieces, 4, filters), radial (n_elements, pieces, 4, filters), angular
          (n_element_pairs, pieces, 4, filters): tuples of one address or of two, values and tangents
     out  Rows q (planes, n_pair + n_triplet, n_atoms)
     """
-    pair_step, step = filled(pair_lanes, n_pair), filled(triplet_lanes, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
+    pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
-    work = work_in(memory, numbers, length, pair_step, step, n_elements, grids.n_knots)
+    work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
-        find_near(kind, rij, start, n, grids, work)
-        _pair_sums(pair_lanes, pair, start, n, j, species, work)
-        _write_column(kind, q, 0, n_pair, i, work, work.pair_sums)
+        find_near(kind, rij, start, n, work)
+        _pair_sums(kind, pair_lanes, pair, start, n, j, species, grids, work)
+        for g in range(grids.n_groups):
+            _write_column(kind, q, g * grids.group, grids.group, i, work, work.pair_sums + g * group_step)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters(triplet_lanes, radial, work)
+            triplet_filters(triplet_lanes, radial, grids, work)
             _triplet_sums(kind, triplet_lanes, angular, n_close, grids, work)
             _write_column(kind, q, n_pair, n_triplet, i, work, work.sums)
     keep(memory, numbers)

@@ -22,15 +22,19 @@ _I32 = ir.IntType(32)
 
 
 @intrinsic
-def locate(typingctx, x, last, step, numbers, at):
-    """Find the piece of each lane's coordinate x = (distance - first knot) / dx: writes step * piece, returns t.
+def locate(typingctx, x, first, per_dx, dx, last, limit, beyond, step, numbers, at):
+    """Find the piece of each lane's coordinate x: writes step * piece, returns the distance t from the piece's knot.
 
-    Piece 0 lies below x = 0, piece k between k-1 and k, piece `last` from last - 1 on; t = x - piece.
+    Piece 0 lies below the first knot, piece k between knots k-1 and k, piece `last` from the last knot on.
 
     Parameters
     ----------
     x : lanes
-    last, step : int
+    first, per_dx, dx, last : float, or lanes
+        First knot, 1/dx, dx, number of knots.
+    limit, beyond : float, int
+        From the limit on, x lies on piece `beyond`; None where there is no limit.
+    step : int
     numbers : int
         Address of int32 memory, written from element `at`, as many elements as there are lanes.
     """
@@ -39,33 +43,30 @@ def locate(typingctx, x, last, step, numbers, at):
 
     def codegen(ctx, b, sig, args):
         v, tangent = _split(ctx, b, x, args[0])
+
+        def wide(arg, t):
+            if isinstance(t, types.Number):
+                return _splat(b, v.type, ctx.cast(b, arg, t, x.scalar))
+            return _split(ctx, b, t, arg)[0]
+
+        first_, per_dx_, dx_, last_ = (wide(*given) for given in zip(args[1:5], sig.args[1:5], strict=True))
+        scaled = _mul(b, _sub(b, v, first_), per_dx_)
         fn = cgutils.get_or_insert_function(b.module, ir.FunctionType(v.type, [v.type]), name)
-        k = _add(b, b.call(fn, [v]), ir.Constant(v.type, [1.0] * n))
-        low, high = _zeros(v.type), _splat(b, v.type, b.sitofp(args[1], v.type.element))
+        k = _add(b, b.call(fn, [scaled]), ir.Constant(v.type, [1.0] * n))
+        low = _zeros(v.type)
         k = b.select(b.fcmp_ordered(">", k, low), k, low)
-        k = b.select(b.fcmp_ordered("<", k, high), k, high)
+        k = b.select(b.fcmp_ordered("<", k, last_), k, last_)
+        t = _mul(b, _sub(b, scaled, k), dx_)
+        if limit is not types.none:
+            inside = b.fcmp_ordered("<", v, wide(args[5], limit))
+            k = b.select(inside, k, _splat(b, v.type, b.sitofp(args[6], v.type.element)))
         integers = ir.VectorType(_I32, n)
-        piece = b.mul(b.fptosi(k, integers), _splat(b, integers, b.trunc(args[2], _I32)))
-        place = b.gep(b.inttoptr(args[3], _I32.as_pointer()), [args[4]])
+        piece = b.mul(b.fptosi(k, integers), _splat(b, integers, b.trunc(args[7], _I32)))
+        place = b.gep(b.inttoptr(args[8], _I32.as_pointer()), [args[9]])
         b.store(piece, b.bitcast(place, integers.as_pointer()), align=4)
-        return _join(ctx, b, x, _sub(b, v, k), tangent)
+        return _join(ctx, b, x, t, tangent)
 
-    return x(x, types.intp, types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic
-def behind(typingctx, d, limit, x, y):
-    """x in the lanes where d < limit, the number y elsewhere; the tangent is always x's."""
-    t = x
-
-    def codegen(ctx, b, sig, args):
-        dv, _ = _split(ctx, b, d, args[0])
-        v, tangent = _split(ctx, b, t, args[2])
-        inside = b.fcmp_ordered("<", dv, _splat(b, dv.type, ctx.cast(b, args[1], limit, d.scalar)))
-        v = b.select(inside, v, _splat(b, v.type, ctx.cast(b, args[3], y, t.scalar)))
-        return _join(ctx, b, t, v, tangent)
-
-    return x(d, limit, x, y), codegen
+    return x(x, first, per_dx, dx, last, limit, types.intp, types.intp, types.intp, types.intp), codegen
 
 
 def _horner(b, t, table, at, step, x, order):
@@ -105,7 +106,7 @@ def spline(typingctx, filters, tables, at, step, t):
 
 @intrinsic
 def spline_slope(typingctx, filters, tables, at, step, t):
-    """Values and slopes dS/dt of all filters at t."""
+    """Values and slopes of all filters at t."""
     value = _type_of(filters)
     assert value == t
 

@@ -1,6 +1,6 @@
 """Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of spline_filters_kernels.py."""
 
-from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column
+from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import spline_slope
 from fastdesc.descriptors.spline_filters_simd import (
     add_row,
@@ -35,6 +35,7 @@ from fastdesc.descriptors.spline_filters_sums import (
     find_angles,
     find_close,
     find_near,
+    find_places,
     keep,
     pieces_of,
     start_of,
@@ -46,16 +47,19 @@ from fastdesc.simd import lanes, peek, planes_of, poke, splat, store_atoms
 
 
 @inner
-def _pair_pulls(kind, filters, pair, first, n, j, species, work):
-    """Sum_a d_a drho_a/dt of all neighbours, in row SLOPE."""
-    memory, plane, step = work.memory, work.plane, work.pair_step
+def _pair_pulls(kind, filters, pair, first, n, j, species, grids, work):
+    """Sum_a d_a rho_a' of all neighbours, in row SLOPE."""
+    memory, plane, step = work.memory, work.plane, work.group_step
     clear(kind, work, SLOPE * work.length, n)
-    for g in range(0, step, width_of(filters)):
-        weight = load_row(filters, memory, plane, work.pair_sums + g)
-        for k in range(n):
-            t = spread(filters, memory, plane, PLACE * work.length + k)
-            slope = spline_slope(filters, pair, g + pair_piece(first, k, j, species, work), step, t)[1]
-            add_sum(memory, plane, SLOPE * work.length + k, weight * slope)
+    for g in range(grids.n_groups):
+        find_places(kind, g, first, n, j, species, grids, work)
+        for v in range(0, step, width_of(filters)):
+            weight = load_row(filters, memory, plane, work.pair_sums + g * step + v)
+            for k in range(n):
+                t = spread(filters, memory, plane, PLACE * work.length + k)
+                at = v + pair_piece(g, first, k, j, species, grids, work)
+                slope = spline_slope(filters, pair, at, step, t)[1]
+                add_sum(memory, plane, SLOPE * work.length + k, weight * slope)
 
 
 @inner
@@ -97,7 +101,7 @@ def _spread_pulls(kind, a, n_close, work):
 
 @inner
 def _triplet_pulls(kind, filters, angular, n_close, grids, work):
-    """Sums (3) over all triplets: v in the rows PULL of the close neighbours, sum_b w_b df_b/dt in row SLOPE."""
+    """Sums (3) over all triplets: v in the rows PULL of the close neighbours, sum_b w_b f_b' in row SLOPE."""
     memory, length, plane, step = work.memory, work.length, work.plane, work.step
     clear(kind, work, (CLOSE + SLOPE) * length, n_close)
     clear(kind, work, PULL_X * length, n_close)
@@ -106,11 +110,15 @@ def _triplet_pulls(kind, filters, angular, n_close, grids, work):
     clear(filters, work, work.w, n_close * step)
     for za in range(work.n_elements):
         for a in range(start_of(work, za), start_of(work, za + 1)):
-            find_angles(kind, a, n_close, grids, work)
             clear(kind, work, PULLS * length + a + 1, n_close - a - 1)
+            if grids.angles_alike:
+                find_angles(kind, a, a + 1, n_close, 0, grids, work)
             for zb in range(za, work.n_elements):
                 first, last = max(a + 1, start_of(work, zb)), start_of(work, zb + 1)
-                base = pieces_of(work.n_knots, element_pair(za, zb, work.n_elements), step)
+                elements = element_pair(za, zb, work.n_elements)
+                base = pieces_of(grids.angular_pieces, elements, step)
+                if not grids.angles_alike:
+                    find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
                     d = load_row(filters, memory, plane, work.sums + g)
                     f = load_row(filters, memory, plane, work.f + a * step + g)
@@ -125,30 +133,30 @@ def _triplet_pulls(kind, filters, angular, n_close, grids, work):
 
 
 @inner
-def _write_pairs(kind, first, n, grids, work, drij):
+def _write_pairs(kind, first, n, work, drij):
     """The pair filters' part of (4), for all neighbours."""
     memory, length, plane = work.memory, work.length, work.plane
     for k in range(0, n, lanes(kind)):
         m = min(lanes(kind), n - k)
-        slope = load_row(kind, memory, plane, SLOPE * length + k) * grids.per_dx
+        slope = load_row(kind, memory, plane, SLOPE * length + k)
         store_atoms(drij, 0, first + k, m, slope * load_row(kind, memory, plane, X * length + k))
         store_atoms(drij, 1, first + k, m, slope * load_row(kind, memory, plane, Y * length + k))
         store_atoms(drij, 2, first + k, m, slope * load_row(kind, memory, plane, Z * length + k))
 
 
 @inner
-def _add_triplets(kind, first, n_close, grids, work, drij):
+def _add_triplets(kind, first, n_close, work, drij):
     """The triplets' part of (4), added to the pairs that have one."""
     memory, length, plane = work.memory, work.length, work.plane
     for k in range(0, n_close, lanes(kind)):
         x = load_row(kind, memory, plane, (CLOSE + X) * length + k)
         y = load_row(kind, memory, plane, (CLOSE + Y) * length + k)
         z = load_row(kind, memory, plane, (CLOSE + Z) * length + k)
-        inverse = load_row(kind, memory, plane, (CLOSE + INVERSE) * length + k) * grids.angle_per_dx
+        inverse = load_row(kind, memory, plane, (CLOSE + INVERSE) * length + k)
         vx = load_row(kind, memory, plane, PULL_X * length + k) * inverse
         vy = load_row(kind, memory, plane, PULL_Y * length + k) * inverse
         vz = load_row(kind, memory, plane, PULL_Z * length + k) * inverse
-        along = load_row(kind, memory, plane, (CLOSE + SLOPE) * length + k) * grids.triplet_per_dx
+        along = load_row(kind, memory, plane, (CLOSE + SLOPE) * length + k)
         along = along - (x * vx + y * vy + z * vz)
         store_row(memory, plane, PULL_X * length + k, vx + along * x)
         store_row(memory, plane, PULL_Y * length + k, vy + along * y)
@@ -163,28 +171,29 @@ def _add_triplets(kind, first, n_close, grids, work, drij):
 
 @kernel
 def sf_pullback(
-    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, pair, radial, angular, dq, drij,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, pair, radial, angular, dq, drij,
     n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Pullback (4) of the features of atoms first .. last-1 to the vectors of their pairs.
 
-    in   row, j, species, rij, pair, radial, angular as for sf_features
+    in   row, j, species, rij, knots, pair, radial, angular as for sf_features
          Rows dq (planes, n_pair + n_triplet, n_atoms)
     out  Rows drij (planes, 3, n_pairs)
     """
-    pair_step, step = filled(pair_lanes, n_pair), filled(triplet_lanes, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
+    pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
-    work = work_in(memory, numbers, length, pair_step, step, n_elements, grids.n_knots)
+    work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
-        find_near(kind, rij, start, n, grids, work)
-        read_column(kind, pair_lanes, dq, 0, n_pair, i, work, work.pair_sums, pair_step)
-        _pair_pulls(kind, pair_lanes, pair, start, n, j, species, work)
-        _write_pairs(kind, start, n, grids, work, drij)
+        find_near(kind, rij, start, n, work)
+        read_groups(kind, pair_lanes, dq, i, grids, work)
+        _pair_pulls(kind, pair_lanes, pair, start, n, j, species, grids, work)
+        _write_pairs(kind, start, n, work, drij)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters_and_slopes(triplet_lanes, radial, work)
+            triplet_filters_and_slopes(triplet_lanes, radial, grids, work)
             read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work, work.sums, step)
             _triplet_pulls(kind, triplet_lanes, angular, n_close, grids, work)
-            _add_triplets(kind, start, n_close, grids, work, drij)
+            _add_triplets(kind, start, n_close, work, drij)
     keep(memory, numbers)

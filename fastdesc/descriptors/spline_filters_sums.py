@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastdesc.blocks import longest_row
-from fastdesc.descriptors.spline_filters_pieces import behind, locate, spline, spline_slope
+from fastdesc.descriptors.spline_filters_pieces import locate, spline, spline_slope
 from fastdesc.descriptors.spline_filters_simd import (
     get_number,
     get_scalar,
@@ -28,17 +28,25 @@ from fastdesc.jit import inner
 from fastdesc.simd import lanes, load_atoms, planes_of, scratch
 from fastdesc.simd_math import sqrt
 
-Grids = namedtuple("Grids", "r_min cutoff per_dx triplet_cutoff triplet_per_dx angle_per_dx n_knots")
-"""Knots of the three kinds of filters, as kernels want them: Å and 1/Å."""
+Grids = namedtuple(
+    "Grids",
+    "cutoff triplet_cutoff group n_groups pairs_alike angles_alike pair_pieces radial_pieces angular_pieces",
+)
+"""What kernels need to know of the filters: cutoffs in Å; pair filters in a group, and groups; whether elements share
+knots; pieces in the tables."""
 
-Work = namedtuple("Work", "memory numbers length plane pair_step step f w slopes pair_sums sums n_elements n_knots")
-"""Working memory of one atom: addresses of scalars and of int32; elements per row and per plane, and for each neighbour
-in a block of pair or triplet filters; where the blocks f_b, its cotangent w_b, its slope, and one element per filter
-begin; and what else the tables are indexed with."""
+Work = namedtuple(
+    "Work", "memory numbers knots length plane group_step pair_step step f w slopes pair_sums sums n_elements"
+)
+"""Working memory of one atom: addresses of scalars, of int32 and of the table of knots; elements per row and per plane, and for each neighbour
+in a group's, all groups' and the triplets' filters; where the blocks f_b, its cotangent w_b, its slope, and one element
+per filter begin; and the number of elements."""
 
-# Rows: of all neighbours; from CLOSE the same ones of the close neighbours, those in triplets, and what pulls at them.
+# Rows: of all neighbours; from CLOSE the same ones of the close neighbours, those in triplets, and what pulls at them;
+# then the knots that a pair filter has for each neighbour.
 X, Y, Z, INVERSE, DISTANCE, PLACE, SLOPE, CLOSE = range(8)
-PULL_X, PULL_Y, PULL_Z, ANGLES, PULLS, FILTERS = range(14, 20)
+PULL_X, PULL_Y, PULL_Z, ANGLES, PULLS, KNOTS = range(14, 20)
+FILTERS = KNOTS + 4
 # Rows of integers: pieces of the pair filters, of the triplets' radial filters and of the angular filters; the close
 # neighbours' places among all; then the first close neighbour of each element, and a count of each.
 NEAR_PIECES, CLOSE_PIECES, ANGLE_PIECES, WHO, SPARE, STARTS = range(6)
@@ -60,13 +68,13 @@ def allocate(kind, row, first, last, pair_step, step, n_elements):
 
 
 @inner
-def work_in(memory, numbers, length, pair_step, step, n_elements, n_knots):
+def work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements):
     """Lay allocated memory out."""
     f, block = FILTERS * length, step * length
     sums = f + 3 * block
     return Work(
-        memory.ctypes.data, numbers.ctypes.data, length, sums + pair_step + step, pair_step, step, f, f + block,
-        f + 2 * block, sums, sums + pair_step, n_elements, n_knots,
+        memory.ctypes.data, numbers.ctypes.data, knots.ctypes.data, length, sums + pair_step + step, group_step, pair_step, step, f,
+        f + block, f + 2 * block, sums, sums + pair_step, n_elements,
     )  # fmt: skip
 
 
@@ -78,9 +86,9 @@ def keep(memory, numbers):
 
 
 @inner
-def pieces_of(n_knots, n, step):
+def pieces_of(n_pieces, n, step):
     """Elements of n splines' tables: pieces, four coefficients each, `step` filters."""
-    return n * (n_knots + 1) * 4 * step
+    return n * n_pieces * 4 * step
 
 
 @inner
@@ -96,8 +104,8 @@ def start_of(work, z):
 
 
 @inner
-def find_near(kind, rij, first, n, grids, work):
-    """Unit vectors, distances and places on the pair filters' knots of the n neighbours from pair `first` on."""
+def find_near(kind, rij, first, n, work):
+    """Unit vectors and distances of the n neighbours from pair `first` on."""
     memory, length, plane = work.memory, work.length, work.plane
     for k in range(0, n, lanes(kind)):
         m = min(lanes(kind), n - k)
@@ -111,10 +119,47 @@ def find_near(kind, rij, first, n, grids, work):
         store_row(memory, plane, Z * length + k, z * inverse)
         store_row(memory, plane, INVERSE * length + k, inverse)
         store_row(memory, plane, DISTANCE * length + k, d)
-        # From the cutoff on, whatever rounding says of d / dx, the piece that is exactly zero.
-        place = behind(d, grids.cutoff, (d - grids.r_min) * grids.per_dx, grids.n_knots)
-        place = locate(place, grids.n_knots, 4 * work.pair_step, work.numbers, NEAR_PIECES * length + k)
-        store_row(memory, plane, PLACE * length + k, place)
+
+
+@inner
+def knots_at(kind, work, at):
+    """Entry `at` of the table of knots: first knot, 1/dx, dx, number of knots."""
+    return (
+        get_scalar(kind, work.knots, 4 * at), get_scalar(kind, work.knots, 4 * at + 1),
+        get_scalar(kind, work.knots, 4 * at + 2), get_scalar(kind, work.knots, 4 * at + 3),
+    )  # fmt: skip
+
+
+@inner
+def _locate_near(kind, k, knots, grids, work):
+    """Places of neighbours from k on, on knots of their own or, as numbers, the same for all."""
+    memory, length, plane = work.memory, work.length, work.plane
+    d = load_row(kind, memory, plane, DISTANCE * length + k)
+    place = locate(d, knots[0], knots[1], knots[2], knots[3], grids.cutoff, grids.pair_pieces - 1,
+                   4 * work.group_step, work.numbers, NEAR_PIECES * length + k)  # fmt: skip
+    store_row(memory, plane, PLACE * length + k, place)
+
+
+@inner
+def find_places(kind, g, first, n, j, species, grids, work):
+    """Places of the n neighbours on the knots of group g of the pair filters."""
+    memory, length, plane, at = work.memory, work.length, work.plane, g * work.n_elements
+    if grids.pairs_alike:
+        for k in range(0, n, lanes(kind)):
+            _locate_near(kind, k, knots_at(kind, work, at), grids, work)
+    else:
+        for k in range(n):
+            knots = knots_at(kind, work, at + species[j[first + k]])
+            for c in range(4):
+                set_scalar(memory, (KNOTS + c) * length + k, knots[c])
+        for k in range(0, n, lanes(kind)):
+            own = (
+                load_row(kind, memory, plane, KNOTS * length + k),
+                load_row(kind, memory, plane, (KNOTS + 1) * length + k),
+                load_row(kind, memory, plane, (KNOTS + 2) * length + k),
+                load_row(kind, memory, plane, (KNOTS + 3) * length + k),
+            )
+            _locate_near(kind, k, own, grids, work)
 
 
 @inner
@@ -138,11 +183,12 @@ def find_close(kind, first, n, j, species, grids, work):
                 set_scalar(memory, target + c * length, get_scalar(kind, memory, source + c * length))
     for c in range(PLACE):
         clear(kind, work, (CLOSE + c) * length + n_close, 1)
-    for k in range(0, n_close, lanes(kind)):
-        d = load_row(kind, memory, plane, (CLOSE + DISTANCE) * length + k)
-        place = (d - grids.r_min) * grids.triplet_per_dx
-        place = locate(place, grids.n_knots, 4 * work.step, numbers, CLOSE_PIECES * length + k)
-        store_row(memory, plane, (CLOSE + PLACE) * length + k, place)
+    for z in range(work.n_elements):  # ascending: a vector that reaches past the last of z is written over
+        x0, per_dx, dx, last = knots_at(kind, work, grids.n_groups * work.n_elements + z)
+        for k in range(start_of(work, z), start_of(work, z + 1), lanes(kind)):
+            d = load_row(kind, memory, plane, (CLOSE + DISTANCE) * length + k)
+            place = locate(d, x0, per_dx, dx, last, None, 0, 4 * work.step, numbers, CLOSE_PIECES * length + k)
+            store_row(memory, plane, (CLOSE + PLACE) * length + k, place)
     return n_close
 
 
@@ -172,11 +218,11 @@ def _sort_by_element(first, n_close, j, species, work):
 
 
 @inner
-def triplet_filters(filters, radial, work):
+def triplet_filters(filters, radial, grids, work):
     """Write f_b of all close neighbours."""
     memory, length, plane, step = work.memory, work.length, work.plane, work.step
     for z in range(work.n_elements):
-        base = pieces_of(work.n_knots, z, step)
+        base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
             t = spread(filters, memory, plane, (CLOSE + PLACE) * length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * length + k)
@@ -185,11 +231,11 @@ def triplet_filters(filters, radial, work):
 
 
 @inner
-def triplet_filters_and_slopes(filters, radial, work):
-    """Write f_b and df_b/dt of all close neighbours."""
+def triplet_filters_and_slopes(filters, radial, grids, work):
+    """Write f_b and f_b' of all close neighbours."""
     memory, length, plane, step = work.memory, work.length, work.plane, work.step
     for z in range(work.n_elements):
-        base = pieces_of(work.n_knots, z, step)
+        base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
             t = spread(filters, memory, plane, (CLOSE + PLACE) * length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * length + k)
@@ -200,20 +246,22 @@ def triplet_filters_and_slopes(filters, radial, work):
 
 
 @inner
-def find_angles(kind, a, n_close, grids, work):
-    """Places of the cosines between neighbour a and all that follow it on the angular filters' knots."""
+def find_angles(kind, a, first, last, elements, grids, work):
+    """Places of the cosines between neighbour a and neighbours first .. last-1, on the knots of a pair of elements."""
     memory, length, plane = work.memory, work.length, work.plane
     x = spread(kind, memory, plane, (CLOSE + X) * length + a)
     y = spread(kind, memory, plane, (CLOSE + Y) * length + a)
     z = spread(kind, memory, plane, (CLOSE + Z) * length + a)
-    for k in range(a + 1, n_close, lanes(kind)):
+    x0, per_dx, dx, n_knots = knots_at(kind, work, (grids.n_groups + 1) * work.n_elements + elements)
+    for k in range(first, last, lanes(kind)):
         cosine = (
             x * load_row(kind, memory, plane, (CLOSE + X) * length + k)
             + y * load_row(kind, memory, plane, (CLOSE + Y) * length + k)
             + z * load_row(kind, memory, plane, (CLOSE + Z) * length + k)
         )
-        place = (cosine + 1.0) * grids.angle_per_dx
-        place = locate(place, grids.n_knots, 4 * work.step, work.numbers, ANGLE_PIECES * length + k)
+        place = locate(
+            cosine, x0, per_dx, dx, n_knots, None, 0, 4 * work.step, work.numbers, ANGLE_PIECES * length + k
+        )
         store_row(memory, plane, ANGLES * length + k, place)
 
 

@@ -61,18 +61,20 @@ def spline(x, p, x0, x1, ends):
     return np.where(x.real < x0, below, np.where(x.real > x1, above, inside))
 
 
-def radial_spline(d, p, r_min, cutoff, ends):
-    """A spline that reaches the cutoff with value and slope zero, and is zero beyond.
+def radial_spline(d, p, x0, x1, ends, cutoff):
+    """A spline that reaches its last knot with value and slope zero; zero from the cutoff on.
 
-    With a natural last end it reaches the cutoff with curvature zero as well, for which the last knot value but one is
-    free to give way: the curvature is linear in it.
+    With a natural last end it gets there with curvature zero as well, for which the last knot value but one is free to
+    give way: the curvature is linear in it. A free last end has any value and slope: a straight line up to the cutoff.
     """
+    if ends[1] == "free":
+        return np.where(d.real < cutoff, spline(d, p, x0, x1, (ends[0], "clamped")), 0)
     p = np.array(p, np.result_type(p, float))
     p[-3] = p[-1] = 0
     pinned = (ends[0], "clamped")
     if ends[1] == "natural":
         n = len(p) - 2
-        dx = (cutoff - r_min) / (n - 1)
+        dx = (x1 - x0) / (n - 1)
 
         def last_curvature(knot_value):
             p[-4] = knot_value
@@ -81,14 +83,29 @@ def radial_spline(d, p, r_min, cutoff, ends):
 
         zero, one = last_curvature(0), last_curvature(1)
         p[-4] = -zero / (one - zero)
-    return np.where(d.real < cutoff, spline(d, p, r_min, cutoff, pinned), 0)
+    return np.where(d.real < cutoff, spline(d, p, x0, x1, pinned), 0)
 
 
 def features(
     rij, i, j, species, theta, *, cutoff, triplet_cutoff, r_min, ends=("clamped", "clamped"),
-    angular_ends=("natural", "natural"), shared=False, **_,
+    angular_ends=("natural", "natural"), shared=False, knots=None, **_,
 ):  # fmt: skip
-    """Return q (n_atoms, n_features): the pair sums (1), then the triplet sums (2)."""
+    """Return q (n_atoms, n_features): the pair sums (1), then the triplet sums (2).
+
+    `knots` holds first knot, last knot and number of knots: by filter and element of `pair`, by element of
+    `triplet_radial`, by pair of elements of `triplet_angular`; parameters that a spline does not need are left over.
+    """
+    knots = {} if knots is None else knots
+
+    def own(name, common, parameters, *which):
+        """First knot, last knot, and the parameters of one spline."""
+        if name not in knots:
+            return parameters, *common
+        of = knots[name]
+        for number in which:
+            of = of[number]
+        return parameters[: of[2] + 2], of[0], of[1]
+
     pair, radial, angular = theta["pair"], theta["triplet_radial"], theta["triplet_angular"]
     n_pair, n_triplet, n_atoms = len(pair), len(radial), len(species)
     dtype = np.result_type(rij, pair, radial, angular, float)
@@ -100,12 +117,14 @@ def features(
     for a in range(n_pair):
         for s in range(n_species):
             chosen = z[j] == s
-            np.add.at(q[:, a], i[chosen], radial_spline(d[chosen], pair[a, s], r_min, cutoff, ends))
+            of_pair = own("pair", (r_min, cutoff), pair[a, s], a, s)
+            np.add.at(q[:, a], i[chosen], radial_spline(d[chosen], *of_pair, ends, cutoff))
     f = np.zeros((n_triplet, len(d)), dtype)
     for b in range(n_triplet):
         for s in range(n_species):
             chosen = z[j] == s
-            f[b, chosen] = radial_spline(d[chosen], radial[b, s], r_min, triplet_cutoff, ends)
+            of_neighbour = own("triplet_radial", (r_min, triplet_cutoff), radial[b, s], s)
+            f[b, chosen] = radial_spline(d[chosen], *of_neighbour, ends, triplet_cutoff)
     near = np.flatnonzero(d.real < triplet_cutoff)
     triplets = [t for atom in range(n_atoms) for t in combinations(near[i[near] == atom], 2)]
     one, two = np.array(triplets, int).reshape(-1, 2).T
@@ -115,6 +134,6 @@ def features(
     for b in range(n_triplet):
         for number, (s, t) in enumerate(unordered):
             chosen = (low == s) & (high == t)
-            g = spline(cosine[chosen], angular[b, number], -1.0, 1.0, angular_ends)
+            g = spline(cosine[chosen], *own("triplet_angular", (-1.0, 1.0), angular[b, number], number), angular_ends)
             np.add.at(q[:, n_pair + b], i[one[chosen]], f[b, one[chosen]] * f[b, two[chosen]] * g)
     return q
