@@ -22,6 +22,8 @@ _PUBLIC = {
     "train": "fastdesc.training",
     "load_filters": "fastdesc.transfer",
     "load": "fastdesc.potential",
+    "read_meam_spline": "fastdesc.meam_potential",
+    "write_meam_spline": "fastdesc.meam_potential",
     "FastdescError": "fastdesc.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -21,6 +21,7 @@ examples:
   fastdesc evaluate fastdesc-run/model.h5 test.extxyz
   fastdesc featurize train.extxyz features.h5 --cutoff 5
   fastdesc info features.h5
+  fastdesc import Si_1.meam.spline si.h5 --element Si
 
 `fastdesc COMMAND --help` says more. Units are eV and Å; stress is positive in tension, as in ASE. Threads follow
 NUMBA_NUM_THREADS. Files with frames are whatever ASE reads; extended XYZ (also .gz) is read as a stream.
@@ -83,6 +84,22 @@ examples:
   fastdesc plot learning fastdesc-run/history.csv
   fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
   fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
+"""
+IMPORT = """\
+Make a model of a published s-MEAM potential, a file for LAMMPS' pair style meam/spline: the same energies, forces and
+stress, ready to be evaluated, run and trained further.
+
+examples:
+  fastdesc import TiO.meam.spline tio.h5
+  fastdesc import Si_1.meam.spline si.h5 --element Si      the older form does not name its element
+"""
+EXPORT = """\
+Write a model as a file for LAMMPS' pair style meam/spline. Only models of that form can be: spline filters with one
+triplet filter under one spline per element, such as imported ones, trained or not.
+
+examples:
+  fastdesc export si.h5 Si.meam.spline
+  fastdesc export si.h5 Si.meam.spline --form single       the older form, for one element
 """
 
 
@@ -167,6 +184,16 @@ def parser():
     p.add_argument("file", metavar="FILE")
     p.add_argument("frames", metavar="FRAMES", nargs="*", help="for filters: frames whose distances and angles to show")
     p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
+
+    p = command("import", IMPORT, "a published s-MEAM potential into a model file")
+    p.add_argument("potential", metavar="FILE", help="file for LAMMPS' pair style meam/spline")
+    p.add_argument("model", metavar="MODEL", help="model file to write (.h5)")
+    p.add_argument("--element", metavar="EL", help="for a file of one element that does not name it")
+
+    p = command("export", EXPORT, "a model of the form of s-MEAM into a file for LAMMPS")
+    p.add_argument("model", metavar="MODEL")
+    p.add_argument("potential", metavar="FILE", help="file to write for LAMMPS' pair style meam/spline")
+    p.add_argument("--form", choices=("named", "single"), default="named", help="(default: %(default)s)")
     return top
 
 
@@ -335,6 +362,22 @@ def _main(args):
     return 0
 
 
+def import_(args):
+    from fastdesc.meam_potential import read_meam_spline
+
+    potential = read_meam_spline(args.potential, args.element)
+    potential.save(args.model)
+    print(f"{args.model}: {potential.n_parameters} parameters")
+
+
+def export(args):
+    from fastdesc.meam_potential import write_meam_spline
+    from fastdesc.potential import load
+
+    write_meam_spline(args.potential, load(args.model), form=args.form)
+    print(f"{args.potential}: written from {args.model}")
+
+
 COMMANDS = {
     "demo": demo,
     "featurize": featurize,
@@ -343,6 +386,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "info": info,
     "plot": plot,
+    "import": import_,
+    "export": export,
 }
 
 

@@ -49,6 +49,8 @@ class SplineFunction:
     @classmethod
     def of(cls, splines, parameters):
         """Any spline as one with given slopes at its ends: they are all the same functions."""
+        if splines.ends == ("clamped", "clamped"):
+            return cls(splines, np.array(parameters, float))
         y, m = splines.nodes @ np.asarray(parameters, float)
         clamped = Splines(splines.x0, splines.x1, splines.n_knots)
         return cls(clamped, np.concatenate([y, m[[0, -1]]]))
@@ -155,7 +157,7 @@ class _Lines:
         return SplineFunction(Splines(x[0], x[-1], len(x)), np.concatenate([y, slopes]))
 
 
-def read_meam_spline(path, element=None):
+def read_functions(path, element=None):
     """Read a file for LAMMPS' pair style meam/spline.
 
     Parameters
@@ -209,7 +211,7 @@ def _elements(lines, words):
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def write_meam_spline(path, potential, comment="", form="named"):
+def write_functions(path, potential, comment="", form="named"):
     """Write a file for LAMMPS' pair style meam/spline, whole or not at all.
 
     Parameters

@@ -25,7 +25,8 @@ template <typename S> struct AngularKnots {
     const bool alike;
     const Knots<real<S>> first;
 
-    __device__ __forceinline__ AngularKnots(const real<S>* table, int alike) : table(table), alike(alike), first(table, 0) {}
+    __device__ __forceinline__ AngularKnots(const real<S>* table, int alike)
+        : table(table), alike(alike), first(table, 0) {}
     __device__ __forceinline__ Place<S> place(S cosine, int elements) const {
         return alike ? Place<S>(cosine, first) : Place<S>(cosine, Knots<real<S>>(table, elements));
     }
@@ -225,8 +226,8 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
                        const real<S>* __restrict__ knots, const real<S>* __restrict__ radial,
                        const real<S>* __restrict__ angular, const real<S>* __restrict__ dq, real<S>* __restrict__ dpair,
                        real<S>* __restrict__ dradial, real<S>* __restrict__ dangular, int atoms_per_warp,
-                       long long rij_stride, long long dq_stride, int n_pair, int n_triplet, int n_elements, int n_groups,
-                       int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff,
+                       long long rij_stride, long long dq_stride, int n_pair, int n_triplet, int n_elements,
+                       int n_groups, int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff,
                        real<S> triplet_cutoff) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
@@ -308,7 +309,8 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
                         }
                         const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.p(k) > mine.p);
                         if (all)
-                            scatter(dangular, n_element_pairs * angular_pieces, n_triplet, slab, n_triplet, all, [&](int n) {
+                            scatter(dangular, n_element_pairs * angular_pieces, n_triplet, slab, n_triplet, all,
+                                    [&](int n) {
                                 return weights[w][own_b * 32 + n] * others.f(own_b, k);
                             });
                     }

@@ -39,6 +39,7 @@ class Family:
     variants : name -> Variant
     bad_keywords : (changed keywords, what the InputError must mention)
     randomised : (theta, rng) -> theta, parameters in general position
+    fitted : (keywords, number of elements) -> keywords, where a variant says something of each element of the zoo
     """
 
     name: str
@@ -49,6 +50,8 @@ class Family:
         default=lambda theta, rng: {name: rng.uniform(-1, 1, x.shape) for name, x in theta.items()}
     )
 
+    fitted: Callable = field(default=lambda keywords, n: keywords)
+
     @cached_property
     def reference(self):
         return importlib.import_module(f"references.{self.name}")
@@ -57,7 +60,8 @@ class Family:
         """Return the descriptor of a variant."""
         import fastdesc
 
-        return getattr(fastdesc, self.cls)(species=species, **{**self.variants[variant].keywords, **changed})
+        keywords = self.fitted(self.variants[variant].keywords, len(species))
+        return getattr(fastdesc, self.cls)(species=species, **{**keywords, **changed})
 
 
 # f_c vanishes as h^2. Gaussians do not vanish at the cutoff; value, slope and curvature of the Bessel combination do.
@@ -173,11 +177,22 @@ def own_knots(n_elements, n_pair, seed):
     }
 
 
+def knots_of_fewer(keywords, n):
+    """Knots of the first n elements alone."""
+    if "knots" not in keywords:
+        return keywords
+    lengths = {"triplet_radial": n, "triplet_angular": n * (n + 1) // 2}
+    knots = {name: grids[: lengths.get(name)] for name, grids in keywords["knots"].items()}
+    knots["pair"] = [grids[:n] for grids in knots["pair"]]
+    return {**keywords, "knots": knots}
+
+
 # Radial filters end at the cutoff with value and slope zero, with a natural end the curvature too. The first variant
 # has a straight part below r_min, and lanes that no filter uses; the last has more filters than a vector has lanes.
 SPLINE_FILTERS = Family(
     name="spline_filters",
     cls="SplineFilters",
+    fitted=knots_of_fewer,
     variants={
         "clamped": Variant(
             {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.2, "n_pair": 3, "n_triplet": 5, "n_knots": 6,
@@ -200,8 +215,8 @@ SPLINE_FILTERS = Family(
         ),
         # As the functions of published potentials are: cut off wherever they are at the cutoff.
         "own knots, cut": Variant(
-            {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.0, "n_pair": 3, "n_triplet": 2, "ends": ("clamped", "free"),
-             "angular_ends": ("clamped", "natural"), "knots": own_knots(len(ELEMENTS), 3, 0)},
+            {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.0, "n_pair": 3, "n_triplet": 2,
+             "ends": ("clamped", "free"), "angular_ends": ("clamped", "natural"), "knots": own_knots(len(ELEMENTS), 3, 0)},
             order_at_cutoff=0,
         ),
         # Pair filters in two groups of two, and one grid for all that is of triplets.

@@ -122,8 +122,8 @@ def _radial_powers(filters, grids, work, sums, size):
 
 @kernel
 def sf_parameters_pullback(
-    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, radial, angular, dq, dpair, dradial, dangular,
-    n_pair, n_triplet, n_elements, grids,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, radial, angular, dq, dpair, dradial,
+    dangular, n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Pullback of the features of atoms first .. last-1 to the tables, added in atom order.
 

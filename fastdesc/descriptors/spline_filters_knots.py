@@ -169,6 +169,9 @@ def check_names(knots):
 
 
 def knots_of(family):
-    """Return the knots of all filters of a SplineFilters, as kernels want them, (n, 4): of each group and element of pair
-    filters, of each element, of each pair of elements: first knot, 1/dx, dx, number of knots."""
+    """Return the knots of all filters of a SplineFilters as kernels want them, (n, 4).
+
+    First knot, 1/dx, dx and number of knots: of each group and element of pair filters, then, of the filters of
+    triplets, of each element and of each pair of elements.
+    """
     return np.ascontiguousarray(np.concatenate([family.filters[kind].knots.reshape(-1, 4) for kind in KINDS]))

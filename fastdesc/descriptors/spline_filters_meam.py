@@ -3,6 +3,9 @@
 In terms of spline filters G2, G3 with one triplet filter, formulas (1) and (2) of fastdesc/meam_spline.py are
 
     E = sum_i sum_a w_{Zi,a} G2_i[a] + U_{Zi}(n_i) - U_{Zi}(0),   n_i = sum_a v_a G2_i[a] + v_t G3_i          (3)
+
+Functions of a file go on as straight lines outside their knots, up to the one cutoff that all functions of distances
+have, the largest last knot of phi, rho and f; there they are cut off, wherever they are (checked against LAMMPS).
 """
 
 import numpy as np
@@ -12,9 +15,60 @@ from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.meam_spline import MeamSpline, SplineFunction
 
+NEAREST = 1e-3
+"""Å; no distance is shorter, so a first knot below is as good as one here."""
+
+
+def to_filters(functions):
+    """Return descriptor, pair_weights, density_weights and U of (3): the inverse of `from_filters`.
+
+    The descriptor has a pair filter per element of the centre, for phi, and one for rho; functions keep their knots.
+
+    Parameters
+    ----------
+    functions : MeamSpline
+    """
+    order = np.argsort([atomic_numbers[e] for e in functions.elements])
+    n, cutoff = len(order), float(functions.cutoff)
+
+    def of_pair(kind, a, b):
+        low, high = min(a, b), max(a, b)
+        return kind[low * n - low * (low - 1) // 2 + high - low]
+
+    pair = [[of_pair(functions.phi, a, b) for b in order] for a in order] + [[functions.rho[b] for b in order]]
+    radial = [functions.f[b] for b in order]
+    angular = [of_pair(functions.g, order[a], order[b]) for a in range(n) for b in range(a, n)]
+    smooth = all(_ends_at_zero(f) for f in radial)
+    first = min(f.splines.x0 for row in (*pair, radial) for f in row)
+    descriptor = SplineFilters(
+        species=[functions.elements[a] for a in order],
+        cutoff=cutoff,
+        triplet_cutoff=float(max(f.splines.x1 for f in radial)) if smooth else cutoff,
+        r_min=max(float(first), NEAREST),
+        n_pair=n + 1,
+        n_triplet=1,
+        ends=("clamped", "free"),
+        angular_ends=("clamped", "clamped"),
+        knots={
+            "pair": [[_knots(f) for f in row] for row in pair],
+            "triplet_radial": [_knots(f) for f in radial],
+            "triplet_angular": [_knots(f) for f in angular],
+        },
+    )
+    rows = {"pair": pair, "triplet_radial": [radial], "triplet_angular": [angular]}
+    parameters = {name: np.zeros_like(p) for name, p in descriptor.parameters.items()}
+    for name, filters in rows.items():
+        for a, row in enumerate(filters):
+            for element, f in enumerate(row):
+                parameters[name][a, element, : len(f.parameters)] = f.parameters
+    descriptor.set_parameters(**parameters)
+    pair_weights = np.concatenate([np.eye(n) / 2, np.zeros((n, 1))], axis=1)
+    density_weights = np.array([0.0] * n + [1.0, 1.0])
+    return descriptor, pair_weights, density_weights, tuple(functions.U[a] for a in order)
+
 
 def from_filters(descriptor, pair_weights, density_weights, U):
-    """Return the potential (3) of spline filters, exactly, for writing.
+    """Return the functions (3) of spline filters, exactly.
 
     Parameters
     ----------
@@ -30,7 +84,8 @@ def from_filters(descriptor, pair_weights, density_weights, U):
     Raises
     ------
     InputError
-        For another number of triplet filters, or weights of another shape.
+        For another number of triplet filters, weights of another shape, filters of different knots that would have to
+        be added, and filters that are cut off elsewhere than LAMMPS cuts.
     """
     n, elements = len(descriptor.species_numbers), tuple(chemical_symbols[z] for z in descriptor.species_numbers)
     w, v = np.asarray(pair_weights, float), np.asarray(density_weights, float)
@@ -42,68 +97,56 @@ def from_filters(descriptor, pair_weights, density_weights, U):
     ):
         if weights.shape != wanted:
             raise InputError(f"{name} came with shape {weights.shape}; this descriptor needs {wanted}")
-    # Shared filters are equal filters for all elements.
-    pair, radial, angular = (
-        np.broadcast_to(x, (len(x), m, x.shape[2])) if descriptor.shared else x
-        for x, m in zip(descriptor.parameters.values(), (n, n, n * (n + 1) // 2), strict=True)
-    )
-    pair_grid, radial_grid, angular_grid = descriptor.splines.values()
+
+    def filter(kind, a, element):
+        element = 0 if descriptor.shared else element
+        splines = descriptor.spline(kind, a, element)
+        return SplineFunction.of(splines, descriptor.parameters[kind][a, element, : splines.n_parameters])
+
+    def pairs(weights, element):
+        return [(weight, filter("pair", a, element)) for a, weight in enumerate(weights)]
+
     both = [(a, b) for a in range(n) for b in range(a, n)]
-    return MeamSpline(
+    made = MeamSpline(
         elements,
-        phi=tuple(SplineFunction.of(pair_grid, w[a] @ pair[:, b] + w[b] @ pair[:, a]) for a, b in both),
-        rho=tuple(SplineFunction.of(pair_grid, v[:-1] @ pair[:, a]) for a in range(n)),
+        phi=tuple(_sum(f"phi {elements[a]}-{elements[b]}", pairs(w[a], b) + pairs(w[b], a)) for a, b in both),
+        rho=tuple(_sum(f"rho {elements[a]}", pairs(v[:-1], a)) for a in range(n)),
         U=tuple(U),
-        f=tuple(SplineFunction.of(radial_grid, radial[0, a]) for a in range(n)),
-        g=tuple(SplineFunction.of(angular_grid, v[-1] * angular[0, k]) for k in range(len(both))),
+        f=tuple(filter("triplet_radial", 0, a) for a in range(n)),
+        g=tuple(_sum("g", [(v[-1], filter("triplet_angular", 0, k))]) for k in range(len(both))),
     )
+    for name, cutoff in (("phi", descriptor.cutoff), ("rho", descriptor.cutoff), ("f", descriptor.triplet_cutoff)):
+        for function in getattr(made, name):
+            if cutoff != made.cutoff and not _ends_at_zero(function):
+                raise InputError(
+                    f"a function {name} does not end at zero and is cut off at {cutoff:g} Å, but LAMMPS cuts all at "
+                    f"the largest last knot, {made.cutoff:g} Å; no file can hold it"
+                )
+    return made
 
 
-def to_filters(potential):
-    """Return descriptor, pair_weights, density_weights and U of (3): the inverse of `from_filters`.
+def _knots(function):
+    splines = function.splines
+    return [float(splines.x0), float(splines.x1), splines.n_knots]
 
-    The descriptor has a pair filter per element of the centre, for phi, and one for rho.
 
-    Raises
-    ------
-    InputError
-        When functions that are one kind of filter have different knots, or do not end smoothly at their last knot: as
-        most published potentials, they are no spline filters then.
-    """
-    by_number = np.argsort([atomic_numbers[e] for e in potential.elements])
-    n = len(by_number)
-    grids = {}
-    for name, functions in (("phi and rho", potential.phi + potential.rho), ("f", potential.f), ("g", potential.g)):
-        if len({function.splines for function in functions}) > 1:
-            raise InputError(f"functions {name} have different knots; spline filters need the same for all of them")
-        grids[name] = functions[0].splines
-    pair, radial, angular = grids.values()
-    if not (pair.x0 == radial.x0 and pair.n_knots == radial.n_knots == angular.n_knots and radial.x1 <= pair.x1):
-        raise InputError("phi, rho, f and g differ in first knot or number of knots; spline filters share these")
-    if (angular.x0, angular.x1) != (-1.0, 1.0):
-        raise InputError(f"the knots of g span {angular.x0:g} to {angular.x1:g}; spline filters need -1 to 1")
-    for function in (*potential.phi, *potential.rho, *potential.f):
-        if abs(function.parameters[[-3, -1]]).max() > 0:
-            raise InputError("phi, rho or f ends with a value or slope other than zero; spline filters end smoothly")
-    descriptor = SplineFilters(
-        species=[potential.elements[a] for a in by_number], cutoff=pair.x1, triplet_cutoff=radial.x1, r_min=pair.x0,
-        n_pair=n + 1, n_triplet=1, n_knots=pair.n_knots, angular_ends=("clamped", "clamped"),
-    )  # fmt: skip
+def _ends_at_zero(function):
+    """Whether a function of distance reaches its last knot with value and slope zero."""
+    return not function.parameters[[-3, -1]].any()
 
-    def of_pair(functions, a, b):
-        low, high = min(a, b), max(a, b)
-        return functions[low * n - low * (low - 1) // 2 + high - low].parameters
 
-    filters = np.array(
-        [[of_pair(potential.phi, a, b) for b in by_number] for a in by_number]
-        + [[potential.rho[b].parameters for b in by_number]]
-    )
-    unordered = [(by_number[a], by_number[b]) for a in range(n) for b in range(a, n)]
-    descriptor.set_parameters(
-        pair=filters,
-        triplet_radial=[[potential.f[b].parameters for b in by_number]],
-        triplet_angular=[[of_pair(potential.g, a, b) for a, b in unordered]],
-    )
-    pair_weights = np.concatenate([np.eye(n) / 2, np.zeros((n, 1))], axis=1)
-    density_weights = np.array([0.0] * n + [1.0, 1.0])
-    return descriptor, pair_weights, density_weights, tuple(potential.U[a] for a in by_number)
+def _sum(name, terms):
+    """Weighted sum of functions, which must have the same knots; of those that are not zero."""
+    present = [(weight, f) for weight, f in terms if weight and f.parameters.any()]
+    if not present:
+        if not terms:
+            raise InputError(f"there is no pair filter for {name}; meam/spline needs the function, if only zero")
+        present = [(0.0, terms[0][1])]
+    first = present[0][1].splines
+    for _, f in present:
+        if f.splines != first:
+            raise InputError(
+                f"{name} would be a sum of filters with different knots, {_knots(present[0][1])} and {_knots(f)}; "
+                "meam/spline holds one spline: give these filters the same knots, or weights of zero"
+            )
+    return SplineFunction(first, sum(weight * f.parameters for weight, f in present))

@@ -38,9 +38,9 @@ knots; pieces in the tables."""
 Work = namedtuple(
     "Work", "memory numbers knots length plane group_step pair_step step f w slopes pair_sums sums n_elements"
 )
-"""Working memory of one atom: addresses of scalars, of int32 and of the table of knots; elements per row and per plane, and for each neighbour
-in a group's, all groups' and the triplets' filters; where the blocks f_b, its cotangent w_b, its slope, and one element
-per filter begin; and the number of elements."""
+"""Working memory of one atom: addresses of scalars, of int32 and of the table of knots; elements per row and per plane;
+vectors of filters filled up, counted in filters, of a group of pair filters, of all groups, of triplets; where the blocks
+f_b, its cotangent w_b, its slope, and one element per filter begin; and the number of elements."""
 
 # Rows: of all neighbours; from CLOSE the same ones of the close neighbours, those in triplets, and what pulls at them;
 # then the knots that a pair filter has for each neighbour.
@@ -73,8 +73,8 @@ def work_in(memory, numbers, knots, length, group_step, pair_step, step, n_eleme
     f, block = FILTERS * length, step * length
     sums = f + 3 * block
     return Work(
-        memory.ctypes.data, numbers.ctypes.data, knots.ctypes.data, length, sums + pair_step + step, group_step, pair_step, step, f,
-        f + block, f + 2 * block, sums, sums + pair_step, n_elements,
+        memory.ctypes.data, numbers.ctypes.data, knots.ctypes.data, length, sums + pair_step + step, group_step,
+        pair_step, step, f, f + block, f + 2 * block, sums, sums + pair_step, n_elements,
     )  # fmt: skip
 
 

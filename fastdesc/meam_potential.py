@@ -1,0 +1,115 @@
+"""Published s-MEAM potentials as potentials: LAMMPS' meam/spline files read into a Potential, and written from one.
+
+    E = sum_i sum_a w_{Zi,a} G2_i[a] + U_{Zi}(n_i) - U_{Zi}(0)                                              (1)
+
+is a Potential over spline filters whose direct term is phi and whose network is one spline U, without bias. Numbers are
+those of LAMMPS' pair style meam/spline to rounding; training may go on from there.
+"""
+
+import numpy as np
+
+from fastdesc.descriptors.spline_filters import SplineFilters
+from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
+from fastdesc.errors import InputError
+from fastdesc.meam_spline import SplineFunction, read_functions, write_functions
+from fastdesc.potential import Potential
+from fastdesc.scaler import fold
+from fastdesc.spline_network import SplineNetwork
+from fastdesc.splines import Splines
+
+
+def read_meam_spline(path, element=None):
+    """Read a file for LAMMPS' pair style meam/spline as a potential.
+
+    Parameters
+    ----------
+    path : path-like
+    element : str, optional
+        Chemical symbol for a file of the older form, which does not name its element.
+
+    Returns
+    -------
+    Potential
+        Over SplineFilters with a pair filter per element of the centre, for phi, which enter directly, and with one
+        pair filter and one triplet filter that make the density; network "spline", without bias.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or `element` is needed and missing, or not one that the file names.
+    FileFormatError
+        When the file is something else, truncated, or has knots that are not equally spaced; names the line.
+    """
+    descriptor, pair_weights, density_weights, U = to_filters(read_functions(path, element))
+    n = len(U)
+    potential = Potential(
+        descriptor, network="spline", direct=[f"pair_{a}" for a in range(n)], bias=False, n_knots=U[0].splines.n_knots
+    )
+    potential.direct_weights = pair_weights[:, :n]
+    potential.networks = [
+        SplineNetwork(density_weights[None, n:], u.parameters[None], np.array([[u.splines.x0, u.splines.x1]]), False)
+        for u in U
+    ]
+    return potential
+
+
+def write_meam_spline(path, potential, comment="", form="named"):
+    """Write a potential as a file for LAMMPS' pair style meam/spline, exactly, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    potential : Potential
+        Over SplineFilters with one triplet filter, with network "spline" of one embedding function, whose inputs have
+        the same weights for all elements, and zero energy for isolated atoms.
+    comment : str
+        First line of the file.
+    form : {"named", "single"}
+        "single" is the older form, for one element, which any LAMMPS can read.
+
+    Raises
+    ------
+    InputError
+        For any other potential: names what does not fit.
+    """
+    write_functions(path, functions_of(potential), comment, form)
+
+
+def functions_of(potential):
+    """Return the MeamSpline that a potential is; see `write_meam_spline`."""
+    descriptor = potential.descriptor
+    if not isinstance(descriptor, SplineFilters):
+        raise InputError(f"the potential's descriptor is {type(descriptor).__name__}; meam/spline holds SplineFilters")
+    if potential.network != "spline" or potential.hidden != (1,):
+        raise InputError(
+            f"the potential has network {potential.network!r} with hidden {potential.hidden}; meam/spline holds one "
+            "spline per element: network 'spline' with hidden (1,)"
+        )
+    direct = np.zeros((len(potential.networks), descriptor.n_features))
+    direct[:, potential.direct_columns] = potential.direct_weights
+    if direct[:, descriptor.n_pair :].any():
+        raise InputError("the triplet filter enters the energy directly; in meam/spline it is part of the density only")
+    density, U = zip(*(_embedding(potential, k) for k in range(len(potential.networks))), strict=True)
+    for v in density[1:]:
+        if not np.array_equal(v, density[0]):
+            raise InputError(
+                f"the density of the elements has different weights, {density[0].tolist()} and {v.tolist()}; "
+                "meam/spline has none that depend on the centre: train with the networks' weights frozen"
+            )
+    return from_filters(descriptor, direct[:, : descriptor.n_pair], density[0], U)
+
+
+def _embedding(potential, k):
+    """v of one element, for all features, and its U(n) - U(0), shifted so that n is v times the features."""
+    head, shift = potential.networks[k], np.zeros((1, 1)) if potential.bias else None
+    ((weight, shift),) = fold([(head.weight, shift)], potential.scaler, potential.seen)
+    b = 0.0 if shift is None else float(shift[0, 0])
+    (x0, x1), n_knots = head.grid[0], head.n_knots
+    U = SplineFunction(Splines(x0 - b, x1 - b, n_knots), potential.scale[k] * head.splines[0])
+    energy = potential.reference[k] + (float(U(0.0)) if potential.bias else 0.0)
+    if energy:
+        raise InputError(
+            f"an isolated atom of element {potential.descriptor.species_numbers[k]} has the energy {energy:g} eV and "
+            "in meam/spline zero; set potential.reference so that it vanishes, if energies may be shifted"
+        )
+    return weight[0], U
