@@ -237,8 +237,7 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
     FD_SHARED(int, rows, [WARPS<S>][32]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = n_pair / n_groups;
     const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
-    const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
-    const long long n_rows = (long long)gridDim.x * WARPS<S>, warp = (long long)blockIdx.x * WARPS<S> + w;
+    const int n_rows = gridDim.x * WARPS<S>, warp = blockIdx.x * WARPS<S> + w;
     const int own_b = lane / 4, own_q = lane % 4;
 
     // Add cotangent(n) t^q to row rows[n] of `table` (elements, pieces, filters, 4), filters slab .. end-1 as far as
@@ -298,7 +297,9 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
                         const bool exists = mine.p >= 0 && others.p(k) != mine.p;
                         if (exists) {
                             const int elements = element_pair(mine.z, others.z(k), n_elements);
-                            const Place<S> place = angles.place(dot(mine.u, others.u(k)), elements);
+                            // Knots are loaded anew: there is no register left to keep them in.
+                            const Knots<real<S>> own_knots(triplet_knots, n_elements + (angles_alike ? 0 : elements));
+                            const Place<S> place(dot(mine.u, others.u(k)), own_knots);
 #pragma unroll
                             for (int b = 0; b < NB; ++b) {
                                 const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);

@@ -216,7 +216,8 @@ SPLINE_FILTERS = Family(
         # As the functions of published potentials are: cut off wherever they are at the cutoff.
         "own knots, cut": Variant(
             {"cutoff": 4.5, "triplet_cutoff": 3.9, "r_min": 1.0, "n_pair": 3, "n_triplet": 2,
-             "ends": ("clamped", "free"), "angular_ends": ("clamped", "natural"), "knots": own_knots(len(ELEMENTS), 3, 0)},
+             "ends": ("clamped", "free"), "angular_ends": ("clamped", "natural"),
+             "knots": own_knots(len(ELEMENTS), 3, 0)},
             order_at_cutoff=0,
         ),
         # Pair filters in two groups of two, and one grid for all that is of triplets.

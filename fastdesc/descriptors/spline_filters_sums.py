@@ -39,7 +39,7 @@ Work = namedtuple(
     "Work", "memory numbers knots length plane group_step pair_step step f w slopes pair_sums sums n_elements"
 )
 """Working memory of one atom: addresses of scalars, of int32 and of the table of knots; elements per row and per plane;
-vectors of filters filled up, counted in filters, of a group of pair filters, of all groups, of triplets; where the blocks
+filters, with those that fill vectors up, of a group of pair filters, of all groups, and of triplets; where the blocks
 f_b, its cotangent w_b, its slope, and one element per filter begin; and the number of elements."""
 
 # Rows: of all neighbours; from CLOSE the same ones of the close neighbours, those in triplets, and what pulls at them;
