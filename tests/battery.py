@@ -80,6 +80,8 @@ class Case:
     def direction(self, rng):
         """Return a random tangent of the pair vectors and one of the parameters."""
         trij = rng.uniform(-1, 1, self.rij.shape)
+        if self.family.variants[self.variant].sees_other_rows:
+            trij = trij - trij[:, self.pairs.mirror]
         return trij, {k: rng.uniform(-1, 1, x.shape) for k, x in self.theta.items()}
 
     def textbook(self, rij=None, theta=None):

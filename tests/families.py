@@ -24,10 +24,13 @@ class Variant:
     """Constructor keywords (all but species), and how features vanish at the cutoff.
 
     order_at_cutoff : features change as h**order when a neighbour comes h inside the cutoff.
+    sees_other_rows : features depend on more than the pairs of their own row, and a pullback finds the others as
+        mirrors of its own: tangents of mirrored pairs must be opposite, as those of pair vectors are.
     """
 
     keywords: dict
     order_at_cutoff: int
+    sees_other_rows: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,7 @@ GAUSSIAN_MOMENTS = Family(
     ],
 )  # fmt: skip
 
-# f_c vanishes as h^4, and with it a density. Without iterations: with them, tests/test_embedded_density_maps.py.
+# f_c vanishes as h^4, and with it a density.
 EMBEDDED_DENSITY = Family(
     name="embedded_density",
     cls="EmbeddedDensity",
@@ -146,19 +149,46 @@ EMBEDDED_DENSITY = Family(
              "normalized": False},
             order_at_cutoff=4,
         ),
+        "once": Variant(
+            {"cutoff": 3.6, "n_radial": 3, "l_max": 2, "iterations": 1, "contraction": "hyper", "n_features": 6,
+             "normalized": True, "networks": "per_species", "hidden": (5, 4)},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
+        "thrice": Variant(
+            {"cutoff": 3.6, "n_radial": 3, "l_max": 2, "iterations": 3, "contraction": "hyper", "n_features": 6,
+             "normalized": True, "networks": "shared", "hidden": (4,), "activation": "tanh"},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
+        "twice_cubic": Variant(
+            {"cutoff": 2.4, "n_radial": 9, "l_max": 3, "iterations": 2, "contraction": "hyper", "n_features": 6,
+             "normalized": False, "hidden": ()},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
+        "once_none": Variant(
+            {"cutoff": 3.6, "n_radial": 3, "l_max": 2, "iterations": 1, "contraction": "none", "n_features": 9,
+             "normalized": True, "hidden": (5,), "activation": "softplus"},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
     },
     bad_keywords=[
         ({"n_radial": 0}, "n_radial"),
         ({"n_radial": 2.5}, "n_radial"),
         ({"l_max": 4}, "l_max"),
         ({"l_max": -1}, "l_max"),
-        ({"iterations": -1}, "iterations"),
+        ({"iterations": -1}, "iterations came as -1"),
+        ({"iterations": 0.5}, "iterations"),
         ({"contraction": "hyperr"}, "hyper"),
-        ({"n_features": 0}, "n_features"),
+        ({"contraction": "hyper", "n_features": 0}, "n_features"),
+        ({"contraction": "none", "n_features": 5}, "n_features came as 5"),
         ({"normalized": "yes"}, "normalized"),
+        ({"networks": "per_atom"}, "per_species"),
+        ({"hidden": 64}, "hidden"),
+        ({"hidden": (64, 0)}, "hidden"),
+        ({"activation": "sulu"}, "silu"),
     ],
     randomised=lambda theta, rng: {
-        name: rng.uniform(-1, 1, x.shape) + (2.0 if name == "r_s" else 0.0) for name, x in theta.items()
+        name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith("network") else 1) + 2.0 * (name == "r_s")
+        for name, x in theta.items()
     },
 )  # fmt: skip
 
