@@ -207,14 +207,15 @@ def scaling(machine, sizes):
 
 
 def memory(machine, sizes):
-    def row(system, *entries):
-        given = [Entry(who, worker, "energy_forces", {"system": system, **more}) for who, worker, more in entries]
-        return Row(f"{systems.n_atoms(system)} atoms, energies and forces", tuple(given), alone=True)
+    def row(system, case, what, *entries):
+        given = [Entry(who, worker, case, {"system": system, **more}) for who, worker, more in entries]
+        return Row(f"{systems.n_atoms(system)} atoms, {what}", tuple(given), alone=True)
 
     embedded = [(f"fastdesc, embedded density, T = {t}", "ours", {"iterations": t}) for t in ITERATIONS]
-    rows = [row(sizes.memory, ("fastdesc", "ours", {}), *embedded)]
+    both = ("energy_forces", "energies and forces"), ("training_step", "one step of training")
+    rows = [row(sizes.memory, *what, ("fastdesc", "ours", {}), *embedded) for what in both]
     if sizes.peer_atoms:
-        rows.append(row(f"cu{sizes.peer_atoms}", ("fastdesc", "ours", {}), ("apax", "apax", {})))
+        rows.append(row(f"cu{sizes.peer_atoms}", *both[0], ("fastdesc", "ours", {}), ("apax", "apax", {})))
     return rows
 
 

@@ -53,9 +53,10 @@ def test_dtypes_agree_on_the_energy(record):
 
 
 def test_memory_is_of_a_fresh_process(record):
-    (row,) = record["sections"]["memory"]
-    assert len(row["results"]) == 4
-    for r in row["results"]:
+    of_energies, of_training = record["sections"]["memory"]
+    assert "energies and forces" in of_energies["row"] and "step of training" in of_training["row"]
+    assert len(of_energies["results"]) == len(of_training["results"]) == 4
+    for r in of_energies["results"] + of_training["results"]:
         # Linux counts pages per thread and adds up late: a peak may read a little below what was resident before.
         assert r["peak_bytes"] > 0.95 * r["info"]["memory_before"] > 1e7
 

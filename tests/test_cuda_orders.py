@@ -13,23 +13,35 @@ from test_cuda_emulator import HERE, ORDERS, needs_gcc, under_sanitizer
 import fastdesc as fd
 from fastdesc import cuda, geometry
 
-# One model for each width of each kernel; dual parameters make the rest.
+# Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {
-    "gaussian_moments.cu": [
+    "gaussian_moments": [
         lambda **k: fd.GaussianMoments(**k, n_radial=4, n_basis=5, max_rank=3),
         lambda **k: fd.GaussianMoments(**k, n_radial=5, n_basis=4, max_rank=2, basis="gaussian"),
         lambda **k: fd.GaussianMoments(**k, n_radial=9, n_basis=17, max_rank=1),
     ],
-    "embedded_density.cu": [
+    "embedded_density": [
         lambda **k: fd.EmbeddedDensity(**k, n_radial=3, l_max=3, n_features=5, iterations=1, hidden=(4,)),
         lambda **k: fd.EmbeddedDensity(**k, n_radial=9, l_max=2, n_features=6, iterations=2, hidden=(4,)),
         lambda **k: fd.EmbeddedDensity(**k, n_radial=2, l_max=1, contraction="none"),
     ],
-    "spline_filters.cu": [
+    "spline_filters": [
         lambda n=n, **k: fd.SplineFilters(**k, triplet_cutoff=3.5, r_min=1.0, n_pair=n, n_triplet=n, n_knots=5)
         for n in (1, 3, 9)
     ],
 }
+
+
+NAMES = (*MODELS, "geometry")
+
+
+def files_of(name):
+    """Files of kernels that the models of a name are to launch."""
+    return [file for file in cuda.all_specialisations() if file.startswith(name)]
+
+
+def kernels_of(name):
+    return {kernel for file in files_of(name) for kernel in cuda.specialisations(file)}
 
 
 def directions(*shape):
@@ -37,18 +49,18 @@ def directions(*shape):
 
 
 @cache
-def model(file, k):
+def model(name, k):
     """A descriptor with random parameters, and what its maps take in float64: dual pairs, pairs, species."""
-    d = MODELS[file][k](species=ELEMENTS, cutoff=4.0)
+    d = MODELS[name][k](species=ELEMENTS, cutoff=4.0)
     d.set_parameters(**{n: x + 0.1 * directions(*x.shape) for n, x in d.parameters.items()})
     structures = fd.Structures.from_ase([*frames_of("triclinic"), *frames_of("cluster_and_far_atom")])
     rij, pairs, species = d.prepare(structures)
     return d, np.stack([rij, directions(*rij.shape)]), pairs, species
 
 
-def maps(file, k, dtype, pairs_dual, theta_dual):
+def maps(name, k, dtype, pairs_dual, theta_dual):
     """Results of all maps, on the backend that is active."""
-    d, rij, pairs, species = model(file, k)
+    d, rij, pairs, species = model(name, k)
     rij = np.ascontiguousarray(rij if pairs_dual else rij[0], dtype)
     theta = {n: x.astype(dtype) for n, x in d.parameters.items()}
     if theta_dual:
@@ -68,15 +80,15 @@ def of_geometry(dtype):
     return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
 
 
-def everything(file, n_models=None):
-    """Results of all models of a file, or the first few, in all scalar types."""
+def everything(name, n_models=None):
+    """Results of all models of a name, or the first few, in all scalar types."""
     out = []
     for dtype in ("float32", "float64"):
-        if file == "geometry.cu":
+        if name == "geometry":
             out += of_geometry(dtype)
-        for k in range(len(MODELS.get(file, ())[:n_models])):
+        for k in range(len(MODELS.get(name, ())[:n_models])):
             for dual in ((False, False), (True, False), (True, True)):
-                out += maps(file, k, dtype, *dual)
+                out += maps(name, k, dtype, *dual)
     return out
 
 
@@ -91,18 +103,18 @@ def spy(loader, seen):
 
 
 def test_every_file_has_models():
-    assert {*MODELS, "geometry.cu"} == set(cuda.all_specialisations())
+    assert sorted(file for name in NAMES for file in files_of(name)) == sorted(cuda.all_specialisations())
 
 
 @needs_gcc
-@pytest.mark.parametrize("file", cuda.all_specialisations())
-def test_results_do_not_depend_on_the_order_of_threads(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_results_do_not_depend_on_the_order_of_threads(name):
     """Bit for bit: forward, reverse and random; and nothing that is declared was left out."""
     seen, results = [], []
     for order in ORDERS:
         with cuda.executor(spy(partial(load, order=order, seed=11), seen)):
-            results.append(everything(file))
-    assert {name for path, name in seen if path == file} == set(cuda.specialisations(file))
+            results.append(everything(name))
+    assert {kernel for path, kernel in seen if path in files_of(name)} == kernels_of(name)
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
@@ -113,13 +125,13 @@ SANITIZED = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_cuda_orders import run_sanitized
-run_sanitized({file!r}, {sanitizer!r}, {n_models})
+run_sanitized({name!r}, {sanitizer!r}, {n_models})
 print("finished")
 """
 
 
-def run_sanitized(file, sanitizer, n_models):
-    """Run models of a file, kernels instrumented; all of a file's kernels are compiled together."""
+def run_sanitized(name, sanitizer, n_models):
+    """Run models of a name, kernels instrumented; all of a file's kernels are compiled together."""
     modules, seen = {}, []
 
     def loader(path, names):
@@ -130,20 +142,20 @@ def run_sanitized(file, sanitizer, n_models):
         return modules[path.name]
 
     with cuda.executor(spy(loader, seen)):
-        everything(file, n_models)
-    missing = set(cuda.specialisations(file)) - {name for path, name in seen if path == file}
+        everything(name, n_models)
+    missing = kernels_of(name) - {kernel for path, kernel in seen if path in files_of(name)}
     if n_models is None and missing:
         sys.exit(f"not launched: {missing}")
 
 
 @needs_gcc
 @pytest.mark.parametrize(("sanitizer", "n_models"), [("address", None), ("thread", 1)])
-@pytest.mark.parametrize("file", cuda.all_specialisations())
-def test_sanitizers_find_nothing(file, sanitizer, n_models):
+@pytest.mark.parametrize("name", NAMES)
+def test_sanitizers_find_nothing(name, sanitizer, n_models):
     """The first access past the end of an array or of shared memory is seen, and so is every race.
 
     Races are looked for in one width of every kernel: that takes twenty times as long.
     """
-    code = SANITIZED.format(tests=str(HERE), file=file, sanitizer=sanitizer, n_models=n_models)
+    code = SANITIZED.format(tests=str(HERE), name=name, sanitizer=sanitizer, n_models=n_models)
     status, output = under_sanitizer(sanitizer, code)
     assert status == 0 and output.endswith("finished\n"), output[-3000:]

@@ -160,8 +160,8 @@ def without_comments(text):
 
 
 def cuda_kernels(family):
-    """Return kernel name -> argument names of kernels/<family>.cu."""
-    text = without_comments((KERNELS / f"{family}.cu").read_text())
+    """Return kernel name -> argument names of kernels/<family>*.cu."""
+    text = without_comments("".join(path.read_text() for path in sorted(KERNELS.glob(f"{family}*.cu"))))
     return {
         name: [a.split("=")[0].replace("*", " ").replace("&", " ").split()[-1] for a in args.split(",")]
         for name, args in KERNEL.findall(text)
@@ -183,9 +183,9 @@ def numba_kernels(family):
 def test_twins_share_name_and_order(family):
     """`first, last` of a Numba chunk is a grid in CUDA; the arrays that follow are the same, in one order."""
     ours, theirs = numba_kernels(family), cuda_kernels(family)
-    assert theirs, f"kernels/{family}.cu has no kernel that this test can read"
+    assert theirs, f"kernels/{family}*.cu has no kernel that this test can read"
     for name, args in theirs.items():
-        assert name in ours, f"{name} of kernels/{family}.cu has no Numba twin"
+        assert name in ours, f"{name} of kernels/{family}*.cu has no Numba twin"
         arrays = [a for a in ours[name] if a not in ("kind", "first", "last")]
         shared = [a for a in args if a in arrays]
         assert shared == [a for a in arrays if a in args], f"{name}: {args} against {ours[name]}"

@@ -19,15 +19,23 @@ import numpy as np
 
 from fastdesc import cuda
 from fastdesc.activations import check_activation
-from fastdesc.arrays import namespace, padded
+from fastdesc.arrays import namespace, padded, to_host
 from fastdesc.descriptors import embedded_density_cpu
 from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
 from fastdesc.descriptors.embedded_density_arrays import columns, product, radial_parameters
-from fastdesc.descriptors.embedded_density_contraction import blocked
-from fastdesc.descriptors.embedded_density_contraction_pullbacks import hyper_pullback
 from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
 from fastdesc.descriptors.embedded_density_networks import Networks
+from fastdesc.descriptors.embedded_density_recursion import (
+    Hyper,
+    Squares,
+    densities_pullback,
+    given,
+    nothing,
+    rows_like,
+    through,
+    update,
+)
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError
 
@@ -35,7 +43,8 @@ CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each degree."""
-Saved = namedtuple("Saved", "densities c features networks")
+Saved = namedtuple("Saved", "densities c")
+Parts = namedtuple("Parts", "run radial contraction networks")
 
 
 class EmbeddedDensity(Family):
@@ -165,109 +174,97 @@ class EmbeddedDensity(Family):
         -------
         self
         """
-        rij, pairs, species = self.prepare(frames)
-        q, saved = self.forward(rij, pairs, species, self.theta(np.float64))
-        self.parameters = calibrated_parameters(self, [*saved.features, q][0].T)
+        self._calibrate(*self.prepare(frames), self.theta(np.float64))
         return self
+
+    def _calibrate(self, rij, pairs, species, theta):
+        first = self.forward(rij, pairs, species, theta)[1].densities[0]
+        q = self._parts(rij, pairs, species, theta).contraction.features(first)
+        self.parameters = calibrated_parameters(self, to_host(q).T.astype(np.float64))
 
     # ------------------------------------------------------------------------------------------------- maps
 
     def forward(self, rij, pairs, species, theta):
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
-        run, radial = self._kernels(rij, pairs, species), radial_parameters(theta, rij)
-        hyper = self._hyper(theta)
+        run, radial, contraction, networks = self._parts(rij, pairs, species, theta)
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
         c = xp.zeros((*planes, T, n, columns(self.n_radial)), rij.dtype)
         own = radial[2][..., species, :]
         run("ed_density", *radial, densities[..., 0, :, :, :])
-        q = self._contract(run, hyper, densities[..., 0, :, :, :], rij)
-        features, kept = [], []
-        for t, networks in enumerate(self._networks(theta)):
-            y, saved = networks.forward(q, species, pairs.columns)
-            features.append(q)
-            kept.append(saved)
-            own = own + xp.swapaxes(y, -1, -2)
+        for t in range(T):
+            more = update(contraction, networks[t], densities[..., t, :, :, :], (species, pairs.columns))
+            own = own + xp.swapaxes(more, -1, -2)
             c[..., t, :, : self.n_radial] = own
             run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
-            q = self._contract(run, hyper, densities[..., 1 + t, :, :, :], rij)
-        return q, Saved(densities, c, features, kept)
+        return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
 
     def pullback(self, rij, pairs, species, theta, saved, dq):
         """Return drij ((2,) 3, n_pairs).
 
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
         """
-        run, radial = self._kernels(rij, pairs, species), radial_parameters(theta, rij)
-        ddensities = self._sweep(run, radial, theta, rij, saved, dq)[0]
+        parts = self._parts(rij, pairs, species, theta)
+        ddensities, _, _ = self._sweep(parts, (species, pairs.columns), saved, dq, Networks.pullback, nothing, {})
         drij = padded(rij.shape, rij.dtype, rij)
-        run("ed_density_pullback", *radial, saved.c, ddensities, drij)
+        parts.run("ed_density_pullback", *parts.radial, saved.c, ddensities, drij)
         return drij
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
-        xp, run, radial = namespace(rij), self._kernels(rij, pairs, species), radial_parameters(theta, rij)
-        ddensities, dqs, dc, dnetworks = self._sweep(run, radial, theta, rij, saved, dq, parameters=True)
+        xp, parts, dnetworks = namespace(rij), self._parts(rij, pairs, species, theta), {}
+        run, radial, contraction, networks = parts
+        for of_iteration in networks:
+            dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
+        ddensities, dc, products = self._sweep(
+            parts, (species, pairs.columns), saved, dq, Networks.backward, contraction.products, dnetworks
+        )
         sums = run("ed_parameters_pullback", *radial, saved.c, ddensities)
         dtheta = {"alpha": product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
-                of_element = xp.where(species == z, dc, 0)
-                dtheta["coefficients"][..., z, :] += of_element.sum(axis=-1, dtype=np.float64)
-        if self.contraction == "hyper":
-            grams = [self._gram(run, saved.densities[..., t, :, :, :], rij) for t in range(1 + self.iterations)]
-            dtheta["hyper"] = hyper_pullback(theta["hyper"], grams, dqs)
-        return {**dtheta, **dnetworks}
+                dtheta["coefficients"][..., z, :] += xp.where(species == z, dc, 0).sum(axis=-1, dtype=np.float64)
+        return {**dtheta, **contraction.parameters(products), **dnetworks}
 
-    def _sweep(self, run, radial, theta, rij, saved, dq, parameters=False):
-        """Formula (4): cotangents of all densities, of all features, of c, and of the networks' parameters."""
-        xp, planes, n = namespace(rij), rij.shape[:-2], saved.densities.shape[-1]
-        hyper, networks = self._hyper(theta), self._networks(theta)
-        ddensities = padded(saved.densities.shape, rij.dtype, rij)
-        dqs, dc, dnetworks = [dq], None, {}
-        for t in range(self.iterations, 0, -1):
-            self._contract_pullback(run, hyper, saved.densities[..., t, :, :, :], dq, ddensities[..., t, :, :, :])
-            # The last row is only read past, by loads that are wider than a row.
-            rows = xp.zeros((*planes, n + 1, 20 if self.n_moments > 10 else 10, columns(self.n_radial)), rij.dtype)
-            run("ed_rows", ddensities[..., t, :, :, :], rows)
-            more = padded((*planes, self.n_radial, n), rij.dtype, rij)
-            run("ed_coefficients_pullback", *radial[:2], rows, more)
-            dc = more if dc is None else dc + more
-            q, kept = saved.features[t - 1], saved.networks[t - 1]
-            dq, dn = networks[t - 1].pullback(q, kept, dc, parameters)
-            dqs.append(dq)
-            dnetworks = {**(dn or {}), **dnetworks}
-        self._contract_pullback(run, hyper, saved.densities[..., 0, :, :, :], dq, ddensities[..., 0, :, :, :])
-        return ddensities, dqs[::-1], dc, dnetworks
+    def _sweep(self, parts, elements, saved, dq, back, products, dnetworks):
+        """Formula (4), from the last iteration to the first.
 
-    def _contract(self, run, hyper, density, rij):
-        q = padded((*rij.shape[:-2], self.n_features, density.shape[-1]), rij.dtype, rij)
-        if hyper is None:
-            run("ed_squares", density, q)
-        else:
-            run("ed_contract", hyper, density, q)
-        return q
+        `elements`, `back` and `products` are what embedded_density_recursion takes; what `back` finds of the networks'
+        parameters is added to `dnetworks`.
+        Returns the cotangents of all densities, of the coefficients after the element's, and the sum of the products.
+        """
+        run, radial, contraction, networks = parts
+        xp, T = namespace(dq), self.iterations
+        *planes, _, n_radial, n_moments, n = saved.densities.shape
+        ddensities = padded(saved.densities.shape, dq.dtype, dq)
+        if T > 0:  # The last row is only read past, by loads that are wider than a row.
+            rows = xp.zeros((*planes, n + 1, 20 if n_moments > 10 else 10, columns(n_radial)), dq.dtype)
+        cotangents, total, dc = given(dq), 0.0, None
+        for t in range(T, -1, -1):
+            density, ddensity = saved.densities[..., t, :, :, :], ddensities[..., t, :, :, :]
+            for found, dlayers in densities_pullback(contraction, cotangents, products, density, ddensity):
+                total = total + found
+                if dlayers is not None:
+                    networks[t].add(dnetworks, dlayers)
+            if t > 0:
+                run("ed_rows", ddensity, rows)
+                more = rows_like(ddensity, n_radial)
+                run("ed_coefficients_pullback", *radial[:2], rows, more)
+                if dc is not None:
+                    more += dc
+                dc = more
+                cotangents = through(networks[t - 1], back, contraction, elements, dc)
+        return ddensities, dc, total
 
-    def _contract_pullback(self, run, hyper, density, dq, ddensity):
-        if hyper is None:
-            run("ed_squares_pullback", density, dq, ddensity)
-        else:
-            run("ed_contract_pullback", hyper, density, dq, ddensity)
-
-    def _gram(self, run, density, rij):
-        rows = (self.l_max + 1) * self.n_radial * (self.n_radial + 1) // 2
-        gram = padded((*rij.shape[:-2], rows, density.shape[-1]), rij.dtype, rij)
-        run("ed_gram", density, gram)
-        return gram
-
-    def _hyper(self, theta):
-        return blocked(theta["hyper"]) if self.contraction == "hyper" else None
-
-    def _networks(self, theta):
+    def _parts(self, rij, pairs, species, theta):
+        run = self._kernels(rij, pairs, species)
         labels, n_species, depth = network_labels(self), len(self.species_numbers), len(tuple(self.hidden)) + 1
-        return [
+        networks = [
             Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
         ]
+        hyper = self.contraction == "hyper"
+        contraction = Hyper(run, theta["hyper"]) if hyper else Squares(run, self.n_features)
+        return Parts(run, radial_parameters(theta, rij), contraction, networks)
 
     def _kernels(self, rij, pairs, species):
         """Return run(name, *arrays): the kernels of the backend that rij belongs to."""

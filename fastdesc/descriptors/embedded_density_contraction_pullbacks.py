@@ -32,11 +32,8 @@ from fastdesc.descriptors.embedded_density_contraction import (
 )
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.jit import inner, kernel
-from fastdesc.parallel import for_chunks, single_threaded_blas
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
 from fastdesc.simd_math import load_tuple, store_tuple
-
-TOGETHER = {True: 256, False: 16384}  # atoms in one float32 product, on the CPU and on a GPU; sums of them are float64
 
 
 @inner
@@ -186,47 +183,45 @@ def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_ma
                     store_atoms(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))
 
 
-def hyper_pullback(hyper, grams, dqs):
-    """Formula (2), float64, summed over iterations.
+def gram_products(gram, dq):
+    """Sum over atoms of G dq_m in formula (2), for a block of atoms.
+
+    Parameters
+    ----------
+    gram : array ((2,) (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
+        Plain, or dual.
+    dq : array ((2,) n_features, n_atoms)
+
+    Returns
+    -------
+    array ((2,) rows of gram, n_features), float64
+    """
+    if gram.ndim == 2:
+        return (gram @ dq.T).astype(np.float64)
+    value, tangent = gram[0] @ dq[0].T, gram[1] @ dq[0].T
+    tangent += gram[0] @ dq[1].T
+    return namespace(gram).stack([value, tangent]).astype(np.float64)
+
+
+def hyper_pullback(hyper, total):
+    """Formula (2).
 
     Parameters
     ----------
     hyper : array ((2,) l_max+1, n_radial, n_features)
         Plain, or dual.
-    grams : list of arrays ((2,) (l_max+1) n_radial (n_radial+1) / 2, n_atoms)
-    dqs : list of arrays ((2,) n_features, n_atoms)
+    total : array ((2,) rows of gram, n_features)
+        Sum of `gram_products` over blocks of atoms and iterations.
 
     Returns
     -------
-    array ((2,) l_max+1, n_radial, n_features), dual as `grams` are
+    array ((2,) l_max+1, n_radial, n_features), dual as `total` is
     """
-    if grams[0].ndim == 2:
-        return _times_hyper(hyper, _sums(grams, dqs))
+    if total.ndim == 2:
+        return _times_hyper(hyper, total)
     h, th = hyper if hyper.ndim == 4 else (hyper, None)
-    gram, tgram = ([g[plane] for g in grams] for plane in (0, 1))
-    dq, tdq = ([d[plane] for d in dqs] for plane in (0, 1))
-    sums, tsums = _sums(gram, dq), _sums(gram + tgram, tdq + dq)
-    value, tangent = _times_hyper(h, sums), _times_hyper(h, tsums)
-    return namespace(h).stack([value, tangent if th is None else tangent + _times_hyper(th, sums)])
-
-
-def _sums(grams, dqs):
-    """Sum over atoms of G dq_m, (rows of gram, n_features)."""
-    on_cpu, n = namespace(grams[0]) is np, grams[0].shape[-1]
-    total = namespace(grams[0]).zeros((len(grams[0]), len(dqs[0])))
-
-    def products(a, b):
-        return [g[:, a:b] @ d[:, a:b].T for g, d in zip(grams, dqs, strict=True)]
-
-    if on_cpu:
-        with single_threaded_blas():
-            chunks = for_chunks(products, n, TOGETHER[on_cpu])
-    else:
-        chunks = (products(a, a + TOGETHER[on_cpu]) for a in range(0, n, TOGETHER[on_cpu]))
-    for chunk in chunks:
-        for x in chunk:
-            total += x
-    return total
+    value, tangent = _times_hyper(h, total[0]), _times_hyper(h, total[1])
+    return namespace(h).stack([value, tangent if th is None else tangent + _times_hyper(th, total[0])])
 
 
 def _times_hyper(h, sums):

@@ -37,8 +37,11 @@ def bind(family, rij, pairs, species):
             array = np.ascontiguousarray(array)
         return array, rows_of(array, dual)
 
-    def chunks(kernel, *arguments):
+    def chunks(kernel, *arguments, n=n):
         for_chunks(lambda a, b: kernel(kind, a, b, *arguments), n, CHUNK)
+
+    def over_atoms(kernel, density, *arguments):
+        chunks(kernel, *arguments, n=density.shape[-1])
 
     def summed(kernel, shape, *arguments):
         def task(a, b):
@@ -73,22 +76,22 @@ def bind(family, rij, pairs, species):
         chunks(ed_rows, rows_of(density, dual), table(out), family.n_radial, family.n_moments)
 
     def contract(hyper, density, q):
-        chunks(ed_contract, hyper, rows_of(density, dual), rows_of(q, dual), *sizes, family.n_features)
+        over_atoms(ed_contract, density, hyper, rows_of(density, dual), rows_of(q, dual), *sizes, family.n_features)
 
     def contract_pullback(hyper, density, dq, ddensity):
         dq, dq_rows = rows(dq)
         arrays = rows_of(density, dual), dq_rows, rows_of(ddensity, dual)
-        chunks(ed_contract_pullback, hyper, *arrays, *sizes, family.n_features)
+        over_atoms(ed_contract_pullback, density, hyper, *arrays, *sizes, family.n_features)
 
     def gram(density, out):
-        chunks(ed_gram, rows_of(density, dual), rows_of(out, dual), *sizes)
+        over_atoms(ed_gram, density, rows_of(density, dual), rows_of(out, dual), *sizes)
 
     def squares(density, q):
-        chunks(ed_squares, rows_of(density, dual), rows_of(q, dual), *sizes)
+        over_atoms(ed_squares, density, rows_of(density, dual), rows_of(q, dual), *sizes)
 
     def squares_pullback(density, dq, ddensity):
         dq, dq_rows = rows(dq)
-        chunks(ed_squares_pullback, rows_of(density, dual), dq_rows, rows_of(ddensity, dual), *sizes)
+        over_atoms(ed_squares_pullback, density, rows_of(density, dual), dq_rows, rows_of(ddensity, dual), *sizes)
 
     kernels = {
         "ed_density": density,

@@ -1,11 +1,11 @@
-"""Embedded density on the GPU: how the kernels of kernels/embedded_density.cu are launched."""
+"""Embedded density on the GPU: how the kernels of kernels/embedded_density*.cu are launched."""
 
 from functools import cache
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace
 
-FILE = "embedded_density.cu"
+PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
 ROWS, ROWS_BYTES = 2048, 2**28
 """Partial sums of ed_parameters_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its
@@ -32,11 +32,11 @@ def bind(family, rij, pairs, species):
 
     def over_pairs(name, args, slabs, per_warp=1):
         name, width = slab_kernel(name, scalar, n_radial)
-        cuda.launch(FILE, name, n, warps * per_warp, 32 * warps, args, y=-(-n_radial // width) if slabs else 1)
+        cuda.launch(PAIRS, name, n, warps * per_warp, 32 * warps, args, y=-(-n_radial // width) if slabs else 1)
 
-    def over_atoms(name, args, *scalars):
-        arguments = ", ".join((scalar, *scalars))
-        cuda.launch(FILE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (0, n, *args))
+    def over_atoms(name, density, args, *scalars):
+        arguments, n = ", ".join((scalar, *scalars)), density.shape[-1]
+        cuda.launch(ATOMWISE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (0, n, *args))
 
     def density(alpha, r_s, coefficients, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients))
@@ -74,35 +74,35 @@ def bind(family, rij, pairs, species):
         sizes = (stride(rij), stride(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
         args = (*mesh, *theta, rows, dc, *sizes, *orbitals)
         slabs = -(-n_radial // COLUMNS)
-        cuda.launch(FILE, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
+        cuda.launch(MIRROR, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
 
     def turn(density, rows):
         sizes = (stride(density), plane(density), plane(rows), n_radial, n_moments, *rows.shape[-2:])
-        cuda.launch(FILE, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, rows, *sizes))
+        cuda.launch(MIRROR, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, rows, *sizes))
 
     shape = (n_radial, family.l_max, n_moments)
 
     def contract(hyper, density, q):
         factor = cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
         strides = (stride(density), stride(q), plane(density), hyper.shape[-1])
-        over_atoms("ed_contract", (hyper, density, q, *strides, *shape, family.n_features), factor)
+        over_atoms("ed_contract", density, (hyper, density, q, *strides, *shape, family.n_features), factor)
 
     def contract_pullback(hyper, density, dq, ddensity):
         dq, factor = _rows(xp, dq), cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
         strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity), hyper.shape[-1])
         args = (hyper, density, dq, ddensity, *strides, *shape, family.n_features)
-        over_atoms("ed_contract_pullback", args, factor)
+        over_atoms("ed_contract_pullback", density, args, factor)
 
     def gram(density, out):
-        over_atoms("ed_gram", (density, out, stride(density), stride(out), plane(density), *shape))
+        over_atoms("ed_gram", density, (density, out, stride(density), stride(out), plane(density), *shape))
 
     def squares(density, q):
-        over_atoms("ed_squares", (density, q, stride(density), stride(q), plane(density), *shape))
+        over_atoms("ed_squares", density, (density, q, stride(density), stride(q), plane(density), *shape))
 
     def squares_pullback(density, dq, ddensity):
         dq = _rows(xp, dq)
         strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity))
-        over_atoms("ed_squares_pullback", (density, dq, ddensity, *strides, *shape))
+        over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *shape))
 
     calls = {
         "ed_density": density,
@@ -130,6 +130,6 @@ def _rows(xp, x):
 def slab_kernel(name, scalar, n_radial):
     """Return a kernel and the radial functions it takes at a time: the fewest that suffice, else the most there are."""
     head = f"{name}<{scalar}, "
-    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(FILE) if s.startswith(head))
+    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(PAIRS) if s.startswith(head))
     width = next((w for w in widths if w >= n_radial), widths[-1])
     return f"{head}{width}>", width

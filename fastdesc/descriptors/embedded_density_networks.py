@@ -12,14 +12,10 @@ fastdesc.network's with the terms of moving weights added; with tz_l = W_l th_{l
 and all else as there.
 """
 
-import numpy as np
-
 from fastdesc import network
 from fastdesc.activations import passes
 from fastdesc.arrays import namespace
-from fastdesc.parallel import for_chunks, single_threaded_blas
 
-CHUNK = 256
 SHARED = "shared"
 
 
@@ -67,15 +63,13 @@ class Networks:
         at = slice(None) if plane is None else plane
         return [(theta[w][at], theta[b][at][:, None]) for w, b in names]
 
-    def _columns(self, species, known, first, last):
-        """Return [(number of the network, its columns of a chunk)]; a slice where all are its."""
+    def _columns(self, species, known):
+        """Return [(number of the network, its columns of a block)]; a slice where all are its."""
         if self.shared or self.n_species == 1:
             return [(0, slice(None))]
-        if known is not None and last - first == len(species):
-            return [(z, slice(None) if len(k) == last - first else k) for z, k in enumerate(known) if len(k)]
-        xp = namespace(species)
-        found = [(z, xp.flatnonzero(species[first:last] == z)) for z in range(self.n_species)]
-        return [(z, slice(None) if len(k) == last - first else k) for z, k in found if len(k)]
+        if known is None:
+            known = [namespace(species).flatnonzero(species == z) for z in range(self.n_species)]
+        return [(z, slice(None) if len(k) == len(species) else k) for z, k in enumerate(known) if len(k)]
 
     def _inputs(self, q, species):
         """Return q with the element's ones and zeros below, if a network is shared."""
@@ -88,84 +82,72 @@ class Networks:
         return xp.concatenate([q, element], axis=-2)
 
     def forward(self, q, species, columns=None):
-        """Return y ((2,) n_out, n_atoms) and what the pullback wants back.
+        """Values of a block of atoms.
 
         Parameters
         ----------
-        q : ((2,) n_in, n_atoms)
-        species : (n_atoms,) int array
+        q : array ((2,) n_in, n_atoms)
+        species : (n_atoms,) int32 array
         columns : list of int arrays, optional
-            Atoms of each element (Pairs.columns); searched here when not given, which makes the host wait for a device.
+            Atoms of each element; searched here when not given, which makes the host wait for a device.
+
+        Returns
+        -------
+        y : array ((2,) n_out, n_atoms)
+        saved
+            What the pullbacks want back.
         """
-        n_out, n = self.layers[0][-1][0].shape[0], len(species)
-        y = namespace(q).empty((*q.shape[:-2], n_out, n), q.dtype)
+        y = namespace(q).empty((*q.shape[:-2], self.layers[0][-1][0].shape[0], q.shape[-1]), q.dtype)
+        saved = []
+        for z, k in self._columns(species, columns):
+            x = self._inputs(q[..., k], species[k])
+            if q.ndim == 2:
+                y[:, k], kept = network.forward(self.layers[z], self.activation, x)
+            else:
+                y[0][:, k], kept = network.forward(self.layers[z], self.activation, x[0])
+                y[1][:, k], tangents = _tangent(self.layers[z], self.tangents[z], self.activation, kept, x[1])
+                kept = kept, tangents
+            saved.append((z, k, kept))
+        return y, saved
 
-        def task(first, last):
-            saved = []
-            for z, k in self._columns(species, columns, first, last):
-                x = self._inputs(q[..., first:last][..., k], species[first:last][k])
-                out, kept = network.forward(self.layers[z], self.activation, x if q.ndim == 2 else x[0])
-                if q.ndim == 3:
-                    tout, tkept = _tangent(self.layers[z], self.tangents[z], self.activation, kept, x[1])
-                    y[1, :, first:last][:, k] = tout
-                    y[0, :, first:last][:, k] = out
-                    kept = (kept, tkept)
-                else:
-                    y[:, first:last][:, k] = out
-                saved.append((z, k, kept))
-            return saved
-
-        return y, _in_chunks(task, q, n)
-
-    def pullback(self, q, saved, dy, parameters=False):
-        """Return dq like q, and with `parameters` the dict of the parameters' cotangents, float64."""
-        n = q.shape[-1]
+    def pullback(self, q, saved, dy):
+        """Return dq like q, from dy ((2,) n_out, n_atoms), and None."""
+        if q.ndim == 3:
+            return self.backward(q, saved, dy)[0], None
         dq = namespace(q).empty(q.shape, q.dtype)
+        for z, k, kept in saved:
+            dq[:, k] = network.pullback(self.layers[z], self.activation, kept, dy[:, k])[0][: len(dq)]
+        return dq, None
+
+    def backward(self, q, saved, dy):
+        """Return dq like q, and what `add` takes: [(number of the network, cotangents of its layers)]."""
+        dq, found = namespace(q).empty(q.shape, q.dtype), []
         n_in = q.shape[-2]
+        for z, k, kept in saved:
+            layers = self.layers[z]
+            if q.ndim == 2:
+                dlayers, dx = network.backward(layers, self.activation, kept, dy[:, k])
+                dq[:, k] = dx[:n_in]
+            else:
+                dlayers, dx, tdx = _dual_pullback(layers, self.tangents[z], self.activation, kept, dy[..., k])
+                dq[0][:, k], dq[1][:, k] = dx[:n_in], tdx[:n_in]
+            found.append((z, dlayers))
+        return dq, found
 
-        def task(first, last):
-            results = []
-            for z, k, kept in saved[first // CHUNK if len(saved) > 1 else 0]:
-                g = dy[..., first:last][..., k]
-                if q.ndim == 2:
-                    if parameters:
-                        dlayers, dx = network.backward(self.layers[z], self.activation, kept, g)
-                    else:
-                        dlayers, dx = None, network.pullback(self.layers[z], self.activation, kept, g)[0]
-                    dq[:, first:last][:, k] = dx[:n_in]
-                else:
-                    dlayers, dx, tdx = _dual_pullback(self.layers[z], self.tangents[z], self.activation, kept, g)
-                    dq[0, :, first:last][:, k] = dx[:n_in]
-                    dq[1, :, first:last][:, k] = tdx[:n_in]
-                results.append((z, dlayers))
-            return results
-
-        results = _in_chunks(task, q, n)
-        if not parameters:
-            return dq, None
-        return dq, self._summed(results, q.ndim == 3, namespace(q))
-
-    def _summed(self, results, dual, xp):
-        """Sum the cotangents of all chunks in order."""
-        planes = (2,) if dual else ()
-        total = {}
-        for all_names, layers in zip(self.names, self.layers, strict=True):
-            for (w, b), (W, B) in zip(all_names, layers, strict=True):
+    def zeros(self, dual):
+        """Return the dict of cotangents of all parameters that `add` adds to, float64, dual if asked."""
+        xp, planes, total = namespace(self.layers[0][0][0]), (2,) if dual else (), {}
+        for names_z, layers in zip(self.names, self.layers, strict=True):
+            for (w, b), (W, B) in zip(names_z, layers, strict=True):
                 total[w], total[b] = xp.zeros((*planes, *W.shape)), xp.zeros((*planes, len(B)))
-        for chunk in results:
-            for z, dlayers in chunk:
-                for (w, b), (dW, db) in zip(self.names[z], dlayers, strict=True):
-                    total[w] += dW
-                    total[b] += db[..., 0]
         return total
 
-
-def _in_chunks(task, q, n):
-    """Run over chunks of atoms on the CPU, over all of them at once on a GPU."""
-    if namespace(q) is not np:
-        return [task(0, n)]
-    with single_threaded_blas():
-        return for_chunks(task, n, CHUNK)
+    def add(self, total, found):
+        """Add what `backward` found in a block to `total`."""
+        for z, dlayers in found:
+            for (w, b), (dW, db) in zip(self.names[z], dlayers, strict=True):
+                total[w] += dW
+                total[b] += db[..., 0]
 
 
 def _tangent(layers, tlayers, activation, saved, tx):

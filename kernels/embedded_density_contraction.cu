@@ -1,0 +1,174 @@
+// Embedded density, features from densities and the way back. Twins, with the formulas:
+// fastdesc/descriptors/embedded_density_{contraction,contraction_pullbacks}.py.
+//
+// specialise ed_contract<S, H>                 S: float, Dual<float>; H: float
+// specialise ed_contract<S, H>                 S: double, Dual<double>; H: double
+// specialise ed_contract<S, H>                 S: Dual<float>; H: Dual<float>
+// specialise ed_contract<S, H>                 S: Dual<double>; H: Dual<double>
+// specialise ed_contract_pullback<S, H>        S: float, Dual<float>; H: float
+// specialise ed_contract_pullback<S, H>        S: double, Dual<double>; H: double
+// specialise ed_contract_pullback<S, H>        S: Dual<float>; H: Dual<float>
+// specialise ed_contract_pullback<S, H>        S: Dual<double>; H: Dual<double>
+// specialise ed_gram<S>                        S: float, double, Dual<float>, Dual<double>
+// specialise ed_squares<S>                     S: float, double, Dual<float>, Dual<double>
+// specialise ed_squares_pullback<S>            S: float, double, Dual<float>, Dual<double>
+//
+// A lane owns an atom.
+//
+// Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
+#include "density_products.cuh"
+
+using namespace fd;
+
+constexpr int ATOMS = 32, CONTRACT_WARPS = 8;
+constexpr int CONTRACT_BLOCKS = 1;  // that a multiprocessor must be able to hold; unasked, ptxas aims higher and spills
+
+// Features of atoms first .. last-1: a lane an atom, a warp every eighth block of four features.
+//   in   hyper (blocks of features, l_max + 1, n_radial, 4); density (n_radial, n_moments, n_atoms)
+//   out  q (n_features, n_atoms)
+template <typename S, typename H>
+__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
+ed_contract(long long first, long long last, const real<H>* __restrict__ hyper, const real<S>* __restrict__ density,
+            real<S>* __restrict__ q, long long density_stride, long long q_stride, long long density_plane,
+            long long hyper_plane, int n_radial, int l_max, int n_moments, int n_features) {
+    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= last) return;
+    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    const int step = (l_max + 1) * n_radial * FEATURES;
+    for (int m = threadIdx.x / ATOMS * FEATURES; m < n_features; m += CONTRACT_WARPS * FEATURES) {
+        S total[FEATURES] = {};
+        for (int group = 0; group < groups_of(l_max); ++group) {
+            S P[FEATURES][3];
+            const real<H>* h = hyper + m / FEATURES * step + group_degree[group] * n_radial * FEATURES;
+            project<S, H>(P, A, h, hyper_plane, group, n_radial);
+            const real<S> w = real<S>(group_weight[group]);
+#pragma unroll
+            for (int u = 0; u < FEATURES; ++u)
+                total[u] += (P[u][0] * P[u][0] + P[u][1] * P[u][1] + P[u][2] * P[u][2]) * w;
+        }
+#pragma unroll
+        for (int u = 0; u < FEATURES; ++u)
+            if (m + u < n_features) store(q, (m + u) * q_stride + i, n_features * q_stride, total[u]);
+    }
+}
+
+// Pullback of ed_contract to the densities of atoms first .. last-1: a lane an atom, a warp a group of monomials and a
+// slab of radial functions, whose sums over all features it keeps.
+//   in   hyper, density as for ed_contract; dq (n_features, n_atoms)
+//   out  ddensity like density
+template <typename S, typename H>
+__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS, CONTRACT_BLOCKS)
+ed_contract_pullback(long long first, long long last, const real<H>* __restrict__ hyper,
+                     const real<S>* __restrict__ density, const real<S>* __restrict__ dq,
+                     real<S>* __restrict__ ddensity, long long density_stride, long long dq_stride,
+                     long long ddensity_stride, long long density_plane, long long ddensity_plane,
+                     long long hyper_plane, int n_radial, int l_max, int n_moments, int n_features) {
+    constexpr int SLAB = sizeof(S) > 8 ? 4 : 8;
+    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= last) return;
+    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    const Densities<S> dA{ddensity + i, ddensity_stride, ddensity_plane, n_moments};
+    const int step = (l_max + 1) * n_radial * FEATURES, n_groups = groups_of(l_max);
+    const int jobs = n_groups * ((n_radial + SLAB - 1) / SLAB);
+    for (int job = threadIdx.x / ATOMS; job < jobs; job += CONTRACT_WARPS) {
+        const int group = job % n_groups, k0 = job / n_groups * SLAB;
+        S sums[SLAB][3] = {};
+        for (int m = 0; m < n_features; m += FEATURES) {
+            S g[FEATURES][3];
+            const real<H>* h = hyper + m / FEATURES * step + group_degree[group] * n_radial * FEATURES;
+            project<S, H>(g, A, h, hyper_plane, group, n_radial);
+            weigh_projection(g, dq + i, dq_stride, m, n_features, group);
+#pragma unroll
+            for (int k = 0; k < SLAB; ++k) {
+                H factors[FEATURES];
+                load_coefficients(factors, h, min(k0 + k, n_radial - 1) * FEATURES, hyper_plane);
+#pragma unroll
+                for (int u = 0; u < FEATURES; ++u)
+#pragma unroll
+                    for (int v = 0; v < 3; ++v) sums[k][v] += g[u][v] * factors[u];
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < SLAB; ++k)
+#pragma unroll
+            for (int v = 0; v < 3; ++v)
+                if (k0 + k < n_radial && v < size_of(group)) dA.set(k0 + k, group_moments[group][v], sums[k][v]);
+    }
+}
+
+// Products of densities, summed over the monomials of a degree: a lane an atom, a warp every eighth product.
+//     gram[(l, k, k')] = sum_c w_c A[k, c] A[k', c],   k <= k'
+//   in   density (n_radial, n_moments, n_atoms)
+//   out  gram ((l_max + 1) n_radial (n_radial + 1) / 2, n_atoms)
+template <typename S>
+__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
+ed_gram(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ gram,
+        long long density_stride, long long gram_stride, long long density_plane, int n_radial, int l_max,
+        int n_moments) {
+    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= last) return;
+    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    const int triangle = n_radial * (n_radial + 1) / 2, rows = (l_max + 1) * triangle;
+    for (int row = threadIdx.x / ATOMS; row < rows; row += CONTRACT_WARPS) {
+        const int l = row / triangle;
+        int k = 0, k2 = row % triangle;
+        while (k2 >= n_radial - k) k2 -= n_radial - k++;
+        k2 += k;
+        S sum = S(0);
+        for (int group = 0; group < groups_of(l_max); ++group)
+            if (group_degree[group] == l)
+                for (int v = 0; v < size_of(group); ++v) {
+                    const int c = group_moments[group][v];
+                    sum += A.get(k, c) * A.get(k2, c) * real<S>(group_weight[group]);
+                }
+        store(gram, row * gram_stride + i, rows * gram_stride, sum);
+    }
+}
+
+// One feature for each degree and radial function, of atoms first .. last-1: a lane an atom.
+//   in   density (n_radial, n_moments, n_atoms)
+//   out  q ((l_max + 1) n_radial, n_atoms)
+template <typename S>
+__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
+ed_squares(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ q,
+           long long density_stride, long long q_stride, long long density_plane, int n_radial, int l_max,
+           int n_moments) {
+    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= last) return;
+    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    for (int k = threadIdx.x / ATOMS; k < n_radial; k += CONTRACT_WARPS)
+        for (int l = 0; l <= l_max; ++l) {
+            S sum = S(0);
+            for (int group = 0; group < groups_of(l_max); ++group)
+                if (group_degree[group] == l)
+                    for (int v = 0; v < size_of(group); ++v) {
+                        const S x = A.get(k, group_moments[group][v]);
+                        sum += x * x * real<S>(group_weight[group]);
+                    }
+            store(q, (l * n_radial + k) * q_stride + i, (l_max + 1) * n_radial * q_stride, sum);
+        }
+}
+
+// Pullback of ed_squares.
+//   in   density (n_radial, n_moments, n_atoms), dq ((l_max + 1) n_radial, n_atoms)
+//   out  ddensity like density
+template <typename S>
+__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
+ed_squares_pullback(long long first, long long last, const real<S>* __restrict__ density,
+                    const real<S>* __restrict__ dq, real<S>* __restrict__ ddensity, long long density_stride,
+                    long long dq_stride, long long ddensity_stride, long long density_plane, long long ddensity_plane,
+                    int n_radial, int l_max, int n_moments) {
+    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= last) return;
+    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    const Densities<S> dA{ddensity + i, ddensity_stride, ddensity_plane, n_moments};
+    for (int k = threadIdx.x / ATOMS; k < n_radial; k += CONTRACT_WARPS)
+        for (int group = 0; group < groups_of(l_max); ++group) {
+            const long long at = (group_degree[group] * n_radial + k) * dq_stride + i;
+            const S d = load<S>(dq, at, (l_max + 1) * n_radial * dq_stride) * real<S>(2 * group_weight[group]);
+            for (int v = 0; v < size_of(group); ++v) {
+                const int c = group_moments[group][v];
+                dA.set(k, c, d * A.get(k, c));
+            }
+        }
+}

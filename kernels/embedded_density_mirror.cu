@@ -1,0 +1,96 @@
+// Embedded density, the pullback to the coefficients of the neighbours. Twins, with the formulas:
+// fastdesc/descriptors/embedded_density_mirror.py.
+//
+// specialise ed_coefficients_pullback<S>       S: float, double, Dual<float>, Dual<double>
+// specialise ed_rows<S>                        S: float, double, Dual<float>, Dual<double>
+//
+// Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
+#include "orbitals.cuh"
+
+using namespace fd;
+
+// Blocks that a multiprocessor must be able to hold: the most without spills. Unasked, ptxas aims higher and spills.
+constexpr int PAIR_BLOCKS = 2, TURN_BLOCKS = 4;
+
+// Pullback of the densities to the coefficients of atoms first .. last-1, which are the neighbours here: the pairs of an
+// atom's own row are the mirrors of those in which it is one. blockIdx.y is a slab of eight radial functions.
+// In the second half of a tile, a lane owns a radial function and every fourth monomial, so that the cotangents of a
+// neighbour are read together.
+//   in   as ed_density; ddensity (n_atoms + 1, 10 or 20, columns) as ed_rows writes it
+//   out  dc (n_radial, n_atoms)
+template <typename S>
+__global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
+ed_coefficients_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
+                         const int* __restrict__ species, const real<S>* __restrict__ rij,
+                         const real<S>* __restrict__ alpha, const real<S>* __restrict__ r_s,
+                         const real<S>* __restrict__ ddensity, real<S>* __restrict__ dc, long long rij_stride,
+                         long long dc_stride, long long ddensity_plane, int n_species, int n_radial, int n_moments,
+                         int terms, int columns, bool normalized, real<S> cutoff) {
+    constexpr int NR = COLUMNS, PARTS = 32 / NR;
+    FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, k = lane % NR, part = lane / NR, slab = blockIdx.y * NR;
+    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, last);
+    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
+    S* channels = tiles + w * TILE<NR>;
+    S* monomials = channels + NR * TILE_STRIDE;
+
+    S sum = S(0);
+    for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
+        S R[NR] = {};
+        Vector<S> v = zeros<S, 3>();
+        int jp = 0;
+        if (p0 + lane < own.end) {
+            const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
+            v = orbitals.vector(pair);
+            jp = j[p0 + lane];
+            if (pair.inside)
+                orbitals.template each<NR>(pair, own.species, slab, [&](int s, S P, S, S) { R[s] = P; });
+        }
+#pragma unroll
+        for (int s = 0; s < NR; ++s) channels[s * TILE_STRIDE + lane] = R[s];
+        each_monomial(Vector<S>{-v[0], -v[1], -v[2]}, n_moments,
+                      [&](int c, S monomial) { monomials[c * TILE_STRIDE + lane] = monomial; });
+        __syncwarp();
+        const int pairs = own.end - p0 < 32 ? (int)(own.end - p0) : 32;
+        for (int q = 0; q < pairs; ++q) {
+            const long long at = (long long)__shfl_sync(WHOLE_WARP, jp, q) * terms * columns + slab + k;
+            S u = S(0);
+            for (int c = part; c < n_moments; c += PARTS)
+                u += monomials[c * TILE_STRIDE + q] * load<S>(ddensity, at + c * columns, ddensity_plane);
+            sum += channels[k * TILE_STRIDE + q] * u;
+        }
+        __syncwarp();
+    }
+    sum = sum_lanes(sum, NR, 32);
+    if (part == 0 && i < last && slab + k < n_radial) store(dc, (slab + k) * dc_stride + i, n_radial * dc_stride, sum);
+}
+
+// Turn an array like `density` into one that lies atom by atom, atoms first .. last-1: 32 atoms a block, in tiles of 32
+// numbers each.
+//   in   density (n_radial, n_moments, n_atoms)
+//   out  rows (n_atoms + 1, terms, columns), zero at the start
+constexpr int TURN_THREADS = 256;
+template <typename S>
+__global__ void __launch_bounds__(TURN_THREADS, TURN_BLOCKS)
+ed_rows(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ rows,
+        long long density_stride, long long density_plane, long long rows_plane, int n_radial, int n_moments, int terms,
+        int columns) {
+    FD_SHARED(S, tile, [32 * 33]);
+    const long long i0 = first + (long long)blockIdx.x * 32;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    for (int x0 = 0; x0 < n_moments * n_radial; x0 += 32) {  // x = c * n_radial + k
+        for (int y = w; y < 32; y += TURN_THREADS / 32) {
+            const int x = x0 + y, c = x / n_radial, k = x % n_radial;
+            if (c < n_moments && i0 + lane < last)
+                tile[y * 33 + lane] = load<S>(density, (k * n_moments + c) * density_stride + i0 + lane, density_plane);
+        }
+        __syncthreads();
+        for (int y = w; y < 32; y += TURN_THREADS / 32) {
+            const int x = x0 + lane, c = x / n_radial, k = x % n_radial;
+            if (c < n_moments && i0 + y < last)
+                store(rows, ((i0 + y) * terms + c) * columns + k, rows_plane, tile[lane * 33 + y]);
+        }
+        __syncthreads();
+    }
+}
