@@ -5,11 +5,13 @@
 
 `curves` trains T = 0, 1, 2, 3 with the same settings on part of FOLDER/train.extxyz.gz, and tests on frames of
 FOLDER/valid.extxyz.gz that training has not seen; it writes OUT.png, the force error on the test frames against the
-epoch, and OUT.json. `degenerate` draws two environments of C with the same distances and angles, and their features.
+epoch, OUT.json, and a table of means over seeds with the standard deviation of one run. `degenerate` draws two
+environments of C with the same distances and angles, and their features.
 """
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,15 @@ COLOURS = ("#555555", "#0072B2", "#009E73", "#D55E00")
 STYLES = ("--", "-", "-.", ":")
 CORNERS = ((0, 1, 3, 4), (0, 1, 2, 5))
 RADIUS = 1.3  # Å
+ERRORS = ("forces_mae", "forces_rmse", "energy_mae")
 
 
-def model(species, iterations, options):
+def model(species, iterations, options, seed):
     """Return an untrained potential: the same for every T but for the networks of the iterations."""
     d = fd.EmbeddedDensity(
-        species=species, cutoff=options.cutoff, iterations=iterations, hidden=(options.width,) * 2, seed=options.seed
+        species=species, cutoff=options.cutoff, iterations=iterations, hidden=(options.width,) * 2, seed=seed
     )
-    return fd.Potential(d, hidden=(options.width,) * 2, seed=options.seed)
+    return fd.Potential(d, hidden=(options.width,) * 2, seed=seed)
 
 
 def spread(frames, n):
@@ -38,46 +41,69 @@ def spread(frames, n):
 
 
 def curves(options):
-    """Train every T, return the record that OUT.json gets: errors in meV/Å and meV/atom."""
+    """Train every T with every seed, return the record that OUT.json gets: errors in meV/Å and meV/atom."""
     train = spread(fd.read_frames(Path(options.data) / "train.extxyz.gz"), options.train)
     test = spread(fd.read_frames(Path(options.data) / "valid.extxyz.gz"), options.test)
     species = sorted(set(np.concatenate([a.get_chemical_symbols() for a in train])))
-    settings = {"epochs": options.epochs, "seed": options.seed, "dtype": "float32"}
+    settings = {"epochs": options.epochs, "dtype": "float32"}
     settings |= {name: getattr(options, name) for name in ("batch_atoms",) if getattr(options, name)}
     record = {
         "data": Path(options.data).name, "train_frames": len(train), "test_frames": len(test), "species": species,
         "cutoff": options.cutoff, "width": options.width, "settings": settings, "threads": n_threads(), "runs": [],
     }  # fmt: skip
-    for iterations in options.iterations:
-        potential = model(species, iterations, options)
+    # Seeds outside: what is done when time runs out is a fair comparison.
+    for seed, iterations in product(options.seeds, options.iterations):
+        potential = model(species, iterations, options, seed)
         # Test frames are looked at in every epoch and decide nothing: what counts is the last epoch, not the best.
-        history = fd.train(potential, train, test, progress=False, **settings)
+        history = fd.train(potential, train, test, progress=False, seed=seed, **settings)
         run = {
-            "iterations": iterations, "parameters": potential.n_parameters, "seconds": history.rows[-1]["seconds"],
-            "epoch": history["epoch"], "forces_mae_by_epoch": [1e3 * x for x in history["valid_forces_mae"]],
+            "iterations": iterations, "seed": seed, "parameters": potential.n_parameters,
+            "seconds": history.rows[-1]["seconds"], "epoch": history["epoch"],
+            "forces_mae_by_epoch": [1e3 * x for x in history["valid_forces_mae"]],
             "train_forces_mae": 1e3 * history["train_forces_mae"][-1],
-            **{name: 1e3 * history[f"valid_{name}"][-1] for name in ("forces_mae", "forces_rmse", "energy_mae")},
+            **{name: 1e3 * history[f"valid_{name}"][-1] for name in ERRORS},
         }  # fmt: skip
         record["runs"].append(run)
         print(
-            f"T = {iterations}: {run['forces_mae']:.1f} meV/Å mean, {run['forces_rmse']:.1f} RMS; "
+            f"T = {iterations}, seed {seed}: {run['forces_mae']:.1f} meV/Å mean, {run['forces_rmse']:.1f} RMS; "
             f"{run['energy_mae']:.2f} meV/atom; {run['seconds']:.0f} s",
             flush=True,
         )
     return record
 
 
+def summary(record):
+    """Return {T: {error: (mean over seeds, standard deviation of one)}}; the deviation is None for one seed."""
+    found = {}
+    for t in sorted({run["iterations"] for run in record["runs"]}):
+        of_t = [[run[name] for name in ERRORS] for run in record["runs"] if run["iterations"] == t]
+        spreads = np.std(of_t, axis=0, ddof=1).tolist() if len(of_t) > 1 else [None] * len(ERRORS)
+        found[t] = dict(zip(ERRORS, zip(np.mean(of_t, axis=0).tolist(), spreads, strict=True), strict=True))
+    return found
+
+
+def table(record):
+    """Return the summary as a table in Markdown."""
+    lines = ["| T | forces, mean absolute, meV/Å | root mean square | energies, meV/atom |", "|---|---|---|---|"]
+    for t, errors in summary(record).items():
+        cells = [f"{mean:.3g}" + (f" ± {s:.1g}" if s is not None else "") for mean, s in errors.values()]
+        lines.append(f"| {t} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def draw_curves(record, path):
-    """Draw the force error on the test frames against the epoch, one line for each T."""
+    """Draw the force error on the test frames against the epoch: a line for each T and seed."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     fig = Figure(figsize=(5.2, 3.6), layout="constrained", dpi=130)
     ax = fig.subplots()
+    means, named = summary(record), set()
     for run in record["runs"]:
         t = run["iterations"]
-        label = f"T = {t}: {run['forces_mae']:.0f} meV/Å at the end"
-        ax.plot(run["epoch"], run["forces_mae_by_epoch"], STYLES[t % 4], color=COLOURS[t % 4], label=label, lw=1.5)
+        label = None if t in named else f"T = {t}: {means[t]['forces_mae'][0]:.0f} meV/Å at the end"
+        named.add(t)
+        ax.plot(run["epoch"], run["forces_mae_by_epoch"], STYLES[t % 4], color=COLOURS[t % 4], label=label, lw=1.2)
     ax.set(xlabel="epoch", ylabel="test force error, mean absolute (meV/Å)", yscale="log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -151,7 +177,7 @@ def arguments(argv=None):
     c.add_argument("--batch-atoms", type=int, help="atoms per step, instead of the default")
     c.add_argument("--cutoff", type=float, default=5.0, help="Å")
     c.add_argument("--width", type=int, default=64, help="of the two hidden layers of all networks")
-    c.add_argument("--seed", type=int, default=0)
+    c.add_argument("--seeds", type=int, nargs="+", default=[0])
     g = commands.add_parser("degenerate")
     g.add_argument("--out", default="bench/results/recursion-degenerate.png")
     return parser.parse_args(argv)
@@ -169,6 +195,7 @@ def main(argv=None):
     record = curves(options)
     Path(f"{options.out}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw_curves(record, f"{options.out}.png")
+    print(table(record))
     print(f"written to {options.out}.json and .png")
     return record
 

@@ -49,11 +49,17 @@ def initialise(potential, data):
     for group in groups:
         batch = data.batch(group, potential.reference)
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
-    some = data.batches(AT_ONCE, np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int))[0]
-    moved = _response(potential.descriptor, data.batch(some, potential.reference), theta)
+    moved = _response(potential.descriptor, _sample(potential, data), theta)
     _fit_inputs(potential, scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
     _fit_networks(potential, _features(potential.descriptor, data, groups, theta))
     _multiply(potential, _force_scale(potential, data, groups))
+
+
+def initialise_with_descriptor(potential, data):
+    """Fit the same, and before it the initial parameters of a descriptor that is to be trained."""
+    descriptor, sample = potential.descriptor, _sample(potential, data)
+    descriptor.adapt_initial(sample.rij, sample.pairs, sample.species, descriptor.theta(data.dtype, data.device))
+    initialise(potential, data)
 
 
 def initialise_from_features(potential, data):
@@ -66,6 +72,12 @@ def initialise_from_features(potential, data):
     _fit_inputs(potential, scaler.mean, scaler.scale)
     _fit_networks(potential, lambda: ((b.q, b.species) for b in (data.batch(g, potential.reference) for g in groups)))
     _multiply(potential, _energy_scale(potential, data, groups[:: -(-len(groups) // 64)]))
+
+
+def _sample(potential, data):
+    """A batch of frames spread over the set."""
+    some = np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int)
+    return data.batch(data.batches(AT_ONCE, some)[0], potential.reference)
 
 
 def _fit_reference(potential, data):

@@ -11,7 +11,13 @@ from fastdesc.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.files import check_target
-from fastdesc.gradient import batch_gradient, evaluate_set, initialise, initialise_from_features
+from fastdesc.gradient import (
+    batch_gradient,
+    evaluate_set,
+    initialise,
+    initialise_from_features,
+    initialise_with_descriptor,
+)
 from fastdesc.history import History
 from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
@@ -62,7 +68,12 @@ class Trainer:
         self.seconds = 0.0
 
     def _start_random(self):
-        fit = initialise_from_features if isinstance(self.data, FeatureSet) else initialise
+        """Fit all that needs no gradient; a descriptor stays as it is if any of it is frozen or stored."""
+        groups = groups_for(self.potential, self.settings)
+        learns = all(group.rate for name, group in groups.items() if name.startswith("descriptor/"))
+        fit = initialise_with_descriptor if learns else initialise
+        if isinstance(self.data, FeatureSet):
+            fit = initialise_from_features
         fit(self.potential, self.data)
 
     def _start_linear(self):

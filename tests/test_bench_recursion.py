@@ -29,17 +29,23 @@ def folder(tmp_path):
 def test_curves(folder, capsys):
     pytest.importorskip("matplotlib")
     out = folder / "deep" / "curves"
-    words = f"curves --data {folder} --out {out} --iterations 0 1 --train 4 --test 2 --epochs 2 --width 4".split()
-    recursion.main(words)
+    sizes = "--iterations 0 1 --seeds 3 4 --train 4 --test 2 --epochs 2 --width 4"
+    recursion.main(["curves", "--data", str(folder), "--out", str(out), *sizes.split()])
     record = json.loads(out.with_suffix(".json").read_text())
     assert (record["train_frames"], record["test_frames"], record["species"]) == (4, 2, ["C", "H", "O"])
-    for t, run in enumerate(record["runs"]):
-        assert run["iterations"] == t and run["epoch"] == [1, 2]
+    assert [(run["seed"], run["iterations"]) for run in record["runs"]] == [(3, 0), (3, 1), (4, 0), (4, 1)]
+    for run in record["runs"]:
+        assert run["epoch"] == [1, 2]
         assert run["forces_mae"] == run["forces_mae_by_epoch"][-1] > 0
         assert run["forces_rmse"] >= run["forces_mae"]
     assert record["runs"][1]["parameters"] > record["runs"][0]["parameters"]
     assert out.with_suffix(".png").stat().st_size > 1000
-    assert "T = 1:" in capsys.readouterr().out
+    one, two = (run["forces_mae"] for run in record["runs"][1::2])
+    mean, deviation = recursion.summary(record)[1]["forces_mae"]
+    assert one != two
+    assert (mean, deviation) == (pytest.approx((one + two) / 2), pytest.approx(abs(one - two) / 2**0.5))
+    out = capsys.readouterr().out
+    assert "T = 1, seed 4:" in out and f"| 1 | {mean:.3g} ± {deviation:.1g} |" in out
 
 
 def test_degenerate_pair(tmp_path):

@@ -15,6 +15,8 @@ from structures_zoo import ZOO
 from fastdesc import EmbeddedDensity, Potential, load, parallel
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.loss import LossWeights, residuals
+from fastdesc.settings import Settings
+from fastdesc.trainer import Trainer
 from fastdesc.training_set import TrainingSet
 
 PUBLISHED = [("ch4_T0", 0), ("ch4_T2", 0), ("ch4_T2", 1), ("ch4_T2", 2), ("nacl8_T0", 0)]
@@ -125,6 +127,30 @@ def test_calibration():
             z = q @ d.parameters[f"{name}.weight"].T + d.parameters[f"{name}.bias"]
             close(z.mean(axis=0), np.zeros(64), 1e-9)
             assert 0.3 < z.std() < 3
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_training_calibrates_parameters_that_nobody_changed(iterations):
+    """As `calibrate` on the training frames does; what was set, if only one number, stays."""
+    frames = labelled_alloy(3)
+    d = EmbeddedDensity(species=["Cu", "Au"], iterations=iterations, **SMALL)
+    by_hand = EmbeddedDensity(**d.get_params()).calibrate(frames)
+
+    def begun(descriptor, **settings):
+        potential = Potential(descriptor, hidden=(4,))
+        Trainer(potential, frames, None, Settings.named(dtype="float64", **settings), np.random.default_rng(0))
+        assert potential.fitted
+        return potential.descriptor.parameters
+
+    for name, array in begun(d).items():
+        close(array, by_hand.parameters[name], 1e-12)
+    assert not np.allclose(by_hand.parameters["hyper"], d.parameters["hyper"])
+    changed = EmbeddedDensity(**d.get_params())
+    changed.set_parameters(coefficients=1.25 * d.parameters["coefficients"])
+    held = {"freeze": ["descriptor/r_s"]}, {"descriptor_learning_rate": 0}
+    for descriptor, settings in ((changed, {}), *((d, h) for h in held)):
+        for name, array in begun(descriptor, **settings).items():
+            np.testing.assert_array_equal(array, descriptor.parameters[name])
 
 
 @pytest.mark.parametrize("call", ["energies and forces", "gradient"])

@@ -164,7 +164,7 @@ class EmbeddedDensity(Family):
         """Fit the initial parameters to the statistics of some structures; for before training, not after.
 
         Scales `hyper` so that features without iterations have a mean square of one, and the first layer of every
-        network so that it sees zero mean and unit variance.
+        network so that it sees zero mean and unit variance. `fastdesc.train` does so by itself on its training frames.
 
         Parameters
         ----------
@@ -176,6 +176,12 @@ class EmbeddedDensity(Family):
         """
         self._calibrate(*self.prepare(frames), self.theta(np.float64))
         return self
+
+    def adapt_initial(self, rij, pairs, species, theta):
+        """Calibrate, unless parameters were changed since they were made."""
+        initial = initial_parameters(self)
+        if all(np.array_equal(array, initial[name]) for name, array in self.parameters.items()):
+            self._calibrate(rij, pairs, species, theta)
 
     def _calibrate(self, rij, pairs, species, theta):
         first = self.forward(rij, pairs, species, theta)[1].densities[0]

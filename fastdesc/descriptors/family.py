@@ -114,6 +114,12 @@ class Family:
         """Return how many distances of pair vectors lie below `r_min`, where nothing was fitted."""
         return 0
 
+    def adapt_initial(self, rij, pairs, species, theta):
+        """Fit initial parameters to a batch before training; parameters that were changed since stay as they are.
+
+        Families whose initial parameters suit any structures do nothing.
+        """
+
     def penalty(self, theta, curvature, magnitude):
         """Return what the loss gets for parameters alone, and its gradient, a dict like theta.
 
