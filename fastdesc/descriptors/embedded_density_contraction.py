@@ -48,14 +48,18 @@ def blocked(hyper):
 
 
 @inner
+def group_at(place):
+    """First place and size of the group that a place is in."""
+    if 0 < place < 19:
+        return 1 + (place - 1) // 3 * 3, 3
+    return place, 1
+
+
+@inner
 def load_groups(kind, density, i, n, n_radial, n_moments, a):
     """Densities into scratch, group by group; the moments of one k in a group lie together."""
     for place in range(n_moments):
-        group_start, size = 0, 1
-        if 0 < place < 19:
-            group_start, size = 1 + (place - 1) // 3 * 3, 3
-        elif place == 19:
-            group_start = 19
+        group_start, size = group_at(place)
         for k in range(n_radial):
             x = load_atoms(kind, density, k * n_moments + ORDER[place], i, n)
             store(a, group_start * n_radial + k * size + place - group_start, x)

@@ -26,6 +26,7 @@ from fastdesc.descriptors.embedded_density_contraction import (
     TRIPLE_DEGREE,
     TRIPLE_WEIGHT,
     WEIGHTS,
+    group_at,
     load_groups,
     project1,
     project3,
@@ -40,11 +41,7 @@ from fastdesc.simd_math import load_tuple, store_tuple
 def store_groups(density, i, n, n_radial, n_moments, kind, a):
     """Inverse of embedded_density_contraction.load_groups."""
     for place in range(n_moments):
-        group_start, size = 0, 1
-        if 0 < place < 19:
-            group_start, size = 1 + (place - 1) // 3 * 3, 3
-        elif place == 19:
-            group_start = 19
+        group_start, size = group_at(place)
         for k in range(n_radial):
             x = load(kind, a, group_start * n_radial + k * size + place - group_start)
             store_atoms(density, k * n_moments + ORDER[place], i, n, x)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.descriptors.embedded_density_arrays import by_name
 from fastdesc.descriptors.embedded_density_contraction import ed_contract, ed_squares
 from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
     ed_contract_pullback,
@@ -32,7 +33,7 @@ def bind(family, rij, pairs, species):
         """With a leading axis of planes, contiguous."""
         return np.ascontiguousarray(array if dual else array[None])
 
-    def rows(array):
+    def even_rows(array):
         if array.strides[-1] != array.itemsize:
             array = np.ascontiguousarray(array)
         return array, rows_of(array, dual)
@@ -72,14 +73,14 @@ def bind(family, rij, pairs, species):
         total = summed(ed_parameters_pullback, shape, (*mesh, *theta, rows_of(ddensity, dual)), tail)
         return total if dual else total[:, 0]
 
-    def turn(density, out):
+    def rows(density, out):
         chunks(ed_rows, rows_of(density, dual), table(out), family.n_radial, family.n_moments)
 
     def contract(hyper, density, q):
         over_atoms(ed_contract, density, hyper, rows_of(density, dual), rows_of(q, dual), *sizes, family.n_features)
 
     def contract_pullback(hyper, density, dq, ddensity):
-        dq, dq_rows = rows(dq)
+        dq, dq_rows = even_rows(dq)
         arrays = rows_of(density, dual), dq_rows, rows_of(ddensity, dual)
         over_atoms(ed_contract_pullback, density, hyper, *arrays, *sizes, family.n_features)
 
@@ -90,20 +91,10 @@ def bind(family, rij, pairs, species):
         over_atoms(ed_squares, density, rows_of(density, dual), rows_of(q, dual), *sizes)
 
     def squares_pullback(density, dq, ddensity):
-        dq, dq_rows = rows(dq)
+        dq, dq_rows = even_rows(dq)
         over_atoms(ed_squares_pullback, density, rows_of(density, dual), dq_rows, rows_of(ddensity, dual), *sizes)
 
-    kernels = {
-        "ed_density": density,
-        "ed_density_again": density_again,
-        "ed_density_pullback": density_pullback,
-        "ed_coefficients_pullback": coefficients_pullback,
-        "ed_parameters_pullback": parameters_pullback,
-        "ed_rows": turn,
-        "ed_contract": contract,
-        "ed_contract_pullback": contract_pullback,
-        "ed_gram": gram,
-        "ed_squares": squares,
-        "ed_squares_pullback": squares_pullback,
-    }
-    return lambda name, *arrays: kernels[name](*arrays)
+    return by_name(
+        density, density_again, density_pullback, coefficients_pullback, parameters_pullback, rows,
+        contract, contract_pullback, gram, squares, squares_pullback,
+    )  # fmt: skip

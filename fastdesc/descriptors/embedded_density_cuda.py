@@ -4,6 +4,7 @@ from functools import cache
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace
+from fastdesc.descriptors.embedded_density_arrays import by_name
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
@@ -76,9 +77,9 @@ def bind(family, rij, pairs, species):
         slabs = -(-n_radial // COLUMNS)
         cuda.launch(MIRROR, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
 
-    def turn(density, rows):
-        sizes = (stride(density), plane(density), plane(rows), n_radial, n_moments, *rows.shape[-2:])
-        cuda.launch(MIRROR, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, rows, *sizes))
+    def rows(density, out):
+        sizes = (stride(density), plane(density), plane(out), n_radial, n_moments, *out.shape[-2:])
+        cuda.launch(MIRROR, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, out, *sizes))
 
     shape = (n_radial, family.l_max, n_moments)
 
@@ -104,20 +105,10 @@ def bind(family, rij, pairs, species):
         strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity))
         over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *shape))
 
-    calls = {
-        "ed_density": density,
-        "ed_density_again": density_again,
-        "ed_density_pullback": density_pullback,
-        "ed_coefficients_pullback": coefficients_pullback,
-        "ed_parameters_pullback": parameters_pullback,
-        "ed_rows": turn,
-        "ed_contract": contract,
-        "ed_contract_pullback": contract_pullback,
-        "ed_gram": gram,
-        "ed_squares": squares,
-        "ed_squares_pullback": squares_pullback,
-    }
-    return lambda name, *arrays: calls[name](*arrays)
+    return by_name(
+        density, density_again, density_pullback, coefficients_pullback, parameters_pullback, rows,
+        contract, contract_pullback, gram, squares, squares_pullback,
+    )  # fmt: skip
 
 
 def _rows(xp, x):
