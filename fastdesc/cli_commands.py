@@ -1,0 +1,163 @@
+"""What each command of the command line calls; what it does is written elsewhere and imported when it is used."""
+
+import json
+import os
+
+from fastdesc.errors import InputError
+
+
+def demo(args):
+    from fastdesc.demo import demo
+
+    demo(args.out, progress=not args.quiet, say=_say)
+
+
+def featurize(args):
+    from fastdesc.dataset import featurize
+    from fastdesc.experiment import descriptor_for
+    from fastdesc.info import headline, skipped_frames
+
+    frames = args.frames if len(args.frames) > 1 else args.frames[0]
+    arguments = dict(_setting(text) for text in args.settings)
+    species = args.species and [int(s) if s.isdigit() else s for s in args.species.replace(",", " ").split()]
+    given = {"cutoff": args.cutoff, "species": species}
+    arguments |= {name: value for name, value in given.items() if value is not None}
+    descriptor = descriptor_for(frames, args.descriptor, args.family, arguments)
+    out = featurize(
+        frames, args.out, descriptor, device=args.device, dtype=args.dtype, workers=args.workers,
+        resume=args.resume, progress=not args.quiet, pool=args.pool, jacobian=args.jacobian, on_error=args.on_error,
+        compression=args.compression, readers=args.readers, scheduler=args.scheduler,
+    )  # fmt: skip
+    print(headline(out))
+    if skipped := skipped_frames(out):
+        print(skipped)
+
+
+def convert(args):
+    from fastdesc.dataset import convert
+    from fastdesc.info import headline
+
+    frames = args.frames if len(args.frames) > 1 else args.frames[0]
+    out, skipped = convert(
+        frames, args.out, progress=not args.quiet, on_error=args.on_error, compression=args.compression, report=True
+    )
+    print(headline(out))
+    for one in skipped:
+        print(f"skipped {one['file']} frame {one['index']}: {one['reason']}")
+
+
+def train(args):
+    from fastdesc import config
+
+    if args.print_default:
+        print(config.default_text(args.family or config.FIRST_FAMILY), end="")
+        return
+    if args.config is None:
+        raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")
+    from fastdesc.experiment import run
+
+    written = run(config.load_config(args.config), args.resume, args.overwrite, not args.quiet, _say)
+    _list(written)
+
+
+def evaluate(args):
+    from fastdesc.accuracy import FORMAT, compare
+    from fastdesc.files import check_target
+    from fastdesc.frames import read_frames
+    from fastdesc.potential import load
+    from fastdesc.shares import feature_shares, shares_table
+
+    # A name that cannot be written is told before the work, not after it.
+    if args.predictions:
+        check_target(args.predictions, FORMAT)
+    if args.plot:
+        from fastdesc.plots import check_picture, plot_parity
+
+        check_picture(args.plot)
+    potential = load(args.model)
+    keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
+    found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
+    shares = feature_shares(potential, args.frames, device=args.device, dtype=args.dtype) if args.shares else None
+    if args.json:
+        summary = found.summary() | ({"features": shares} if shares else {})
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print(found.table() + (f"\n\n{shares_table(shares)}" if shares else ""))
+    if args.predictions:
+        found.save(args.predictions)
+    if args.plot:
+        plot_parity(found, args.plot)
+
+
+def info(args):
+    from fastdesc.info import describe
+
+    print(describe(args.file))
+
+
+def plot(args):
+    from fastdesc.filter_plots import plot_filters
+    from fastdesc.plots import plot_learning, plot_parity
+
+    out = args.out or os.path.splitext(args.file)[0] + ".png"
+    if args.what == "filters":
+        frames = args.frames[0] if len(args.frames) == 1 else args.frames or None
+        print(plot_filters(args.file, out, frames))
+        return
+    if args.frames:
+        raise InputError(f"plot {args.what} takes one file, and {args.frames[0]} came too; leave it out")
+    print({"learning": plot_learning, "parity": plot_parity}[args.what](args.file, out))
+
+
+def import_(args):
+    from fastdesc.meam_potential import read_meam_spline
+
+    potential = read_meam_spline(args.potential, args.element)
+    potential.save(args.model)
+    print(f"{args.model}: {potential.n_parameters} parameters")
+
+
+def export(args):
+    from fastdesc.meam_potential import write_meam_spline
+    from fastdesc.potential import load
+
+    write_meam_spline(args.potential, load(args.model), form=args.form)
+    print(f"{args.potential}: written from {args.model}")
+
+
+COMMANDS = {
+    "demo": demo,
+    "featurize": featurize,
+    "convert": convert,
+    "train": train,
+    "evaluate": evaluate,
+    "info": info,
+    "plot": plot,
+    "import": import_,
+    "export": export,
+}
+
+
+def _say(text):
+    """Print at once, also into a file or a pipe."""
+    print(text, flush=True)
+
+
+def _setting(text):
+    """Turn NAME=VALUE into a name and a value, TOML where it is TOML and a string otherwise."""
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {text!r} is not of the form NAME=VALUE, such as --set n_radial=7")
+    try:
+        return name, tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def _list(written):
+    print("\nwrote")
+    width = max(map(len, written))
+    for name, path in written.items():
+        print(f"  {name:{width}}  {path}")

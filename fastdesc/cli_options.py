@@ -1,0 +1,207 @@
+"""The words of the command line: commands, their options, and help that teaches by example."""
+
+import argparse
+
+from fastdesc import __version__
+
+DEVICES, DTYPES = ("cpu", "cuda", "auto"), ("float64", "float32")
+
+TOP = """\
+examples:
+  fastdesc demo                                    a tour in a minute or two, no data needed
+  fastdesc train --print-default > cu.toml         a commented configuration; set data.train in it
+  fastdesc train cu.toml                           train, checkpoint, evaluate, plot
+  fastdesc evaluate fastdesc-run/model.h5 test.extxyz
+  fastdesc featurize train.extxyz features.h5 --cutoff 5
+  fastdesc info features.h5
+  fastdesc import Si_1.meam.spline si.h5 --element Si
+
+`fastdesc COMMAND --help` says more. Units are eV and Å; stress is positive in tension, as in ASE. Threads follow
+NUMBA_NUM_THREADS. Files with frames are whatever ASE reads; extended XYZ (also .gz) is read as a stream.
+"""
+DEMO = """\
+Label small copper and copper-gold crystals with ASE's EMT potential, write their features, train a potential on them,
+evaluate and plot it, and run a little molecular dynamics. Takes a minute or two on two cores.
+
+examples:
+  fastdesc demo
+  fastdesc demo --out tour
+"""
+FEATURIZE = """\
+Compute the descriptors of all atoms and write them, with the labels the frames carry, to an HDF5 file that any program
+can read (`fastdesc info OUT` shows how).
+
+examples:
+  fastdesc featurize train.extxyz.gz features.h5
+  fastdesc featurize train.extxyz features.h5 --cutoff 5 --set n_radial=7 --set basis=gaussian
+  fastdesc featurize train.extxyz features.h5 --descriptor cu.toml       its [descriptor] section
+  fastdesc featurize train.extxyz features.h5 --descriptor model.h5      a trained model's descriptor
+  fastdesc featurize train.extxyz features.h5 --resume                   go on after an interruption, even a kill
+  fastdesc featurize 'runs/*.traj' features.h5 --species Cu --on-error skip --pool mean --dtype float32
+"""
+CONVERT = """\
+Write frames and their labels to an HDF5 file that is read many times faster than text; every other command takes it.
+
+examples:
+  fastdesc convert train.extxyz.gz train.h5
+  fastdesc convert 'runs/*.traj' all.h5 --on-error skip
+"""
+TRAIN = """\
+Train a potential as a TOML configuration says; only data.train is needed in it. The output folder gets the model, the
+history, a checkpoint, the errors on the test frames and plots.
+
+examples:
+  fastdesc train --print-default > cu.toml
+  fastdesc train cu.toml
+  fastdesc train cu.toml --resume          go on from the checkpoint, with the numbers of an uninterrupted run
+"""
+EVALUATE = """\
+Predict labelled frames and print the errors: mean absolute, root mean square and largest.
+
+examples:
+  fastdesc evaluate fastdesc-run/model.h5 test.extxyz
+  fastdesc evaluate model.h5 test.extxyz --plot parity.png --predictions test.h5
+  fastdesc evaluate model.h5 test.extxyz --json | jq .forces.mae
+  fastdesc evaluate model.h5 test.extxyz --shares      what each feature, or filter, contributes
+"""
+INFO = """\
+Say what is in a features, model, predictions or checkpoint file, and how to read it without fastdesc.
+
+example:
+  fastdesc info features.h5
+"""
+PLOT = """\
+Draw a picture (.png, .pdf or .svg; needs matplotlib: pip install 'fastdesc[plot]').
+
+examples:
+  fastdesc plot learning fastdesc-run/history.csv
+  fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
+  fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
+"""
+IMPORT = """\
+Make a model of a published s-MEAM potential, a file for LAMMPS' pair style meam/spline: the same energies, forces and
+stress, ready to be evaluated, run and trained further.
+
+examples:
+  fastdesc import TiO.meam.spline tio.h5
+  fastdesc import Si_1.meam.spline si.h5 --element Si      the older form does not name its element
+"""
+EXPORT = """\
+Write a model as a file for LAMMPS' pair style meam/spline. Only models of that form can be: spline filters with one
+triplet filter under one spline per element, such as imported ones, trained or not.
+
+examples:
+  fastdesc export si.h5 Si.meam.spline
+  fastdesc export si.h5 Si.meam.spline --form single       the older form, for one element
+"""
+
+
+def parser():
+    """Return the parser of all commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    help = "show the traceback of an error, for a bug report"
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=help)
+    top = argparse.ArgumentParser(
+        prog="fastdesc",
+        description="Fast descriptors of atomic environments, and potentials trained on them.",
+        epilog=TOP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    top.add_argument("--version", action="version", version=f"fastdesc {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name, text, help):
+        return commands.add_parser(
+            name,
+            help=help,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+
+    p = command("demo", DEMO, "a tour: features, training, evaluation, dynamics")
+    p.add_argument("--out", default="fastdesc-demo", metavar="FOLDER", help="where its files go (default: %(default)s)")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    p = command("featurize", FEATURIZE, "descriptors of all atoms into an HDF5 file")
+    p.add_argument("frames", metavar="IN", nargs="+", help="frames to read: files or globs of them")
+    p.add_argument("out", metavar="OUT", help="features file to write (.h5)")
+    p.add_argument("--descriptor", metavar="FILE", help="a .toml file with a [descriptor] section, or a model file")
+    p.add_argument("--family", help="descriptor family (default: gaussian_moments)")
+    p.add_argument("--cutoff", type=float, metavar="R", help="cutoff radius in Å")
+    p.add_argument("--species", metavar="EL,EL", help="elements, such as Cu,Au (default: those in IN)")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+        help="any other argument of the family, such as n_radial=7; may be repeated",
+    )  # fmt: skip
+    _device(p, "float64")
+    p.add_argument("--workers", type=int, metavar="N", help="threads (default: NUMBA_NUM_THREADS or all cores)")
+    p.add_argument("--readers", type=int, metavar="N", help="processes that parse text (default: as the input needs)")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="share the work out by Dask: an address, or `local`")
+    p.add_argument("--resume", action="store_true", help="go on after an interruption, or add new frames")
+    p.add_argument("--pool", choices=("mean", "sum"), help="one row for each structure instead of each atom")
+    p.add_argument("--jacobian", action="store_true", help="derivatives with respect to positions too (large)")
+    _streaming(p)
+
+    p = command("convert", CONVERT, "frames into an HDF5 file that is read fast")
+    p.add_argument("frames", metavar="IN", nargs="+", help="frames to read: files or globs of them")
+    p.add_argument("out", metavar="OUT", help="frames file to write (.h5)")
+    _streaming(p)
+
+    p = command("train", TRAIN, "train a potential from a configuration")
+    p.add_argument("config", metavar="CONFIG.toml", nargs="?", help="the configuration")
+    p.add_argument("--print-default", action="store_true", help="print a commented configuration and stop")
+    p.add_argument("--family", help="descriptor family of the printed configuration")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output folder")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("evaluate", EVALUATE, "errors of a model on labelled frames")
+    p.add_argument("model", metavar="MODEL", help="model file")
+    p.add_argument("frames", metavar="FRAMES", help="frames with energies, forces or stresses")
+    p.add_argument("--json", action="store_true", help="print the errors as JSON, in eV and Å")
+    p.add_argument("--plot", metavar="FILE", help="also draw a parity plot")
+    p.add_argument("--shares", action="store_true", help="also what each feature contributes to energies and forces")
+    p.add_argument("--predictions", metavar="FILE", help="also write predictions and references (.h5)")
+    for name in ("energy", "forces", "stress"):
+        p.add_argument(f"--{name}-key", metavar="NAME", help=f"name of the {name} in FRAMES, where it has its own")
+    _device(p, "float64")
+
+    p = command("info", INFO, "what is in a file, and how to read it")
+    p.add_argument("file", metavar="FILE")
+
+    p = command("plot", PLOT, "learning curve, parity plot or spline filters")
+    kinds = ("learning", "parity", "filters")
+    p.add_argument("what", choices=kinds, help="of a history.csv; of a predictions.h5; of a model.h5")
+    p.add_argument("file", metavar="FILE")
+    p.add_argument("frames", metavar="FRAMES", nargs="*", help="for filters: frames whose distances and angles to show")
+    p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
+
+    p = command("import", IMPORT, "a published s-MEAM potential into a model file")
+    p.add_argument("potential", metavar="FILE", help="file for LAMMPS' pair style meam/spline")
+    p.add_argument("model", metavar="MODEL", help="model file to write (.h5)")
+    p.add_argument("--element", metavar="EL", help="for a file of one element that does not name it")
+
+    p = command("export", EXPORT, "a model of the form of s-MEAM into a file for LAMMPS")
+    p.add_argument("model", metavar="MODEL")
+    p.add_argument("potential", metavar="FILE", help="file to write for LAMMPS' pair style meam/spline")
+    p.add_argument("--form", choices=("named", "single"), default="named", help="(default: %(default)s)")
+    return top
+
+
+def _device(p, dtype):
+    p.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    p.add_argument("--dtype", choices=DTYPES, default=dtype, help="default: %(default)s")
+
+
+def _streaming(p):
+    p.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise",
+        help="what becomes of frames that cannot be used; skipped ones are listed (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "--compression", choices=("none", "lzf", "gzip", "zstd", "blosc2"), default="none",
+        help="of floating-point numbers; the last two need hdf5plugin (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
