@@ -4,10 +4,13 @@ from bench.serve import n_threads, pin, serve
 
 pin()
 
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+
 import numpy as np  # noqa: E402
 
 import fastdesc as fd  # noqa: E402
-from bench import operations, peak, systems  # noqa: E402
+from bench import meam, operations, peak, systems  # noqa: E402
 from fastdesc.arrays import to_device, to_host  # noqa: E402
 from fastdesc.geometry import forces, pair_vectors, virials  # noqa: E402
 
@@ -78,6 +81,21 @@ def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", fin
 
     more = {**counted(operations.energy_forces, pot, structures, pairs), "energy": float(np.sum(given()[0]))}
     return (found if find_list else given), about(structures, pairs, dtype, device, **more)
+
+
+def meam_energy_forces(system="cu2048", dtype="float64"):
+    """Energies, forces and virials of an s-MEAM potential read from its file, on a given list."""
+    (element,) = systems.species(system)
+    with tempfile.TemporaryDirectory() as folder:
+        meam.write(Path(folder) / "potential", element)
+        pot = fd.read_meam_spline(Path(folder) / "potential", element)
+    structures = fd.Structures.from_ase(systems.frames(system))
+    pairs, model = fd.Pairs.find(structures, pot.descriptor.cutoff), pot.model(dtype)
+
+    def given():
+        return pot.evaluate(structures, pairs, model)
+
+    return given, about(structures, pairs, dtype, "cpu", energy=float(given()[0].sum()))
 
 
 def _mapped(system, cutoff, dtype, device):
@@ -203,6 +221,7 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
 
 CASES = {
     "energy_forces": energy_forces,
+    "meam_energy_forces": meam_energy_forces,
     "descriptor": descriptor,
     "compute": compute,
     "neighbours": neighbours,

@@ -59,6 +59,7 @@ class Sizes:
     molecules: str = "ethanol1000"
     few_molecules: str = "ethanol20"
     batch: str = "cu256x4"
+    meam: tuple = ("cu2048", "mo2000")
     lists: tuple = ("cu256", "cu4000", "cu32000", "ethanol1000")
     threads: str = "cu4000"
     scaling: tuple = ("cu100", "cu300", "cu1000", "cu3000", "cu10000", "cu30000", "cu100000")
@@ -69,7 +70,7 @@ class Sizes:
 QUICK = Sizes(lists=("cu256", "cu4000"), scaling=("cu100", "cu1000", "cu10000"), memory="cu10000", peer_atoms=1100)
 TINY = Sizes(
     copper="cu32", water="water192", molecules="ethanol5", few_molecules="ethanol2", batch="cu32x2", lists=("cu32",),
-    threads="cu32", scaling=("cu32",), memory="cu32", peer_atoms=0,
+    meam=("cu108",), threads="cu32", scaling=("cu32",), memory="cu32", peer_atoms=0,
 )  # fmt: skip
 
 
@@ -132,6 +133,17 @@ def recursion(machine, sizes):
         for t in (0, 1, 2, 3):
             entries += _ours("energy_forces", machine, who=f"fastdesc, T = {t}", system=system, iterations=t)
         rows.append(Row(f"{systems.n_atoms(system)} atoms, embedded density", tuple(entries)))
+    return rows
+
+
+def s_meam(machine, sizes):
+    """The same file for both programs."""
+    rows = []
+    for system in sizes.meam:
+        given = {"system": system}
+        entries = (Entry("fastdesc", "ours", "meam_energy_forces", given),
+                   Entry("LAMMPS meam/spline", "lammps_meam", "energy_forces", given))  # fmt: skip
+        rows.append(Row(f"{system}, s-MEAM, list given", entries))
     return rows
 
 
@@ -232,6 +244,7 @@ def threads(machine, sizes):
 
 SECTIONS = {
     "energy_forces": (energy_forces, "Energies and forces (one MD step)"),
+    "s_meam": (s_meam, "s-MEAM potentials, energies and forces"),
     "stages": (stages, "Where the time of energies and forces goes"),
     "descriptor": (descriptor, "Descriptor, values"),
     "jacobian": (jacobian, "Descriptor, derivatives"),

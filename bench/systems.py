@@ -20,10 +20,13 @@ def frames(name):
     ----------
     name : str
         "cu256" or any "cu<n>": periodic fcc copper with as nearly as possible n atoms; "cu256x4": four such cells;
+        "mo2000": periodic bcc molybdenum, with the same noise;
         "water192": 64 periodic H2O in a 12.42 Å box; "ethanol1000" or any "ethanol<n>": n single molecules.
     """
     if name == "water192":
         return [water()]
+    if name == "mo2000":
+        return [molybdenum()]
     if name.startswith("ethanol"):
         return ethanol(int(name.removeprefix("ethanol")))
     n_atoms, _, n_frames = name.removeprefix("cu").partition("x")
@@ -67,6 +70,16 @@ def copper(n, seed=0):
     cells = min(((a, b, c) for a in near for b in near for c in near), key=lambda k: (abs(4 * np.prod(k) - n), k))
     atoms = bulk("Cu", "fcc", a=COPPER, cubic=True) * cells
     atoms.positions += np.random.default_rng(seed).normal(0.0, NOISE, (len(atoms), 3))
+    return atoms
+
+
+@cache
+def molybdenum():
+    """Bcc molybdenum, 10 x 10 x 10 cubic cells, with noise."""
+    from ase.build import bulk
+
+    atoms = bulk("Mo", "bcc", a=3.147, cubic=True) * (10, 10, 10)
+    atoms.positions += np.random.default_rng(0).normal(0.0, NOISE, atoms.positions.shape)
     return atoms
 
 
