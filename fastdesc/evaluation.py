@@ -1,14 +1,8 @@
-"""Energy, its gradient, and the gradient of a loss: one potential over a list of pairs.
+"""Energy and its gradient: one potential over a list of pairs.
 
     E_i = scale_{Z_i} N(q_i) + w_{Z_i} · q_i + E0_{Z_i},        dr = pullback(dE/dq)                      (1)
 
-with one network N for all elements or one for each, and the direct term w where there is one. A loss on energies and
-forces has the gradient
-
-    dL/dtheta = d/dtheta [ sum_i e_i E_i - D E ],        D E = sum_p dE/dr_p · t_p                         (2)
-
-where e is dL/dE of the atom's frame and the pair tangents t hold dL/dF and dL/dstress (see fastdesc.training):
-one pass in dual numbers forward, one back with cotangents e on the value and -1 on the tangent.
+with one network N for all elements or one for each, and the direct term w where there is one.
 """
 
 from dataclasses import dataclass
@@ -68,12 +62,12 @@ def _columns(model, known, species, first, last):
             yield z, columns + first
 
 
-def _weights(model, species):
+def direct_weights(model, species):
     """w of (1) for each atom, (n_features, n_atoms)."""
     return namespace(species).take(model.direct.T, species, axis=1)
 
 
-def _over_atoms(task, n, device_array, chunk=CHUNK):
+def over_atoms(task, n, device_array, chunk=CHUNK):
     """Run a task over chunks of atoms, our threads instead of those of BLAS; on a GPU in one piece."""
     if namespace(device_array) is not np:
         return [task(0, n)]
@@ -115,10 +109,10 @@ def energies_of_features(model, q, species, keep=False, columns=None):
             kept.append((z, own, tape, y))
         if model.direct is not None:
             part = slice(first, last)
-            direct[part] = (_weights(model, species[part]) * q[:, part]).sum(axis=0)
+            direct[part] = (direct_weights(model, species[part]) * q[:, part]).sum(axis=0)
         return kept if keep else []
 
-    chunks = _over_atoms(task, q.shape[-1], q)
+    chunks = over_atoms(task, q.shape[-1], q)
     tape = [part for kept in chunks for part in kept] if keep else None
     return out * model.scale.astype(np.float64)[species] + direct, tape
 
@@ -155,178 +149,12 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
             kept.append((z, columns, tape, chain, y))
         if model.direct is not None:
             part = slice(first, last)
-            w = _weights(model, species[part])
+            w = direct_weights(model, species[part])
             direct[part] = (w * q[:, part]).sum(axis=0)
             dq[:, part] += w
         return kept if keep else None
 
-    chunks = _over_atoms(task, pairs.n_atoms, rij)
+    chunks = over_atoms(task, pairs.n_atoms, rij)
     drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
     tape = Tape(dq, [part for kept in chunks for part in kept]) if keep else None
     return out * model.scale.astype(np.float64)[species] + direct, drij, tape
-
-
-def loss_gradient(model, rij, trij, pairs, species, tape, de):
-    """Gradient (2) with respect to every parameter.
-
-    Parameters
-    ----------
-    trij : (3, n_pairs) array
-        Pair tangents t.
-    tape : Tape
-        From energies_and_gradient on the same arguments.
-    de : (n_atoms,) array
-        e.
-
-    Returns
-    -------
-    dtheta : dict of str to float64 array
-    dnetworks : list of lists of float64 arrays
-        With respect to the `arrays` of each running head.
-    dscale : (n_species,) float64 array
-    ddirect : (n_species, n_features) float64 array, or None without a direct term
-    """
-    duals = namespace(rij).stack([rij, trij])
-    q, saved = model.descriptor.forward(duals, pairs, species, model.theta)
-    dq = padded(q.shape, q.dtype, q)
-    dq[0] = -tape.dq
-    others = _through_duals(model, q, species, tape, de, _into(dq[1]))
-    _add_direct(model, species, de, dq[1])
-    dtheta = model.descriptor.pullback_parameters(duals, pairs, species, model.theta, saved, dq)
-    return {name: g[1] for name, g in dtheta.items()}, *others
-
-
-def fixed_loss_gradient(model, rij, trij, pairs, species, tape, de):
-    """Gradient (2) with respect to every parameter but those of the descriptor, which are the dearest.
-
-    Parameters as `loss_gradient`; returns dnetworks, dscale and ddirect.
-    """
-    duals = namespace(rij).stack([rij, trij])
-    q, _ = model.descriptor.forward(duals, pairs, species, model.theta)
-    return _through_duals(model, q, species, tape, de, _nowhere)
-
-
-def energy_loss_gradient(model, q, species, chunks, de):
-    """Gradient of a loss on energies alone, with respect to every parameter but those of the descriptor.
-
-    Parameters
-    ----------
-    q : (n_features, n_atoms) array
-    chunks : list
-        From energies_of_features on the same arguments.
-    de : (n_atoms,) array
-        dL/dE of each atom's frame.
-
-    Returns
-    -------
-    dnetworks, dscale, ddirect
-        As of `loss_gradient`.
-    """
-    return _through_values(model, q, species, chunks, de, _nowhere)
-
-
-def energy_loss_gradient_and_features(model, q, species, chunks, de, dq):
-    """As `energy_loss_gradient`; also fills dq (n_features, n_atoms), the cotangent of the features."""
-    others = _through_values(model, q, species, chunks, de, _into(dq))
-    _add_direct(model, species, de, dq)
-    return others
-
-
-def _into(dq):
-    """Return what writes the cotangents of a head's inputs, made of those of its first layer, into columns of dq."""
-
-    def write(head, columns, dz):
-        dq[:, columns] = head.to_inputs(dz)
-
-    return write
-
-
-def _nowhere(head, columns, dz):
-    """Leave the cotangents of a head's inputs out: no parameters lie below."""
-
-
-def _through_duals(model, q, species, tape, de, write):
-    """Gradient (2) with respect to networks, scale and direct term, from features and their tangents, stacked."""
-    xp = namespace(q)
-    weighted = (de * model.scale[species]).astype(q.dtype)[None]
-    dscale = xp.zeros(len(de))
-
-    def task(k, _):
-        z, columns, saved, chain, y = tape.chunks[k]
-        head = model.networks[z]
-        ty, tsaved = head.tangent(saved, q[1][:, columns])
-        gradient, dz = head.dual_gradients(saved, tsaved, chain, weighted[:, columns], -1.0)
-        write(head, columns, dz)
-        dscale[columns] = de[columns] * y[0] - ty[0]
-        return z, gradient
-
-    parts = _over_chunks(task, tape.chunks, q)
-    return *_summed(model, species, parts, dscale), _direct_gradient(model, q, species, de)
-
-
-def _through_values(model, q, species, chunks, de, write):
-    """Gradient of sum_i e_i E_i with respect to networks, scale and direct term."""
-    weighted = (de * model.scale[species]).astype(model.scale.dtype)[None]
-    dscale = namespace(de).zeros(len(de))
-
-    def task(k, _):
-        z, columns, saved, y = chunks[k]
-        dscale[columns] = de[columns] * y[0]
-        gradient, dz = model.networks[z].gradients(saved, weighted[:, columns])
-        write(model.networks[z], columns, dz)
-        return z, gradient
-
-    parts = _over_chunks(task, chunks, de)
-    return *_summed(model, species, parts, dscale), _direct_gradient(model, q[None], species, de)
-
-
-def _over_chunks(task, chunks, device_array):
-    """Run a task over the numbers of chunks of a tape."""
-    if namespace(device_array) is np:
-        return _over_atoms(task, len(chunks), device_array, chunk=1)
-    return [task(k, k + 1) for k in range(len(chunks))]
-
-
-def _summed(model, species, parts, dscale):
-    """Sum what chunks found: gradients of every network, and dL/dscale of every element."""
-    dnetworks = [_sums(head.arrays, [d for z, d in parts if z == k]) for k, head in enumerate(model.networks)]
-    xp = namespace(dscale)
-    return dnetworks, xp.stack([xp.where(species == z, dscale, 0.0).sum() for z in range(len(model.scale))])
-
-
-def _direct_gradient(model, planes, species, de):
-    """Gradient (2) with respect to the direct term, sum of e q - tq over atoms; planes are q, or q and tq."""
-    if model.direct is None:
-        return None
-    xp, (q, *tangents) = namespace(species), planes
-    elements = xp.arange(len(model.direct), dtype=species.dtype)[:, None]
-
-    def task(first, last):
-        part = slice(first, last)
-        own = (species[part] == elements).astype(q.dtype)
-        dw = (own * de[part].astype(q.dtype)) @ q[:, part].T
-        for tq in tangents:
-            dw -= own @ tq[:, part].T
-        return [dw]
-
-    return _sums([model.direct], _over_atoms(task, len(de), q))[0]
-
-
-def _add_direct(model, species, de, dq):
-    """Add e w of (2) to the cotangents of the features."""
-
-    def task(first, last):
-        part = slice(first, last)
-        dq[:, part] += _weights(model, species[part]) * de[part].astype(dq.dtype)
-
-    if model.direct is not None:
-        _over_atoms(task, len(de), dq)
-
-
-def _sums(like, parts):
-    """Sum gradients, lists of arrays shaped like those of `like`, in the order of the chunks, in float64."""
-    total = [namespace(a).zeros(a.shape) for a in like]
-    for part in parts:
-        for a, b in zip(total, part, strict=True):
-            a += b
-    return total

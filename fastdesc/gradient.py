@@ -1,7 +1,7 @@
 """The exact gradient of the loss of a batch, and errors over a set: one dual pass, no autograd.
 
 Energies and pair gradients come first, then residuals; pair tangents are made of the residuals, and one dual pass
-(fastdesc.evaluation) yields the gradient with respect to every parameter; fastdesc/ways.py says what may be left out.
+(fastdesc.loss_gradient) yields the gradient of every parameter; fastdesc/ways.py says what may be left out.
 """
 
 import numpy as np

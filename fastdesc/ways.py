@@ -7,23 +7,22 @@ no derivative with respect to its parameters, which is the dearest part of the p
 from typing import NamedTuple
 
 from fastdesc.arrays import padded
-from fastdesc.evaluation import (
-    energies_and_gradient,
-    energies_of_features,
+from fastdesc.evaluation import energies_and_gradient, energies_of_features
+from fastdesc.geometry import forces, pair_tangents, virials
+from fastdesc.loss import energy_residuals, residuals
+from fastdesc.loss_gradient import (
     energy_loss_gradient,
     energy_loss_gradient_and_features,
     fixed_loss_gradient,
     loss_gradient,
 )
-from fastdesc.geometry import forces, pair_tangents, virials
-from fastdesc.loss import energy_residuals, residuals
 
 
 class Way(NamedTuple):
     """Two functions of (model, batch, weights).
 
     `judge` returns Residuals; `gradient` returns Residuals, dtheta (a dict, empty where the descriptor is fixed),
-    dnetworks, dscale and ddirect, as of fastdesc.evaluation.loss_gradient.
+    dnetworks, dscale and ddirect, as of fastdesc.loss_gradient.
     """
 
     judge: object
