@@ -30,6 +30,8 @@ def load_filters(potential, source, elements=None):
     >>> load_filters(germanium, "si.h5", {"Si": "Ge"})  # doctest: +SKIP
     >>> fastdesc.train(germanium, frames, freeze=["descriptor/*"])  # doctest: +SKIP
     """
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     if not isinstance(source, Potential | SplineFilters):
         source = load(source)
     ours, theirs = potential.descriptor, getattr(source, "descriptor", source)

@@ -107,6 +107,8 @@ def test_other_refusals(tmp_path):
         fd.load_filters(model(["Cu"]), other)
     with pytest.raises(InputError, match="the potential has GaussianMoments"):
         fd.load_filters(other, model(["Cu"]))
+    with pytest.raises(InputError, match="potential is a SplineFilters; give a Potential"):
+        fd.load_filters(model(["Cu"]).descriptor, model(["Cu"]))
     with pytest.raises(InputError, match=r"no\.h5"):
         fd.load_filters(model(["Cu"]), tmp_path / "no.h5")
 
