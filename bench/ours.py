@@ -19,6 +19,8 @@ HIDDEN = (256, 256)
 EMBEDDED = {"n_radial": 8, "l_max": 2, "n_features": 108}
 EMBEDDED_HIDDEN = (128, 128)
 """Of the potential and, with iterations, of the networks inside the descriptor."""
+SPLINES = {"triplet_cutoff": 4.5, "n_pair": 4, "n_triplet": 8}
+SPLINES_HIDDEN = (32, 32)
 
 
 def moments(system, cutoff):
@@ -28,8 +30,11 @@ def moments(system, cutoff):
     return d
 
 
-def potential(system, cutoff, iterations=None):
-    """Gaussian moments, or with a number of iterations embedded densities: untrained."""
+def potential(system, cutoff, iterations=None, n_knots=None):
+    """Gaussian moments, with a number of iterations embedded densities, with one of knots spline filters: untrained."""
+    if n_knots is not None:
+        d = fd.SplineFilters(species=systems.species(system), cutoff=cutoff, n_knots=n_knots, **SPLINES)
+        return fd.Potential(d, hidden=SPLINES_HIDDEN)
     if iterations is None:
         return fd.Potential(moments(system, cutoff), hidden=HIDDEN, network="shared")
     d = fd.EmbeddedDensity(
@@ -59,10 +64,12 @@ def about(structures, pairs, dtype, device, **more):
             "dtype": dtype, "device": device, "threads": n_threads(), **more}  # fmt: skip
 
 
-def energy_forces(system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False, iterations=None):
+def energy_forces(
+    system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False, iterations=None, n_knots=None
+):
     """Energies, forces and virials; with `find_list` the list of neighbours is found anew at every call."""
     structures = fd.Structures.from_ase(systems.frames(system))
-    pot = potential(system, cutoff, iterations)
+    pot = potential(system, cutoff, iterations, n_knots)
     pairs = fd.Pairs.find(structures, cutoff).to_device(device)
     placed = structures.to_device(device)
     wait = finished(device)

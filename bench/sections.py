@@ -17,6 +17,8 @@ KEPT_HEAP = (
 
 ITERATIONS = (0, 1, 3)
 """Of the embedded densities: EANN, and REANN."""
+KNOTS = (7, 100)
+"""Per spline filter: the cost should not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def energy_forces(machine, sizes):
             entries = _ours("energy_forces", machine, dtypes, **given)
             entries += _apax("energy_forces", machine, **given)
             rows.append(Row(title, (*entries, *_tuned("energy_forces", machine, given, given))))
-    return rows + _embedded("energy_forces", machine, {"system": sizes.copper})
+    return [*rows, *_embedded("energy_forces", machine, {"system": sizes.copper}), _splines(machine, sizes.copper)]
 
 
 def _embedded(case, machine, given):
@@ -123,6 +125,16 @@ def _embedded(case, machine, given):
         tuned = _tuned(case, machine, {**given, "iterations": t}, given)
         rows.append(Row(f"{given['system']}, embedded density, T = {t}", (*entries, *tuned)))
     return rows
+
+
+def _splines(machine, system):
+    """Spline filters with few knots and with many, against apax's Gaussian moments."""
+    entries = []
+    for n_knots in KNOTS:
+        who = f"fastdesc, {n_knots} knots"
+        entries += _ours("energy_forces", machine, who=who, system=system, cutoff=6.0, n_knots=n_knots)
+    entries += _apax("energy_forces", machine, system=system, cutoff=6.0)
+    return Row(f"{system}, spline filters, 6 Å, list given", tuple(entries))
 
 
 def recursion(machine, sizes):

@@ -40,7 +40,8 @@ def test_first_entry_is_the_unit_of_ratios(record):
 
 def test_share_of_peak_is_below_one(record):
     rows = record["sections"]["energy_forces"] + record["sections"]["training"]
-    shares = [r["of_peak"] for row in rows for r in row["results"] if "iterations" not in r["options"]]
+    ours = [r for row in rows for r in row["results"] if not {"iterations", "n_knots"} & set(r["options"])]
+    shares = [r["of_peak"] for r in ours]
     assert len(shares) > 5
     assert all(0 < share < 1 for share in shares)
 
@@ -65,6 +66,20 @@ def test_embedded_densities_are_timed_for_several_iterations(record):
     for section, wanted in (("energy_forces", {0, 1, 3}), ("training", {0, 1, 3}), ("recursion", {0, 1, 2, 3})):
         found = [r["options"] for row in record["sections"][section] for r in row["results"]]
         assert {options["iterations"] for options in found if "iterations" in options} == wanted
+
+
+def test_spline_filters_are_timed_with_few_knots_and_with_many(record):
+    (row,) = [row for row in record["sections"]["energy_forces"] if "spline filters" in row["row"]]
+    assert {r["options"]["n_knots"] for r in row["results"]} == {7, 100}
+    assert {r["options"]["cutoff"] for r in row["results"]} == {6.0}
+
+
+def test_spline_filters_stand_beside_apax_at_the_same_cutoff():
+    rows = sections.energy_forces(sections.Machine(), sections.Sizes())
+    (row,) = [row for row in rows if "spline filters" in row.title]
+    assert [(e.worker, e.options.get("n_knots")) for e in row.entries] == [("ours", 7), ("ours", 100), ("apax", None)]
+    for e in row.entries:
+        assert (e.case, e.options["system"], e.options["cutoff"]) == ("energy_forces", "cu256", 6.0)
 
 
 def test_machine_is_described(record):
