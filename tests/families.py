@@ -63,7 +63,8 @@ class Family:
         """Return the descriptor of a variant."""
         import fastdesc
 
-        keywords = self.fitted(self.variants[variant].keywords, len(species))
+        n = len(species) if hasattr(species, "__len__") else 1    # what is refused need not have a length
+        keywords = self.fitted(self.variants[variant].keywords, n)
         return getattr(fastdesc, self.cls)(species=species, **{**keywords, **changed})
 
 

@@ -125,15 +125,13 @@ import sys
 sys.path.insert(0, {tests!r})
 from functools import partial
 from test_cuda_gaussian_moments import Case, CASES, cuda, load, run_all
-with cuda.executor(partial(load, sanitize={sanitizer!r}, order="random")):
-    run_all(Case(*CASES[{name!r}]), "float64", dual={dual}, check_padding=False)
+with cuda.executor(partial(load, sanitize="address", order="random")):
+    run_all(Case(*CASES["slabs"]), "float64", dual=True, check_padding=False)
 print("finished")
 """
 
 
-@pytest.mark.parametrize(("sanitizer", "name", "dual"), [("address", "slabs", True), ("thread", "elements", False)])
-def test_sanitizers_find_nothing(sanitizer, name, dual):
-    """Arrays without padding: the first access past their end is found, and so is every race."""
-    code = SANITIZED.format(tests=str(HERE), sanitizer=sanitizer, name=name, dual=dual)
-    status, output = under_sanitizer(sanitizer, code)
+def test_nothing_is_touched_outside_arrays():
+    """Arrays without padding: the first access past their end is found. Races: tests/test_cuda_orders.py."""
+    status, output = under_sanitizer("address", SANITIZED.format(tests=str(HERE)))
     assert status == 0 and output.endswith("finished\n"), output[-3000:]

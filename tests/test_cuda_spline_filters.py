@@ -116,14 +116,13 @@ import sys
 sys.path.insert(0, {tests!r})
 from functools import partial
 from test_cuda_spline_filters import cuda, load, run_all
-with cuda.executor(partial(load, sanitize={sanitizer!r}, order="random")):
-    run_all({name!r}, "float64", dual={dual})
+with cuda.executor(partial(load, sanitize="address", order="random")):
+    run_all("slabs", "float64", dual=True)
 print("finished")
 """
 
 
-@pytest.mark.parametrize(("sanitizer", "name", "dual"), [("address", "slabs", True), ("thread", "four", False)])
-def test_sanitizers_find_nothing(sanitizer, name, dual):
-    code = SANITIZED.format(tests=str(HERE), sanitizer=sanitizer, name=name, dual=dual)
-    status, output = under_sanitizer(sanitizer, code)
+def test_nothing_is_touched_outside_arrays():
+    """Arrays without padding: the first access past their end is found. Races: tests/test_cuda_orders.py."""
+    status, output = under_sanitizer("address", SANITIZED.format(tests=str(HERE)))
     assert status == 0 and output.endswith("finished\n"), output[-3000:]
