@@ -1,7 +1,6 @@
 """The command line: words in, calls out, errors told in a sentence."""
 
 import os
-import signal
 import sys
 import warnings
 
@@ -9,10 +8,12 @@ from fastdesc.blas import prefer_avx512
 from fastdesc.cli_commands import COMMANDS
 from fastdesc.cli_options import parser
 from fastdesc.errors import FastdescError, FastdescWarning
+from fastdesc.interruption import Interruption
 
 
 def main(argv=None):
-    """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C.
+    """Run a command line; return its exit code: 0, 2 for an error told in one sentence, 130 after Ctrl-C,
+    128 + number after another signal.
 
     Warnings of ours are told in one sentence, too.
     """
@@ -27,33 +28,34 @@ def _main(args):
     if args.command is None:
         parser().print_help()
         return 0
-    # Termination unwinds like an exception, so that temporary files go.
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:    # nohup ignores it
-            signal.signal(number, _terminate)
-    try:
-        COMMANDS[args.command](args)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("fastdesc: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
+    with Interruption() as interruption:
+        try:
+            COMMANDS[args.command](args)
+            sys.stdout.flush()
+            return 0
+        except BaseException as error:    # an interruption does not always come as KeyboardInterrupt
+            ended = interruption.ended(error)
+            if ended is None:
+                return _failed(error, getattr(args, "debug", False))
+    code, word = ended
+    print(f"fastdesc: {word}", file=sys.stderr)
+    return code
+
+
+def _failed(error, debug):
+    """Tell the error being handled in a sentence and return the exit code, or raise it again."""
+    if isinstance(error, BrokenPipeError):
         # The reader of our output (head, less) has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (FastdescError, OSError) as error:
-        if getattr(args, "debug", False):
-            raise
-        print(f"fastdesc: {_sentence(error)}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        if getattr(args, "debug", False):
-            raise
-        text = "there is not enough memory; use fewer structures at a time, a smaller cutoff or fewer features"
-        print(f"fastdesc: {text} ({_sentence(error)})", file=sys.stderr)
-        return 2
-    return 0
+    if debug or not isinstance(error, FastdescError | OSError | MemoryError):
+        raise error
+    text = _sentence(error)
+    if isinstance(error, MemoryError):
+        instead = "use fewer structures at a time, a smaller cutoff or fewer features"
+        text = f"there is not enough memory; {instead} ({text})"
+    print(f"fastdesc: {text}", file=sys.stderr)
+    return 2
 
 
 def _plainly(message, category, filename, lineno, file=None, line=None):
@@ -62,10 +64,6 @@ def _plainly(message, category, filename, lineno, file=None, line=None):
         print(f"fastdesc: warning: {message}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
-
-
-def _terminate(number, frame):
-    raise SystemExit(128 + number)
 
 
 def _sentence(error):

@@ -2,17 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
@@ -468,21 +465,3 @@ def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypa
     model = fd.load(tmp_path / "run" / "model.h5").parameters
     for name, array in fd.load(trained / "run" / "model.h5").parameters.items():
         np.testing.assert_allclose(model[name], array, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interruption_leaves_nothing_half_written(tmp_path, number, code):
-    atoms = bulk("Cu", cubic=True) * (3, 3, 3)
-    atoms.calc = EMT()
-    atoms.get_forces()
-    write(tmp_path / "many.extxyz", [atoms] * 3000)
-    words = [sys.executable, "-m", "fastdesc", "featurize", "many.extxyz", "f.h5", "--species", "Cu"]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "f.h5.part").exists() and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(0.5)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    assert set(names(tmp_path)) <= {"f.h5.part", "f.h5.part.journal", "many.extxyz"}, "what was done can be resumed"

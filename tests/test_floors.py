@@ -22,7 +22,7 @@ FLOORS = {
     5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
     "config info dataset features features_file features_layout structure_features pipeline shards distributed "
     "selection filter_data transfer shares short_distances linear_start meam_potential",
-    6: "cli cli_options cli_commands calculator experiment plots filter_plots demo __main__",
+    6: "cli cli_options cli_commands interruption calculator experiment plots filter_plots demo __main__",
 }
 # The recursion of the embedded density has a small network in each iteration. It alone of the families uses these;
 # they in turn stand on floor 0 alone, so that no circle can close.
