@@ -35,6 +35,16 @@ def arguments(argv):
     return options
 
 
+def choose(options, kind, sizes):
+    """Rows to measure, by section; SystemExit with the titles there are when none fits."""
+    all_rows = {name: sections.SECTIONS[name][0](kind, sizes) for name in options.only}
+    chosen = {name: [row for row in rows if options.rows in row.title] for name, rows in all_rows.items()}
+    if not any(chosen.values()):
+        titles = "\n  ".join(row.title for rows in all_rows.values() for row in rows)
+        raise SystemExit(f"no row has {options.rows!r} in its title; there are\n  {titles}")
+    return {name: rows for name, rows in chosen.items() if rows}
+
+
 def run_row(row, workers, rounds, seconds):
     """Results of all entries of a row, which took turns."""
     entries = [e for e in row.entries if workers.has(e.worker) and e.threads <= len(workers.cores)]
@@ -78,18 +88,16 @@ def main(argv=None):
     gpu_line = f"GPU: {gpu_text}." if has_gpu else f"No GPU figures: {gpu_text}."
     if not options.no_peers and workers.peers_python is None:
         print(f"No peers: {options.peers} is not there; python bench/make_peer_env.py makes it.", file=sys.stderr)
+    kind = sections.Machine(has_gpu, about["avx512"], platform.libc_ver()[0] == "glibc", about["cores"])
+    chosen = choose(options, kind, sizes)
     try:
         limits = None if options.no_limits else machine.limits(workers, 0.1 if small else 0.5)
         texts = [report.machine_text(about, limits, gpu_line)]
         print(texts[0], flush=True)
-        kind = sections.Machine(has_gpu, about["avx512"], platform.libc_ver()[0] == "glibc", about["cores"])
         measured = {}
-        for name in options.only:
-            rows_of, title = sections.SECTIONS[name]
-            measured[name] = []
-            for row in rows_of(kind, sizes):
-                if options.rows not in row.title:
-                    continue
+        for name, rows in chosen.items():
+            title, measured[name] = sections.SECTIONS[name][1], []
+            for row in rows:
                 results = run_row(row, workers, rounds, seconds)
                 if results:
                     report.compare(results, limits and limits["fma"])

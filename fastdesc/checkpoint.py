@@ -18,6 +18,13 @@ def snapshot(state):
     return state.copy() if isinstance(state, list) or hasattr(state, "dtype") else state
 
 
+def fetched(state):
+    """Return a nested dict of arrays and plain values with all arrays on the host."""
+    if isinstance(state, dict):
+        return {name: fetched(value) for name, value in state.items()}
+    return to_host(state) if hasattr(state, "dtype") else state
+
+
 def write_checkpoint(path, state):
     """Write a nested dict of arrays and JSON values."""
     with new_hdf5(path, FORMAT, VERSION) as file:

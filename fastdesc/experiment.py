@@ -15,7 +15,7 @@ from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
 from fastdesc.stored import Stored, check_arguments, is_features, open_stored
 from fastdesc.structures import Structures
-from fastdesc.training import trainer_for
+from fastdesc.training import run_trainer, trainer_for
 from fastdesc.unlabelled import advice
 
 FILES = {
@@ -82,7 +82,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        history = trainer.run(paths["checkpoint"], progress)
+        history = run_trainer(trainer, paths["checkpoint"], progress)
     except BaseException as error:
         # What is wrong with numbers or settings would be wrong again.
         if paths["checkpoint"].exists() and not isinstance(error, FastdescError):

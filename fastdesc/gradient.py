@@ -10,6 +10,7 @@ from fastdesc.arrays import namespace, to_host
 from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
 from fastdesc.scaler import FeatureScaler, reference_energies
+from fastdesc.team import ALONE
 from fastdesc.ways import EVERYTHING, predict_batch
 
 RESPONSE = 0.3
@@ -160,12 +161,13 @@ def _energy_scale(potential, data, groups):
     return wanted / found if wanted > 0 and found > 0 else 1.0
 
 
-def evaluate_set(model, data, reference, weights, way=EVERYTHING, batch_atoms=AT_ONCE):
-    """Loss and errors over a whole set, as a dict of numbers."""
-    metrics, loss = Metrics(), 0.0
-    for group in data.batches(batch_atoms):
+def evaluate_set(model, data, reference, weights, way=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
+    """Loss and errors over a whole set, as a dict of numbers; members of a team share the batches."""
+    metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
+    for group in data.batches(batch_atoms)[team.rank :: team.size]:
         batch = data.batch(group, reference)
         found = way.judge(model, batch, weights)
         metrics.add(found.errors)
-        loss += found.loss * len(group)
-    return {"loss": float(loss) / data.n_frames, **metrics.result()}
+        loss = loss + found.loss * len(group)
+    (loss,) = team.sum([loss])
+    return {"loss": float(loss) / data.n_frames, **metrics.result(team)}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fastdesc.arrays import namespace, to_host
 from fastdesc.structures import owners
+from fastdesc.team import ALONE
 
 
 @dataclass(frozen=True)
@@ -116,25 +117,30 @@ def _known(xp, error):
 
 
 class Metrics:
-    """Mean absolute and root-mean-square errors, gathered batch by batch where they are, fetched by `result`."""
+    """Mean absolute and root-mean-square errors, gathered batch by batch where they are, fetched by `result`.
 
-    def __init__(self):
-        self._sums = {}
+    `like` is an array of the device where they are.
+    """
+
+    names = ("energy", "forces", "stress")
+
+    def __init__(self, like):
+        self._sums = namespace(like).zeros((len(self.names), 3))
 
     def add(self, errors):
         """Add the `errors` of a Residuals."""
-        for name in ("energy", "forces", "stress"):
-            if name not in errors:
-                continue
-            known, e = errors[f"has_{name}"], errors[name]
-            new = namespace(e).stack([known.sum(), abs(e).sum(), (e**2).sum()])
-            self._sums[name] = self._sums[name] + new if name in self._sums else new
+        for sums, name in zip(self._sums, self.names, strict=True):
+            if name in errors:
+                known, e = errors[f"has_{name}"], errors[name]
+                sums += namespace(e).stack([known.sum(), abs(e).sum(), (e**2).sum()])
 
-    def result(self):
-        """Return {"energy_mae": eV/atom, "forces_mae": eV/Å, "stress_mae": eV/atom (virial), ..., "_rmse"}."""
-        out = {}
-        for name, sums in self._sums.items():
-            n, absolute, square = to_host(sums).tolist()
+    def result(self, team=ALONE):
+        """Return {"energy_mae": eV/atom, "forces_mae": eV/Å, "stress_mae": eV/atom (virial), ..., "_rmse"}.
+
+        Of what all members of a Team have gathered.
+        """
+        (sums,), out = team.sum([self._sums]), {}
+        for name, (n, absolute, square) in zip(self.names, to_host(sums).tolist(), strict=True):
             if n:
                 out[f"{name}_mae"] = absolute / n
                 out[f"{name}_rmse"] = (square / n) ** 0.5

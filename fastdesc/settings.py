@@ -65,6 +65,8 @@ class Settings:
     seed : int
         Of the order of the frames and of the split.
     device : {"cpu", "cuda", "auto"}
+    devices : int or "all"
+        GPUs that share every batch, each in a process of its own; several need NCCL, and "all" is one without it.
     dtype : {"float32", "float64"}
         Of the passes; parameters and optimizer are float64 always.
     time_limit : float or None
@@ -97,6 +99,7 @@ class Settings:
     checkpoint_every: int = 10
     seed: int = 0
     device: str = "cpu"
+    devices: int | str = 1
     dtype: str = "float32"
     time_limit: float | None = None
 
@@ -110,6 +113,8 @@ class Settings:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("start", self.start, STARTS)
         one_of("device", self.device, DEVICES)
+        if self.devices != "all":
+            count("devices", self.devices)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
         for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):

@@ -28,6 +28,7 @@ from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.short_distances import ShortDistances
 from fastdesc.stored import training_set
+from fastdesc.team import ALONE
 from fastdesc.transfer import load_filters
 from fastdesc.ways import FIXED_ENERGIES, WAYS
 
@@ -36,7 +37,8 @@ class Trainer:
     """The loop: everything that a checkpoint must hold is a field here."""
 
     def __init__(self, potential, train_frames, valid_frames, settings, rng):
-        self.potential, self.settings, self.rng = potential, settings, rng
+        self.potential, self.settings, self.rng, self.team = potential, settings, rng, ALONE
+        self.sources = train_frames, valid_frames
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
         groups_for(potential, settings)    # judges early
         if settings.filters_from is not None:
@@ -51,6 +53,7 @@ class Trainer:
         if not potential.fitted:
             {"random": self._start_random, "linear": self._start_linear}[settings.start]()
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
+        self.like = next(iter(self.parameters.values()))    # an array of our device
         s = settings
         method = AMSGrad if s.amsgrad else AdamW
         groups = groups_for(potential, settings)    # steps of direct weights go by the fitted scaler
@@ -83,9 +86,12 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------- the loop
 
-    def run(self, checkpoint=None, progress=True):
-        """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential."""
-        s = self.settings
+    def run(self, checkpoint=None, progress=True, team=ALONE):
+        """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential.
+
+        With the other members of a team, whose trainers are in the same state.
+        """
+        s, self.team = self.settings, team
         if checkpoint is not None:
             check_target(checkpoint, FORMAT)
         start = time.monotonic() - self.seconds
@@ -102,6 +108,7 @@ class Trainer:
                     # Divergence is told in one sentence, by what finds the loss or the gradient not finite.
                     warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
                     row = self._epoch()
+                team.check_same(list(self.parameters.values()))
                 self.seconds = time.monotonic() - start
                 self.history.rows.append({**row, "seconds": self.seconds})
                 bar.set_postfix_str(_summary(row))
@@ -114,7 +121,7 @@ class Trainer:
                         whole = None
                 if s.patience is not None and self.epoch - self.best_epoch >= s.patience:
                     break
-                if s.time_limit is not None and self.seconds >= s.time_limit:
+                if s.time_limit is not None and team.any(self.seconds >= s.time_limit, self.like):
                     break
         finally:
             bar.close()
@@ -131,17 +138,21 @@ class Trainer:
     def _epoch(self):
         s = self.settings
         groups = self._groups(self.data.order(self.rng))
-        metrics, total, penalty = Metrics(), 0.0, 0.0
+        metrics, total, penalty = Metrics(self.like), 0.0, 0.0
         for group in groups:
-            batch = self.data.batch(group, self.potential.reference)
+            own = self.team.share(group, self.data.n_atoms[group])
+            # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
+            batch = self.data.batch(own if len(own) else group[:1], self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
             found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.way)
+            summed = self.team.sum_dict({"loss": found.loss, **gradient}, len(own) / len(group))
+            loss, gradient = summed.pop("loss"), summed
             if self.penalised:
                 value, added = self._penalty(self.parameters)
                 penalty += value * len(group)
                 gradient |= {name: gradient[name] + g for name, g in added.items() if name in gradient}
             # The one wait for a device: metrics stay there until the end of the epoch.
-            loss, square = to_host_together(found.loss, self.optimizer.square_norm(gradient))
+            loss, square = to_host_together(loss, self.optimizer.square_norm(gradient))
             if not np.isfinite(loss):
                 raise InputError(
                     f"the loss became {loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
@@ -150,14 +161,15 @@ class Trainer:
             if self.average is not None:
                 self.average.update(self.parameters)
             self.step += 1
-            metrics.add(found.errors)
+            if len(own):
+                metrics.add(found.errors)
             total += float(loss) * len(group)
         self.epoch += 1
         rate = s.learning_rate * self._factor(len(groups))
         row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": total / self.data.n_frames}
         if self.penalised:
             row["train_penalty"] = float(penalty) / self.data.n_frames
-        row |= {f"train_{name}": value for name, value in metrics.result().items()}
+        row |= {f"train_{name}": value for name, value in metrics.result(self.team).items()}
         if self.valid is None or self.epoch % s.valid_every == 0 or self.epoch == s.epochs:
             row |= self._validate(row["train_loss"])
         return row
@@ -190,7 +202,7 @@ class Trainer:
         row, loss = {}, train_loss
         if self.valid is not None:
             model = self.potential.model(self.dtype, parameters=averaged)
-            found = evaluate_set(model, self.valid, self.potential.reference, self.weights, self.way)
+            found = evaluate_set(model, self.valid, self.potential.reference, self.weights, self.way, self.team)
             row = {f"valid_{name}": value for name, value in found.items()}
             loss = found["loss"]
         if self.plateau is not None:
@@ -235,7 +247,7 @@ class Trainer:
         InputError
             When the state belongs to other settings or data; names the first difference.
         """
-        free = ("epochs", "time_limit", "device", "patience", "checkpoint_every")
+        free = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every")
         made_with = {**Settings().as_dict(), **state["settings"]}    # a setting younger than the file had no effect
         for name, value in self.settings.as_dict().items():
             if name not in free and made_with[name] != value:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdesc.checkpoint import read_checkpoint
+from fastdesc.checkpoint import fetched, read_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.frames import read_frames
 from fastdesc.potential import Potential
 from fastdesc.settings import Settings
 from fastdesc.stored import Stored, is_features, open_stored, settings_for_features
+from fastdesc.team_processes import gathered, team_size
 from fastdesc.trainer import Trainer
 
 
@@ -44,16 +45,33 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
         For frames without labels, unknown or impossible settings, or a checkpoint of another run; for a features file
         that is pooled or of another descriptor, and settings that it cannot follow.
     """
-    return trainer_for(
-        potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings
-    ).run(checkpoint, progress)  # fmt: skip
+    trainer = trainer_for(potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings)
+    return run_trainer(trainer, checkpoint, progress)
+
+
+def run_trainer(trainer, checkpoint=None, progress=True):
+    """Let a Trainer run, on as many devices as its settings ask for; return its History."""
+    size = team_size(trainer.settings.devices, trainer.settings.device)
+    if size == 1:
+        return trainer.run(checkpoint, progress)
+    given = trainer.potential, *trainer.sources, trainer.settings, fetched(trainer.state())
+    with gathered(size, join, given) as team:
+        return trainer.run(checkpoint, progress, team)
+
+
+def join(team, potential, train_frames, valid_frames, settings, state):
+    """Train as another member of a team, from the state of the first."""
+    trainer = Trainer(potential, train_frames, valid_frames, settings, np.random.default_rng())
+    trainer.restore(state, "the state of the first device")
+    trainer.run(progress=False, team=team)
 
 
 def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, **settings):
-    """Return what `train` runs, after everything that can be judged before the first step has been judged."""
+    """Return what `run_trainer` takes, after everything that can be judged before the first step has been judged."""
     if not isinstance(potential, Potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     settings = Settings.named(**settings)
+    team_size(settings.devices, settings.device)
     if is_features(train_frames) or isinstance(train_frames, Stored):
         settings = settings_for_features(settings)
     rng = np.random.default_rng(settings.seed)

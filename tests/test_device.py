@@ -160,7 +160,7 @@ def test_every_head_predicts_and_trains_on_a_device(step, ledger):
     trainer = Trainer(p, frames, None, settings, np.random.default_rng(0))
     ledger.clear()
     trainer._epoch()
-    assert len(ledger.waits) == 2 + 3, ledger.waits
+    assert len(ledger.waits) == 2 + 1, ledger.waits
 
 
 def test_stored_features_train_on_a_device(ledger, tmp_path):
@@ -189,8 +189,8 @@ def test_training_waits_once_a_step(family, optimizer, ledger):
         waits = list(ledger.waits)
         results[device] = [row["train_loss"], *(to_host(a) for a in trainer.parameters.values())]
     assert len([w for w in waits if "to_host_together" in w]) == 3
-    # What is left is fetched for the row: sums of three kinds of errors, and of the penalty.
-    assert len(waits) == 3 + 3 + ("curvature" in optimizer), waits
+    # What is left is fetched for the row: sums of errors, and of the penalty.
+    assert len(waits) == 3 + 1 + ("curvature" in optimizer), waits
     for one, other in zip(*results.values(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 

@@ -12,16 +12,17 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel blas cuda jit simd simd_math monomials elementary blocks radial splines files journal "
-    "tables meam_spline number_table",
+    0: "errors arrays parallel blas cuda nccl jit simd simd_math monomials elementary blocks radial splines files "
+    "journal tables meam_spline number_table",
     1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch unlabelled "
     "network activations",
     2: "descriptors.*",
-    3: "scaler optimizer schedules heads spline_network parts",
+    3: "team scaler optimizer schedules heads spline_network parts",
     4: "potential evaluation loss_gradient model_file prediction",
     5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
     "config info dataset features features_file features_layout structure_features pipeline shards distributed "
-    "selection filter_data transfer shares short_distances linear_start meam_potential",
+    "selection filter_data transfer shares short_distances linear_start meam_potential "
+    "team_processes",
     6: "cli cli_options cli_commands interruption calculator experiment plots filter_plots demo __main__",
 }
 # The recursion of the embedded density has a small network in each iteration. It alone of the families uses these;
@@ -115,7 +116,7 @@ def test_families_do_not_know_each_other(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_cupy_is_judged_in_one_place(name):
-    if name not in ("arrays", "cuda"):
+    if name not in ("arrays", "cuda", "nccl"):
         assert not {n for n in imports(MODULES[name]) if n.split(".")[0] == "cupy"}
 
 
