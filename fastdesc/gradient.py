@@ -15,6 +15,8 @@ from fastdesc.ways import EVERYTHING, predict_batch
 
 RESPONSE = 0.3
 """Å. On the mlearn silicon set, against spreads: energies 16 % and forces 7 % more accurate; 1 Å costs half of that."""
+DIRECTIONS = 8
+"""Along which responses are probed."""
 AT_ONCE = 4096
 """Atoms per batch where no gradient is taken."""
 SOME_FRAMES = 64
@@ -50,7 +52,7 @@ def initialise(potential, data):
     for group in groups:
         batch = data.batch(group, potential.reference)
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
-    moved = _response(potential.descriptor, _sample(potential, data), theta)
+    moved = response(potential.descriptor, _sample(potential, data), theta)
     _fit_inputs(potential, scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
     _fit_networks(potential, _features(potential.descriptor, data, groups, theta))
     _multiply(potential, _force_scale(potential, data, groups))
@@ -121,17 +123,21 @@ def _features(descriptor, data, groups, theta):
     return blocks
 
 
-def _response(descriptor, batch, theta):
-    """Root mean square over atoms of |dq_f/dr|, one number per feature, 1/Å."""
-    q, saved = descriptor.forward(batch.rij, batch.pairs, batch.species, theta)
-    dq = namespace(q).zeros_like(q)
-    out = np.empty(len(q))
-    for f in range(len(q)):
-        dq[f] = 1
-        drij = descriptor.pullback(batch.rij, batch.pairs, batch.species, theta, saved, dq)
-        out[f] = (float((drij.astype(np.float64) ** 2).sum()) / batch.n_atoms) ** 0.5
-        dq[f] = 0
-    return out
+def response(descriptor, batch, theta):
+    """Root mean square over atoms of |dq_f/dr|, one number per feature, 1/Å.
+
+    Estimated from changes along DIRECTIONS random directions t of signs, whose mean square is that of the length,
+    <(dq_f/dr . t)^2> = |dq_f/dr|^2: within about sqrt(DIRECTIONS n_atoms)^-1. Mirrored pairs change oppositely.
+    """
+    xp, rng, out = namespace(batch.rij), np.random.default_rng(0), 0.0
+    mirror = batch.pairs.mirror
+    first = xp.arange(len(mirror)) < mirror
+    for _ in range(DIRECTIONS):
+        signs = xp.asarray(rng.choice([-1.0, 1.0], batch.rij.shape), batch.rij.dtype)
+        duals = xp.stack([batch.rij, xp.where(first, signs, -signs[:, mirror])])
+        q, _ = descriptor.forward(duals, batch.pairs, batch.species, theta)
+        out = out + (q[1].astype(np.float64) ** 2).sum(axis=1)
+    return to_host(out / (DIRECTIONS * batch.n_atoms)) ** 0.5
 
 
 def _force_scale(potential, data, groups):

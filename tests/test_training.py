@@ -6,11 +6,12 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from families import FAMILIES
 
 import fastdesc as fd
 from fastdesc.checkpoint import read_checkpoint
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.gradient import batch_gradient, initialise, predict_batch
+from fastdesc.gradient import batch_gradient, initialise, predict_batch, response
 from fastdesc.loss import LossWeights, residuals
 from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet
@@ -36,6 +37,23 @@ def small_potential(network="per_species", species=("Cu", "Au"), **descriptor):
     arguments = {"cutoff": 4.5, "n_radial": 3, "n_basis": 5} | descriptor
     d = fd.GaussianMoments(species=species, **arguments)
     return fd.Potential(d, hidden=(12, 8), network=network, seed=3)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_responses_are_lengths_of_derivatives(family):
+    """Against the derivatives feature by feature, within the noise of an estimate that has a fixed seed."""
+    d = family.make(next(iter(family.variants)), ["Cu", "Au"], cutoff=4.5)
+    data = TrainingSet(alloy(4, size=(2, 2, 2)), d, np.float64)
+    batch, theta = data.batch(np.arange(4), np.zeros(2)), d.theta(np.float64)
+    q, saved = d.forward(batch.rij, batch.pairs, batch.species, theta)
+    exact = np.empty(len(q))
+    for f in range(len(q)):
+        dq = np.zeros_like(q)
+        dq[f] = 1
+        drij = d.pullback(batch.rij, batch.pairs, batch.species, theta, saved, dq)
+        exact[f] = np.sqrt((drij**2).sum() / batch.n_atoms)
+    off = response(d, batch, theta) / exact - 1
+    assert np.abs(off).max() < 0.2 and np.median(np.abs(off)) < 0.05
 
 
 def five_point(f, h):
