@@ -133,8 +133,9 @@ def response(descriptor, batch, theta):
     mirror = batch.pairs.mirror
     first = xp.arange(len(mirror)) < mirror
     for _ in range(DIRECTIONS):
-        signs = xp.asarray(rng.choice([-1.0, 1.0], batch.rij.shape), batch.rij.dtype)
-        duals = xp.stack([batch.rij, xp.where(first, signs, -signs[:, mirror])])
+        signs = xp.asarray(2 * rng.integers(0, 2, batch.rij.shape, np.int8) - 1)
+        signs = xp.where(first, signs, -signs[:, mirror])
+        duals = xp.stack([batch.rij, signs.astype(batch.rij.dtype)])
         q, _ = descriptor.forward(duals, batch.pairs, batch.species, theta)
         out = out + (q[1].astype(np.float64) ** 2).sum(axis=1)
     return to_host(out / (DIRECTIONS * batch.n_atoms)) ** 0.5
