@@ -29,6 +29,7 @@ KINDS = {    # type of the default: (what is accepted, in words)
 SPECIAL = {    # keys whose default does not say what is accepted
     "hidden": (list, "a list, such as [64, 64]"),
     "direct": (bool | list, "true, false or a list of names of features"),
+    "devices": (int | str, 'a whole number or "all"'),
 }
 
 

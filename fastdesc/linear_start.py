@@ -170,17 +170,17 @@ def _add(products, x, weight):
 
 def _left_over(potential, data, direct):
     """Ratio of the forces that direct terms alone leave to those of the networks alone."""
-    networks, scale = potential.direct_weights, potential.scale
+    weights, scale = potential.direct_weights, potential.scale
     left = found = 0.0
     for group in data.batches(4 * AT_ONCE):
         batch = data.batch(group, potential.reference)
         sizes = []
-        for weights, factor in ((direct, 0.0), (np.zeros_like(direct), 1.0)):
-            potential.direct_weights, potential.scale = weights, factor * scale
+        for alone, factor in ((direct, 0.0), (np.zeros_like(direct), 1.0)):
+            potential.direct_weights, potential.scale = alone, factor * scale
             sizes.append(predict_batch(potential.model(data.dtype, data.device), batch)[1])
         reference = batch.targets.forces
         known = namespace(reference).isfinite(reference)
         left += float(((reference - sizes[0])[known] ** 2).sum())
         found += float((sizes[1][known] ** 2).sum())
-    potential.direct_weights, potential.scale = networks, scale
+    potential.direct_weights, potential.scale = weights, scale
     return np.sqrt(left / found) if left > 0 and found > 0 else 1.0

@@ -114,7 +114,7 @@ class Settings:
         one_of("start", self.start, STARTS)
         one_of("device", self.device, DEVICES)
         if self.devices != "all":
-            count("devices", self.devices)
+            count('devices, unless "all",', self.devices)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
         for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):

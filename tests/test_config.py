@@ -106,6 +106,8 @@ def test_training_section_is_the_arguments_of_train():
         (MINIMAL + "[training]\nema = [1]", r"\[training\] ema is \[1\]; it must be a number"),
         (MINIMAL + "[training]\nvalid_fraction = 0.1", r"\[training\] has no key 'valid_fraction'"),
         (MINIMAL + '[training]\nschedule = "cosin"', r"\[training\] schedule 'cosin' .*did you mean 'cosine'"),
+        (MINIMAL + "[training]\ndevices = true", r"\[training\] devices is true; it must be a whole number or .all.,"),
+        (MINIMAL + '[training]\ndevices = "two"', r"\[training\] devices, unless .all., came as 'two'"),
         (MINIMAL + "[training]\nlr = 1e-3", r"\[training\] has no key 'lr'"),
         (MINIMAL + '[potential]\nhidden = "64"', r"\[potential\] hidden is .64.; it must be a list, such as \[64"),
         (MINIMAL + "[potential]\nhidden = true", r"\[potential\] hidden is true; it must be a list"),
