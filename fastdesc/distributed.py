@@ -22,11 +22,12 @@ from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
 from fastdesc.features_layout import ROWS, SKIPPED
 from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
+from fastdesc.growing import append
 from fastdesc.journal import StreamedFile
 from fastdesc.pipeline import compute
 from fastdesc.short_distances import ShortDistances
 from fastdesc.sources import build
-from fastdesc.tables import TEXT, InfoColumns, append, create, describe
+from fastdesc.tables import TEXT, InfoColumns, create, describe
 
 SHARD_BATCHES = 32
 """Batches in a shard."""
@@ -192,6 +193,7 @@ def join(out, n_shards, source, options):
                 bounds["frames"].append(int(g.attrs["n_frames"]))
                 bounds["atoms"].append(len(g["numbers"]))
                 words = {key: (g[key].dtype, dict(g[key].attrs)) for key in joined}
+        info.flush()
         for key, rows in bounds.items():
             describe(f.create_dataset(f"shards/{key}", data=np.cumsum([0, *rows])), "1", "n_shards + 1")
         for key in joined:

@@ -10,8 +10,9 @@ import numpy as np
 from fastdesc.errors import InputError
 from fastdesc.features_layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
 from fastdesc.files import check_format, check_target, open_hdf5, part_of
+from fastdesc.growing import append, growing
 from fastdesc.journal import JournaledFile, check_unused, discard, journal_of
-from fastdesc.tables import TEXT, InfoColumns, append, create, describe, prepare_to_read
+from fastdesc.tables import TEXT, InfoColumns, create, describe, prepare_to_read
 
 
 class FeaturesWriter:
@@ -53,6 +54,9 @@ class FeaturesWriter:
         self.done, self.n_frames = int(self.file.attrs["n_seen"]), int(self.file.attrs["n_frames"])
         self.n_skipped = len(self.file["skipped/number"])
         self.info = InfoColumns(self.file["info"])
+        self.tables = {name: growing(self.file[name]) for name in self._names()}
+        self.n_atoms = int(self.file["offsets"][-1])
+        self.n_blocks = int(self.file["jacobian/offsets"][-1]) if self.header["jacobian"] else 0
 
     def _create(self, descriptor, dtype, jacobian, compression):
         n = descriptor.n_features
@@ -79,6 +83,14 @@ class FeaturesWriter:
         for name, array in descriptor.parameters.items():
             d = f.create_dataset(f"parameters/{name}", data=array)
             describe(d, "1", ", ".join(map(str, array.shape)))
+
+    def _names(self):
+        """Names of the datasets that grow with every batch, but for what frames carry in their info."""
+        jacobian = ("offsets", "centre", "atom", "values") if self.header["jacobian"] else ()
+        return (
+            "features", "offsets", *ROWS, *(f"skipped/{name}" for name in SKIPPED),
+            *(f"jacobian/{name}" for name in jacobian),
+        )  # fmt: skip
 
     def _reopen(self, descriptor, dtype):
         """Take up an earlier file; False when there is none that can be taken up."""
@@ -178,32 +190,41 @@ class FeaturesWriter:
         features : (n_atoms or n_frames, n_features), or None when the batch has no good frame
         jacobian : Jacobian, optional
         """
-        f = self.file
+        tables = self.tables
         if batch.n_frames:
             s = batch.structures
-            append(f["features"], features)
-            new = {"numbers": s.numbers, "keys": batch.keys(), "offsets": s.first[1:] + f["offsets"][-1]}
+            tables["features"].append(features)
+            new = {"numbers": s.numbers, "keys": batch.keys(), "offsets": s.first[1:] + self.n_atoms}
             for name in (*ROWS, "offsets"):
-                append(f[name], new[name] if name in new else getattr(batch, name))
+                tables[name].append(new[name] if name in new else getattr(batch, name))
             self.info.append(batch.infos, self.n_frames)
             if jacobian is not None:
-                if (np.diff(jacobian.centre) < 0).any():
-                    raise ValueError("rows of a Jacobian come in the order of their centres")
-                start = s.first[s.frame_of_atom[jacobian.centre]]
-                append(f["jacobian/centre"], jacobian.centre - start)
-                append(f["jacobian/atom"], jacobian.atom - start)
-                append(f["jacobian/values"], jacobian.values)
-                ends = np.searchsorted(jacobian.centre, s.first[1:])
-                append(f["jacobian/offsets"], ends + f["jacobian/offsets"][-1])
+                self._append_jacobian(jacobian, s)
         for name in SKIPPED if batch.skipped else ():
             column = [getattr(x, name) for x in batch.skipped]
-            append(f[f"skipped/{name}"], np.array(column, object if name == "reason" else None))
+            tables[f"skipped/{name}"].append(np.array(column, object if name == "reason" else None))
         self.done += batch.n_seen
         self.n_frames += batch.n_frames
+        self.n_atoms += batch.structures.n_atoms if batch.n_frames else 0
         self.n_skipped += len(batch.skipped)
+
+    def _append_jacobian(self, jacobian, s):
+        if (np.diff(jacobian.centre) < 0).any():
+            raise ValueError("rows of a Jacobian come in the order of their centres")
+        start = s.first[s.frame_of_atom[jacobian.centre]]
+        ends = np.searchsorted(jacobian.centre, s.first[1:])
+        new = {
+            "centre": jacobian.centre - start, "atom": jacobian.atom - start, "values": jacobian.values,
+            "offsets": ends + self.n_blocks,
+        }  # fmt: skip
+        for name, rows in new.items():
+            self.tables[f"jacobian/{name}"].append(rows)
+        self.n_blocks += len(jacobian.centre)
 
     def commit(self):
         """Make permanent what was appended."""
+        for table in (*self.tables.values(), self.info):
+            table.flush()
         self.file.attrs.update(n_frames=self.n_frames, n_seen=self.done)
         self.file.flush()
         self.journaled.commit()

@@ -20,8 +20,9 @@ import numpy as np
 
 from fastdesc import __version__
 from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothing
+from fastdesc.growing import append, growing
 from fastdesc.journal import StreamedFile
-from fastdesc.tables import InfoColumns, append, create, prepare_to_read
+from fastdesc.tables import InfoColumns, create, prepare_to_read
 
 FORMAT = "fastdesc-frames"
 VERSION = 1
@@ -64,16 +65,19 @@ def write_frames_file(batches, path, compression="none"):
             create(f, name, unit, shape, row, dtype, compression)
         append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
         info = InfoColumns(f.create_group("info"))
+        tables = {name: growing(f[name]) for name in (*TABLES, "offsets")}
         for batch in batches:
             if batch.n_frames == 0:
                 continue
             s = batch.structures
-            append(f["offsets"], s.first[1:] + len(f["numbers"]))
+            tables["offsets"].append(s.first[1:] + len(tables["numbers"]))
             for name in TABLES:
-                append(f[name], getattr(s if name in ("numbers", "positions", "cells", "pbc") else batch, name))
+                tables[name].append(getattr(s if name in ("numbers", "positions", "cells", "pbc") else batch, name))
             info.append(batch.infos, n)
             n += batch.n_frames
             raw.check()
+        for table in (*tables.values(), info):
+            table.flush()
         f.attrs["n_frames"] = n
     return n
 

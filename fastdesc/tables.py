@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import InputError, nearest
+from fastdesc.growing import Growing, Strings, growing
 
 CHUNK_BYTES = 1 << 20
 COMPRESSIONS = ("none", "lzf", "gzip", "zstd", "blosc2")
@@ -87,14 +88,6 @@ def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none
     return d
 
 
-def append(dataset, rows):
-    """Add rows at the end."""
-    n = len(dataset)
-    if len(rows):
-        dataset.resize(n + len(rows), axis=0)
-        dataset[n:] = rows
-
-
 class InfoColumns:
     """Values by key of frames: one dataset of numbers or of strings for each key, found as frames arrive.
 
@@ -102,42 +95,44 @@ class InfoColumns:
     """
 
     def __init__(self, group):
-        self.group = group
+        self.group, self.columns = group, {key: growing(group[key]) for key in group}
 
     def append(self, infos, n_before):
         """Add the values of some frames; `n_before` frames are there already."""
-        columns = {}
+        new = {}
         for k, info in enumerate(infos):
             for key, value in info.items():
                 key = key.replace("/", "|")
+                known = self.columns.get(key)
                 if isinstance(value, str):
-                    kind = self.group.get(key)
-                    known_number = kind is not None and h5py.check_string_dtype(kind.dtype) is None
-                    if known_number or (key in columns and columns[key].dtype != object):
+                    if isinstance(known, Growing) or (key in new and new[key].dtype != object):
                         key += " (text)"
-                    if key not in columns:
-                        columns[key] = np.full(len(infos), "", object)
+                    if key not in new:
+                        new[key] = np.full(len(infos), "", object)
                 else:
-                    known = self.group.get(key)
-                    if known is not None and h5py.check_string_dtype(known.dtype) is not None:
+                    if isinstance(known, Strings):
                         value = str(value)
-                        columns.setdefault(key, np.full(len(infos), "", object))
-                    elif key not in columns:
-                        columns[key] = np.full(len(infos), np.nan)
-                    elif columns[key].dtype == object:
+                        new.setdefault(key, np.full(len(infos), "", object))
+                    elif key not in new:
+                        new[key] = np.full(len(infos), np.nan)
+                    elif new[key].dtype == object:
                         value = str(value)
-                columns[key][k] = value
-        for key in {*self.group, *columns}:
-            d = self.group.get(key)
-            if d is None:
-                text = columns[key].dtype == object
-                d = create(self.group, key, "as in the input", "n_frames", (), TEXT if text else np.float64)
-                d.resize(n_before, axis=0)
-                if not text and n_before:
-                    d[:] = np.nan
-            if key in columns:
-                append(d, columns[key])
-            elif h5py.check_string_dtype(d.dtype) is not None:
-                d.resize(n_before + len(infos), axis=0)
-            else:
-                append(d, np.full(len(infos), np.nan))
+                new[key][k] = value
+        for key in new:
+            if key not in self.columns:
+                self._begin(key, new[key].dtype == object, n_before)
+        for key, column in self.columns.items():
+            column.append(new[key] if key in new else np.full(len(infos), column.missing))
+
+    def _begin(self, key, text, n):
+        """A column for a new key, without values in the first `n` frames."""
+        d = create(self.group, key, "as in the input", "n_frames", (), TEXT if text else np.float64)
+        d.resize(n, axis=0)
+        if not text and n:
+            d[:] = np.nan
+        self.columns[key] = growing(d)
+
+    def flush(self):
+        """Hand over to HDF5 what waits."""
+        for column in self.columns.values():
+            column.flush()

@@ -13,7 +13,7 @@ KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
     0: "errors arrays parallel blas cuda nccl jit simd simd_math monomials elementary blocks radial splines files "
-    "journal tables meam_spline number_table",
+    "journal growing tables meam_spline number_table",
     1: "structures pairs cell_grid cell_list geometry extxyz frames frames_file sources reading batch unlabelled "
     "network activations",
     2: "descriptors.*",
