@@ -160,7 +160,8 @@ def _reader(path):
 def _iread_own(path):
     from fastdesc.frames_file import iread_frames_file
 
-    for frame in iread_frames_file(path):
+    for stored in iread_frames_file(path):
+        frame = stored.as_dict()
         atoms = Atoms(frame["numbers"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"])
         atoms.info.update(frame["info"])
         results = {name: frame[name] for name in ("energy", "forces", "stress") if frame[name] is not None}

@@ -13,15 +13,19 @@
 `fastdesc convert` writes it. Every dataset carries the attributes `unit` and `shape`.
 """
 
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from fastdesc import __version__
+from fastdesc.batch import Batch
 from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothing
 from fastdesc.growing import append, growing
 from fastdesc.journal import StreamedFile
+from fastdesc.structures import Structures
 from fastdesc.tables import InfoColumns, create, prepare_to_read
 
 FORMAT = "fastdesc-frames"
@@ -88,8 +92,8 @@ def count_frames(path):
         return int(f.attrs["n_frames"])
 
 
-def iread_frames_file(path, start=0):
-    """Yield a dict for each frame from number `start` on: numbers, positions, cell, pbc, labels and info.
+def iread_frames_file(path):
+    """Yield a StoredFrame for each frame.
 
     Raises
     ------
@@ -99,47 +103,105 @@ def iread_frames_file(path, start=0):
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
         prepare_to_read(f)
-        frames = _frames(f, start)
-        while True:
+        for a in range(0, count_frames(path), SLAB):
             with damage_named(path):    # not around the yield: what the caller raises is not ours
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
+                slab = Slab(f, a, min(a + SLAB, int(f.attrs["n_frames"])))
+            yield from slab
 
 
-def _frames(f, start):
-    n_frames = int(f.attrs["n_frames"])
-    keys = list(f["info"])
-    text = {key: h5py.check_string_dtype(f["info"][key].dtype) is not None for key in keys}
-    for a in range(start, n_frames, SLAB):
-        b = min(a + SLAB, n_frames)
+class Slab:
+    """Consecutive frames of a file, read at once: iteration yields a StoredFrame for each.
+
+    Attributes
+    ----------
+    first : list of int
+        Frame k owns the atoms first[k] .. first[k + 1].
+    numbers, positions, forces, cells, pbc, energies, stress : arrays, as in the file
+    infos : dict
+        Column by key.
+    """
+
+    def __init__(self, f, a, b):
         offsets = f["offsets"][a : b + 1]
         if len(offsets) != b - a + 1:
             raise ValueError("offsets are missing")
-        atoms = {name: f[name][offsets[0] : offsets[-1]] for name in ("numbers", "positions", "forces")}
-        frames = {name: f[name][a:b] for name in ("cells", "pbc", "energies", "stress")}
-        infos = {key: (f["info"][key].asstr() if text[key] else f["info"][key])[a:b] for key in keys}
-        if len(atoms["forces"]) != offsets[-1] - offsets[0] or len(frames["stress"]) != b - a:
-            raise ValueError("rows are missing")
-        missing = {
-            "energy": np.isnan(frames["energies"]), "stress": np.isnan(frames["stress"]).all((1, 2)),
-        }  # fmt: skip
-        bounds = (offsets - offsets[0]).tolist()
-        for k in range(b - a):
-            i, j = bounds[k], bounds[k + 1]
-            info = {
-                key: column[k] if text[key] else float(column[k])
-                for key, column in infos.items()
-                if (column[k] != "" if text[key] else column[k] == column[k])
-            }
-            yield {
-                "numbers": atoms["numbers"][i:j],
-                "positions": atoms["positions"][i:j],
-                "cell": frames["cells"][k],
-                "pbc": frames["pbc"][k],
-                "energy": None if missing["energy"][k] else float(frames["energies"][k]),
-                "forces": atoms["forces"][i:j],
-                "stress": None if missing["stress"][k] else frames["stress"][k],
-                "info": info,
-            }
+        for name, (_, words, _, _) in TABLES.items():
+            rows = slice(*offsets[[0, -1]]) if words.startswith("n_atoms") else slice(a, b)
+            setattr(self, name, f[name][rows])
+            if len(getattr(self, name)) != rows.stop - rows.start:
+                raise ValueError(f"rows of {name} are missing")
+        self.first = (offsets - offsets[0]).tolist()
+        self.infos = {key: _column(d, a, b) for key, d in f["info"].items()}
+
+    def __iter__(self):
+        for k in range(len(self.first) - 1):
+            yield StoredFrame(self, k)
+
+    def frame(self, k):
+        """Frame k as a dict of numbers, positions, cell, pbc, labels (None where missing) and info."""
+        i, j = self.first[k], self.first[k + 1]
+        return {
+            "numbers": self.numbers[i:j],
+            "positions": self.positions[i:j],
+            "cell": self.cells[k],
+            "pbc": self.pbc[k],
+            "energy": None if np.isnan(self.energies[k]) else float(self.energies[k]),
+            "forces": self.forces[i:j],
+            "stress": None if np.isnan(self.stress[k]).all() else self.stress[k],
+            "info": self.info(k),
+        }
+
+    def info(self, k):
+        """What frame k has in its info, a dict."""
+        return {key: column[k] for key, column in self.infos.items() if column[k] != "" and column[k] == column[k]}
+
+
+def _column(d, a, b):
+    """Values of a dataset as a list of str or float."""
+    return list(d.asstr()[a:b]) if h5py.check_string_dtype(d.dtype) is not None else d[a:b].tolist()
+
+
+class StoredFrame(NamedTuple):
+    """Frame k of a Slab; it travels to another process as a dict, without the rest of the slab."""
+
+    slab: Slab
+    k: int
+
+    @property
+    def n_atoms(self):
+        return self.slab.first[self.k + 1] - self.slab.first[self.k]
+
+    def as_dict(self):
+        """See Slab.frame."""
+        return self.slab.frame(self.k)
+
+    def __reduce__(self):
+        return dict, (self.as_dict(),)
+
+
+def stored_batch(frames, number, file, index):
+    """Gather StoredFrames that all have atoms, of whole runs of a slab at once.
+
+    Parameters
+    ----------
+    frames : list of StoredFrame
+    number, file, index : sequences of int, one for each
+
+    Returns
+    -------
+    Batch
+        That of `make_batch`, of their dicts.
+    """
+    steps = [k for k, (x, y) in enumerate(pairwise(frames), 1) if y.slab is not x.slab or y.k != x.k + 1]
+    runs = [(frames[a].slab, frames[a].k, frames[b - 1].k + 1) for a, b in pairwise([0, *steps, len(frames)])]
+
+    def column(name):
+        atoms = TABLES[name][1].startswith("n_atoms")
+        parts = [getattr(s, name)[s.first[a] : s.first[b]] if atoms else getattr(s, name)[a:b] for s, a, b in runs]
+        return np.concatenate(parts).astype(TABLES[name][3], copy=False)
+
+    first = np.concatenate([[0], np.cumsum([x.n_atoms for x in frames], dtype=np.int64)])
+    structures = Structures(*map(column, ("numbers", "positions", "cells", "pbc")), first)
+    rows = (np.array(x, t) for x, t in ((number, np.int64), (file, np.int32), (index, np.int64)))
+    infos = [x.slab.info(x.k) for x in frames]
+    return Batch(structures, *map(column, ("energies", "forces", "stress")), infos, *rows)

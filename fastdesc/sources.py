@@ -14,7 +14,7 @@ from fastdesc.batch import make_batch, plain_info
 from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.extxyz import Blocks, parsed
 from fastdesc.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
-from fastdesc.frames_file import count_frames, iread_frames_file, is_frames_file
+from fastdesc.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
 
 BATCH_FRAMES = 1024
 DATABASES = (".db",)
@@ -109,7 +109,7 @@ class Source:
                 return
             if frame is None:
                 return
-            yield (len(frame["numbers"]) if isinstance(frame, dict) else len(frame)), frame
+            yield (frame.n_atoms if kind == "h5" else len(frame)), frame
 
     def raw_batches(self, batch_atoms, start=0, cut=0):
         """Yield raw batches of about `batch_atoms` atoms, each a list of (number, file, index, payload).
@@ -167,8 +167,10 @@ def build(raw, files, on_error="raise"):
     InputError, FileFormatError
         For the first frame that cannot be used, with "raise".
     """
+    number, file, index, payloads = zip(*raw, strict=True)
+    if all(isinstance(x, StoredFrame) and x.n_atoms for x in payloads):
+        return stored_batch(payloads, number, file, index)
     frames = [_frame(payload, number, files[file] if file >= 0 else None) for number, file, _, payload in raw]
-    number, file, index, _ = zip(*raw, strict=True)
     return make_batch(frames, number, file, index, on_error)
 
 
@@ -228,6 +230,8 @@ def _frame(payload, number, path):
         return payload
     if isinstance(payload, Atoms):
         return _from_atoms(payload, number)
+    if isinstance(payload, StoredFrame):
+        return payload.as_dict()
     if isinstance(payload, dict):
         return payload
     try:
@@ -264,8 +268,8 @@ def _elements(payload, path):
         raise payload
     if isinstance(payload, Atoms):
         return set(payload.numbers.tolist())
-    if isinstance(payload, dict):
-        return set(payload["numbers"].tolist())
+    if isinstance(payload, StoredFrame):
+        return set(payload.as_dict()["numbers"].tolist())
     comment, *lines = payload[2]
     if "Properties=" not in comment or "Properties=species:S:1:" in comment:
         symbols = {line.split(None, 1)[0].capitalize() for line in lines if line.strip()}

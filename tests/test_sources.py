@@ -2,12 +2,14 @@
 
 import gzip
 import os
+import pickle
 import random
 import signal
 import time
 import weakref
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -17,7 +19,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from test_dataset import Fake, frames
 
 import fastdesc as fd
-from fastdesc import reading
+from fastdesc import frames_file, reading
 from fastdesc.batch import Batch
 from fastdesc.cli import main
 from fastdesc.dataset import convert, featurize, open_features
@@ -143,7 +145,7 @@ def test_convert_keeps_everything(tmp_path, capsys):
     assert back[6].get_potential_energy() == -3.0 and "forces" not in back[6].calc.results
     np.testing.assert_array_equal(back[7].get_forces(), data[7].get_forces())
     np.testing.assert_allclose(back[7].get_stress(), data[7].get_stress(), atol=1e-15)
-    assert [f["info"]["id"] for f in iread_frames_file(out, SLAB - 2)][:3] == [SLAB - 2, SLAB - 1, SLAB]
+    assert [f.as_dict()["info"].get("id") for f in iread_frames_file(out)] == [a.info.get("id") for a in data]
     with fd.open_features(featurize(out, tmp_path / "f.h5", Fake())) as f:
         assert len(f) == len(data)
     assert main(["info", str(out)]) == 0
@@ -176,6 +178,39 @@ def messy(path, compress=False):
         path.write_bytes(gzip.compress(text.encode()))
     else:
         path.write_text(text)
+
+
+@pytest.mark.parametrize("batch_atoms", [1, 30, 10**6])
+def test_frames_of_slabs_make_the_batches_of_single_frames(tmp_path, monkeypatch, batch_atoms):
+    """Gathered by runs of slabs, or one by one after a journey to another process, batches are the same."""
+    monkeypatch.setattr(frames_file, "SLAB", 7)
+    data = frames(40)
+    data[4].info["method"] = "PBE"
+    data[9].calc = None
+    source = Source([convert(data[:25], tmp_path / "a.h5"), convert(data[25:], tmp_path / "b.h5")])
+    for raw in source.raw_batches(batch_atoms):
+        for some in (raw, raw[::3], raw[:1] + raw[5:]):
+            a, b = build(some, source.files), build(pickle.loads(pickle.dumps(some)), source.files)
+            assert isinstance(pickle.loads(pickle.dumps(some))[0][3], dict) and a.infos == b.infos
+            for name in ("energies", "forces", "stress", "number", "file", "index"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+                assert getattr(a, name).dtype == getattr(b, name).dtype
+            for name in ("numbers", "positions", "cells", "pbc", "first"):
+                np.testing.assert_array_equal(getattr(a.structures, name), getattr(b.structures, name))
+                assert getattr(a.structures, name).dtype == getattr(b.structures, name).dtype
+    assert read_frames(tmp_path / "b.h5") == data[25:]
+
+
+def test_a_stored_frame_without_atoms_is_named(tmp_path):
+    """Our own `convert` writes none, but a file may come from elsewhere."""
+    out = convert(frames(3), tmp_path / "x.h5")
+    with h5py.File(out, "r+") as f:
+        f["offsets"][2] = f["offsets"][1]
+    source = Source(out)
+    (raw,) = source.raw_batches(1000)
+    with pytest.raises(InputError, match="frame 1 has no atoms"):
+        build(raw, source.files)
+    assert [s.number for s in build(raw, source.files, "skip").skipped] == [1]
 
 
 @pytest.mark.parametrize("compress", [False, True])
