@@ -4,13 +4,10 @@ The format is that of ase.io.extxyz. ASE's own reader seeks back for every frame
 file, and stops silently at an empty line.
 """
 
-import gzip
 import re
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, product
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +18,8 @@ from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dic
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
-from fastdesc.number_table import read_table
+from fastdesc.number_table import read_table, unpacked
+from fastdesc.xyz_blocks import Blocks
 
 PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)
@@ -53,80 +51,7 @@ def iread_extxyz(path):
         yield to_atoms(parsed(*block, path))
 
 
-class Blocks:
-    """The frames of a file as text: iteration yields (line, n_atoms, lines), `lines` with the comment first.
-
-    What cannot be taken apart is yielded as a FileFormatError; iteration goes on with the next frame that has the
-    looks of one.
-    """
-
-    def __init__(self, path):
-        self.path = path
-        self.size = Path(path).stat().st_size
-        self._raw = None
-
-    def fraction(self):
-        """Part of the file that was read, roughly."""
-        try:
-            return min(1.0, self._raw.tell() / self.size)
-        except (AttributeError, ValueError, OSError, ZeroDivisionError):
-            return 0.0
-
-    def __iter__(self):
-        path = self.path
-        opened = gzip.open if str(path).lower().endswith(".gz") else open
-        try:
-            with opened(path, "rt", encoding="utf-8") as lines:
-                binary = getattr(lines, "buffer", None)
-                self._raw = getattr(binary, "fileobj", None) or getattr(binary, "raw", None)
-                yield from _blocks(lines, path)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield FileFormatError(f"{path} is not a complete gzip file ({error}); copy or compress it again")
-        except UnicodeDecodeError:
-            yield FileFormatError(f"{path} is not a text file; give extended XYZ or another format ASE reads")
-
-
-def _blocks(lines, path):
-    number, lost = 0, False
-    waiting = []
-    while True:
-        line = waiting.pop() if waiting else next(lines, None)
-        if line is None:
-            return
-        number += 1
-        if not line.strip():
-            continue
-        n_atoms = int(line) if line.strip().isdecimal() else -1
-        if lost and n_atoms >= 0:
-            # After nonsense a lone number is believed when a description follows it.
-            comment = next(lines, None)
-            if comment is None:
-                return
-            waiting.append(comment)
-            if "=" not in comment:
-                continue
-        if n_atoms < 0:
-            if not lost:
-                found = line.strip()[:40]
-                yield FileFormatError(
-                    f"{path}, line {number}: expected the number of atoms of a frame and found {found!r}"
-                )
-            lost = True
-            continue
-        lost = False
-        block = waiting + list(islice(lines, n_atoms + 1 - len(waiting)))
-        waiting = []
-        if len(block) < n_atoms + 1:
-            yield FileFormatError(
-                f"{path} ends inside a frame: line {number} promises {n_atoms} atoms and "
-                f"{max(0, len(block) - 1)} follow; the file is cut short"
-            )
-            return
-        yield number, n_atoms, block
-        number += n_atoms + 1
-
-
-def parsed(line, n_atoms, block, path):
+def parsed(line, n_atoms, text, path):
     """Parse a frame of `Blocks`.
 
     Returns
@@ -140,7 +65,7 @@ def parsed(line, n_atoms, block, path):
         Naming path and line.
     """
     try:
-        return _frame(block, n_atoms)
+        return _frame(text, n_atoms)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise FileFormatError(
             f"{path}, frame that starts at line {line}: {_reason(error)}; compare with the extended XYZ format"
@@ -154,8 +79,8 @@ def _reason(error):
 
 @lru_cache(maxsize=64)
 def _numbers(symbols):
-    """Atomic numbers of a tuple of symbols; the frames of a trajectory often have the same."""
-    return np.array([atomic_numbers[s.capitalize()] for s in symbols], dtype=int)
+    """Atomic numbers of symbols, a tuple of str or packed; the frames of a trajectory often have the same."""
+    return np.array([atomic_numbers[s.capitalize()] for s in unpacked(symbols)], dtype=int)
 
 
 @dataclass(frozen=True)
@@ -196,6 +121,15 @@ def _columns(properties):
     return Columns(named, len(kinds), is_name if set(kinds) <= {"S", "R"} else None, place)
 
 
+@lru_cache(maxsize=64)
+def _matrix(text):
+    """Nine numbers as a (3, 3) array of their columns, None for anything else; many trajectories have one cell."""
+    words = text.split()
+    if len(words) == 9 and all(map(NUMBER.match, words)):
+        return np.array(list(map(float, words))).reshape((3, 3), order="F")
+    return None
+
+
 def _header(line):
     """Key and value of a comment line as ASE reads them; the usual words quickly."""
     line = line.strip()
@@ -214,8 +148,8 @@ def _header(line):
         elif key not in SPECIAL_3_3_KEYS and NUMBER.match(value) and key.lower() not in UNPROCESSED_KEYS:
             number, whole = float(value), value.lstrip("+-").isdecimal()
             info[key] = np.int64(value) if whole and abs(number) < 2**62 else np.float64(number)
-        elif key in SPECIAL_3_3_KEYS and len(words := value.split()) == 9 and all(map(NUMBER.match, words)):
-            info[key] = np.array(list(map(float, words))).reshape((3, 3), order="F")
+        elif key in SPECIAL_3_3_KEYS and (matrix := _matrix(value)) is not None:
+            info[key] = matrix.copy()
         elif key == "pbc" and value in PERIODIC:
             info[key] = list(PERIODIC[value])
         else:
@@ -223,15 +157,16 @@ def _header(line):
     return key_val_str_to_dict(line) if line[at:].strip() else info
 
 
-def _frame(block, n_atoms):
-    info = _header(block[0]) if block[0].strip() else {}
-    arrays = _arrays(block[1:], _columns(info.pop("Properties", "species:S:1:pos:R:3")))
+def _frame(text, n_atoms):
+    comment, _, text = text.partition("\n")
+    info = _header(comment) if comment.strip() else {}
+    arrays = _arrays(text, n_atoms, _columns(info.pop("Properties", "species:S:1:pos:R:3")))
     symbols = arrays.pop("symbols", None)
     numbers = arrays.pop("numbers", None)
     if numbers is None:
         if symbols is None:
             raise ValueError("no column says which element the atoms are")
-        numbers = _numbers(tuple(symbols)).copy()
+        numbers = _numbers(symbols).copy()
     if "positions" not in arrays:
         raise ValueError("no column holds the positions (pos:R:3)")
     if arrays["positions"].shape != (n_atoms, 3):
@@ -250,25 +185,30 @@ def _frame(block, n_atoms):
     }  # fmt: skip
 
 
-def _arrays(lines, columns):
-    """Arrays of an atom per line, or words, by their names in ASE."""
-    table = None if columns.is_name is None else read_table(lines, columns.is_name)
+def _arrays(text, n_atoms, columns):
+    """Arrays of an atom per line by their names in ASE; element symbols as `_numbers` takes them."""
+    table = None if columns.is_name is None else read_table(text, n_atoms, columns.is_name)
     if table is not None:
-        return {name: _from_table(*table, name, kind, columns.place[a], b - a) for name, kind, a, b in columns.named}
-    rows = [line.split() for line in lines]
+        return {name: _from_table(table, name, kind, columns.place[a], b - a) for name, kind, a, b in columns.named}
+    rows = [line.split() for line in text.split("\n")[:n_atoms]]
     for k, row in enumerate(rows):
         # plain XYZ may carry further columns nobody described; described ones must all be there
         if len(row) < columns.width:
             raise ValueError(f"atom {k + 1} has {len(row)} columns where {columns.width} are described")
     words = list(zip(*rows, strict=False)) if rows else [()] * columns.width
-    return {name: _array(words[a:b], kind) for name, kind, a, b in columns.named}
+    found = {name: _array(words[a:b], kind) for name, kind, a, b in columns.named}
+    if "symbols" in found:
+        found["symbols"] = tuple(found["symbols"].tolist())
+    return found
 
 
-def _from_table(words, numbers, name, kind, first, n):
-    """Array of n columns from number `first` of those of a kind; element symbols remain a list of words."""
-    if kind == "S":
-        return words[first] if name == "symbols" and n == 1 else _array(words[first : first + n], kind)
-    return (numbers[:, first] if n == 1 else numbers[:, first : first + n]).copy()
+def _from_table(table, name, kind, first, n):
+    """Array of n columns from number `first` of those of a kind."""
+    if kind != "S":
+        return (table.numbers[:, first] if n == 1 else table.numbers[:, first : first + n]).copy()
+    if name == "symbols" and n == 1:
+        return table.packed(first) or tuple(table.words(first))
+    return _array([table.words(k) for k in range(first, first + n)], kind)
 
 
 def to_atoms(frame):

@@ -13,36 +13,61 @@ MOST = 22
 POWERS = np.array([float(10**k) for k in range(MOST + 1)])
 MOST_DIGITS = 18    # fit into 64 bits
 EXACT = 2**53
+LETTERS = 4    # of a packed word
+STRIDE = 64
 TAB, NEWLINE, RETURN, SPACE, PLUS, MINUS, POINT, ZERO, NINE, E, e = b"\t\n\r +-.09Ee"
 
 
-def read_table(lines, is_name):
+class Table:
+    """Words and numbers of lines that have the same columns.
+
+    Attributes
+    ----------
+    numbers : (n_lines, n_columns of numbers) float64 array
+    """
+
+    def __init__(self, text, n_lines, n_names, n_numbers):
+        self.text = text
+        self.places = np.empty((n_names, n_lines, 2), np.int64)    # begin and end of each word
+        self.letters = np.zeros((n_names, n_lines, LETTERS), np.uint8)
+        self.numbers = np.empty((n_lines, n_numbers))
+
+    def words(self, column):
+        """Those of a column that holds words, a list of str."""
+        return [self.text[a:b] for a, b in self.places[column].tolist()]
+
+    def packed(self, column):
+        """Those of a column as bytes, for `unpacked`; None where one is too long."""
+        letters = self.letters[column]
+        return letters.tobytes() if letters[:, 0].all() else None
+
+
+def unpacked(words):
+    """Words, packed or a sequence of str, as a sequence of str."""
+    return np.frombuffer(words, f"S{LETTERS}").astype(str).tolist() if isinstance(words, bytes) else words
+
+
+def read_table(text, n_lines, is_name):
     """Read lines that have the same columns.
 
     Parameters
     ----------
-    lines : list of str
-        With their line ends, but perhaps the last.
+    text : str
+        Lines, with their ends but perhaps that of the last.
     is_name : (n_columns,) bool array
         Whether a column holds a word rather than a number; further columns are passed over.
 
     Returns
     -------
-    names : list of list of str
-        The words of each column that holds words.
-    numbers : (n_lines, n_columns of numbers) float64 array
-        Or None for both, where a line is too short or a number needs more than one operation: NaN and inf, 17 digits.
+    Table
+        Or None, where a line is too short or a number needs more than one operation: NaN and inf, 17 digits.
     """
-    text = "".join(lines)
     data = np.frombuffer(text.encode(), np.uint8)
     if len(data) != len(text):
         return None
     n_names = int(np.count_nonzero(is_name))
-    words = np.empty((n_names, len(lines), 2), np.int64)
-    numbers = np.empty((len(lines), len(is_name) - n_names))
-    if not read_lines(data, is_name, words, numbers):
-        return None
-    return [[text[a:b] for a, b in column] for column in words.tolist()], numbers
+    table = Table(text, n_lines, n_names, len(is_name) - n_names)
+    return table if read_lines(data, is_name, table.places, table.letters, table.numbers) else None
 
 
 @inner
@@ -87,11 +112,12 @@ def _number(data, at):
 
 
 @kernel
-def read_lines(data, is_name, words, numbers):
+def read_lines(data, is_name, places, letters, numbers):
     """Fill the table from text; returns whether that could be done.
 
     in   data (n,) uint8, is_name (n_columns,) bool
-    out  words (n_name_columns, n_lines, 2) begin and end of each, numbers (n_lines, n_number_columns)
+    out  places (n_name_columns, n_lines, 2) begin and end of each word, letters (n_name_columns, n_lines, LETTERS) its
+         letters and zeros, only zeros of one that is longer; numbers (n_lines, n_number_columns)
     """
     at = 0
     for line in range(len(numbers)):
@@ -107,7 +133,9 @@ def read_lines(data, is_name, words, numbers):
                     data[at] == SPACE or data[at] == TAB or data[at] == NEWLINE or data[at] == RETURN
                 ):
                     at += 1
-                words[name, line, 0], words[name, line, 1] = begin, at
+                places[name, line, 0], places[name, line, 1] = begin, at
+                for k in range(at - begin if at - begin <= LETTERS else 0):
+                    letters[name, line, k] = data[begin + k]
                 name += 1
             else:
                 value, at = _number(data, at)
@@ -119,3 +147,25 @@ def read_lines(data, is_name, words, numbers):
             at += 1
         at += 1
     return True
+
+
+@kernel
+def skip_lines(data, at, n):
+    """Pass over n lines of data (n_bytes,) uint8 from `at` on.
+
+    Returns
+    -------
+    where the next line begins, 0; or the length of data and how many lines are left
+    """
+    while at + STRIDE <= len(data):    # no decision within: the compiler counts many bytes at a time
+        ends = 0
+        for k in range(STRIDE):
+            ends += data[at + k] == NEWLINE
+        if ends >= n:
+            break
+        n -= ends
+        at += STRIDE
+    while n > 0 and at < len(data):
+        n -= data[at] == NEWLINE
+        at += 1
+    return at, n

@@ -12,9 +12,10 @@ from ase.data import atomic_numbers
 
 from fastdesc.batch import make_batch, plain_info
 from fastdesc.errors import FastdescError, FileFormatError, InputError
-from fastdesc.extxyz import Blocks, parsed
+from fastdesc.extxyz import parsed
 from fastdesc.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
 from fastdesc.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
+from fastdesc.xyz_blocks import Blocks
 
 BATCH_FRAMES = 1024
 DATABASES = (".db",)
@@ -270,7 +271,7 @@ def _elements(payload, path):
         return set(payload.numbers.tolist())
     if isinstance(payload, StoredFrame):
         return set(payload.as_dict()["numbers"].tolist())
-    comment, *lines = payload[2]
+    comment, *lines = payload[2].split("\n")
     if "Properties=" not in comment or "Properties=species:S:1:" in comment:
         symbols = {line.split(None, 1)[0].capitalize() for line in lines if line.strip()}
         if all(s in atomic_numbers for s in symbols):

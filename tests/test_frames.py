@@ -1,6 +1,7 @@
 """Reading frames and labels: what comes back, and how each broken file is named."""
 
 import gzip
+import io
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
+from fastdesc import xyz_blocks
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.frames import elements, iread_frames, labels, read_frames
 
@@ -92,12 +94,12 @@ def test_reading_is_a_stream(tmp_path, xyz):
 
 
 def test_reading_is_linear_in_size(tmp_path):
-    """Lines pulled from the gzip stream grow as the frames do: no frame is read twice."""
+    """Bytes pulled from the gzip stream grow as the frames do: no frame is read twice."""
     frames = labelled(n=2)
     for n in (2, 20):
         path = tmp_path / f"{n}.extxyz.gz"
         write(path, frames * (n // 2), format="extxyz")
-    import fastdesc.extxyz as module
+    import fastdesc.xyz_blocks as module
 
     counts, original = [], module.gzip.open
 
@@ -112,20 +114,79 @@ def test_reading_is_linear_in_size(tmp_path):
             counts.append(self.n)
             self.f.close()
 
-        def __iter__(self):
-            return self
+        def read1(self, n):
+            piece = self.f.read1(n)
+            self.n += len(piece)
+            return piece
 
-        def __next__(self):
-            self.n += 1
-            return next(self.f)
+        def readinto(self, buffer):
+            n = self.f.readinto(buffer)
+            self.n += n
+            return n
 
-    module.gzip.open = lambda *args, **kwargs: Counted(original(*args, **kwargs))
+    module.gzip.open = lambda *args: Counted(original(*args))
     try:
         for n in (2, 20):
             assert len(read_frames(tmp_path / f"{n}.extxyz.gz")) == n
     finally:
         module.gzip.open = original
     assert counts[1] < 10.5 * counts[0]
+
+
+def frames_as_text(n=6):
+    """Frames of an element and a half, one after another: (number of atoms, comment, lines) each."""
+    rng = np.random.default_rng(3)
+    for k in range(n):
+        atoms = [f"{rng.choice(['Cu', 'O'])} {x:.8f} {y:.8f} {z:.8f}\n" for x, y, z in rng.normal(size=(k + 1, 3))]
+        yield f"{k + 1}\n", f'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 energy={-k} ä="ö"\n', atoms
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 1 << 18])
+@pytest.mark.parametrize("suffix", ["extxyz", "extxyz.gz"])
+def test_the_quick_way_and_the_careful_one_agree(tmp_path, monkeypatch, piece, suffix):
+    """Whatever comes out of the ordinary, wherever it comes: frames and errors are those of the reader of lines."""
+    frames = ["".join([n, comment, *atoms]) for n, comment, atoms in frames_as_text()]
+    texts = {
+        "ordinary": "".join(frames), "no end of line": "".join(frames).rstrip(), "blank end": "".join(frames) + "\n \n",
+        "blank between": "\n".join(frames), "windows": "".join(frames).replace("\n", "\r\n"),
+        "mac": "".join(frames).replace("\n", "\r"), "mixed": "".join(frames[:3]) + frames[3].replace("\n", "\r\n"),
+        "cut": "".join(frames)[:-60], "a line too many": "".join(frames[:4]) + "Cu 0 0 0\n" + "".join(frames[4:]),
+        "a line missing": "".join(frames[:4]).rsplit("\n", 2)[0] + "\n" + "".join(frames[4:]),
+        "no atoms": "".join(frames[:2]) + "0\ncomment\n" + "".join(frames[2:]), "nonsense": "hello\n" + frames[0],
+        "spaces": "".join("  " + f for f in frames), "too many": frames[0] + "99999999999\n" + frames[1],
+        "other digits": frames[0] + frames[1].replace("2", "٢", 1), "nothing": "\n",
+    }  # fmt: skip
+    monkeypatch.setattr(xyz_blocks, "PIECE", piece)
+    path = tmp_path / f"x.{suffix}"
+    for what, text in texts.items():
+        data = text.encode()
+        path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+        found = [str(x) if isinstance(x, Exception) else x for x in xyz_blocks.Blocks(path)]
+        lines = io.StringIO(text, newline=None)
+        want = [str(x) if isinstance(x, Exception) else x for x in xyz_blocks._blocks(lines, path, 0)]
+        assert found == want, what
+        assert what != "ordinary" or [(n, t.count("\n")) for _, n, t in found] == [(k, k + 1) for k in range(1, 7)]
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "x.xyz"
+    path.write_bytes(b"1\ncomment\nCu 0 0 0\n1\ncomm\xffent\nCu 0 0 0\n")
+    good, error = xyz_blocks.Blocks(path)
+    assert good == (1, 1, "comment\nCu 0 0 0\n") and "is not a text file" in str(error)
+
+
+def test_symbols_of_every_form(tmp_path):
+    """Short ones are looked up packed, long ones and those of plain columns as words; each as ASE spells them."""
+    path = tmp_path / "x.xyz"
+    for word in ("Cu", "cu", "CU", "H"):
+        path.write_text(f"2\nProperties=species:S:1:pos:R:3\n{word} 0 0 0\nO 0 0 nan\n" * 2)
+        for kind in ("0 0 nan", "0 0 1.5"):
+            path.write_text(path.read_text().replace("0 0 nan", kind))
+            assert [a.numbers.tolist() for a in read_frames(path)] == [[{"H": 1}.get(word, 29), 8]] * 2
+    for word in ("Copper", "Xx1", "Co-pper"):
+        path.write_text(f"1\nProperties=species:S:1:pos:R:3\n{word} 0 0 0\n")
+        with pytest.raises(FileFormatError, match=f"unknown element or name '{word.capitalize()}'"):
+            read_frames(path)
 
 
 # --- labels

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastdesc.number_table import read_table
+from fastdesc.number_table import read_table, skip_lines, unpacked
 
 PLAIN = np.array([False])
 WORDS = ("0", "-0", "+7", "5.", ".5", "-.5", "1e5", "1E-5", "-2.5e+07", "000123.4500", "9007199254740992", "1e22",
@@ -14,8 +14,8 @@ LEFT = ("nan", "inf", "-inf", "1_000", "1e23", "1e-23", "0.1234567890123456789",
 
 
 def numbers(lines, is_name=PLAIN):
-    found = read_table(lines, is_name)
-    return None if found is None else found[1]
+    found = read_table("".join(lines), len(lines), is_name)
+    return None if found is None else found.numbers
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -50,21 +50,34 @@ def test_numbers_of_every_usual_form(form):
 
 def test_words_stand_where_they_stand_and_further_columns_are_passed_over():
     lines = ["  Cu\t1 2.5 left 3\n", "O 4 5 right -6 further 7 nan\r\n", "H 7 8 here 9"]
-    words, found = read_table(lines, np.array([True, False, False, True, False]))
-    assert words == [["Cu", "O", "H"], ["left", "right", "here"]]
-    np.testing.assert_array_equal(found, [[1, 2.5, 3], [4, 5, -6], [7, 8, 9]])
+    found = read_table("".join(lines), 3, np.array([True, False, False, True, False]))
+    assert found.words(0) == ["Cu", "O", "H"] and found.words(1) == ["left", "right", "here"]
+    assert list(unpacked(found.packed(0))) == found.words(0) and found.packed(1) is None, "right is too long"
+    np.testing.assert_array_equal(found.numbers, [[1, 2.5, 3], [4, 5, -6], [7, 8, 9]])
 
 
 @pytest.mark.parametrize("line", ["3\n", "\n", "3 ", "Cu 3\n", "3x 4\n"])
 def test_lines_that_do_not_fit_are_left_to_who_can_explain(line):
-    assert read_table(["1 2\n", line], np.zeros(2, bool)) is None
+    assert read_table("1 2\n" + line, 2, np.zeros(2, bool)) is None
 
 
 def test_only_ascii_is_read():
-    assert read_table(["Cu 1\n", "Ü 2\n"], np.array([True, False])) is None
+    assert read_table("Cu 1\nÜ 2\n", 2, np.array([True, False])) is None
 
 
 def test_no_lines_at_all():
-    words, found = read_table([], np.array([True, False]))
-    assert words == [[]]
-    assert found.shape == (0, 1)
+    found = read_table("", 0, np.array([True, False]))
+    assert found.words(0) == [] and found.numbers.shape == (0, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lines_are_passed_over(seed):
+    """Any number of lines, from anywhere in the text; and how many are left where it ends."""
+    rng = np.random.default_rng(seed)
+    text = b"".join(b"x" * int(k) + b"\n" for k in rng.integers(0, [3, 200][seed % 2], 60)) + b"no end"
+    data, ends = np.frombuffer(bytearray(text), np.uint8), np.flatnonzero(np.frombuffer(text, np.uint8) == 10) + 1
+    for _ in range(200):
+        at, n = int(rng.integers(0, len(text) + 1)), int(rng.integers(0, 70))
+        after = ends[ends > at]
+        want = (at, 0) if n == 0 else (after[n - 1], 0) if n <= len(after) else (len(text), n - len(after))
+        assert skip_lines(data, at, n) == want
