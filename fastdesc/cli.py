@@ -8,6 +8,7 @@ from fastdesc.blas import prefer_avx512
 from fastdesc.cli_commands import COMMANDS
 from fastdesc.cli_options import parser
 from fastdesc.errors import FastdescError, FastdescWarning
+from fastdesc.heap import keep_freed_memory
 from fastdesc.interruption import Interruption
 
 
@@ -19,6 +20,7 @@ def main(argv=None):
     """
     args = parser().parse_args(argv)
     prefer_avx512()
+    keep_freed_memory()
     with warnings.catch_warnings():
         warnings.showwarning = _plainly
         return _main(args)

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel blas cuda nccl jit simd simd_math monomials elementary blocks radial splines files "
+    0: "errors arrays parallel blas heap cuda nccl jit simd simd_math monomials elementary blocks radial splines files "
     "journal growing tables meam_spline number_table",
     1: "structures pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources reading batch "
     "unlabelled network activations",
