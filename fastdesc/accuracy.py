@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fastdesc.errors import InputError
+from fastdesc.descriptors.checks import brief
+from fastdesc.errors import FileFormatError, InputError
 from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.frames import labels, read_frames
 from fastdesc.short_distances import of_structures
@@ -34,6 +35,18 @@ class Comparison:
     reference_forces: np.ndarray
     stress: np.ndarray
     reference_stress: np.ndarray
+
+    def __post_init__(self):
+        arrays = {name: np.asarray(array) for name, array in vars(self).items()}
+        n_atoms = arrays["n_atoms"]
+        if n_atoms.ndim != 1 or n_atoms.dtype.kind not in "iu" or n_atoms.min(initial=1) < 1:
+            raise InputError("n_atoms must be a row of integers of at least 1, one for each frame")
+        n = n_atoms.shape
+        shapes = {"energy": n, "forces": (int(n_atoms.sum()), 3), "stress": (*n, 6)}
+        for name, array in arrays.items():
+            wanted = shapes.get(name.removeprefix("reference_"), n)
+            if array.shape != wanted or array.dtype.kind not in "fiu":
+                raise InputError(f"{name} must hold numbers of the shape {wanted}, and {brief(array)} came")
 
     def pairs(self, name):
         """Return (reference, predicted) of "energy" (per atom), "forces" or "stress", flat, where both are known."""
@@ -94,7 +107,11 @@ class Comparison:
         with open_hdf5(path) as f:
             check_format(f, path, FORMAT, VERSION)
             with damage_named(path, "evaluate again"):
-                return cls(**{field.name: f[field.name][...] for field in fields(cls)})
+                arrays = {field.name: f[field.name][...] for field in fields(cls)}
+        try:
+            return cls(**arrays)
+        except InputError as error:
+            raise FileFormatError(f"{path} is damaged ({error}); evaluate again") from error
 
 
 def compare(potential, frames, device="cpu", dtype="float64"):

@@ -6,9 +6,12 @@ import h5py
 import numpy as np
 
 from fastdesc.arrays import to_host
+from fastdesc.errors import InputError
 from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 
 FORMAT, VERSION = "fastdesc-checkpoint", 1
+FREE = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every")
+"""Settings that may change when a run goes on."""
 
 
 def snapshot(state):
@@ -58,6 +61,16 @@ def read_checkpoint(path):
         check_format(file, path, FORMAT, VERSION)
         with damage_named(path, "start training anew"):
             return _read(file)
+
+
+def check_settings(made_with, settings, path):
+    """InputError unless a run of these settings goes on as that of a checkpoint would have; names the difference."""
+    for name, value in settings.items():
+        if name not in FREE and made_with[name] != value:
+            raise InputError(
+                f"{path} was made with {name}={made_with[name]!r} and this run has {value!r}; "
+                "use the same settings, or another checkpoint file"
+            )
 
 
 def _read(group):

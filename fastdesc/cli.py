@@ -18,12 +18,21 @@ def main(argv=None):
 
     Warnings of ours are told in one sentence, too.
     """
+    _speak_anywhere()
     args = parser().parse_args(argv)
     prefer_avx512()
     keep_freed_memory()
     with warnings.catch_warnings():
         warnings.showwarning = _plainly
         return _main(args)
+
+
+def _speak_anywhere():
+    """Make the output one that takes Å and µ, whatever the terminal knows of them, also where it was closed."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")    # noqa: SIM115 - open until Python ends
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _main(args):
@@ -69,6 +78,6 @@ def _plainly(message, category, filename, lineno, file=None, line=None):
 
 
 def _sentence(error):
-    if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__

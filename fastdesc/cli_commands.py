@@ -19,7 +19,7 @@ def featurize(args):
 
     frames = args.frames if len(args.frames) > 1 else args.frames[0]
     arguments = dict(_setting(text) for text in args.settings)
-    species = args.species and [int(s) if s.isdigit() else s for s in args.species.replace(",", " ").split()]
+    species = args.species and [int(s) if s.isdecimal() else s for s in args.species.replace(",", " ").split()]
     given = {"cutoff": args.cutoff, "species": species}
     arguments |= {name: value for name, value in given.items() if value is not None}
     descriptor = descriptor_for(frames, args.descriptor, args.family, arguments)

@@ -10,12 +10,10 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features_layout import FORMAT, ROWS, VERSION
-from fastdesc.files import check_format, open_hdf5, part_of
+from fastdesc.files import DAMAGE, check_format, damage_named, open_hdf5, part_of
 from fastdesc.journal import CommittedFile, journal_of
 from fastdesc.shards import Shards
-from fastdesc.tables import prepare_to_read
-
-READ_ERRORS = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
+from fastdesc.tables import check_rows, prepare_to_read
 
 
 class Features(NamedTuple):
@@ -131,7 +129,7 @@ class FeaturesFile:
             self.n_atoms = int(f["offsets"][self._n])
             _check_sizes(f, self._n, self.n_atoms, self.pool)
             self._shards = Shards(f, self.path) if "shards" in f.attrs else None
-        except READ_ERRORS as error:
+        except DAMAGE as error:
             self.close()
             if isinstance(error, FileFormatError):
                 raise
@@ -272,7 +270,8 @@ class FeaturesFile:
         i = self._index(i)
         if "jacobian" not in self.file:
             raise InputError(f"{self.path} holds no Jacobian; featurize with jacobian=True")
-        a, b = self._read("jacobian/offsets", slice(i, i + 2)).tolist()
+        with damage_named(self.path):
+            a, b = self._read("jacobian/offsets", slice(i, i + 2)).tolist()
         centre, atom, values = (self._read(f"jacobian/{x}", slice(a, b)) for x in ("centre", "atom", "values"))
         return Jacobian(centre, atom, values, len(self.numbers(i)))
 
@@ -293,9 +292,10 @@ class FeaturesFile:
 
     def info(self, key):
         """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
-        d = self.file["info"][key]
-        if h5py.check_string_dtype(d.dtype) is not None:
-            return d.asstr()[: self._n]
+        with damage_named(self.path):
+            d = self.file["info"][key]
+            if h5py.check_string_dtype(d.dtype) is not None:
+                return d.asstr()[: self._n]
         return self._read(f"info/{key}", slice(None))
 
     def table(self):
@@ -305,7 +305,9 @@ class FeaturesFile:
         """
         columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
         columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
-        for key in self.file["info"]:
+        with damage_named(self.path):
+            keys = list(self.file["info"].keys())
+        for key in keys:
             columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
 
@@ -318,25 +320,28 @@ class FeaturesFile:
     @property
     def files(self):
         """Names of the files the frames came from."""
-        return [json.loads(text)["name"] for text in self.file["files"].asstr()[...]]
+        with damage_named(self.path):
+            return [json.loads(text)["name"] for text in self.file["files"].asstr()[...]]
 
     @property
     def skipped(self):
         """Frames that could not be used: a list of dicts with number, file, index and reason."""
-        group, names = self.file["skipped"], self.files
-        rows = zip(
-            *(group[name][...].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[...],
-            strict=True,
-        )  # fmt: skip
-        return [
-            {"number": n, "file": names[f] if f >= 0 else None, "index": i, "reason": str(r)} for n, f, i, r in rows
-        ]
+        with damage_named(self.path):
+            group, names = self.file["skipped"], self.files
+            rows = zip(
+                *(group[name][...].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[...],
+                strict=True,
+            )  # fmt: skip
+            return [
+                {"number": n, "file": names[f] if f >= 0 else None, "index": i, "reason": str(r)} for n, f, i, r in rows
+            ]
 
     def descriptor(self):
         """Rebuild the descriptor that made the features."""
         from fastdesc.descriptors import descriptor_from
 
-        arrays = {name: d[...] for name, d in self.file["parameters"].items()}
+        with damage_named(self.path):
+            arrays = {name: d[...] for name, d in self.file["parameters"].items()}
         return descriptor_from(self.family, self.parameters, arrays, self.path)
 
     def _index(self, i):
@@ -355,10 +360,12 @@ class FeaturesFile:
     def _read(self, name, rows):
         f = self.file
         try:
-            if self._shards is not None and f[name].is_virtual:
-                return self._shards.read(f, name, rows)
-            return f[name][rows]
-        except READ_ERRORS as error:
+            shards = self._shards is not None and f[name].is_virtual
+            found = self._shards.read(f, name, rows) if shards else f[name][rows]
+            if name == "offsets" and (np.diff(found) < 0).any():
+                raise ValueError("offsets descend")
+            return found
+        except DAMAGE as error:
             raise FileFormatError(_damaged(self.path, error)) from error
 
 
@@ -380,12 +387,11 @@ class _AtomRows:
 
 
 def _check_sizes(file, n_frames, n_atoms, pool):
-    """ValueError unless the sizes of the datasets agree with each other."""
-    wanted = {name: n_atoms if words.startswith("n_atoms") else n_frames for name, (_, words, _, _) in ROWS.items()}
-    wanted |= {"features": n_frames if pool else n_atoms, "offsets": n_frames + 1}
-    for name, n in wanted.items():
-        if len(file[name]) != n:
-            raise ValueError(f"{name} has {len(file[name])} rows where {n} belong")
+    """ValueError unless the sizes and kinds of the datasets are those of the layout, and agree with each other."""
+    features = ("1", "n_frames" if pool else "n_atoms", (len(file["names"]),), np.float64)
+    check_rows(file, {**ROWS, "features": features}, n_frames, n_atoms)
+    if n_frames < 0 or file["offsets"].shape != (n_frames + 1,) or file["offsets"][0] != 0:
+        raise ValueError(f"offsets are not those of {n_frames} frames")
 
 
 def _damaged(path, error):

@@ -11,8 +11,23 @@ import numpy as np
 from fastdesc import __version__
 from fastdesc.errors import FastdescError, FileFormatError, InputError
 
-DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError)
+DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """What reading a damaged file can raise."""
+
+
+def as_path(path):
+    """Return `path` as a Path; InputError for what is no name of a file."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise InputError(f"{path!r} came where the name of a file belongs; give a string or a Path")
+    return Path(path)
+
+
+def check_there(path):
+    """InputError unless a Path is that of a file."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name and the folder")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
 
 
 def open_hdf5(path):
@@ -25,12 +40,11 @@ def open_hdf5(path):
     FileFormatError
         When it is empty, truncated or not HDF5.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the name and the folder")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if not h5py.is_hdf5(path):
+    path = as_path(path)
+    check_there(path)
+    with damage_named(path, "give a file that fastdesc wrote, complete"):
+        ours = h5py.is_hdf5(path)
+    if not ours:
         with open(path, "rb") as f:    # a file that may not be read says so here, in one sentence
             what = "empty" if not f.read(1) else "not an HDF5 file"
         raise FileFormatError(f"{path} is {what}; give a file that fastdesc wrote, complete")
@@ -94,7 +108,7 @@ def check_target(path, kind=None):
     InputError
         When it is a folder or a device, stands in no folder or in one that takes no files, or holds something else.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():

@@ -26,7 +26,7 @@ from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothi
 from fastdesc.growing import append, growing
 from fastdesc.journal import StreamedFile
 from fastdesc.structures import Structures
-from fastdesc.tables import InfoColumns, create, prepare_to_read
+from fastdesc.tables import InfoColumns, check_rows, create, prepare_to_read
 
 FORMAT = "fastdesc-frames"
 VERSION = 1
@@ -103,10 +103,25 @@ def iread_frames_file(path):
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
         prepare_to_read(f)
-        for a in range(0, count_frames(path), SLAB):
+        with damage_named(path):
+            n_frames = int(f.attrs["n_frames"])
+            _check_tables(f, n_frames)
+        for a in range(0, n_frames, SLAB):
             with damage_named(path):    # not around the yield: what the caller raises is not ours
-                slab = Slab(f, a, min(a + SLAB, int(f.attrs["n_frames"])))
+                slab = Slab(f, a, min(a + SLAB, n_frames))
             yield from slab
+
+
+def _check_tables(f, n_frames):
+    """ValueError unless datasets are those of TABLES, with as many rows as offsets say; kernels trust them."""
+    offsets = f["offsets"]
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not 0 <= n_frames < len(offsets) or offsets[0] != 0:
+        raise ValueError(f"offsets are not those of {n_frames} frames")
+    check_rows(f, TABLES, n_frames, int(offsets[n_frames]))
+    for key, d in f["info"].items():
+        text = h5py.check_string_dtype(d.dtype) is not None
+        if d.shape != (n_frames,) or not (text or d.dtype.kind in "fiub"):
+            raise ValueError(f"info {key} has the shape {d.shape} and the type {d.dtype}")
 
 
 class Slab:
@@ -123,13 +138,11 @@ class Slab:
 
     def __init__(self, f, a, b):
         offsets = f["offsets"][a : b + 1]
-        if len(offsets) != b - a + 1:
-            raise ValueError("offsets are missing")
+        if (np.diff(offsets) < 0).any():
+            raise ValueError("offsets descend")
         for name, (_, words, _, _) in TABLES.items():
             rows = slice(*offsets[[0, -1]]) if words.startswith("n_atoms") else slice(a, b)
             setattr(self, name, f[name][rows])
-            if len(getattr(self, name)) != rows.stop - rows.start:
-                raise ValueError(f"rows of {name} are missing")
         self.first = (offsets - offsets[0]).tolist()
         self.infos = {key: _column(d, a, b) for key, d in f["info"].items()}
 

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+from numbers import Real
 
+from fastdesc.errors import InputError
 from fastdesc.files import to_json, write_text
 
 
@@ -19,6 +21,10 @@ class History:
 
     def __init__(self, rows=()):
         self.rows = [dict(row) for row in rows]
+        for row in self.rows:
+            for name, value in row.items():
+                if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                    raise InputError(f"{name} of a row of a history came as {value!r}; it must be a number")
 
     def __len__(self):
         return len(self.rows)
@@ -60,3 +66,13 @@ class History:
             if str(path).endswith(".json"):
                 return cls(json.load(file))
             return cls([{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)])
+
+
+def summary(row):
+    """Return the errors of a row as a few words, for a progress bar: meV/atom and meV/Å."""
+    which = "valid" if "valid_loss" in row else "train"
+    parts = [f"loss {row[f'{which}_loss']:.2e}"]
+    for name, unit in (("energy_mae", "meV/at"), ("forces_mae", "meV/Å")):
+        if f"{which}_{name}" in row:
+            parts.append(f"{name[0].upper()} {1000 * row[f'{which}_{name}']:.2f} {unit}")
+    return ", ".join(parts)

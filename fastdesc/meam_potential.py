@@ -77,6 +77,8 @@ def write_meam_spline(path, potential, comment="", form="named"):
 
 def functions_of(potential):
     """Return the MeamSpline that a potential is; see `write_meam_spline`."""
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     descriptor = potential.descriptor
     if not isinstance(descriptor, SplineFilters):
         raise InputError(f"the potential's descriptor is {type(descriptor).__name__}; meam/spline holds SplineFilters")

@@ -13,14 +13,13 @@ second line "meam/spline 2 Ti O", and a line "spline3eq" before each function.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import write_text
-from fastdesc.splines import FEWEST_KNOTS, Splines
+from fastdesc.files import as_path, check_there, write_text
+from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 EVEN = 1e-8
 """How far knots may be from equal spacing, as LAMMPS has it."""
@@ -104,11 +103,8 @@ class _Lines:
     """The lines of a file that say something, with their numbers; errors name the file and the line."""
 
     def __init__(self, path):
-        path = Path(path)
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the name and the folder")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file in it")
+        path = as_path(path)
+        check_there(path)
         text = path.read_text(encoding="utf-8", errors="replace").splitlines()
         # The first line is a comment whatever it holds.
         numbered = [(number, line.split("#")[0].split()) for number, line in enumerate(text[1:], 2)]
@@ -145,8 +141,8 @@ class _Lines:
         if named and self.next(f"the word spline3eq of function {name}")[0] != "spline3eq":
             raise self.error(f"function {name} should begin with the word spline3eq; no other kind is known")
         (n,) = self.numbers(1, f"the number of knots of {name}")
-        if n != int(n) or n < FEWEST_KNOTS:
-            raise self.error(f"{name} has {n:g} knots; it needs a whole number of at least {FEWEST_KNOTS}")
+        if n != int(n) or not FEWEST_KNOTS <= n <= MOST_KNOTS:
+            raise self.error(f"{name} has {n:g} knots; it needs a whole number from {FEWEST_KNOTS} to {MOST_KNOTS}")
         slopes = self.numbers(2, f"the slopes of {name} at its ends")
         if not named:
             self.next(f"the line of flags of {name}")
@@ -186,7 +182,7 @@ def read_functions(path, element=None):
             raise InputError(f"element {element!r} was asked for, and {path} is for {', '.join(elements)}")
     else:
         lines.at = 0
-        if element not in atomic_numbers:
+        if not isinstance(element, str) or element not in atomic_numbers:
             raise InputError(f"{path} does not say which element it is for, and {element!r} is none; give element='Si'")
         elements = (element,)
     functions = {
@@ -201,7 +197,7 @@ def read_functions(path, element=None):
 
 def _elements(lines, words):
     """Elements of the second line, behind the word meam/spline."""
-    n = int(words[0]) if words and words[0].isdigit() else 0
+    n = int(words[0]) if words and words[0].isdecimal() else 0
     elements = tuple(words[1 : n + 1])
     if n < 1 or len(elements) < n or any(e not in atomic_numbers for e in elements) or len(set(elements)) < n:
         raise lines.error(f"'meam/spline {' '.join(words)}' should give a number and as many elements, each once")
@@ -226,7 +222,7 @@ def write_functions(path, potential, comment="", form="named"):
     Raises
     ------
     InputError
-        For another form, or "single" and several elements.
+        For another form, "single" and several elements, or a path where something else than such a file stands.
 
     Notes
     -----
@@ -234,6 +230,8 @@ def write_functions(path, potential, comment="", form="named"):
     pairs of elements is right in ascending order alone, and it mistakes one pair's phi and g for another's.
     """
     elements = potential.elements
+    if not isinstance(comment, str):
+        raise InputError(f"comment came as {comment!r}; give a string")
     if form not in ("named", "single"):
         raise InputError(f"form {form!r} is not known; use 'named' or 'single'")
     if form == "single" and len(elements) > 1:
@@ -244,7 +242,20 @@ def write_functions(path, potential, comment="", form="named"):
     for name in _sizes(len(elements)):
         for function in getattr(potential, name):
             lines += _lines_of(function, form)
+    _check_unlike(path, elements[0])
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _check_unlike(path, element):
+    """InputError when something stands at `path` that is no file of ours, such as the model to be written."""
+    path = as_path(path)
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        named = _Lines(path).next("")[0] == "meam/spline"
+        read_functions(path, None if named else element)
+    except FileFormatError as error:
+        raise InputError(f"{path} exists and is no meam/spline file; choose another name, or remove it") from error
 
 
 def _lines_of(function, form):

@@ -16,7 +16,7 @@ def n_threads():
     if _threads is not None:
         return _threads
     wanted = os.environ.get("NUMBA_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
+    if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

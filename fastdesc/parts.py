@@ -4,16 +4,15 @@ import numpy as np
 
 from fastdesc import network as feed_forward
 from fastdesc.activations import check_activation
-from fastdesc.descriptors.checks import count, one_of, several
+from fastdesc.descriptors.checks import MOST, count, one_of, several
 from fastdesc.errors import InputError, nearest
 from fastdesc.heads import FeedForward, NoNetwork
-from fastdesc.spline_network import FEWEST_KNOTS, SplineNetwork
+from fastdesc.spline_network import SplineNetwork
+from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS
 
 NETWORKS = ("per_species", "shared", "spline", "none")
 HIDDEN = {"per_species": (64, 64), "shared": (64, 64), "spline": (1,), "none": ()}
 """Widths unless given."""
-WIDEST = 100_000
-"""A wider layer is a slip of the pen."""
 
 
 def check_widths(network, hidden):
@@ -29,7 +28,7 @@ def check_widths(network, hidden):
         return HIDDEN[network]
     hidden = several("hidden", hidden, "widths, such as (64, 64)")
     for width in hidden:
-        count("a width in hidden", width, most=WIDEST)
+        count("a width in hidden", width, most=MOST)
     if network == "spline" and len(hidden) > 1:
         raise InputError(
             f"hidden came as {hidden}; network 'spline' has one layer: (n,) for n embedding functions, or leave it out"
@@ -42,7 +41,7 @@ def check_widths(network, hidden):
 def make_heads(network, n_in, n_species, hidden, activation, bias, n_knots, seed):
     """Return the heads of a potential, with initial parameters: one for all elements, or one for each."""
     check_activation(activation)
-    count("n_knots", n_knots, FEWEST_KNOTS, WIDEST)
+    count("n_knots", n_knots, FEWEST_KNOTS, MOST_KNOTS)
     rng = np.random.default_rng(seed)
     if network == "none":
         return [NoNetwork()]

@@ -123,7 +123,7 @@ def load_history(path):
     except (ValueError, TypeError, AttributeError) as error:
         reason = str(error)[:80]
         raise FileFormatError(f"{path} is not a history (.csv or .json) that fastdesc wrote: {reason}") from error
-    if not any(isinstance(row.get("epoch"), int | float) for row in history.rows):
+    if not history.rows or any(row.get("epoch") is None for row in history.rows):
         raise FileFormatError(f"{path} is not a history that fastdesc wrote: it has no column 'epoch'")
     return history
 

@@ -26,7 +26,7 @@ from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.network import transposed
 from fastdesc.scaler import fold, unfold_gradients
-from fastdesc.splines import FEWEST_KNOTS, Splines
+from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 START = (-3.0, 3.0)
 """Range of n before it has been fitted."""
@@ -111,10 +111,10 @@ class SplineNetwork:
         if "grid" in arrays:
             grid = numbers("grid", arrays["grid"], (len(self.grid), 3))
             n_knots = set(grid[:, 2])
-            if len(n_knots) > 1 or min(n_knots) < FEWEST_KNOTS or min(n_knots) % 1:
+            if len(n_knots) > 1 or not FEWEST_KNOTS <= min(n_knots) <= MOST_KNOTS or min(n_knots) % 1:
                 raise InputError(
                     f"a grid came with {sorted(n_knots)} knots; all embeddings of one network need the same whole "
-                    f"number of at least {FEWEST_KNOTS}"
+                    f"number from {FEWEST_KNOTS} to {MOST_KNOTS}"
                 )
             new["grid"] = grid[:, :2]
             if min(n_knots) != self.n_knots:

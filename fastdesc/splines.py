@@ -29,7 +29,8 @@ from fastdesc.errors import InputError, nearest
 
 ENDS = ("clamped", "natural")
 LAST_ENDS = (*ENDS, "zero", "zero_natural")
-FEWEST_KNOTS = 2
+FEWEST_KNOTS, MOST_KNOTS = 2, 2000
+"""Its matrices grow with the square of the number of knots."""
 
 # Powers of t in [-1, 0] in rows, (y_{k-1}, dx m_{k-1}, y_k, dx m_k) in columns: (1) seen from the right.
 HERMITE = np.array([[0, 0, 1, 0], [0, 0, 0, 1], [3, 1, -3, 2], [2, 1, -2, 1]], float)
@@ -62,8 +63,8 @@ class Splines:
     def __post_init__(self):
         if not (np.isfinite(self.x0) and np.isfinite(self.x1) and self.x0 < self.x1):
             raise InputError(f"knots from {self.x0} to {self.x1} came; the first must lie below the last")
-        if self.n_knots < FEWEST_KNOTS:
-            raise InputError(f"{self.n_knots} knots came; a spline needs at least {FEWEST_KNOTS}")
+        if not FEWEST_KNOTS <= self.n_knots <= MOST_KNOTS:
+            raise InputError(f"{self.n_knots} knots came; a spline has {FEWEST_KNOTS} to {MOST_KNOTS}")
         for end, allowed in zip(self.ends, (ENDS, LAST_ENDS), strict=True):
             if end not in allowed:
                 raise InputError(f"end {end!r} is not known{nearest(end, allowed)}; use one of {', '.join(allowed)}")

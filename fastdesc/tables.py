@@ -63,8 +63,9 @@ def prepare_to_read(file):
     InputError
         Where it is not installed.
     """
-    if file.attrs.get("compression") in ("zstd", "blosc2"):
-        load_plugin(file.attrs["compression"])
+    compression = file.attrs.get("compression")
+    if isinstance(compression, str) and compression in ("zstd", "blosc2"):
+        load_plugin(compression)
 
 
 def describe(dataset, unit, shape):
@@ -86,6 +87,25 @@ def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none
     d = group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk_rows, *row), **packed)
     describe(d, unit, shape)
     return d
+
+
+def check_rows(file, tables, n_frames, n_atoms):
+    """ValueError unless datasets have the sizes and kinds they should have.
+
+    Parameters
+    ----------
+    file : h5py.File
+    tables : dict
+        name: (unit, shape in words, shape of a row, dtype); words begin with n_atoms or n_frames.
+    """
+    for name, (_, words, row, dtype) in tables.items():
+        wanted = (n_atoms if words.startswith("n_atoms") else n_frames, *row)
+        found = file[name]
+        if found.shape != wanted or not np.can_cast(found.dtype, dtype, "same_kind"):
+            raise ValueError(
+                f"{name} has the shape {found.shape} and the type {found.dtype} where {wanted} and {np.dtype(dtype)} "
+                "belong"
+            )
 
 
 class InfoColumns:

@@ -7,10 +7,11 @@ import numpy as np
 from tqdm import tqdm
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
-from fastdesc.checkpoint import FORMAT, snapshot, write_checkpoint
+from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
+from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.feature_set import FeatureSet, with_features
-from fastdesc.files import check_target
+from fastdesc.files import check_target, damage_named
 from fastdesc.gradient import (
     batch_gradient,
     evaluate_set,
@@ -18,7 +19,7 @@ from fastdesc.gradient import (
     initialise_from_features,
     initialise_with_descriptor,
 )
-from fastdesc.history import History
+from fastdesc.history import History, summary
 from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
@@ -111,7 +112,7 @@ class Trainer:
                 team.check_same(list(self.parameters.values()))
                 self.seconds = time.monotonic() - start
                 self.history.rows.append({**row, "seconds": self.seconds})
-                bar.set_postfix_str(_summary(row))
+                bar.set_postfix_str(summary(row))
                 bar.update()
                 if checkpoint is not None:
                     # An interruption strikes in the middle of an epoch, from where nothing could go on exactly.
@@ -246,37 +247,43 @@ class Trainer:
         ------
         InputError
             When the state belongs to other settings or data; names the first difference.
+        FileFormatError
+            When parts of it are missing, or of another kind.
         """
-        free = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every")
-        made_with = {**Settings().as_dict(), **state["settings"]}    # a setting younger than the file had no effect
-        for name, value in self.settings.as_dict().items():
-            if name not in free and made_with[name] != value:
-                raise InputError(
-                    f"{path} was made with {name}={made_with[name]!r} and this run has {value!r}; "
-                    "use the same settings, or another checkpoint file"
-                )
+        with damage_named(path, "start training anew"):
+            self._restore(state, path)
+
+    def _restore(self, state, path):
+        def own(name, array, shape):
+            return numbers(f"{name} of {path}", array, shape)
+
+        # A setting younger than the file had no effect.
+        check_settings({**Settings().as_dict(), **state["settings"]}, self.settings.as_dict(), path)
         if list(state["frames"]) != self.state()["frames"]:
             raise InputError(f"{path} was made with other training frames; use the same, or another checkpoint file")
         shapes = {name: a.shape for name, a in self.parameters.items()}
-        if {name: a.shape for name, a in state["parameters"].items()} != shapes:
-            raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        for kind in ("parameters", "best"):
+            if state[kind] and {name: a.shape for name, a in state[kind].items()} != shapes:
+                raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
+        self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
         self.rng.bit_generator.state = state["generator"]
         self.history = History(state["history"])
         if isinstance(self.data, FeatureSet):
             self._check_features(state["parameters"], path)
         for name, array in self.parameters.items():
-            array[...] = to_device(state["parameters"][name], self.device)
+            array[...] = to_device(own(name, state["parameters"][name], array.shape), self.device)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         if self.plateau is not None:
             self.plateau.load_state_dict(state["plateau"])
-        self.best = {name: to_device(a, self.device) for name, a in state["best"].items()} or None
-        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
-        self.potential.scaler = FeatureScaler(state["scaler"]["mean"], state["scaler"]["scale"])
+        best = {name: own(name, a, shapes[name]) for name, a in state["best"].items()}
+        self.best = {name: to_device(a, self.device) for name, a in best.items()} or None
+        self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
+        n = (self.potential.descriptor.n_features,)
+        self.potential.scaler = FeatureScaler(*(own(name, state["scaler"][name], n) for name in ("mean", "scale")))
         self.potential.set_buffers(state.get("buffers", {}))
-        self.potential.reference = state["reference"]
+        self.potential.reference = own("reference", state["reference"], self.potential.reference.shape)
 
     def _check_features(self, parameters, path):
         """InputError unless the features at hand are those of the descriptor of a checkpoint."""
@@ -286,13 +293,3 @@ class Trainer:
                     f"{path} was made with another {name}, of which the features at hand are not; "
                     "use the same descriptor, or another checkpoint file"
                 )
-
-
-def _summary(row):
-    """Errors for the progress bar: meV/atom and meV/Å."""
-    which = "valid" if "valid_loss" in row else "train"
-    parts = [f"loss {row[f'{which}_loss']:.2e}"]
-    for name, unit in (("energy_mae", "meV/at"), ("forces_mae", "meV/Å")):
-        if f"{which}_{name}" in row:
-            parts.append(f"{name[0].upper()} {1000 * row[f'{which}_{name}']:.2f} {unit}")
-    return ", ".join(parts)

@@ -100,6 +100,18 @@ def test_files_that_are_none(tmp_path):
         Comparison.load(path)
 
 
+@pytest.mark.parametrize("name", ["n_atoms", "energy", "reference_forces", "stress"])
+@pytest.mark.parametrize("value", [1.5, b"words", np.zeros(0), np.zeros((2, 3)), [b"a", b"b", b"c"]], ids=repr)
+def test_files_with_arrays_that_do_not_fit(tmp_path, name, value):
+    path = tmp_path / "p.h5"
+    compare(Fake(), frames()).save(path)
+    with h5py.File(path, "r+") as f:
+        del f[name]
+        f[name] = value
+    with pytest.raises(FileFormatError, match=f"is damaged .*{name}.* evaluate again"):
+        Comparison.load(path)
+
+
 @pytest.mark.parametrize(
     ("x", "text"),
     [(0, "0"), (1.0, "1.00"), (180.4, "180"), (12345.6, "12346"), (0.012, "0.0120"), (2e-5, "2.0e-05")],

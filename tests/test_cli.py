@@ -101,6 +101,22 @@ def test_version_and_module():
         assert fd.__version__ in done.stdout or "features.h5" in done.stdout
 
 
+def test_any_terminal_and_none():
+    """Å is a question mark where there is none; a closed output is no error, and a full one is told in a sentence."""
+    fastdesc = [sys.executable, "-m", "fastdesc"]
+    done = subprocess.run(
+        [*fastdesc, "--help"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True
+    )
+    assert b"Units are eV and ?;" in done.stdout
+    closed = "import sys; from fastdesc.cli import main; sys.stdout = None; sys.exit(main([]))"
+    assert not subprocess.run([sys.executable, "-c", closed], capture_output=True, check=True).stderr
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            words = [*fastdesc, "train", "--print-default"]
+            done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2 and done.stderr == "fastdesc: No space left on device\n"
+
+
 def test_wrong_words(capsys):
     for words in (["trian"], ["plot", "filters2", "x"], ["featurize", "x"], ["evaluate", "m", "f", "--device", "gpu"]):
         with pytest.raises(SystemExit) as stop:

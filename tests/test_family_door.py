@@ -178,6 +178,9 @@ BAD_KEYWORDS = [
     ({"cutoff": float("nan")}, "cutoff"),
     ({"cutoff": float("inf")}, "cutoff"),
     ({"cutoff": "six"}, "cutoff"),
+    ({"cutoff": 1e4}, "cutoff came as 10000.0; it must be a positive number of at most 1000"),
+    ({"seed": -1}, "seed came as -1"),
+    ({"seed": [1, "a"]}, "seed"),
     ({"species": []}, "species"),
     ({"species": ["Xx"]}, "Xx"),
     ({"species": ["H", 1]}, "H|twice|species"),
@@ -186,6 +189,10 @@ BAD_KEYWORDS = [
     ({"species": None}, "species came as None"),
     ({"species": b"Cu"}, "species came as b'Cu'"),
     ({"species": ["cu"]}, "did you mean 'Cu'"),
+    # More than any memory holds, and than anyone means.
+    *(({name: 10**12}, f"{name} came as {10**12}; it must be an integer") for name in (
+        "n_radial", "n_basis", "iterations", "n_pair", "n_triplet", "n_knots"
+    )),
 ]
 
 

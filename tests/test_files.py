@@ -63,6 +63,21 @@ def test_a_file_of_another_kind_is_not_overwritten(folder):
     fd.load(folder / "model.h5").save(folder / "model.h5")
 
 
+def test_only_a_file_of_its_kind_gives_way_to_a_potential_for_lammps(folder, tmp_path):
+    filters = fd.SplineFilters(species=["Cu"], n_pair=1, n_triplet=1)
+    potential = fd.Potential(filters, network="spline", direct=["pair_0"], bias=False)
+    potential.save(tmp_path / "model.h5")
+    (tmp_path / "cut.spline").write_text("#\nmeam/spline 1 Cu\n")
+    for name in ("model.h5", "cut.spline", folder / "in.extxyz"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(InputError, match=r"exists and is no meam/spline file; choose another name, or remove it"):
+            fd.write_meam_spline(tmp_path / name, potential)
+        assert (tmp_path / name).read_bytes() == before
+    for form in ("named", "single", "single", "named"):
+        fd.write_meam_spline(tmp_path / "cu.spline", potential, form=form)
+    assert names(tmp_path) == ["cu.spline", "cut.spline", "model.h5"]
+
+
 def test_an_empty_file_may_be_filled(tmp_path):
     (tmp_path / "x.h5").touch()
     write_checkpoint(tmp_path / "x.h5", {"a": 1})

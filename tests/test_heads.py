@@ -170,5 +170,5 @@ def test_bad_arrays_are_refused(change, message):
 @pytest.mark.parametrize("knots", [[5, 5, 6], [1, 1, 1], [4.5, 4.5, 4.5]])
 def test_bad_numbers_of_knots_are_refused(knots):
     h = head(True)
-    with pytest.raises(InputError, match="the same whole number of at least 2"):
+    with pytest.raises(InputError, match="the same whole number from 2 to"):
         h.replaced({"grid": np.column_stack([h.grid, knots])})

@@ -10,6 +10,11 @@ from ase.data import chemical_symbols
 from fastdesc.arrays import to_host
 from fastdesc.errors import InputError, nearest
 
+LONGEST = 1000
+"""Å; a larger cutoff is a slip of the pen, or of the unit."""
+MOST = 100_000
+"""Functions, filters, knots or widths; more are a slip of the pen."""
+
 
 def atomic_numbers(species):
     """Return the atomic numbers of symbols or numbers, ascending.
@@ -38,10 +43,16 @@ def atomic_numbers(species):
     return tuple(sorted(numbers))
 
 
-def positive(name, value, unit):
-    """InputError unless `value` is a finite number above zero."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} came as {value!r}; it must be a positive number ({unit})")
+def positive(name, value, unit, most=math.inf):
+    """InputError unless `value` is a finite number above zero, and at most `most`."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not (math.isfinite(value) and 0 < value <= most):
+        allowed = f"positive number of at most {most}" if most < math.inf else "positive number"
+        raise InputError(f"{name} came as {value!r}; it must be a {allowed} ({unit})")
+
+
+def cutoff(name, value):
+    """InputError unless `value` can be a cutoff radius in Å."""
+    positive(name, value, "Å", LONGEST)
 
 
 def count(name, value, least=1, most=math.inf):
@@ -91,10 +102,10 @@ def numbers(name, value, shape):
     try:
         array = np.asarray(to_host(value) if hasattr(value, "dtype") else value)
         array = np.array(array, np.float64) if array.dtype.kind in "biufO" else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):    # the last: an empty dataset of a file has a dtype and no more
         array = None
     if array is None:
-        raise InputError(f"parameter {name!r} came as {_brief(value)}; it must be an array of real numbers")
+        raise InputError(f"parameter {name!r} came as {brief(value)}; it must be an array of real numbers")
     if array.shape != shape:
         raise InputError(f"parameter {name!r} came with shape {array.shape}; {shape} is needed")
     if not np.isfinite(array).all():
@@ -106,8 +117,9 @@ def _kind(value):
     return int if isinstance(value, Integral) and not isinstance(value, bool) else type(value)
 
 
-def _brief(value):
+def brief(value):
+    """Say in words what came."""
     if hasattr(value, "dtype"):
-        return f"an array of {value.dtype}"
+        return f"an array of {value.dtype} and shape {value.shape}"
     text = " ".join(repr(value).split())
     return text if len(text) < 60 else f"a {type(value).__name__} that begins {text[:40]}"

@@ -21,7 +21,9 @@ from fastdesc import cuda
 from fastdesc.activations import check_activation
 from fastdesc.arrays import namespace, padded, to_host
 from fastdesc.descriptors import embedded_density_cpu
-from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive
+from fastdesc.descriptors.checks import MOST, atomic_numbers, count, one_of
+from fastdesc.descriptors.checks import cutoff as check_cutoff
+from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.embedded_density_arrays import columns, product, radial_parameters
 from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
@@ -42,6 +44,7 @@ from fastdesc.errors import InputError
 CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")
 N_MOMENTS = (1, 4, 10, 20)
+MOST_RADIAL, MOST_ITERATIONS = 1000, 100
 """Monomials up to each degree."""
 Saved = namedtuple("Saved", "densities c")
 Parts = namedtuple("Parts", "run radial contraction networks")
@@ -122,18 +125,19 @@ class EmbeddedDensity(Family):
         self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
         self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
         self.species_numbers = atomic_numbers(species)
-        positive("cutoff", cutoff, "Å")
-        count("n_radial", n_radial)
+        check_cutoff("cutoff", cutoff)
+        count("n_radial", n_radial, most=MOST_RADIAL)
         one_of("l_max", l_max, range(4))
-        count("iterations", iterations, 0)
+        count("iterations", iterations, 0, MOST_ITERATIONS)
         one_of("contraction", contraction, CONTRACTIONS)
         one_of("normalized", normalized, (True, False))
         one_of("networks", networks, NETWORKS)
         if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
             raise InputError(f"hidden came as {hidden!r}; it must be a sequence of widths such as (64, 64)")
         for width in hidden:
-            count("a width in hidden", width)
+            count("a width in hidden", width, most=MOST)
         check_activation(activation)
+        check_seed(seed)
         self._asked_features = n_features
         self.n_features = self._number_of_features(n_features)
         self.n_moments = N_MOMENTS[l_max]
@@ -147,7 +151,7 @@ class EmbeddedDensity(Family):
             return n
         if asked is None:
             return self.n_radial * (self.n_radial + 1) // 2 * (self.l_max + 1)
-        count("n_features", asked)
+        count("n_features", asked, most=MOST)
         return int(asked)
 
     def get_params(self, deep=True):

@@ -14,7 +14,8 @@ import numpy as np
 from fastdesc import cuda
 from fastdesc.arrays import namespace, padded
 from fastdesc.descriptors import gaussian_moments_cpu
-from fastdesc.descriptors.checks import atomic_numbers, count, one_of, positive, several
+from fastdesc.descriptors.checks import atomic_numbers, count, one_of, several
+from fastdesc.descriptors.checks import cutoff as check_cutoff
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.gaussian_moments_jacobian import moments_jacobian
@@ -116,7 +117,7 @@ class GaussianMoments(Family):
         self.species, self.cutoff, self.n_radial, self.n_basis = species, cutoff, n_radial, n_basis
         self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
         self.species_numbers = atomic_numbers(species)
-        positive("cutoff", cutoff, "Å")
+        check_cutoff("cutoff", cutoff)
         count("n_radial", n_radial, most=MOST_FUNCTIONS)
         count("n_basis", n_basis, most=MOST_FUNCTIONS)
         one_of("basis", basis, BASES)

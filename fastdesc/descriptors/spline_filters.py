@@ -10,11 +10,13 @@ import numpy as np
 from fastdesc import cuda
 from fastdesc.arrays import namespace, padded, to_host
 from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
-from fastdesc.descriptors.checks import atomic_numbers, count, positive
+from fastdesc.descriptors.checks import MOST, atomic_numbers, count, positive
+from fastdesc.descriptors.checks import cutoff as check_cutoff
+from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, of_each, shared
 from fastdesc.errors import InputError, nearest
-from fastdesc.splines import ENDS, Splines
+from fastdesc.splines import ENDS, MOST_KNOTS, Splines
 
 LAST = {"clamped": "zero", "natural": "zero_natural", "free": "clamped"}
 """How a radial filter ends at its last knot."""
@@ -113,8 +115,8 @@ class SplineFilters(Family):
         return shared(Splines(float(first), float(last), self.n_knots, ends), n_filters, n_elements, BEYOND[kind])
 
     def _check(self):
-        positive("cutoff", self.cutoff, "Å")
-        positive("triplet_cutoff", self.triplet_cutoff, "Å")
+        check_cutoff("cutoff", self.cutoff)
+        check_cutoff("triplet_cutoff", self.triplet_cutoff)
         positive("r_min", self.r_min, "Å")
         if self.triplet_cutoff > self.cutoff:
             raise InputError(
@@ -123,11 +125,12 @@ class SplineFilters(Family):
         smallest = min(self.cutoff, self.triplet_cutoff)
         if self.r_min >= smallest:
             raise InputError(f"r_min {self.r_min} Å came; it must lie below both cutoffs, that is below {smallest} Å")
-        count("n_pair", self.n_pair, 0)
-        count("n_triplet", self.n_triplet, 0)
+        count("n_pair", self.n_pair, 0, MOST)
+        count("n_triplet", self.n_triplet, 0, MOST)
         if self.n_pair + self.n_triplet == 0:
             raise InputError("n_pair and n_triplet are both 0; at least one filter is needed")
-        count("n_knots", self.n_knots, 3)
+        count("n_knots", self.n_knots, 3, MOST_KNOTS)
+        check_seed(self.seed)
         for name, value, last in (("ends", self.ends, tuple(LAST)), ("angular_ends", self.angular_ends, ENDS)):
             if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
                 raise InputError(f"{name} came as {value!r}; give two, each one of {', '.join(ENDS)}")

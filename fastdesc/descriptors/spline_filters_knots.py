@@ -13,7 +13,7 @@ import numpy as np
 from fastdesc.descriptors.checks import count
 from fastdesc.descriptors.spline_filters_initial import mixtures, of_waves
 from fastdesc.errors import InputError, nearest
-from fastdesc.splines import FEWEST_KNOTS, Splines
+from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 KINDS = ("pair", "triplet_radial", "triplet_angular")
 """Names of the parameters, too."""
@@ -123,7 +123,7 @@ def of_each(kind, given, n_filters, n_elements, ends, cutoff):
         if isinstance(entry, str) or not hasattr(entry, "__len__") or len(entry) != 3:
             raise InputError(f"knots{where} came as {entry!r}; give [first knot, last knot, number of knots]")
         x0, x1, n_knots = entry
-        count(f"the number of knots{where}", n_knots, FEWEST_KNOTS)
+        count(f"the number of knots{where}", n_knots, FEWEST_KNOTS, MOST_KNOTS)
         try:
             s = Splines(float(x0), float(x1), int(n_knots), tuple(ends))
         except (TypeError, ValueError, InputError) as error:
