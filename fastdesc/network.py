@@ -28,6 +28,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastdesc import network_cuda
 from fastdesc.activations import ACTIVATIONS, check_activation, passes
 from fastdesc.arrays import namespace
 from fastdesc.errors import InputError
@@ -94,19 +95,13 @@ def forward(layers, activation, x):
     saved
         What the other functions want handed back; it keeps a reference to `x`.
     """
-    values = passes(activation, x).values
+    check_activation(activation)
     inputs, gates = [x], []
     for w, b in layers[:-1]:
-        if b is None:
-            b = namespace(x).zeros((w.shape[0], 1), w.dtype)
-        h, s = values(w @ inputs[-1], b)
+        h, s = _layer(activation, w, b, inputs[-1])
         inputs.append(h)
         gates.append(s)
-    w, b = layers[-1]
-    y = w @ inputs[-1]
-    if b is not None:
-        y += b
-    return y, (inputs, gates)
+    return affine(*layers[-1], inputs[-1]), (inputs, gates)
 
 
 def pullback(layers, activation, saved, dy):
@@ -124,11 +119,10 @@ def pullback(layers, activation, saved, dy):
         Cotangents of every layer's output, for dual_gradients.
     """
     inputs, gates = saved
-    slopes = passes(activation, inputs[0]).slopes
     chain = [dy]
     for (w, _), h, s in zip(layers[:0:-1], inputs[:0:-1], gates[::-1], strict=True):
-        chain.append(transposed(w, dy))
-        dy = slopes(h, s, chain[-1])
+        g, dy = _back(activation, w, dy, h, s)
+        chain.append(g)
     return transposed(layers[0][0], dy), chain[::-1]
 
 
@@ -207,13 +201,12 @@ def gradients(layers, activation, saved, dy):
         Cotangent of z_1, which the gradient with respect to x is made of.
     """
     inputs, gates = saved
-    slopes = passes(activation, inputs[0]).slopes
     dlayers = []
     for l in range(len(layers) - 1, -1, -1):
         w, b = layers[l]
         dlayers.append((dy @ inputs[l].T, None if b is None else dy.sum(axis=1, keepdims=True)))
         if l > 0:
-            dy = slopes(inputs[l], gates[l - 1], transposed(w, dy))
+            _, dy = _back(activation, w, dy, inputs[l], gates[l - 1])
     return dlayers[::-1], dy
 
 
@@ -223,6 +216,36 @@ def backward(layers, activation, saved, dy):
     return dlayers, transposed(layers[0][0], dz)
 
 
+# A layer is a product and a pass over its result; few columns on a GPU take kernels that do both at once.
+
+
+def affine(w, b, x):
+    """W x + b, (n_out, n); b (n_out, 1) or None."""
+    if network_cuda.suits(x):
+        return network_cuda.affine(w, b, x)
+    z = w @ x
+    if b is not None:
+        z += b
+    return z
+
+
 def transposed(w, dy):
     """W^T dy; for one output the outer product, which BLAS does five times slower than a broadcast."""
+    if network_cuda.suits(dy):
+        return network_cuda.transposed(w, dy)
     return w.T * dy if w.shape[0] == 1 else w.T @ dy
+
+
+def _layer(activation, w, b, x):
+    """Value and gate of z = W x + b."""
+    if network_cuda.suits(x):
+        return network_cuda.layer(activation, w, b, x)
+    return passes(activation, x).values(w @ x, namespace(x).zeros((w.shape[0], 1), w.dtype) if b is None else b)
+
+
+def _back(activation, w, dy, h, s):
+    """g = W^T dy, and f'(z) g of the layer below, whose values and gates are h and s."""
+    if network_cuda.suits(dy):
+        return network_cuda.back(activation, w, dy, h, s)
+    g = transposed(w, dy)
+    return g, passes(activation, h).slopes(h, s, g)

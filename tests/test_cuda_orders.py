@@ -11,7 +11,8 @@ from structures_zoo import ELEMENTS
 from test_cuda_emulator import HERE, ORDERS, needs_gcc, under_sanitizer
 
 import fastdesc as fd
-from fastdesc import cuda, geometry
+from fastdesc import cuda, geometry, network
+from fastdesc.activations import ACTIVATIONS
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {
@@ -32,7 +33,7 @@ MODELS = {
 }
 
 
-NAMES = (*MODELS, "geometry")
+NAMES = (*MODELS, "geometry", "network")
 
 
 def files_of(name):
@@ -80,12 +81,27 @@ def of_geometry(dtype):
     return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
 
 
+def of_network(dtype, n_activations):
+    """Layers that fill no tile: forward and back, with every activation, with bias and without."""
+    rng, out = np.random.default_rng(5), []
+    for k, name in enumerate(list(ACTIVATIONS)[:n_activations]):
+        layers = network.initial(66, (18, 3), 2, name, rng, bias=k % 2 == 0)
+        layers = [(w.astype(dtype), None if b is None else (b + 0.1).astype(dtype)) for w, b in layers]
+        wide = rng.normal(size=(66, 22)).astype(dtype)
+        y, saved = network.forward(layers, name, wide[:, 2:19])
+        dx, chain = network.pullback(layers, name, saved, wide[:2, 3:20])
+        out += [y, *saved[0][1:], *saved[1], dx, *chain]
+    return out
+
+
 def everything(name, n_models=None):
     """Results of all models of a name, or the first few, in all scalar types."""
     out = []
     for dtype in ("float32", "float64"):
         if name == "geometry":
             out += of_geometry(dtype)
+        if name == "network":
+            out += of_network(dtype, n_models)
         for k in range(len(MODELS.get(name, ())[:n_models])):
             for dual in ((False, False), (True, False), (True, True)):
                 out += maps(name, k, dtype, *dual)
