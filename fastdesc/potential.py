@@ -198,6 +198,7 @@ class Potential:
             for k, network in enumerate(self.networks)
         ]
         theta = {name: array.astype(dtype) for name, array in _below("descriptor/", parameters).items()}
+        theta = self.descriptor.prepared(theta, dtype)
         direct = parameters.get("direct")
         if direct is not None:
             direct = spread(direct, self.direct_columns, self.descriptor.n_features).astype(dtype)

@@ -88,6 +88,13 @@ class Family:
         """Return the parameters as a family's maps want them: one dtype, one device."""
         return {name: to_device(array.astype(dtype), device) for name, array in self.parameters.items()}
 
+    def prepared(self, theta, dtype):
+        """Return theta with what the maps make of plain parameters alone, by further names; they take either.
+
+        For many evaluations with the same parameters. Families that make little of them return theta as it is.
+        """
+        return theta
+
     def __repr__(self):
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items())
         return f"{type(self).__name__}({arguments})"

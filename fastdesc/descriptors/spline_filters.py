@@ -14,12 +14,14 @@ from fastdesc.descriptors.checks import MOST, atomic_numbers, count, positive
 from fastdesc.descriptors.checks import cutoff as check_cutoff
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, of_each, shared
+from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
 from fastdesc.errors import InputError, nearest
 from fastdesc.splines import ENDS, MOST_KNOTS, Splines
 
 LAST = {"clamped": "zero", "natural": "zero_natural", "free": "clamped"}
 """How a radial filter ends at its last knot."""
+PIECES, KNOTS = "{}/pieces", "knots"
+"""Further names of prepared parameters: see SplineFilters.prepared."""
 
 
 class SplineFilters(Family):
@@ -191,24 +193,27 @@ class SplineFilters(Family):
     # ------------------------------------------------------------------------------------------------- maps
 
     def forward(self, rij, pairs, species, theta):
-        """Return q ((2,) n_features, n_atoms) and the coefficients of all pieces of all filters."""
+        """Return q ((2,) n_features, n_atoms), and knots and the coefficients of all pieces of all filters."""
         q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
         backend = self._backend(rij)
-        tables = [backend.packed(self._coefficients(rij, theta, name)) for name in KINDS]
-        backend.bind(self, rij, pairs, species)("sf_features", *tables, q)
-        return q, tables
+        if KNOTS not in theta:
+            theta = self.prepared(theta, rij.dtype)
+        knots, tables = theta[KNOTS], [backend.packed(theta[PIECES.format(name)]) for name in KINDS]
+        backend.bind(self, rij, pairs, species, knots)("sf_features", *tables, q)
+        return q, (knots, tables)
 
     def pullback(self, rij, pairs, species, theta, saved, dq):
         """Return drij ((2,) 3, n_pairs)."""
-        drij = padded(rij.shape, rij.dtype, rij)
-        self._backend(rij).bind(self, rij, pairs, species)("sf_pullback", *saved, dq, drij)
+        drij, (knots, tables) = padded(rij.shape, rij.dtype, rij), saved
+        self._backend(rij).bind(self, rij, pairs, species, knots)("sf_pullback", *tables, dq, drij)
         return drij
 
     def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
-        run = self._backend(rij).bind(self, rij, pairs, species)
+        knots, tables = saved
+        run = self._backend(rij).bind(self, rij, pairs, species, knots)
         xp, gradient = namespace(rij), {}
-        for name, d in zip(KINDS, run("sf_parameters_pullback", *saved, dq), strict=True):
+        for name, d in zip(KINDS, run("sf_parameters_pullback", *tables, dq), strict=True):
             filters, (planes, groups, n_elements, size) = self.filters[name], d.shape[:4]
             pieces = xp.asarray(filters.pieces.swapaxes(-1, -2))
             dtheta = xp.swapaxes(d.reshape(planes, groups, n_elements, size, 4 * filters.n_pieces) @ pieces, 2, 3)
@@ -220,16 +225,21 @@ class SplineFilters(Family):
         """Return what the curvature and magnitude of all filters add to the loss, and its gradient."""
         return spline_filters_penalty.penalty(self.spline, theta, curvature, magnitude)
 
-    def _coefficients(self, rij, theta, name):
-        """Coefficients of all pieces, (planes, groups, n_elements, filters of a group, pieces, 4) in rij's dtype.
+    def prepared(self, theta, dtype):
+        """Return theta with knots and coefficients of all pieces, in dtype and where theta lies."""
+        more = {PIECES.format(name): self._coefficients(theta[name], name, dtype) for name in KINDS}
+        return {**theta, **more, KNOTS: namespace(theta["pair"]).asarray(knots_of(self).astype(dtype))}
 
-        The planes are those of theta: tangents of parameters cost nothing where there are none.
+    def _coefficients(self, p, name, dtype):
+        """Coefficients of all pieces, (planes, groups, n_elements, filters of a group, pieces, 4), of parameters p.
+
+        The planes are those of p: tangents of parameters cost nothing where there are none.
         """
-        xp, filters, p = namespace(rij), self.filters[name], theta[name]
+        xp, filters = namespace(p), self.filters[name]
         p = p if p.ndim == 4 else p[None]
         p = p.reshape(len(p), len(filters.rows), filters.group, *p.shape[2:])
         c = xp.swapaxes(p, 2, 3).astype(np.float64) @ xp.asarray(filters.pieces)
-        return c.astype(rij.dtype).reshape(*c.shape[:4], filters.n_pieces, 4)
+        return c.astype(dtype).reshape(*c.shape[:4], filters.n_pieces, 4)
 
     def _backend(self, rij):
         """The module that launches the kernels of the device that rij belongs to."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastdesc.descriptors.spline_filters_gradient import sf_parameters_pullback
 from fastdesc.descriptors.spline_filters_kernels import sf_features
-from fastdesc.descriptors.spline_filters_knots import KINDS, knots_of
+from fastdesc.descriptors.spline_filters_knots import KINDS
 from fastdesc.descriptors.spline_filters_pullback import sf_pullback
 from fastdesc.descriptors.spline_filters_simd import filters_of, lanes_for
 from fastdesc.descriptors.spline_filters_sums import Grids
@@ -29,13 +29,13 @@ def packed(coefficients):
     return table
 
 
-def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+def bind(family, rij, pairs, species, knots):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`; `knots` as of knots_of."""
     dual = rij.ndim == 3
     kind = kind_of(rij.dtype, dual)
     pair, radial, angular = (family.filters[name] for name in KINDS)
     lanes = [filters_of(kind, lanes_for(n, rij.itemsize)) for n in (pair.group, family.n_triplet)]
-    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual), knots_of(family).astype(rij.dtype))
+    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual), knots)
     grids = Grids(
         *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
         pair.n_pieces, radial.n_pieces, angular.n_pieces,

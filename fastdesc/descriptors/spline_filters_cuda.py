@@ -4,7 +4,7 @@ from functools import cache
 
 from fastdesc import cuda
 from fastdesc.arrays import namespace
-from fastdesc.descriptors.spline_filters_knots import KINDS, knots_of
+from fastdesc.descriptors.spline_filters_knots import KINDS
 
 FILE = "spline_filters.cu"
 ROWS, ROWS_BYTES = 2048, 2**28
@@ -24,8 +24,8 @@ def packed(coefficients):
     return by_element.reshape(planes, n_elements, groups * size, *of_filter)
 
 
-def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
+def bind(family, rij, pairs, species, knots):
+    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`; `knots` as of knots_of."""
     xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
     rij = _rows(xp, rij)
     scalar = cuda.scalar_name(rij.dtype, dual)
@@ -33,7 +33,7 @@ def bind(family, rij, pairs, species):
     warps = 32 // item  # atoms a block
     kinds = [family.filters[name] for name in KINDS]
     group, groups = kinds[0].group, len(kinds[0].rows)
-    mesh = (0, n, pairs.row, pairs.j, species, rij, xp.asarray(knots_of(family).astype(rij.dtype)))
+    mesh = (0, n, pairs.row, pairs.j, species, rij, knots)
     constants = (family.n_pair, family.n_triplet, family.n_elements, groups, int(kinds[2].alike))
     constants += (*(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
 
