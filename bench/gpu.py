@@ -94,6 +94,7 @@ def predicted(system="cu4000"):
             launches.every_map(d, rij, pairs, species, d.theta("float32"))
             if not kernels:
                 launches.every_geometry(gpu_steps.fd.Structures.from_ase(frames), pairs, "float32")
+                launches.every_layer(rij, pairs)
         known = {row["kernel"] for row in kernels}
         found = launches.rows(used, d, rij, pairs, chip)
         kernels += [{"model": name, **row} for row in found if row["kernel"] not in known]
@@ -144,7 +145,9 @@ def show(session):
         rows = found.get(name) or ()
         for row in rows["rows"] if isinstance(rows, dict) else rows:
             where = row.get("system", row.get("device"))
-            print(f"{name}, {row['model']}, {where}: {1e3 * row['step_s']:.3f} ms" if "step_s" in row else row["error"])
+            graph = f", graph alone {1e3 * row['replay_s']:.3f} ms" if "replay_s" in row else ""
+            took = f"{1e3 * row['step_s']:.3f} ms{graph}" if "step_s" in row else row["error"]
+            print(f"{name}, {row['model']}, {where}: {took}")
     for row in found.get("checks", ()):
         if not row["right"]:
             print(f"WRONG: {row['model']} {row['dtype']}: {row.get('worst', row.get('error'))}")

@@ -207,6 +207,7 @@ def kernels(session):
                 launches.every_map(d, rij, pairs, species, theta)
                 if name == next(iter(models.EVERY)):
                     launches.every_geometry(structures.to_device("cuda"), pairs, dtype)
+                    launches.every_layer(rij, pairs)
             new = [launch for launch in used if launch.name not in seen]
             seen |= {launch.name for launch in new}
             host = pairs.to_device("cpu")

@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
 from bench import launches, models, operations, systems
-from bench.gpu_sections import free_memory, wall_of
+from bench.gpu_sections import free_memory, seconds_of, wall_of
 from fastdesc.dataset import convert
 from fastdesc.gradient import batch_gradient
 from fastdesc.settings import Settings
@@ -133,18 +133,37 @@ def featurization(session):
 
 
 def dynamics(session):
-    """One step of molecular dynamics of 192 atoms of water through ASE's calculator, the list kept by its skin."""
+    """One step of molecular dynamics of 192 atoms of water through ASE's calculator, the list kept by its skin.
+
+    On a GPU captured as a graph, with the time of the graph alone, and launched kernel by kernel; and on the CPU.
+    """
     found = []
     for name in models.DESCRIPTORS:
-        atoms = systems.water().copy()
         pot = models.potential(name, "water192")
-        for device in ("cuda", "cpu"):
-            atoms.calc = fd.FastdescCalculator(pot, device=device, dtype="float32")
-            rng = np.random.default_rng(0)
-
-            def step(atoms=atoms, rng=rng):
-                atoms.positions += rng.normal(0, 1e-4, atoms.positions.shape)
-                atoms.get_forces()
-
-            found.append({"model": name, "device": device, "step_s": wall_of(step, session.sizes.seconds)})
+        for device, graph in (("cuda", "auto"), ("cuda", False), ("cpu", False)):
+            row = {"model": name, "device": device, "graph": graph}
+            found.append(row | _dynamics_step(session, pot, device, graph))
     return found
+
+
+def _dynamics_step(session, pot, device, graph):
+    """Seconds of a step. With a graph, those of the graph alone, by events, and the largest difference (eV/Å) to forces
+    without it; else how many of our kernels are launched, and why there is no graph."""
+    atoms, rng = systems.water().copy(), np.random.default_rng(0)
+    atoms.calc = fd.FastdescCalculator(pot, device=device, dtype="float32", graph=graph)
+
+    def step():
+        atoms.positions += rng.normal(0, 1e-4, atoms.positions.shape)
+        atoms.get_forces()
+
+    row = {"step_s": wall_of(step, session.sizes.seconds)}
+    if atoms.calc.captured is not None:
+        row["replay_s"] = seconds_of(atoms.calc.captured.launch, session.sizes.seconds)
+        other = atoms.copy()
+        other.calc = fd.FastdescCalculator(pot, device=device, dtype="float32", graph=False)
+        row["difference"] = float(abs(atoms.get_forces() - other.get_forces()).max())
+    elif device == "cuda":
+        with launches.recorded() as used:
+            step()
+        row |= {"kernels": len(used), "not_captured": atoms.calc.not_captured}
+    return row

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench import operations
-from fastdesc import cuda, geometry
+from fastdesc import cuda, geometry, network_cuda
+from fastdesc.activations import ACTIVATIONS
 from fastdesc.arrays import namespace
 
 
@@ -88,12 +89,17 @@ GEOMETRY = {
 }
 
 
+LAYER = 64
+"""Inputs and outputs of the layers of networks that are counted and timed."""
+NETWORK = {f"network_{name}": (0, 2 * LAYER**2) for name in ("layer", "affine", "back", "transposed")}
+
+
 def counts(descriptor, triplets=0.0):
     """Return {kernel: (operations a pair, operations an atom)} of a descriptor, plain numbers."""
     of_family = {"gaussian_moments": _gm, "embedded_density": _ed}
     if descriptor.family in of_family:
-        return {**GEOMETRY, **of_family[descriptor.family](descriptor)}
-    return {**GEOMETRY, **_sf(descriptor, triplets)}
+        return {**GEOMETRY, **NETWORK, **of_family[descriptor.family](descriptor)}
+    return {**GEOMETRY, **NETWORK, **_sf(descriptor, triplets)}
 
 
 def triplets_per_atom(descriptor, rij, pairs):
@@ -197,6 +203,15 @@ def every_geometry(structures, pairs, dtype):
     geometry.pair_tangents(structures.positions, None, rij, pairs)
     geometry.forces(rij, pairs)
     geometry.virials(rij, rij, pairs)
+
+
+def every_layer(rij, pairs):
+    """Run a layer of a network for all atoms, forward and back, with every activation, like rij."""
+    xp = namespace(rij)
+    w, b, x = (xp.ones((LAYER, n), rij.dtype) for n in (LAYER, 1, pairs.n_atoms))
+    for activation in ACTIVATIONS:
+        network_cuda.back(activation, w, x, *network_cuda.layer(activation, w, b, x))
+    network_cuda.transposed(w, network_cuda.affine(w, b, x))
 
 
 def rows(launches, descriptor, rij, pairs, chip, seconds=None):

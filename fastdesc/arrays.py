@@ -79,12 +79,18 @@ def start_to_host(x):
     if isinstance(x, np.ndarray):
         return np.ascontiguousarray(x), lambda: None
     import cupy
-    import cupyx
 
-    out, arrived = cupyx.empty_pinned(x.shape, x.dtype), cupy.cuda.Event()
+    out, arrived = pinned(x.shape, x.dtype), cupy.cuda.Event()
     cupy.ascontiguousarray(x).get(out=out, blocking=False)
     arrived.record()
     return out, arrived.synchronize
+
+
+def pinned(shape, dtype):
+    """Uninitialised array of the host, page-locked: a device reads and writes it without waiting for the host."""
+    import cupyx
+
+    return cupyx.empty_pinned(shape, dtype)
 
 
 def to_host_together(*arrays):

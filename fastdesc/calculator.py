@@ -1,4 +1,7 @@
-"""ASE calculator over a potential, with a neighbour list that is kept while it is still complete (Verlet skin)."""
+"""ASE calculator over a potential, with a neighbour list that is kept while it is still complete (Verlet skin).
+
+On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed (fastdesc/graph.py).
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,9 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
 from fastdesc.arrays import resolve_device, resolve_dtype
-from fastdesc.errors import InputError, nearest
+from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
+from fastdesc.graph import CapturedEvaluation
 from fastdesc.pairs import Pairs
 from fastdesc.potential import Potential, load
 from fastdesc.structures import Structures, complete_cells
@@ -39,24 +43,35 @@ class FastdescCalculator(Calculator):
     device : {"cpu", "cuda", "auto"}
     dtype : {"float64", "float32"}
         float32 is about twice as fast; energies are summed in float64 always.
+    graph : {"auto", True, False}
+        Whether steps on a GPU are replayed as a CUDA graph: "auto" wherever that works, which is for up to 4096 atoms;
+        True insists; False launches kernel by kernel always. Numbers are the same.
 
     Attributes
     ----------
     searches : int
         How often pairs were found so far.
+    captured : CapturedEvaluation or None
+        What is replayed.
+    captures : int
+        How often a graph was captured: for the first step, for other atoms, and for many more pairs than before.
+    not_captured : str or None
+        Why there is no graph with "auto".
 
     Raises
     ------
     InputError
         For a negative skin, and whatever makes a structure unusable.
+    DeviceError
+        With ``graph=True``, where the evaluation cannot be captured.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (as ASE's)
 
-    def __init__(self, potential, skin=0.5, device="cpu", dtype="float64", **keywords):
+    def __init__(self, potential, skin=0.5, device="cpu", dtype="float64", graph="auto", **keywords):
         for name in keywords:    # ASE would take any name for a parameter and forget it
             if name not in ASE_KEYWORDS:
-                known = ("skin", "device", "dtype", *ASE_KEYWORDS)
+                known = ("skin", "device", "dtype", "graph", *ASE_KEYWORDS)
                 guess = nearest(name, known)
                 raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
@@ -70,25 +85,37 @@ class FastdescCalculator(Calculator):
             raise InputError(f"skin came as {skin!r}; it must be a number of at least 0 (Å)")
         self.potential, self.skin = potential, float(skin)
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
-        self.searches = 0
+        if not isinstance(graph, bool) and graph != "auto":
+            raise InputError(f"graph came as {graph!r}; it must be 'auto', True or False")
+        if graph is True and self.device == "cpu":
+            raise DeviceError("graph=True was asked for on the CPU; CUDA graphs need device 'cuda'")
+        self.graph = graph
+        self.searches = self.captures = 0
         self.reset()
 
     def reset(self):
         """Forget results, pairs and the copy of the potential's parameters: call it after changing the potential."""
         super().reset()
-        self._model = self._pairs = None
+        self._last = self._model = self._pairs = self._found_for = self.captured = self.not_captured = None
+
+    def check_state(self, atoms, tol=1e-15):
+        """What changed since the last step (ASE's entry), to the last bit: faster than ASE's comparison."""
+        before = self.atoms
+        if before is None or len(before) != len(atoms):
+            return list(all_changes)
+        arrays = [(name, before.arrays[name], atoms.arrays[name]) for name in ("positions", "numbers")]
+        arrays += [("cell", before.cell.array, atoms.cell.array), ("pbc", before.pbc, atoms.pbc)]
+        return [name for name, old, new in arrays if not np.array_equal(old, new)]
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Compute all properties of a structure (ASE's entry)."""
         super().calculate(atoms, properties, system_changes)
-        new = Structures.from_ase(self.atoms)
+        new = self._last = self._structures(self.atoms)
         if self._model is None:
             self._model = self.potential.model(self.dtype, self.device)
         if not self._pairs_hold(new):
-            self._pairs = Pairs.find(new, self.potential.descriptor.cutoff + self.skin).to_device(self.device)
-            self._found_for = new
-            self.searches += 1
-        energy, forces, virials, energies = self.potential.evaluate(new, self._pairs, self._model)
+            self._keep(Pairs.find(new, self.potential.descriptor.cutoff + self.skin), new)
+        energy, forces, virials, energies = self._evaluated(new)
         self.results = {
             "energy": float(energy[0]),
             "free_energy": float(energy[0]),
@@ -98,13 +125,54 @@ class FastdescCalculator(Calculator):
         if new.volumes[0] > 0:    # without a cell ASE reports that stress is not there
             self.results["stress"] = stress_voigt(virials, new.volumes)[0]
 
+    def _structures(self, atoms):
+        """Structures of atoms; where nothing but positions changed, nothing else is judged again."""
+        last = self._last
+        if last is not None and len(last.numbers) == len(atoms):
+            arrays = (last.numbers, atoms.numbers), (last.cells[0], atoms.cell.array), (last.pbc[0], atoms.pbc)
+            if all(np.array_equal(old, new) for old, new in arrays):
+                return last.moved(atoms.positions)
+        return Structures.from_ase(atoms)
+
+    def _keep(self, pairs, new):
+        """Take a new list: into the graph where there is one and it fits, else into a new one or to the device."""
+        if self._found_for is None or not np.array_equal(self._found_for.numbers, new.numbers):
+            self.not_captured = None    # what held for other atoms
+        self._found_for, self._pairs = new, pairs
+        self.searches += 1
+        if self.graph and self.device == "cuda" and self.not_captured is None:
+            self._capture(pairs, new)
+        if self.captured is None:
+            self._pairs = pairs.to_device(self.device)
+
+    def _capture(self, pairs, new):
+        species = new.species(self.potential.descriptor.species_numbers)
+        if self.captured is not None and self.captured.fits(pairs, species):
+            self.captured.take(pairs)
+            return
+        self.captured = None    # before another one takes as much memory
+        try:
+            self.captured = CapturedEvaluation(self._model, species, pairs, new)
+            self.captures += 1
+        except DeviceError as problem:
+            if self.graph is True:
+                raise
+            self.not_captured = str(problem)
+
+    def _evaluated(self, new):
+        """What Potential.evaluate returns."""
+        if self.captured is None:
+            return self.potential.evaluate(new, self._pairs, self._model)
+        atomic, forces, virials = self.captured.replay(new)
+        energy, energies = self.potential.totals(atomic, self.captured.species, new.first)
+        return energy, forces, virials, energies
+
     def _pairs_hold(self, new):
         """Whether the list still has every pair within the cutoff, rule (2)."""
         if self._pairs is None:
             return False
         old = self._found_for
-        same = np.array_equal(old.numbers, new.numbers) and np.array_equal(old.pbc, new.pbc)
-        if not same:
+        if not (np.array_equal(old.numbers, new.numbers) and np.array_equal(old.pbc, new.pbc)):
             return False
         moved, s = _strain_apart(old, new)
         cutoff = self.potential.descriptor.cutoff

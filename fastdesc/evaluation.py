@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastdesc.arrays import namespace, padded
+from fastdesc.geometry import forces, pair_vectors, virials
 from fastdesc.parallel import for_chunks, single_threaded_blas
 
 CHUNK = 256
@@ -158,3 +159,24 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
     drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
     tape = Tape(dq, [part for kept in chunks for part in kept]) if keep else None
     return out * model.scale.astype(np.float64)[species] + direct, drij, tape
+
+
+def energies_forces_virials(model, positions, cells, pairs, species):
+    """Atomic energies (1) without E0, and what follows from them.
+
+    Parameters
+    ----------
+    positions : float64 (n_atoms, 3), Å
+    cells : float64 (n_frames, 3, 3), Å
+    pairs : Pairs
+    species : (n_atoms,) int32 array
+
+    Returns
+    -------
+    out : (n_atoms,) float64 array, eV
+    forces : (n_atoms, 3) float64 array, eV/Å
+    virials : (n_frames, 3, 3) float64 array, eV: dE/dstrain
+    """
+    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
+    out, drij, _ = energies_and_gradient(model, rij, pairs, species)
+    return out, forces(drij, pairs), virials(rij, drij, pairs)

@@ -99,11 +99,9 @@ def virials(rij, drij, pairs):
     -------
     float64 (n_frames, 3, 3), in eV
     """
-    per_atom = namespace(rij).empty((6, pairs.n_atoms))
+    per_atom = namespace(rij).empty((9, pairs.n_atoms))
     _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, per_atom), [rij, drij, per_atom])
-    xx, yy, zz, yz, xz, xy = frame_sums(per_atom, pairs).T
-    # Not by a list of indices, which would travel to a device at every call.
-    return namespace(rij).stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], axis=1).reshape(-1, 3, 3)
+    return frame_sums(per_atom, pairs).reshape(-1, 3, 3)
 
 
 def frame_sums(per_atom, pairs):
@@ -202,7 +200,7 @@ def geometry_forces(first, last, row, mirror, drij, out):
 
 @kernel
 def geometry_virials(first, last, row, rij, drij, out):
-    """Equation (4) for the rows first .. last: xx yy zz yz xz xy of every atom's row, float64 (6, n_atoms)."""
+    """Equation (4) for the rows first .. last: the whole of every atom's matrix, float64 (9, n_atoms)."""
     for i in range(first, last):
         xx = yy = zz = yz = xz = xy = 0.0
         for p in range(row[i], row[i + 1]):
@@ -214,8 +212,10 @@ def geometry_virials(first, last, row, rij, drij, out):
             yz += y * w + z * v
             xz += x * w + z * u
             xy += x * v + y * u
-        out[0, i], out[1, i], out[2, i] = xx, yy, zz
-        out[3, i], out[4, i], out[5, i] = 0.5 * yz, 0.5 * xz, 0.5 * xy
+        yz, xz, xy = 0.5 * yz, 0.5 * xz, 0.5 * xy
+        out[0, i], out[1, i], out[2, i] = xx, xy, xz
+        out[3, i], out[4, i], out[5, i] = xy, yy, yz
+        out[6, i], out[7, i], out[8, i] = xz, yz, zz
 
 
 @kernel

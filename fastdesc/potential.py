@@ -10,9 +10,9 @@ from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
-from fastdesc.evaluation import Model, energies, energies_and_gradient
+from fastdesc.evaluation import Model, energies, energies_forces_virials
 from fastdesc.frames import read_frames
-from fastdesc.geometry import forces, pair_vectors, stress_voigt, virials
+from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.pairs import Pairs
 from fastdesc.parts import check_widths, direct_features, make_heads
 from fastdesc.prediction import Prediction, groups
@@ -267,16 +267,19 @@ class Potential:
         if device == "cuda" and pairs.columns is None:
             pairs.note_species(species, len(model.scale))
         on_device = to_device(species, device)
-        rij = pair_vectors(structures.positions, structures.cells, pairs, model.scale.dtype)
+        placed = structures.positions, structures.cells, pairs
         if derivatives:
-            atomic, drij, _ = energies_and_gradient(model, rij, pairs, on_device)
+            found = energies_forces_virials(model, *placed, on_device)
         else:
-            atomic, drij = energies(model, rij, pairs, on_device), None
-        found = (atomic,) if drij is None else (atomic, forces(drij, pairs), virials(rij, drij, pairs))
+            found = (energies(model, pair_vectors(*placed, model.scale.dtype), pairs, on_device),)
         atomic, *found = to_host_together(*found)    # the one wait for a device
-        atomic = atomic + self.reference[species]
-        energy = np.add.reduceat(atomic, pairs.first[:-1])
+        energy, atomic = self.totals(atomic, species, pairs.first)
         return energy, *(found or (None, None)), atomic
+
+    def totals(self, atomic, species, first):
+        """Energies of frames and of their atoms (float64, eV), references added to `atomic`."""
+        atomic = atomic + self.reference[species]
+        return np.add.reduceat(atomic, first[:-1]), atomic
 
     # ------------------------------------------------------------------------------------------------ files
 

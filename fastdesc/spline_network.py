@@ -24,7 +24,7 @@ from fastdesc.activations import ACTIVATIONS
 from fastdesc.arrays import namespace, to_host
 from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import InputError
-from fastdesc.network import transposed
+from fastdesc.network import affine, transposed
 from fastdesc.scaler import fold, unfold_gradients
 from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
@@ -222,9 +222,7 @@ class Embeddings:
         return ((c[3] * t + c[2]) * t + c[1]) * t + c[0]
 
     def forward(self, x):
-        s = self.weight @ x
-        s += self.shift
-        pieces = self._pieces(s)
+        pieces = self._pieces(affine(self.weight, self.shift, x))
         y = (self._values(*pieces) - self.at_zero).sum(axis=0, keepdims=True)
         return y, (x, pieces)
 

@@ -72,9 +72,7 @@ class Structures:
 
     def check(self):
         """Raise InputError for numbers no kernel can use; see `from_ase`."""
-        if not np.isfinite(self.positions).all():
-            atom = int(np.flatnonzero(~np.isfinite(self.positions).all(1))[0])
-            raise InputError(f"{self.name_atom(atom)} is at {self.positions[atom]}; positions must be finite")
+        self._check_positions()
         if not np.isfinite(self.cells).all():
             f = int(np.flatnonzero(~np.isfinite(self.cells).all((1, 2)))[0])
             raise InputError(f"the cell of frame {f} is {self.cells[f].tolist()}; cell vectors must be finite")
@@ -84,6 +82,28 @@ class Structures:
                 f"frame {f} is periodic in {self.pbc[f].tolist()} but its cell {self.cells[f].tolist()} has zero or "
                 "dependent vectors there; set the cell or switch these directions off with atoms.pbc"
             )
+
+    def _check_positions(self):
+        if not np.isfinite(self.positions).all():
+            atom = int(np.flatnonzero(~np.isfinite(self.positions).all(1))[0])
+            raise InputError(f"{self.name_atom(atom)} is at {self.positions[atom]}; positions must be finite")
+
+    def moved(self, positions):
+        """The same frames with their atoms elsewhere; all else was judged before.
+
+        Parameters
+        ----------
+        positions : (n_atoms, 3), Å
+
+        Raises
+        ------
+        InputError
+            For a position that is not finite.
+        """
+        moved = Structures(self.numbers, np.array(positions, np.float64), self.cells, self.pbc, self.first)
+        moved._check_positions()
+        moved.host_cells, moved.volumes = self.host_cells, self.volumes
+        return moved
 
     def __repr__(self):
         return f"<Structures: {self.n_frames} frames, {self.n_atoms} atoms>"

@@ -86,9 +86,9 @@ __global__ void geometry_forces(long long first, long long last, const long long
     }
 }
 
-// Equation (4), the part of every row: xx yy zz yz xz xy of sum over p of r_p (x) dr_p, symmetrised.
+// Equation (4), the part of every row: sum over p of r_p (x) dr_p, symmetrised, all nine of it.
 //   in   row (n_atoms+1,), rij (3, n_pairs) Å, drij (3, n_pairs) eV/Å
-//   out  out (6, n_atoms) eV
+//   out  out (9, n_atoms) eV
 template <typename T>
 __global__ void geometry_virials(long long first, long long last, const long long* __restrict__ row,
                                  const T* __restrict__ rij, const T* __restrict__ drij, double* __restrict__ out,
@@ -107,9 +107,12 @@ __global__ void geometry_virials(long long first, long long last, const long lon
             sums[5] += 0.5 * (x * v + y * u);
         }
 #pragma unroll
-    for (int c = 0; c < 6; ++c) {
-        sums[c] = sum_lanes(sums[c], 1, 32);
-        if (i < last && threadIdx.x % 32 == c) out[c * out_stride + i] = sums[c];
+    for (int c = 0; c < 6; ++c) sums[c] = sum_lanes(sums[c], 1, 32);
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int c = 0; c < 9; ++c) {
+        constexpr int VOIGT[9] = {0, 5, 4, 5, 1, 3, 4, 3, 2};    // xx yy zz yz xz xy
+        if (i < last && lane == c) out[c * out_stride + i] = sums[VOIGT[c]];
     }
 }
 

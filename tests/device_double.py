@@ -3,7 +3,8 @@
 Its memory is the host's, so numbers are real; its rules are CuPy's. A NumPy array among device arrays, or a device
 array handed to NumPy, is a TypeError; functions are those that CuPy has, with CuPy's signatures. What makes the host
 wait for the device (get, float, bool, flatnonzero, boolean indices, ..) and what moves arrays to it is written down
-with the line of fastdesc that asked for it. It knows nothing of speed, of streams, or of what happens at one time.
+with the line of fastdesc that asked for it. It knows nothing of speed, or of what happens at one time; streams that
+capture are in stream_capture.py.
 """
 
 import inspect
@@ -15,24 +16,33 @@ from pathlib import Path
 
 import cupy as real
 import numpy as np
+import stream_capture
 from cuda_emulator import load
+from stream_capture import arrays_in, work
 
 from fastdesc import cuda
 
 PACKAGE = Path(cuda.__file__).parent
 WAITING = {"flatnonzero", "nonzero", "argwhere", "unique", "bincount", "extract", "compress", "array_equal", "allclose"}
 """Functions whose result has a shape or value that the host must know: CuPy waits inside."""
+WRITES = {"fill", "copyto"}
 TAKES_HOST = {"asarray", "array", "full", "full_like"}
+JOINS = {"concatenate", "stack"}
+AT_ONCE = 8
+"""More arrays than these CuPy joins by one kernel, for which it moves a table of pointers to the device."""
 
 
 class Ledger:
-    """Lines of fastdesc that made the host wait (`waits`) or moved an array to the device (`uploads`), in order."""
+    """Lines of fastdesc that made the host wait (`waits`), moved an array to the device (`uploads`) or gave it work
+    (`launches`), in order."""
 
     def __init__(self):
-        self.waits, self.uploads = [], []
+        self.waits, self.uploads, self.launches = [], [], []
 
     def note(self, kind, what):
         """Write down who asked: the innermost line of the package, else of the test."""
+        if kind != "launches":
+            stream_capture.refuse(what)
         frame = sys._getframe(2)
         outer = frame
         while frame and not Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
@@ -43,7 +53,7 @@ class Ledger:
 
     def clear(self):
         """Forget all that was written."""
-        self.waits.clear(), self.uploads.clear()
+        self.waits.clear(), self.uploads.clear(), self.launches.clear()
 
 
 LEDGER = Ledger()
@@ -84,6 +94,17 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         TRAVELLING.append((out, self._host.copy()))
         return out
 
+    def set(self, arr, stream=None):
+        """CuPy's: from an array of the host of the same shape and dtype."""
+        LEDGER.note("uploads", "set")
+        if not isinstance(arr, np.ndarray) or arr.dtype != self.dtype:
+            raise TypeError(f"{getattr(arr, 'dtype', type(arr))} array cannot be set to {self.dtype} array")
+        if arr.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        if not (self.flags.c_contiguous or self.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
+        self._host[...] = arr
+
     def _number(self, kind):
         LEDGER.note("waits", kind.__name__)
         return kind(self._host)
@@ -107,26 +128,38 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     # What stays on the device.
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **keywords):
         keywords = {name: _unwrap(x) for name, x in keywords.items()}
+        written = [] if out is None else list(map(_unwrap, out))
         if out is not None:
-            keywords["out"] = tuple(map(_unwrap, out))
-        result = getattr(ufunc, method)(*map(_unwrap, inputs), **keywords)
+            keywords["out"] = tuple(written)
+        inputs = [_unwrap(x) for x in inputs]
+        result = work(ufunc.__name__, lambda: getattr(ufunc, method)(*inputs, **keywords), arrays_in(inputs), written)
         return out[0] if out is not None else _wrap(result)
 
     def __array_function__(self, function, kinds, args, keywords):
         raise TypeError(f"numpy.{function.__name__} came with an array of the device; use the array's own namespace")
 
     def __getitem__(self, key):
-        return DeviceArray(self._host[_index(key)])
+        index = _index(key)
+        plain = index if isinstance(index, tuple) else (index,)
+        if not any(k is Ellipsis for k in plain):
+            index = (*plain, Ellipsis)    # an element is a view too, not NumPy's scalar
+        return _wrap(work("take", lambda: self._taken(index), [self._host, *arrays_in(index)]))
+
+    def _taken(self, index):
+        """A view, or what CuPy's take makes: without NumPy's liking for the layout of the index."""
+        found = self._host[index]
+        return found if found.base is not None and np.may_share_memory(found, self._host) else found.copy("C")
 
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("an array of the host was assigned into one of the device")
-        self._host[_index(key)] = _unwrap(value)
+        index, value = _index(key), _unwrap(value)
+        work("assign", lambda: self._host.__setitem__(index, value), arrays_in([index, value]), [self._host])
 
     def __getattr__(self, name):
         if name.startswith("_") or not hasattr(real.ndarray, name):
             raise AttributeError(f"cupy.ndarray has no attribute {name}")
-        return _checked(name, getattr(self._host, name), None)
+        return _checked(name, getattr(self._host, name), None, self._host)
 
     def __repr__(self):
         return f"DeviceArray({self._host!r})"
@@ -157,27 +190,43 @@ def _index(key):
     return plain if isinstance(key, tuple) else plain[0]
 
 
-def _checked(name, function, signature):
-    """The function of NumPy, for arguments that CuPy's takes."""
+def _checked(name, function, signature, own=None):
+    """The function of NumPy, or the method of the array `own`, for arguments that CuPy's takes."""
 
     def call(*args, **keywords):
         if signature is not None:
             signature.bind(*args, **keywords)
         if name in WAITING or (name == "where" and len(args) == 1):
             LEDGER.note("waits", name)
-        if name in TAKES_HOST:
-            if args and isinstance(args[0], np.ndarray | list | tuple):
-                LEDGER.note("uploads", name)
-            if name == "asarray" and isinstance(args[0], DeviceArray) and len(args) == 1 and not keywords:
-                return args[0]
-            args = [a._host if isinstance(a, DeviceArray) else a for a in args]
-            result = function(*args, **keywords)
-            return _wrap(result.copy() if name == "asarray" else result)
+        if name in JOINS and len(args[0]) > AT_ONCE:
+            LEDGER.note("uploads", name)
         if name == "repeat" and isinstance(args[1], DeviceArray):
             raise TypeError("cupy.repeat takes an int or a list of the host")
-        return _wrap(function(*map(_unwrap, args), **{k: _unwrap(v) for k, v in keywords.items()}))
+        plain = [_unwrap(a) for a in args] if name not in TAKES_HOST else _of_either(name, args, keywords)
+        if plain is None:
+            return args[0]
+        named = {k: _unwrap(v) for k, v in keywords.items()}
+        given = [*arrays_in([plain, named]), *([] if own is None else [own])]
+        written = arrays_in(named.get("out")) + (given[-1:] if own is not None and name in WRITES else [])
+        if own is None and name in WRITES:
+            written += given[:1]
+        return _wrap(work(name, lambda: _owned(name, function(*plain, **named)), given, written))
 
     return call
+
+
+def _of_either(name, args, keywords):
+    """Arguments of a function that takes arrays of the host too; None where CuPy returns what it was given."""
+    if args and isinstance(args[0], np.ndarray | list | tuple) and not name.startswith("full"):
+        LEDGER.note("uploads", name)
+    if name == "asarray" and isinstance(args[0], DeviceArray) and len(args) == 1 and not keywords:
+        return None
+    return [a._host if isinstance(a, DeviceArray) else a for a in args]
+
+
+def _owned(name, result):
+    """CuPy's asarray of an array of the host shares no memory with it."""
+    return result.copy() if name == "asarray" else result
 
 
 class Ufunc:
@@ -187,10 +236,11 @@ class Ufunc:
         self._ufunc = ufunc
 
     def __call__(self, *args, **keywords):
-        return _wrap(self._ufunc(*map(_unwrap, args), **{k: _unwrap(v) for k, v in keywords.items()}))
+        return _checked(self._ufunc.__name__, self._ufunc, None)(*args, **keywords)
 
     def at(self, a, indices, b):
-        self._ufunc.at(_unwrap(a), _unwrap(indices), _unwrap(b))
+        plain = [_unwrap(x) for x in (a, indices, b)]
+        work("at", lambda: self._ufunc.at(*plain), arrays_in(plain), plain[:1])
 
 
 class Cupy(types.ModuleType):
@@ -201,7 +251,8 @@ class Cupy(types.ModuleType):
     def __init__(self):
         super().__init__("cupy")
         self.cuda = types.SimpleNamespace(
-            get_current_stream=lambda: STREAM,
+            **vars(stream_capture.of_cuda(LEDGER.note)),
+            get_current_stream=lambda: (stream_capture.STATE.streams or [STREAM])[-1],
             Event=_Event,
             get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
             nvrtc=types.SimpleNamespace(getVersion=lambda: (0, 0)),
@@ -226,7 +277,7 @@ class Cupy(types.ModuleType):
 
     @staticmethod
     def fuse(function):
-        return function
+        return stream_capture.fuse(function)
 
     def __getattr__(self, name):
         if name.startswith("__") or not (hasattr(real, name) and hasattr(np, name)):
@@ -258,7 +309,7 @@ class _Event:
 
 TRAVELLING = []
 """Copies that nobody has waited for."""
-STREAM = types.SimpleNamespace(synchronize=lambda: LEDGER.note("waits", "synchronize"))
+STREAM = stream_capture.Stream(null=True)
 
 
 class _Module:
@@ -271,7 +322,9 @@ class _Module:
         kernel = self._module.get_function(name)
 
         def launch(grid, block, args, shared_mem=0):
-            kernel(grid, block, tuple(map(_unwrap, args)), shared_mem=shared_mem)
+            plain = tuple(map(_unwrap, args))
+            # Which arrays it writes to only the kernel knows.
+            work(name, lambda: kernel(grid, block, plain, shared_mem=shared_mem), (), arrays_in(plain))
 
         return launch
 

@@ -82,6 +82,9 @@ def test_every_section_runs_on_the_double(tmp_path, capsys, monkeypatch):
     assert used < timed and {"gm_moments<Dual<double>, 5>", "geometry_forces<float>"} < timed
     for name in ("scaling", "training"):
         assert not [row for row in sections[name]["result"]["rows"] if "error" in row]
+    captured, launched, host = sections["dynamics"]["result"]
+    assert "replay_s" in captured and captured["difference"] < 1e-3
+    assert launched["kernels"] > 10 and launched["not_captured"] is None and host["device"] == "cpu"
     assert "Test Double" in record["device"] and "with the list given" in capsys.readouterr().out
 
 

@@ -128,6 +128,50 @@ def test_when_the_list_is_found_anew():
     assert searches() == 7, "another number of atoms"
 
 
+CHANGES = {
+    "a last bit": lambda a: a.positions.__setitem__((2, 1), np.nextafter(a.positions[2, 1], 9)),
+    "a position": lambda a: a.positions.__setitem__((2, 1), a.positions[2, 1] + 0.1),
+    "an element": lambda a: a.numbers.__setitem__(1, 79),
+    "the cell": lambda a: a.set_cell(1.01 * a.cell[:]),
+    "a boundary": lambda a: a.pbc.__setitem__(2, False),
+    "an atom more": lambda a: a.extend(Atoms("Cu", [(0.15 * len(a), 1.3, 0.9)])),
+    "atoms elsewhere after a refusal": lambda a: refused(a),
+}
+
+
+def refused(atoms):
+    kept = atoms.positions[0].copy()
+    atoms.positions[0] = np.nan
+    with pytest.raises(InputError, match="positions must be finite"):
+        atoms.get_forces()
+    atoms.positions[0] = kept + 0.1
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_every_change_is_seen(what, calc):
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    for _ in range(2):
+        CHANGES[what](atoms)
+        assert calc.calculation_required(atoms, ["forces"])
+        want = P.predict(atoms)
+        np.testing.assert_allclose(atoms.get_forces(), want.forces, atol=1e-11)
+        if atoms.cell.rank == 3:
+            np.testing.assert_allclose(atoms.get_stress(), want.stress[0], atol=1e-11)
+        assert not calc.calculation_required(atoms, ["forces"])
+        atoms.positions[3] += 0.01
+
+
+def test_what_energies_do_not_depend_on_is_no_change(calc):
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
+    atoms.set_tags(1)
+    assert not calc.calculation_required(atoms, ["forces"])
+
+
 def test_changed_potential_is_seen_after_reset():
     p = potential()
     atoms = crystal()

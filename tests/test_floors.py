@@ -18,7 +18,7 @@ FLOORS = {
     "unlabelled network activations",
     2: "descriptors.*",
     3: "team scaler optimizer schedules heads spline_network parts",
-    4: "potential evaluation loss_gradient model_file prediction",
+    4: "potential evaluation graph loss_gradient model_file prediction",
     5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
     "config info dataset features features_file features_layout structure_features pipeline shards distributed "
     "selection filter_data transfer shares short_distances linear_start meam_potential "

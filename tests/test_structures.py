@@ -56,6 +56,21 @@ def test_take_and_concatenate():
     assert s.to_device("cpu") is s
 
 
+def test_moved_atoms():
+    s = Structures.from_ase([WATER, COPPER])
+    positions = s.positions + 0.1
+    moved = s.moved(positions)
+    elsewhere = [WATER.copy(), COPPER.copy()]
+    for atoms in elsewhere:
+        atoms.positions += 0.1
+    same(moved, Structures.from_ase(elsewhere))
+    np.testing.assert_array_equal(moved.volumes, s.volumes)
+    positions[4, 1] = np.nan
+    assert np.isfinite(moved.positions).all(), "they are copied"
+    with pytest.raises(InputError, match=r"frame 1, atom 1 is at \[.*nan.*\]; positions must be finite"):
+        s.moved(positions)
+
+
 def test_species():
     s = Structures.from_ase([WATER, COPPER])
     species = s.species([29, 1, 8])
