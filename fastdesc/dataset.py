@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastdesc import parallel
 from fastdesc.arrays import resolve_device, resolve_dtype
+from fastdesc.descriptors.checks import count
 from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
@@ -23,6 +24,8 @@ __all__ = [
 ]  # fmt: skip
 
 CHUNK_ATOMS = 8192
+MOST_WORKERS = 1024
+"""More threads or processes are a slip of the pen."""
 
 
 def featurize(
@@ -96,8 +99,8 @@ def featurize(
     if not hasattr(descriptor, "feature_names_out"):
         what = "its descriptor" if hasattr(descriptor, "descriptor") else "one such as GaussianMoments(species=[..])"
         raise InputError(f"descriptor came as a {type(descriptor).__name__}; give {what}")
-    _check_count("workers", workers, 1)
-    _check_count("readers", readers, 0)
+    _check_count("workers", workers, 1, MOST_WORKERS)
+    _check_count("readers", readers, 0, MOST_WORKERS)
     _check_count("chunk_atoms", chunk_atoms, 1)
     if pool not in POOLS:
         raise InputError(f"pool {pool!r} arrived; it must be None, 'mean' or 'sum'")
@@ -229,9 +232,9 @@ def _bar(source, done, progress, what="featurize"):
     )  # fmt: skip
 
 
-def _check_count(name, value, smallest):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
-        raise InputError(f"{name} came as {value!r}; it must be an integer of at least {smallest}")
+def _check_count(name, value, *limits):
+    if value is not None:
+        count(name, value, *limits)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -10,7 +9,7 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features_layout import FORMAT, ROWS, VERSION
-from fastdesc.files import DAMAGE, check_format, damage_named, open_hdf5, part_of
+from fastdesc.files import DAMAGE, as_path, check_format, damage_named, open_hdf5, part_of
 from fastdesc.journal import CommittedFile, journal_of
 from fastdesc.shards import Shards
 from fastdesc.tables import check_rows, prepare_to_read
@@ -115,7 +114,7 @@ class FeaturesFile:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path = as_path(path)
         self._file, self._process, self._shards = None, None, None
         f = self._open()
         try:

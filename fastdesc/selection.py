@@ -41,7 +41,10 @@ def select_diverse(features, n, scale=True, first=None):
         from fastdesc.structure_features import pooled_features
 
         features = pooled_features(features)
-    x = np.asarray(features)
+    try:
+        x = np.asarray(features)
+    except ValueError as error:    # rows of different lengths
+        raise InputError(f"features came that make no table ({error}); give finite rows of structures") from error
     if x.ndim != 2 or not np.issubdtype(x.dtype, np.floating) or not np.isfinite(x).all():
         raise InputError(f"features of shape {x.shape} and type {x.dtype} arrived; give finite rows of structures")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(x):

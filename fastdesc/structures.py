@@ -47,7 +47,7 @@ class Structures:
             For an empty list, something that is not an Atoms, a frame without atoms, a position or cell that is
             not finite, and periodic directions whose cell vectors are zero or dependent; names frame and atom.
         """
-        frames = [frames] if hasattr(frames, "get_positions") else list(frames)
+        frames = list(frames) if hasattr(frames, "__iter__") and not hasattr(frames, "get_positions") else [frames]
         if not frames:
             raise InputError("an empty list of frames arrived; give at least one ase.Atoms")
         for f, atoms in enumerate(frames):

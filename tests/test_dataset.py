@@ -300,10 +300,11 @@ def test_what_is_no_descriptor(out):
             featurize(frames(), out, wrong)
 
 
-@pytest.mark.parametrize("workers", [0, -1, 2.5, True])
+@pytest.mark.parametrize("workers", [0, -1, 2.5, True, 10**9])
 def test_workers_are_checked(out, workers):
-    with pytest.raises(InputError, match="workers came as"):
-        featurize(frames(), out, Fake(), workers=workers)
+    for name in ("workers", "readers")[: 1 + (workers != 0)]:
+        with pytest.raises(InputError, match=f"{name} came as {workers}; it must be an integer from"):
+            featurize(frames(), out, Fake(), **{name: workers})
 
 
 def test_device_and_dtype_are_checked(out, monkeypatch):

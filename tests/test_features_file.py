@@ -237,6 +237,9 @@ def test_damage_is_named(tmp_path, path):
         fd.open_features(copy)
     with pytest.raises(InputError, match="does not exist"):
         fd.open_features(tmp_path / "nowhere.h5")
+    for nothing in (None, 3, b"x", ""):
+        with pytest.raises(InputError, match="came where the name of a file belongs"):
+            fd.open_features(nothing)
 
 
 def test_info_of_features_and_of_unfinished_ones(tmp_path, path, data, capsys):
