@@ -163,6 +163,22 @@ def test_two_calls_agree_bit_for_bit_and_leave_their_arguments_alone(run):
         np.testing.assert_array_equal(theta[name], kept[2][name])
 
 
+def test_prepared_parameters_change_nothing(run):
+    """What a family makes of its parameters beforehand is what its maps would make of them."""
+    c = run.case
+    rng = c.rng
+    w = rng.normal(size=(2, *c.shape))
+    prepared = c.descriptor.prepared(c.theta, c.rij.dtype)
+    assert prepared.keys() >= c.theta.keys()
+    for rij, dq in ((c.rij, w[0]), (dual(c.rij, c.direction(rng)[0]), w)):
+        found = []
+        for theta in (c.theta, prepared):
+            q, drij = run.forward(rij, theta)[0], run.pullback(dq, rij, theta)
+            found.append([q, drij, *run.pullback_parameters(dq, rij, theta).values()])
+        for one, two in zip(*found, strict=True):
+            close(one, two, IDENTITY)
+
+
 def test_single_precision_is_near_double(run):
     """Input rounded to 2^-24, sums of forty terms, products of three sums: ten to thirty times 2^-24 of the largest
     number of each kind is what rounding explains; more than twice that is a bug of float32."""

@@ -24,7 +24,8 @@ from fastdesc.descriptors import embedded_density_cpu
 from fastdesc.descriptors.checks import MOST, atomic_numbers, count, one_of
 from fastdesc.descriptors.checks import cutoff as check_cutoff
 from fastdesc.descriptors.checks import seed as check_seed
-from fastdesc.descriptors.embedded_density_arrays import columns, product, radial_parameters
+from fastdesc.descriptors.embedded_density_arrays import EXPONENTS, columns, exponents, product, radial_parameters
+from fastdesc.descriptors.embedded_density_contraction import blocked
 from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
 from fastdesc.descriptors.embedded_density_networks import Networks
@@ -43,9 +44,11 @@ from fastdesc.errors import InputError
 
 CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")
-N_MOMENTS = (1, 4, 10, 20)
 MOST_RADIAL, MOST_ITERATIONS = 1000, 100
+N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each degree."""
+BLOCKED = "hyper/blocked"
+"""Further name of prepared parameters: see EmbeddedDensity.prepared."""
 Saved = namedtuple("Saved", "densities c")
 Parts = namedtuple("Parts", "run radial contraction networks")
 
@@ -200,11 +203,11 @@ class EmbeddedDensity(Family):
         run, radial, contraction, networks = self._parts(rij, pairs, species, theta)
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
         c = xp.zeros((*planes, T, n, columns(self.n_radial)), rij.dtype)
-        own = radial[2][..., species, :]
+        own = None
         run("ed_density", *radial, densities[..., 0, :, :, :])
         for t in range(T):
             more = update(contraction, networks[t], densities[..., t, :, :, :], (species, pairs.columns))
-            own = own + xp.swapaxes(more, -1, -2)
+            own = (radial[2][..., species, :] if own is None else own) + xp.swapaxes(more, -1, -2)
             c[..., t, :, : self.n_radial] = own
             run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
         return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
@@ -266,6 +269,13 @@ class EmbeddedDensity(Family):
                 cotangents = through(networks[t - 1], back, contraction, elements, dc)
         return ddensities, dc, total
 
+    def prepared(self, theta, dtype):
+        """Return theta with the exponents of the radial functions and `hyper` in blocks."""
+        more = {EXPONENTS: exponents(theta["alpha"])}
+        if self.contraction == "hyper":
+            more[BLOCKED] = blocked(theta["hyper"])
+        return {**theta, **more}
+
     def _parts(self, rij, pairs, species, theta):
         run = self._kernels(rij, pairs, species)
         labels, n_species, depth = network_labels(self), len(self.species_numbers), len(tuple(self.hidden)) + 1
@@ -273,7 +283,7 @@ class EmbeddedDensity(Family):
             Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
         ]
         hyper = self.contraction == "hyper"
-        contraction = Hyper(run, theta["hyper"]) if hyper else Squares(run, self.n_features)
+        contraction = Hyper(run, theta["hyper"], theta.get(BLOCKED)) if hyper else Squares(run, self.n_features)
         return Parts(run, radial_parameters(theta, rij), contraction, networks)
 
     def _kernels(self, rij, pairs, species):

@@ -2,6 +2,8 @@
 
 from fastdesc.arrays import namespace
 
+EXPONENTS = "exponents"
+"""Further name of prepared parameters: see EmbeddedDensity.prepared."""
 COLUMNS = 8
 """What pairs read of their neighbours is filled up to a multiple of this many numbers."""
 
@@ -16,11 +18,17 @@ def radial_parameters(theta, rij):
 
     theta["alpha"] holds logarithms of exponents.
     """
-    alpha = theta["alpha"]
-    xp = namespace(alpha)
-    value = xp.exp(alpha if alpha.ndim == 2 else alpha[0])
-    alpha = value if alpha.ndim == 2 else xp.stack([value, value * alpha[1]])
+    alpha = theta[EXPONENTS] if EXPONENTS in theta else exponents(theta["alpha"])
     return tuple(_dual_like(x, rij) for x in (alpha, theta["r_s"], theta["coefficients"]))
+
+
+def exponents(alpha):
+    """e^alpha of plain or dual logarithms."""
+    xp = namespace(alpha)
+    if alpha.ndim == 2:
+        return xp.exp(alpha)
+    value = xp.exp(alpha[0])
+    return xp.stack([value, value * alpha[1]])
 
 
 def _dual_like(x, rij):

@@ -31,10 +31,12 @@ class Hyper:
     run : function
         Of the backend, see embedded_density_cpu.
     hyper : array ((2,) l_max+1, n_radial, n_features)
+    filled : array, optional
+        What `blocked` makes of it, where that is known.
     """
 
-    def __init__(self, run, hyper):
-        self.run, self.hyper, self.blocked = run, hyper, blocked(hyper)
+    def __init__(self, run, hyper, filled=None):
+        self.run, self.hyper, self.blocked = run, hyper, blocked(hyper) if filled is None else filled
 
     def features(self, density):
         """Return q ((2,) n_features, n_atoms) of densities ((2,) n_radial, n_moments, n_atoms)."""
