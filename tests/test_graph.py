@@ -3,6 +3,8 @@
 On the device that is not there (device_double.py, stream_capture.py), and on a GPU where there is one.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from cuda_emulator import gcc_status
@@ -17,12 +19,13 @@ cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has
 from device_double import device_double  # noqa: E402
 from test_device import DESCRIPTORS, potential  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not gcc_status()[0], reason=gcc_status()[1])
-
 
 @pytest.fixture
 def ledger():
     """A device that is not there, and what was asked of it."""
+    usable, reason = gcc_status()
+    if not usable:
+        pytest.skip(reason)
     with device_double() as found:
         yield found
 
@@ -30,13 +33,10 @@ def ledger():
 @pytest.fixture(params=["double", "cuda"])
 def somewhere(request):
     """A device: the double, and a GPU where there is one."""
-    usable, reason = cuda.gpu_status()
-    if request.param == "cuda":
-        if not usable:
-            pytest.skip(f"cuda: {reason}")
-        yield
-        return
-    with device_double():
+    usable, reason = cuda.gpu_status() if request.param == "cuda" else gcc_status()
+    if not usable:
+        pytest.skip(f"{request.param}: {reason}")
+    with device_double() if request.param == "double" else nullcontext():
         yield
 
 
