@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path(
     os.environ.get("FASTDESC_EMULATOR_CACHE", Path(tempfile.gettempdir()) / f"fastdesc-emulator-{os.getuid()}")
 )
+ONE_AT_A_TIME = threading.Lock()
+"""Networks launch from the threads that share a CPU's atoms; the run time knows one launch."""
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 COMMON = ("-std=c++20", "-fPIC", "-g1", "-fno-strict-aliasing")
 WARNINGS = ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused")
@@ -146,7 +149,9 @@ class Kernel:
         values = [self._pointer(k, a, s) for k, (a, s) in enumerate(zip(args, self.signature, strict=True))]
         pointers = (ctypes.c_void_p * len(args))(*[ctypes.addressof(v) for v in values])
         sizes = [(ctypes.c_uint * 3)(*(*size, 1, 1)[:3]) for size in (grid, block)]
-        if self._function(*sizes, ctypes.c_size_t(shared_mem), pointers):
+        with ONE_AT_A_TIME:
+            failed = self._function(*sizes, ctypes.c_size_t(shared_mem), pointers)
+        if failed:
             raise EmulatorError(f"{self.name}: {self._library.emulator_error().decode()}")
 
 
