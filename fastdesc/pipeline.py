@@ -1,6 +1,5 @@
 """Reading, computing and writing at the same time: two threads around the one that computes."""
 
-import re
 import threading
 import time
 from queue import Empty, Full, Queue
@@ -10,6 +9,7 @@ import numpy as np
 from fastdesc import parallel
 from fastdesc.arrays import start_to_host, to_host
 from fastdesc.batch import Skipped
+from fastdesc.descriptors.pieces import in_pieces, renumbered
 from fastdesc.errors import InputError
 from fastdesc.short_distances import ShortDistances
 
@@ -66,14 +66,16 @@ def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_erro
         return _computed(batch, descriptor, device, dtype, pool, jacobian)
     except InputError as error:
         if on_error == "raise":
-            raise _renumbered(error, batch.number) from error
+            raise renumbered(error, batch.number) from error
     batch = without_bad_frames(batch, descriptor, device, dtype)
     return _computed(batch, descriptor, device, dtype, pool, jacobian) if batch.n_frames else Computed(batch)
 
 
 def _computed(batch, descriptor, device, dtype, pool, jacobian):
+    batch.structures.check()
+    if device == "cpu" and not jacobian:
+        return _computed_in_pieces(batch, descriptor, device, dtype, pool)
     structures = batch.structures
-    structures.check()
     rij, pairs, species = descriptor.prepare(structures, dtype, device)
     theta = descriptor.theta(rij.dtype, device)
     short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
@@ -81,11 +83,25 @@ def _computed(batch, descriptor, device, dtype, pool, jacobian):
     found = descriptor._jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
     if pool is not None:
         return Computed(batch, pooled(to_host(q), structures.first, pool), found, short)
-    if isinstance(q, np.ndarray):
-        return Computed(batch, rows_by_atom(q), found, short)
     # While these features travel, the pairs of the next batch are found.
     features, wait = start_to_host(q.T)
     return Computed(batch, features, found, short, wait)
+
+
+def _computed_in_pieces(batch, descriptor, device, dtype, pool):
+    structures, theta = batch.structures, descriptor.theta(dtype, device)
+    rows = np.empty((structures.n_frames if pool else structures.n_atoms, descriptor.n_features), dtype)
+
+    def fill(piece):
+        rij, pairs, species = descriptor.prepare(piece.structures, dtype, device)
+        q, _ = descriptor.forward(rij, pairs, species, theta)
+        if pool:
+            rows[piece.frames] = pooled(q, piece.structures.first, pool)
+        else:
+            rows[piece.atoms] = q.T
+        return ShortDistances.among(descriptor, rij)
+
+    return Computed(batch, rows, short=sum(in_pieces(fill, structures), ShortDistances()))
 
 
 def rows_by_atom(q):
@@ -122,16 +138,10 @@ def without_bad_frames(batch, descriptor, device, dtype):
             descriptor.prepare(one, dtype, device)
             good.append(k)
         except InputError as error:
-            reason = str(_renumbered(error, number))
+            reason = str(renumbered(error, number))
             batch.skipped.append(Skipped(int(number[0]), int(batch.file[k]), int(batch.index[k]), reason))
     batch.skipped.sort(key=lambda x: x.number)
     return batch.take(good)
-
-
-def _renumbered(error, numbers):
-    """The same error with frames counted from the start of the input instead of the start of a batch."""
-    text = re.sub(r"\bframe (\d+)", lambda m: f"frame {numbers[int(m[1])]}", str(error))
-    return type(error)(text)
 
 
 class Stage(threading.Thread):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numba.extending
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -65,6 +66,33 @@ def test_compiled_code_that_drops_it(command):
     assert len(calls) == 1
 
 
+def test_a_compiler_is_left_to_finish(command):
+    """Numba compiles a function whose type is inferred by one of ours, which the signal reaches."""
+    seen = []
+
+    def helper(x):
+        return x
+
+    @numba.extending.overload(helper)
+    def typed(x):
+        signal.raise_signal(signal.SIGINT)
+        seen.append("typed")
+        return lambda x: x + 1
+
+    @numba.njit
+    def compiled(x):
+        return helper(x)
+
+    def body():
+        seen.append(compiled(1))
+        for _ in range(500):
+            time.sleep(0.01)
+        raise AssertionError("the interruption was lost")
+
+    assert command(body) == (130, "fastdesc: interrupted\n")
+    assert seen[-1] == 2 and "typed" in seen
+
+
 def test_other_dropped_exceptions_are_reported_as_ever(monkeypatch):
     reported = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: reported.append(str(what.exc_value)))
@@ -86,6 +114,25 @@ def test_an_ignored_signal_stays_ignored():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_what_hangs_is_not_waited_for():
+    """A thread waits for a lock that the interruption left locked, and the main thread for that thread."""
+    program = """
+import signal, sys, threading
+from fastdesc import cli, interruption
+def hang(args):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        threading.Event().wait()
+interruption.PATIENCE = 0.5
+cli.COMMANDS["info"] = hang
+sys.exit(cli.main(["info", "x"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "fastdesc: interrupted, without waiting any longer for what hangs\n"
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.5])

@@ -19,6 +19,7 @@ import numpy as np
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.jacobian import row_jacobian
+from fastdesc.descriptors.pieces import in_pieces
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
@@ -182,13 +183,26 @@ class Family:
             For unknown elements, positions that are not finite, and whatever else makes a frame unusable.
         """
         structures = Structures.from_ase(read_frames(frames))
+        dtype, device = resolve_dtype(dtype), resolve_device(device)
+        theta = self.theta(dtype, device)
+        if device == "cpu" and not jacobian:
+            return self._features(structures, dtype, theta)
         rij, pairs, species = self.prepare(structures, dtype, device)
-        theta = self.theta(rij.dtype, resolve_device(device))
         q, saved = self.forward(rij, pairs, species, theta)
         features = np.ascontiguousarray(to_host(q).T)
         if not jacobian:
             return features
         return features, self._jacobian(rij, pairs, species, theta, saved, structures)
+
+    def _features(self, structures, dtype, theta):
+        """Rows of features of all atoms, on the host; pairs exist for a piece at a time."""
+        rows = np.empty((structures.n_atoms, self.n_features), dtype)
+
+        def fill(piece):
+            rows[piece.atoms] = self.forward(*self.prepare(piece.structures, dtype), theta)[0].T
+
+        in_pieces(fill, structures)
+        return rows
 
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
         """Derivatives of features that depend on the pairs of their own row alone; other families override this."""

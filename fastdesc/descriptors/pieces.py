@@ -1,0 +1,60 @@
+"""Many frames in pieces that stay in a processor's cache, each computed by one thread from pairs to features."""
+
+import re
+from typing import NamedTuple
+
+from fastdesc import parallel
+from fastdesc.errors import InputError
+from fastdesc.structures import Structures
+
+PIECE = 1024
+"""Atoms of a piece: in float32 its pairs take 1 MB, and 2 ms of work are ten times what Python does meanwhile."""
+ENOUGH = 8
+"""Pieces that are enough for any number of threads: about as many as one writer can follow."""
+
+
+class Piece(NamedTuple):
+    """Consecutive frames, and which frames and atoms (slices) of the whole they are."""
+
+    structures: Structures
+    frames: slice
+    atoms: slice
+
+
+def in_pieces(task, structures):
+    """Run task(Piece) over all frames; results come back as a list in order.
+
+    Pieces do not depend on the number of threads, so neither do results. Where there are fewer than threads, they go
+    one by one and `task` has all threads for itself.
+
+    Raises
+    ------
+    InputError
+        The first of those that `task` raised; a frame it names is counted from the first of `structures`.
+    """
+    pieces, frame, atom = [], 0, 0
+    for part in structures.blocks(PIECE):
+        frames, atoms = slice(frame, frame + part.n_frames), slice(atom, atom + part.n_atoms)
+        pieces.append(Piece(part, frames, atoms))
+        frame, atom = frames.stop, atoms.stop
+
+    def run(a, b):
+        try:
+            return task(pieces[a])
+        except InputError as error:
+            return renumbered(error, range(structures.n_frames)[pieces[a].frames])
+
+    if len(pieces) >= min(parallel.n_threads(), ENOUGH):
+        results = parallel.for_chunks(run, len(pieces), 1)
+    else:
+        results = [run(k, k + 1) for k in range(len(pieces))]
+    for result in results:
+        if isinstance(result, InputError):
+            raise result
+    return results
+
+
+def renumbered(error, numbers):
+    """The same error with "frame k" called "frame numbers[k]"."""
+    text = re.sub(r"\bframe (\d+)", lambda m: f"frame {numbers[int(m[1])]}", str(error))
+    return type(error)(text).with_traceback(error.__traceback__)
