@@ -15,7 +15,10 @@ def demo(args):
 def featurize(args):
     from fastdesc.dataset import featurize
     from fastdesc.experiment import descriptor_for
+    from fastdesc.files import check_apart
     from fastdesc.info import headline, skipped_frames
+
+    check_apart([args.out], [args.descriptor])
 
     frames = args.frames if len(args.frames) > 1 else args.frames[0]
     arguments = dict(_setting(text) for text in args.settings)
@@ -62,12 +65,13 @@ def train(args):
 
 def evaluate(args):
     from fastdesc.accuracy import FORMAT, compare
-    from fastdesc.files import check_target
+    from fastdesc.files import check_apart, check_target
     from fastdesc.frames import read_frames
     from fastdesc.potential import load
     from fastdesc.shares import feature_shares, shares_table
 
     # A name that cannot be written is told before the work, not after it.
+    check_apart([args.predictions, args.plot], [args.model, args.frames])
     if args.predictions:
         check_target(args.predictions, FORMAT)
     if args.plot:
@@ -96,10 +100,12 @@ def info(args):
 
 
 def plot(args):
+    from fastdesc.files import check_apart
     from fastdesc.filter_plots import plot_filters
     from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
+    check_apart([out], [args.file, *args.frames])
     if args.what == "filters":
         frames = args.frames[0] if len(args.frames) == 1 else args.frames or None
         print(plot_filters(args.file, out, frames))
@@ -110,17 +116,21 @@ def plot(args):
 
 
 def import_(args):
+    from fastdesc.files import check_apart
     from fastdesc.meam_potential import read_meam_spline
 
+    check_apart([args.model], [args.potential])
     potential = read_meam_spline(args.potential, args.element)
     potential.save(args.model)
     print(f"{args.model}: {potential.n_parameters} parameters")
 
 
 def export(args):
+    from fastdesc.files import check_apart
     from fastdesc.meam_potential import write_meam_spline
     from fastdesc.potential import load
 
+    check_apart([args.potential], [args.model])
     write_meam_spline(args.potential, load(args.model), form=args.form)
     print(f"{args.potential}: written from {args.model}")
 

@@ -10,6 +10,7 @@ from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
 from fastdesc.features_layout import POOLS, already_done
+from fastdesc.files import check_apart
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
 from fastdesc.pipeline import Ahead, Behind, compute
@@ -110,6 +111,7 @@ def featurize(
     device, dtype = resolve_device(device), resolve_dtype(dtype)
     options = {"pool": pool, "jacobian": jacobian, "compression": compression}
     source = Source(frames)
+    check_apart([out], source.files)
     if scheduler is not None:
         from fastdesc.distributed import featurize_distributed
 
@@ -155,6 +157,7 @@ def convert(frames, out, progress=True, on_error="raise", compression="none", re
         raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
     filters(compression)
     source, skipped = Source(frames), []
+    check_apart([out], source.files)
     reader = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error))
     try:
         with _bar(source, 0, progress, "convert") as bar:

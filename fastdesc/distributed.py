@@ -21,7 +21,7 @@ from fastdesc.errors import FastdescError, InputError
 from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
 from fastdesc.features_layout import ROWS, SKIPPED
-from fastdesc.files import check_target, to_json, whole_or_nothing, write_text
+from fastdesc.files import check_target, damage_named, to_json, whole_or_nothing, write_text
 from fastdesc.growing import append
 from fastdesc.journal import StreamedFile
 from fastdesc.pipeline import compute
@@ -35,6 +35,7 @@ AHEAD = 2
 """Tasks for each worker that are handed out ahead."""
 TIMEOUT = "10s"
 """For a scheduler to answer."""
+NOTE = "run.json"
 JOINED = ("features", "numbers", "forces")
 JOINED_JACOBIAN = ("jacobian/centre", "jacobian/atom", "jacobian/values")
 
@@ -62,9 +63,11 @@ def featurize_distributed(
         "device": device, "dtype": str(np.dtype(dtype)), "chunk_atoms": chunk_atoms, "shard_batches": SHARD_BATCHES,
         "on_error": on_error, **options,
     }  # fmt: skip
-    _prepare(folder, {"settings": settings, "input": source.fingerprint()}, resume, out)
+    made_of = json.loads(json.dumps({"settings": settings, "input": source.fingerprint()}))
+    kept = resume and _is_begun(folder, made_of, out)
     job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files])
     with _client(scheduler, workers) as client:
+        _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
         n, short = _run(client, source, folder, job, chunk_atoms, progress)
     join(out, n, source, options)
     ShortDistances(*short).warn(descriptor, "the frames")
@@ -241,23 +244,29 @@ def _infos(g):
     return infos
 
 
-def _prepare(folder, run, resume, out):
-    """Make the folder of the shards; with resume keep those of the same run, and refuse those of another."""
-    note = folder / "run.json"
-    run = json.loads(json.dumps(run))
-    if folder.exists():
-        old = json.loads(note.read_text()) if note.exists() else None
-        if resume and old is not None and old != run:
-            raise InputError(
-                f"{out} was begun with other settings or another input ({_first_difference(old, run)}); choose another "
-                "name or do not resume"
-            )
-        for path in folder.glob("[0-9]*.h5*"):
-            # Unfinished shards have a dash in their names.
-            if not resume or old is None or "-" in path.name:
-                path.unlink()
+def _is_begun(folder, made_of, out):
+    """Whether the folder holds shards of this run; InputError when it holds those of another."""
+    note = folder / NOTE
+    if not note.exists():
+        return False
+    with damage_named(note, "remove it, or do not resume"):
+        old = json.loads(note.read_text())
+    if old != made_of:
+        raise InputError(
+            f"{out} was begun with other settings or another input ({_first_difference(old, made_of)}); choose another "
+            "name or do not resume"
+        )
+    return True
+
+
+def _prepare(folder, made_of, kept):
+    """Make the folder of the shards, with none in it unless they are to be kept."""
+    for path in folder.glob("[0-9]*.h5*"):
+        # Unfinished shards have a dash in their names.
+        if not kept or "-" in path.name:
+            path.unlink()
     folder.mkdir(exist_ok=True)
-    write_text(note, json.dumps(run, indent=1) + "\n")
+    write_text(folder / NOTE, json.dumps(made_of, indent=1) + "\n")
 
 
 def _first_difference(old, new, name=""):

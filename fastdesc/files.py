@@ -17,7 +17,7 @@ DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError
 
 def as_path(path):
     """Return `path` as a Path; InputError for what is no name of a file."""
-    if not isinstance(path, str | os.PathLike) or not str(path):
+    if not isinstance(path, str | os.PathLike) or not str(path) or "\0" in str(path):
         raise InputError(f"{path!r} came where the name of a file belongs; give a string or a Path")
     return Path(path)
 
@@ -130,6 +130,22 @@ def check_target(path, kind=None):
     except OSError as error:
         raise InputError(f"{path} cannot be written ({part.name}: {error.strerror}); choose another folder") from error
     return path
+
+
+def check_apart(outputs, inputs=()):
+    """InputError when a file is to be written twice, or is to be read too; None stands for a file that is not there.
+
+    An output takes the name under which it grows (`part_of`), too.
+    """
+    inputs = {os.path.realpath(as_path(path)) for path in inputs if path is not None}
+    taken = set()
+    for path in (as_path(path) for path in outputs if path is not None):
+        names = {os.path.realpath(name) for name in (path, part_of(path))}
+        if names & inputs:
+            raise InputError(f"{path} would be written over a file that is read; give the output another name")
+        if names & taken:
+            raise InputError(f"{path} would be written twice; give each output a name of its own")
+        taken |= names
 
 
 def format_of(path):

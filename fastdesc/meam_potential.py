@@ -17,6 +17,12 @@ from fastdesc.scaler import fold
 from fastdesc.spline_network import SplineNetwork
 from fastdesc.splines import Splines
 
+FORM = (
+    "only SplineFilters with n_triplet=1 under a Potential with network='spline' and hidden=(1,) can be of that form; "
+    "train one, or run this potential with FastdescCalculator"
+)
+"""What to do with another model."""
+
 
 def read_meam_spline(path, element=None):
     """Read a file for LAMMPS' pair style meam/spline as a potential.
@@ -81,16 +87,19 @@ def functions_of(potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     descriptor = potential.descriptor
     if not isinstance(descriptor, SplineFilters):
-        raise InputError(f"the potential's descriptor is {type(descriptor).__name__}; meam/spline holds SplineFilters")
+        raise InputError(f"the descriptor is {type(descriptor).__name__}, which meam/spline cannot hold; {FORM}")
     if potential.network != "spline" or potential.hidden != (1,):
         raise InputError(
-            f"the potential has network {potential.network!r} with hidden {potential.hidden}; meam/spline holds one "
-            "spline per element: network 'spline' with hidden (1,)"
+            f"the potential has network {potential.network!r} with hidden {potential.hidden}, and meam/spline one "
+            f"spline per element; {FORM}"
         )
     direct = np.zeros((len(potential.networks), descriptor.n_features))
     direct[:, potential.direct_columns] = potential.direct_weights
     if direct[:, descriptor.n_pair :].any():
-        raise InputError("the triplet filter enters the energy directly; in meam/spline it is part of the density only")
+        raise InputError(
+            "the triplet filter enters the energy directly, and in meam/spline only through the density; name the "
+            "pair filters in `direct` (direct=['pair_0', ..]) and train again"
+        )
     density, U = zip(*(_embedding(potential, k) for k in range(len(potential.networks))), strict=True)
     for v in density[1:]:
         if not np.array_equal(v, density[0]):

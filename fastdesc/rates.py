@@ -43,6 +43,35 @@ def groups_for(potential, settings):
     return out
 
 
+def check_penalty(groups, settings, fitted):
+    """Judge penalties of filters that do not learn.
+
+    Parameters
+    ----------
+    groups : list of Group
+        Of the filters.
+    settings : Settings
+    fitted : bool
+        Whether the potential is: only others begin with the setting `start`.
+
+    Raises
+    ------
+    InputError
+        For a curvature or magnitude that nothing follows.
+    """
+    if any(group.rate for group in groups):
+        return
+    # A linear start smooths the filter that it fits.
+    acting = {"curvature"} if settings.start == "linear" and not fitted else set()
+    for name in ("curvature", "magnitude"):
+        if (value := getattr(settings, name)) and name not in acting:
+            raise InputError(
+                f"{name} is {value:g}, and no filter learns: descriptor_learning_rate is "
+                f"{settings.descriptor_learning_rate:g} and freeze {list(settings.freeze)}. Leave {name} out, or let "
+                "filters learn"
+            )
+
+
 def frozen(names, patterns):
     """Return the names that fit any of the patterns (of the shell: *, ?, [..]).
 

@@ -17,8 +17,8 @@ from fastdesc.files import format_of, part_of, to_json
 from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet, check_weight
 
-LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate")
-"""Settings that mean nothing without positions."""
+LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
+"""Settings that mean nothing without positions, or for a descriptor that stays as it is."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fastdesc.history import History, summary
 from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
-from fastdesc.rates import groups_for
+from fastdesc.rates import check_penalty, groups_for
 from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
@@ -41,12 +41,13 @@ class Trainer:
         self.potential, self.settings, self.rng, self.team = potential, settings, rng, ALONE
         self.sources = train_frames, valid_frames
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
-        groups_for(potential, settings)    # judges early
+        groups = groups_for(potential, settings)    # judges early
         if settings.filters_from is not None:
             load_filters(potential, settings.filters_from, settings.filters_elements)
         self.penalised = bool(settings.curvature or settings.magnitude)
         if self.penalised:
-            self._penalty(potential.parameters)    # a family without splines refuses
+            _, gradient = self._penalty(potential.parameters)    # a family without splines refuses
+            check_penalty([groups[name] for name in gradient], settings, potential.fitted)
         given = potential.descriptor, self.dtype, self.device
         self.data = training_set(train_frames, *given)
         self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import write
+from command_line import CONFIG
+
+from fastdesc.cli import main
+from fastdesc.demo import crystals
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -26,3 +31,39 @@ def reference_numbers():
             return dict(data)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with frames, a configuration and the run it describes; tests write elsewhere."""
+    folder = tmp_path_factory.mktemp("cli")
+    write(folder / "train.extxyz", crystals(12, 0))
+    write(folder / "test.extxyz", crystals(4, 1))
+    (folder / "run.toml").write_text(CONFIG)
+    assert main(["train", str(folder / "run.toml"), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line; return exit code, standard output, standard error."""
+
+    def run(*words):
+        code = main([str(w) for w in words])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Run a command line that must fail; return its one sentence."""
+
+    def fails(*words):
+        code, _, err = run(*words)
+        assert code == 2, (code, err)
+        assert err.startswith("fastdesc: ") and err.count("\n") == 1 and "Traceback" not in err, err
+        return err
+
+    return fails

@@ -163,6 +163,14 @@ def test_errors_come_back(tmp_path, cluster, small_shards, monkeypatch):
     assert "a.h5" not in files(tmp_path)
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler="tcp://127.0.0.1:1")
+    shards = tmp_path / "a.h5.shards"
+    before = files(shards)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        featurize(frames(2), tmp_path / "b.h5", Fake(), scheduler="nonsense")
+    assert not (tmp_path / "b.h5.shards").exists() and files(shards) == before
+    (shards / "run.json").write_text("{")
+    with pytest.raises(FileFormatError, match=r"run.json is damaged \(.*\); remove it, or do not resume"):
+        featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler=cluster.scheduler_address, resume=True)
 
 
 def test_without_dask(tmp_path, monkeypatch):

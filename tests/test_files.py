@@ -13,7 +13,7 @@ import fastdesc as fd
 from fastdesc.checkpoint import read_checkpoint, write_checkpoint
 from fastdesc.demo import crystals
 from fastdesc.errors import FastdescError, FileFormatError, InputError
-from fastdesc.files import check_target, new_hdf5, whole_or_nothing, write_text
+from fastdesc.files import as_path, check_apart, check_target, new_hdf5, whole_or_nothing, write_text
 from fastdesc.info import describe
 from fastdesc.journal import StreamedFile
 
@@ -44,6 +44,23 @@ def names(folder):
 # --- what is not overwritten
 
 
+def test_outputs_keep_apart(tmp_path):
+    a, b = tmp_path / "a", str(tmp_path / "b")
+    check_apart([a, b, None], [None, tmp_path / "c"])
+    with pytest.raises(InputError, match="a would be written twice; give each output a name of its own"):
+        check_apart([b, a, tmp_path / ".." / tmp_path.name / "a"])
+    for read in (b, f"{b}.part"):
+        with pytest.raises(InputError, match="b would be written over a file that is read; give the output another"):
+            check_apart([a, b], [read])
+    with pytest.raises(InputError, match="a would be written twice"):
+        check_apart([f"{a}.part", a])
+    for name in (3, "", "a\0b"):
+        with pytest.raises(InputError, match="came where the name of a file belongs"):
+            check_apart([name])
+        with pytest.raises(InputError, match="came where the name of a file belongs"):
+            as_path(name)
+
+
 def test_a_file_of_another_kind_is_not_overwritten(folder):
     """Such as the frames to be read, when the two names are exchanged."""
     before = (folder / "in.extxyz").read_bytes()
@@ -53,7 +70,7 @@ def test_a_file_of_another_kind_is_not_overwritten(folder):
         lambda: potential.save(folder / "in.extxyz"),
         lambda: fd.convert(folder / "in.extxyz", folder / "in.extxyz", progress=False),
     ):
-        with pytest.raises(InputError, match=r"in.extxyz exists and is not a file of the kind 'fastdesc-"):
+        with pytest.raises(InputError, match=r"in.extxyz (would be written over|exists and is not a file of the kind)"):
             attempt()
     with pytest.raises(InputError, match=r"model.h5 exists and is not a file of the kind 'fastdesc-features'"):
         fd.featurize(folder / "in.extxyz", folder / "model.h5", potential.descriptor, progress=False)

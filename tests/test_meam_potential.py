@@ -242,12 +242,14 @@ def test_command_line(tmp_path, capsys):
 def test_what_is_no_such_potential_is_refused(tmp_path, two):
     d = fd.SplineFilters(species=["Si"], n_pair=2, n_triplet=2, cutoff=5.0)
     one = fd.SplineFilters(species=["Si"], n_pair=2, n_triplet=1, cutoff=5.0)
+    none = fd.SplineFilters(species=["Si"], n_pair=0, n_triplet=1, cutoff=5.0)
     for potential, mention in (
-        (fd.Potential(fd.GaussianMoments(species=["Si"])), "GaussianMoments"),
-        (fd.Potential(one, hidden=(8,)), "'per_species'"),
-        (fd.Potential(one, network="spline", hidden=(2,), direct=["pair_0"]), r"\(2,\)"),
-        (fd.Potential(d, network="spline", direct=["pair_0"], bias=False), "2 triplet filters"),
-        (fd.Potential(one, network="spline", direct=True, bias=False), "triplet filter enters"),
+        (fd.Potential(fd.GaussianMoments(species=["Si"])), "GaussianMoments, .*; only Spline.*; train one, or run"),
+        (fd.Potential(one, hidden=(8,)), "'per_species'.*network='spline' and hidden=.*; train one, or run"),
+        (fd.Potential(one, network="spline", hidden=(2,), direct=["pair_0"]), r"\(2,\).*; train one, or run"),
+        (fd.Potential(d, network="spline", direct=["pair_0"], bias=False), "2 triplet filters .* train one with"),
+        (fd.Potential(none, network="spline", bias=False), "no pair filter for phi Si-Si.* n_pair of at least 1"),
+        (fd.Potential(one, network="spline", direct=True, bias=False), "triplet filter enters .* and train again"),
         (fd.Potential(one, network="spline", direct=["pair_0"], bias=True), "isolated atom"),
     ):
         with pytest.raises(InputError, match=mention):
@@ -281,7 +283,7 @@ def test_filters_cut_elsewhere_are_refused(tmp_path):
     d = fd.SplineFilters(species=["Si"], **sizes, ends=("clamped", "free"))
     d.parameters["triplet_radial"][...] = 1.0
     potential = fd.Potential(d, network="spline", direct=["pair_0"], bias=False)
-    with pytest.raises(InputError, match="f does not end at zero and is cut off at 4 Å"):
+    with pytest.raises(InputError, match=r"f does not end at zero and is cut off at 4 Å.* train with one cutoff"):
         fd.write_meam_spline(tmp_path / "a", potential)
 
 

@@ -103,14 +103,30 @@ def test_curvature_smooths():
     assert parts[0] < 0.5 * parts[1]
 
 
-def test_filters_that_stay_as_they_are_may_be_penalised():
+@pytest.mark.parametrize("name", ["curvature", "magnitude"])
+@pytest.mark.parametrize("still", [{"freeze": ["descriptor/*"]}, {"descriptor_learning_rate": 0.0}])
+def test_a_penalty_that_no_filter_follows_is_refused(name, still):
+    with pytest.raises(InputError, match=f"{name} is 2, and no filter learns: .* Leave {name} out, or let filters"):
+        fd.train(fd.Potential(filters(), hidden=(4,)), alloy(3), epochs=1, progress=False, **{name: 2.0}, **still)
+
+
+def test_a_penalty_that_some_filters_follow():
+    """Those that stay as they are add their constant."""
     potential = fd.Potential(filters(), hidden=(4,))
-    before = {name: p.copy() for name, p in potential.descriptor.parameters.items()}
-    history = fd.train(potential, alloy(3), epochs=2, curvature=1.0, freeze=["descriptor/*"], progress=False)
-    value = potential.descriptor.penalty(before, 1.0, 0.0)[0]
-    assert history["train_penalty"] == pytest.approx([value, value], rel=1e-12)
-    for name, p in before.items():
-        np.testing.assert_array_equal(potential.descriptor.parameters[name], p)
+    still = potential.descriptor.parameters["pair"].copy()
+    history = fd.train(potential, alloy(3), epochs=2, curvature=1.0, freeze=["descriptor/pair"], progress=False)
+    np.testing.assert_array_equal(potential.descriptor.parameters["pair"], still)
+    assert min(history["train_penalty"]) > potential.descriptor.penalty({"pair": still}, 1.0, 0.0)[0]
+
+
+def test_a_linear_start_follows_the_curvature_alone():
+    given = {"epochs": 1, "start": "linear", "freeze": ["descriptor/*"], "progress": False}
+    potential = fd.Potential(filters(), hidden=(4,), direct=True)
+    with pytest.raises(InputError, match="magnitude is 1, and no filter learns"):
+        fd.train(potential, alloy(3), curvature=1.0, magnitude=1.0, **given)
+    fd.train(potential, alloy(3), curvature=1.0, **given)
+    with pytest.raises(InputError, match="curvature is 1, and no filter learns"):
+        fd.train(potential, alloy(3), curvature=1.0, **given)
 
 
 @pytest.mark.parametrize("setting", ["curvature", "magnitude"])

@@ -336,7 +336,7 @@ def test_skipped_frames_are_not_there(frames, path, tmp_path):
     assert_same(one, two)
 
 
-@pytest.mark.parametrize("name", ["force_weight", "stress_weight", "descriptor_learning_rate"])
+@pytest.mark.parametrize("name", [*ENERGIES, "curvature", "magnitude"])
 def test_what_needs_positions_is_refused(path, name):
     with pytest.raises(InputError, match=f"{name} is 3, but the training frames are .* Leave {name} out"):
         fd.train(small_potential(), path, **settings(**{name: 3.0}))

@@ -90,7 +90,10 @@ def from_filters(descriptor, pair_weights, density_weights, U):
     n, elements = len(descriptor.species_numbers), tuple(chemical_symbols[z] for z in descriptor.species_numbers)
     w, v = np.asarray(pair_weights, float), np.asarray(density_weights, float)
     if descriptor.n_triplet != 1:
-        raise InputError(f"the descriptor has {descriptor.n_triplet} triplet filters; meam/spline knows exactly one")
+        raise InputError(
+            f"the descriptor has {descriptor.n_triplet} triplet filters and meam/spline exactly one; train one with "
+            "n_triplet=1"
+        )
     for name, weights, wanted in (
         ("pair_weights", w, (n, descriptor.n_pair)),
         ("density_weights", v, (descriptor.n_pair + 1,)),
@@ -120,7 +123,7 @@ def from_filters(descriptor, pair_weights, density_weights, U):
             if cutoff != made.cutoff and not _ends_at_zero(function):
                 raise InputError(
                     f"a function {name} does not end at zero and is cut off at {cutoff:g} Å, but LAMMPS cuts all at "
-                    f"the largest last knot, {made.cutoff:g} Å; no file can hold it"
+                    f"the largest last knot, {made.cutoff:g} Å, and no file can hold it; train with one cutoff for all"
                 )
     return made
 
@@ -140,7 +143,10 @@ def _sum(name, terms):
     present = [(weight, f) for weight, f in terms if weight and f.parameters.any()]
     if not present:
         if not terms:
-            raise InputError(f"there is no pair filter for {name}; meam/spline needs the function, if only zero")
+            raise InputError(
+                f"there is no pair filter for {name}, and meam/spline needs the function, if only zero; train with "
+                "n_pair of at least 1"
+            )
         present = [(0.0, terms[0][1])]
     first = present[0][1].splines
     for _, f in present:
