@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     fd.featurize(folder / "frames.extxyz", folder / "features.h5", moments, jacobian=True, progress=False)
     fd.convert(folder / "frames.extxyz", folder / "frames.h5", progress=False)
     compare(fd.load(folder / "moments.h5"), frames).save(folder / "predictions.h5")
-    trainer_for(fd.load(folder / "filters.h5"), frames, **SETTINGS).run(folder / "checkpoint.h5", progress=False)
+    trainer().run(folder / "checkpoint.h5", progress=False)
     for name, use in USES.items():
         use(folder / name, folder)
     return folder
@@ -67,12 +67,15 @@ def use_frames(path, folder):
 
 
 @cache
-def trainer(folder):
-    return trainer_for(fd.load(folder / "filters.h5"), crystals(5, 0), **SETTINGS)
+def trainer():
+    """Of few parameters, one of each shape: a checkpoint holds five arrays for each, and is read hundreds of times."""
+    copper = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=1, n_basis=2)
+    frames = [atoms for atoms in crystals(9, 0) if set(atoms.symbols) == {"Cu"}]
+    return trainer_for(fd.Potential(copper, network="spline", direct=True, bias=False), frames, **SETTINGS)
 
 
 def use_checkpoint(path, folder):
-    trainer(folder).restore(read_checkpoint(path), path)
+    trainer().restore(read_checkpoint(path), path)
 
 
 def use_predictions(path, folder):
@@ -112,14 +115,20 @@ def in_json(text):
             yield changed(way, lambda table, key, wrong=wrong: table.update({key: wrong}))
 
 
+def kind_of(item):
+    """What is the same for things of a file of which one tells of the others."""
+    group, shape = item.parent.name, getattr(item, "shape", None)
+    if group == "/settings" and shape == ():
+        return group, type(json.loads(item[()]))    # all are compared in one loop
+    return group, shape or item.name    # parameters and their moments are many of a kind
+
+
 def changes(path):
     """Yield (what is done, function of the open file) for all that can be wrong with one thing in a file."""
     with h5py.File(path) as f:
         items = [f]
         f.visititems(lambda name, item: items.append(item))
-        # Parameters and their moments are many of a kind: one of each shape in a group tells of the others.
-        items = {(i.parent.name, getattr(i, "shape", None) or i.name): i for i in items}.values()
-        for item in items:
+        for item in {kind_of(item): item for item in items}.values():
             where = item.name
             for name, value in item.attrs.items():
                 if name in ("unit", "shape"):
