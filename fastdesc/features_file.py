@@ -1,18 +1,14 @@
-"""Reading a features file: all of it into memory, or lazily, whatever its size."""
+"""Reading a features file: all of it into memory, or lazily, whatever its size; by structure, by atom, as a table."""
 
 import json
-import os
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from fastdesc.errors import FileFormatError, InputError
-from fastdesc.features_layout import FORMAT, ROWS, VERSION
-from fastdesc.files import DAMAGE, as_path, check_format, damage_named, open_hdf5, part_of
-from fastdesc.journal import CommittedFile, journal_of
-from fastdesc.shards import Shards
-from fastdesc.tables import check_rows, prepare_to_read
+from fastdesc.errors import InputError
+from fastdesc.features_opened import OpenFeatures
+from fastdesc.files import damage_named
 
 
 class Features(NamedTuple):
@@ -97,101 +93,11 @@ def open_features(path):
     return FeaturesFile(path)
 
 
-class FeaturesFile:
+class FeaturesFile(OpenFeatures):
     """A features file, opened for reading: `f[i]`, `f[a:b]`, `f[[3, 1]]`, `f.atoms[a:b]`, `f.batches()`, `f.table()`.
 
-    Safe to use from many processes: an object that was forked or pickled opens the file anew.
-
-    Attributes
-    ----------
-    path : Path
-    n_atoms, n_features : int
-    pool : None, "mean" or "sum"
-    names : list of str
-    family : str
-    parameters : dict
-        Arguments of the descriptor's constructor.
+    Structures are counted from 0; what there is to know of the file is in its attributes (`OpenFeatures`).
     """
-
-    def __init__(self, path):
-        self.path = as_path(path)
-        self._file, self._process, self._shards = None, None, None
-        f = self._open()
-        try:
-            self.family = f.attrs["family"]
-            self.parameters = json.loads(f.attrs["parameters"])
-            self.pool = f.attrs.get("pool") or None
-            self.names = [name.decode() for name in f["names"][...].tolist()]
-            self.n_features = f["features"].shape[1]
-            self.dtype = f["features"].dtype
-            self._n = int(f.attrs["n_frames"])
-            self.n_atoms = int(f["offsets"][self._n])
-            _check_sizes(f, self._n, self.n_atoms, self.pool)
-            self._shards = Shards(f, self.path) if "shards" in f.attrs else None
-        except DAMAGE as error:
-            self.close()
-            if isinstance(error, FileFormatError):
-                raise
-            raise FileFormatError(_damaged(self.path, error)) from error
-
-    def _open(self):
-        path = self.path
-        if not path.exists() and part_of(path).exists():
-            raise InputError(
-                f"{path} is not finished; open {part_of(path)} to see what is in it, or go on writing with --resume"
-            )
-        self._beneath = None
-        if journal_of(path).exists():
-            self._beneath = CommittedFile(path)
-            try:
-                f = h5py.File(self._beneath, "r")
-            except OSError as error:
-                self._beneath.close()
-                raise FileFormatError(_damaged(path, error)) from error
-        else:
-            f = open_hdf5(path)
-        try:
-            check_format(f, path, FORMAT, VERSION)
-            prepare_to_read(f)
-        except BaseException:
-            f.close()
-            raise
-        self._file, self._process = f, os.getpid()
-        if self._shards is not None:
-            self._shards.open = {}
-        return f
-
-    @property
-    def file(self):
-        """The open h5py.File."""
-        if self._file is None:
-            raise InputError(f"{self.path} was closed; open it again with open_features")
-        return self._file if self._process == os.getpid() else self._open()
-
-    def close(self):
-        """Close the file."""
-        if self._file is not None and self._process == os.getpid():
-            self._file.close()
-            if self._shards is not None:
-                self._shards.close()
-            if self._beneath is not None:
-                self._beneath.close()
-        self._file = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
-
-    def __getstate__(self):
-        return {"path": self.path}
-
-    def __setstate__(self, state):
-        self.__init__(state["path"])
-
-    def __len__(self):
-        return self._n
 
     def __repr__(self):
         rows = f"{self.pool} of each structure" if self.pool else "each atom"
@@ -356,17 +262,6 @@ class FeaturesFile:
         ends = self._read("offsets", slice(a, b + 1))
         return self._read(name, slice(int(ends[0]), int(ends[-1])))
 
-    def _read(self, name, rows):
-        f = self.file
-        try:
-            shards = self._shards is not None and f[name].is_virtual
-            found = self._shards.read(f, name, rows) if shards else f[name][rows]
-            if name == "offsets" and (np.diff(found) < 0).any():
-                raise ValueError("offsets descend")
-            return found
-        except DAMAGE as error:
-            raise FileFormatError(_damaged(self.path, error)) from error
-
 
 class _AtomRows:
     """Features by atom."""
@@ -383,15 +278,3 @@ class _AtomRows:
 
     def __getitem__(self, rows):
         return self._file._read("features", rows)
-
-
-def _check_sizes(file, n_frames, n_atoms, pool):
-    """ValueError unless the sizes and kinds of the datasets are those of the layout, and agree with each other."""
-    features = ("1", "n_frames" if pool else "n_atoms", (len(file["names"]),), np.float64)
-    check_rows(file, {**ROWS, "features": features}, n_frames, n_atoms)
-    if n_frames < 0 or file["offsets"].shape != (n_frames + 1,) or file["offsets"][0] != 0:
-        raise ValueError(f"offsets are not those of {n_frames} frames")
-
-
-def _damaged(path, error):
-    return f"{path} is damaged ({(str(error) or type(error).__name__).splitlines()[0]}); make it again"
