@@ -97,7 +97,7 @@ def featurize(
         For frames that cannot be used (named by their number in the input), an output that cannot be written, or an
         earlier file made with other settings or from another input.
     """
-    if not hasattr(descriptor, "feature_names_out"):
+    if not hasattr(descriptor, "feature_names_out") or isinstance(descriptor, type):
         what = "its descriptor" if hasattr(descriptor, "descriptor") else "one such as GaussianMoments(species=[..])"
         raise InputError(f"descriptor came as a {type(descriptor).__name__}; give {what}")
     _check_count("workers", workers, 1, MOST_WORKERS)

@@ -1,13 +1,16 @@
 """Reading a features file: all of it into memory, or lazily, whatever its size; by structure, by atom, as a table."""
 
 import json
+from numbers import Integral
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from fastdesc.errors import InputError
+from fastdesc.descriptors.checks import count
+from fastdesc.errors import InputError, nearest
 from fastdesc.features_opened import OpenFeatures
+from fastdesc.features_rows import AtomRows
 from fastdesc.files import damage_named
 
 
@@ -146,7 +149,7 @@ class FeaturesFile(OpenFeatures):
         """Rows by atom instead of by structure: `f.atoms[a:b]`, NumPy."""
         if self.pool:
             raise InputError(f"{self.path} holds the {self.pool} of each structure; rows of atoms were not kept")
-        return _AtomRows(self)
+        return AtomRows(self.path, (self.n_atoms, self.n_features), lambda which: self._read("features", which))
 
     @property
     def offsets(self):
@@ -165,8 +168,12 @@ class FeaturesFile(OpenFeatures):
 
     def numbers(self, i):
         """(n_atoms of structure i,) atomic numbers; of consecutive structures for a slice."""
-        a, b, _ = i.indices(self._n) if isinstance(i, slice) else (self._index(i), self._index(i) + 1, 1)
-        return self._rows("numbers", a, b)
+        if not isinstance(i, slice):
+            i = self._index(i)
+            return self._rows("numbers", i, i + 1)
+        if i.step not in (None, 1):
+            raise InputError(f"step {i.step!r} came; structures are consecutive here: leave it out")
+        return self._rows("numbers", *i.indices(self._n)[:2])
 
     def jacobian(self, i):
         """Derivatives of the features of structure i: a Jacobian, as compute(..., jacobian=True) returns it."""
@@ -181,12 +188,14 @@ class FeaturesFile(OpenFeatures):
         return Jacobian(centre, atom, values, len(self.numbers(i)))
 
     def batches(self, n=1024):
-        """Yield the file as FeatureRows of `n` structures."""
-        for a in range(0, self._n, n):
-            yield self.rows(a, min(a + n, self._n))
+        """Iterate over the file as FeatureRows of `n` structures."""
+        count("n", n)
+        return (self.rows(a, min(a + n, self._n)) for a in range(0, self._n, n))
 
     def rows(self, a, b):
         """Structures a .. b as FeatureRows, 0 <= a < b <= len(self)."""
+        count("a", a, 0, self._n - 1)
+        count("b", b, a + 1, self._n)
         offsets = self._read("offsets", slice(a, b + 1))
         rows = slice(int(offsets[0]), int(offsets[-1]))
         return FeatureRows(
@@ -198,6 +207,12 @@ class FeaturesFile(OpenFeatures):
     def info(self, key):
         """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
         with damage_named(self.path):
+            keys = list(self.file["info"])
+            if key not in keys:
+                raise InputError(
+                    f"no frame of {self.path} carries info {key!r}{nearest(key, keys)}; "
+                    f"they carry {', '.join(keys) or 'none'}"
+                )
             d = self.file["info"][key]
             if h5py.check_string_dtype(d.dtype) is not None:
                 return d.asstr()[: self._n]
@@ -211,7 +226,7 @@ class FeaturesFile(OpenFeatures):
         columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
         columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
         with damage_named(self.path):
-            keys = list(self.file["info"].keys())
+            keys = list(self.file["info"])
         for key in keys:
             columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
@@ -250,6 +265,8 @@ class FeaturesFile(OpenFeatures):
         return descriptor_from(self.family, self.parameters, arrays, self.path)
 
     def _index(self, i):
+        if not isinstance(i, Integral):
+            raise InputError(f"structure {i!r} was asked for; give its number")
         k = int(i) + self._n if i < 0 else int(i)
         if not 0 <= k < self._n:
             raise IndexError(f"structure {i} was asked for; {self.path} holds {self._n}")
@@ -261,20 +278,3 @@ class FeaturesFile(OpenFeatures):
             return self._read(name, slice(0, 0))
         ends = self._read("offsets", slice(a, b + 1))
         return self._read(name, slice(int(ends[0]), int(ends[-1])))
-
-
-class _AtomRows:
-    """Features by atom."""
-
-    def __init__(self, file):
-        self._file = file
-
-    def __len__(self):
-        return self._file.n_atoms
-
-    @property
-    def shape(self):
-        return len(self), self._file.n_features
-
-    def __getitem__(self, rows):
-        return self._file._read("features", rows)

@@ -62,8 +62,7 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
         InputError
             For frames that cannot be used, named by their number.
         """
-        self._check()
-        device, dtype = resolve_device(self.device), resolve_dtype(self.dtype)
+        device, dtype = self._check()
         source = Source(X)
         rows = []
         for raw in source.raw_batches(BATCH_ATOMS):
@@ -73,15 +72,17 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns: the pool, and what each feature is."""
+        self._check()
         return np.array([f"{self.pool} {name}" for name in self.descriptor.feature_names_out()], object)
 
     def _check(self):
-        if self.pool not in ("mean", "sum"):
-            raise InputError(f"pool {self.pool!r} arrived; it must be 'mean' or 'sum'")
-        if not hasattr(self.descriptor, "forward"):
+        """Judge the arguments; return device and dtype."""
+        _check_pool(self.pool)
+        if not hasattr(self.descriptor, "forward") or isinstance(self.descriptor, type):
             raise InputError(
                 f"descriptor came as a {type(self.descriptor).__name__}; give a descriptor such as GaussianMoments(...)"
             )
+        return resolve_device(self.device), resolve_dtype(self.dtype)
 
     def __sklearn_is_fitted__(self):
         return True
@@ -98,6 +99,11 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _check_pool(pool):
+    if not isinstance(pool, str) or pool not in ("mean", "sum"):
+        raise InputError(f"pool {pool!r} arrived; it must be 'mean' or 'sum'")
+
+
 def pooled_features(features, pool="mean", n=4096):
     """Return one row for each structure of a features file.
 
@@ -106,11 +112,19 @@ def pooled_features(features, pool="mean", n=4096):
     features : FeaturesFile
     pool : {"mean", "sum"}
         A file whose features were pooled already is handed back as it is.
+    n : int
+        Structures read at a time.
 
     Returns
     -------
     (n_structures, n_features) ndarray
+
+    Raises
+    ------
+    InputError
+        For what is no open features file, another pool, or an `n` below one.
     """
+    _check_pool(pool)
     if not isinstance(features, FeaturesFile):
         raise InputError(f"features came as a {type(features).__name__}; open the file with open_features")
     if features.pool:

@@ -295,7 +295,11 @@ def test_output_that_cannot_be_written(tmp_path):
 
 def test_what_is_no_descriptor(out):
     potential = fd.Potential(fd.GaussianMoments(species=["H"], cutoff=3.0, n_radial=1), hidden=())
-    for wrong, message in (("gaussian_moments", "give one such as"), (potential, "a Potential; give its descriptor")):
+    for wrong, message in (
+        ("gaussian_moments", "a str; give one such as"),
+        (fd.GaussianMoments, "a type; give one such as"),
+        (potential, "a Potential; give its descriptor"),
+    ):
         with pytest.raises(InputError, match=message):
             featurize(frames(), out, wrong)
 

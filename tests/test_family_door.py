@@ -178,6 +178,7 @@ BAD_KEYWORDS = [
     ({"cutoff": float("nan")}, "cutoff"),
     ({"cutoff": float("inf")}, "cutoff"),
     ({"cutoff": "six"}, "cutoff"),
+    ({"cutoff": 1e-300}, "cutoff came as 1e-300, and no atom has another so near; give at least 0.01"),
     ({"cutoff": 1e4}, "cutoff came as 10000.0; it must be a positive number of at most 1000"),
     ({"seed": -1}, "seed came as -1"),
     ({"seed": [1, "a"]}, "seed"),

@@ -8,6 +8,8 @@ import time
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk
 from test_dataset import Fake, files, frames
 
 import fastdesc as fd
@@ -64,6 +66,46 @@ def test_like_a_sequence_of_arrays(path, data, rows):
         for wrong in ([0.5], [[1]], np.ones(3, bool)):
             with pytest.raises(InputError):
                 f[wrong]
+
+
+def test_rows_of_atoms_are_chosen_like_those_of_an_array(path, rows):
+    every = np.concatenate(rows)
+    n = len(every)
+    with fd.open_features(path) as f:
+        odd = np.arange(n) % 2 == 1
+        slices = slice(2, 30, 3), slice(-4, None), slice(9, 4), slice(0, 99)
+        for which in (3, -1, np.int64(5), *slices, [0, 4, 7], odd, (slice(2, 6), 1)):
+            np.testing.assert_array_equal(f.atoms[which], every[which])
+        for wrong in ("a", None, [1, 0], [0, 0], [-1, 3], [0, n], [0.5], [], [[1]], odd[1:], slice(None, None, -1)):
+            with pytest.raises(InputError, match=f"a mask of {n} or ascending integers below {n}"):
+                f.atoms[wrong]
+        for wrong in (n, -n - 1, (0, 2)):
+            with pytest.raises(IndexError):
+                f.atoms[wrong]
+
+
+def test_what_is_not_in_the_file_is_no_damage(path):
+    with fd.open_features(path) as f:
+        for wrong in ("a", None, 1.5, [1]):
+            for read in (f.forces, f.numbers, f.jacobian):
+                with pytest.raises(InputError, match="was asked for; give its number"):
+                    read(wrong)
+        with pytest.raises(InputError, match="structures are consecutive here"):
+            f.numbers(slice(0, 4, 2))
+        for a, b in ((-1, 1), (0, 0), (3, 2), (0, 11), (10, 11), ("a", 1), (0, None)):
+            with pytest.raises(InputError, match=r"[ab] came as .*; it must be an integer from"):
+                f.rows(a, b)
+        for n in (0, -1, 1.5, "a", None):
+            for read in (f.batches, lambda n: pooled_features(f, n=n)):
+                with pytest.raises(InputError, match=r"n came as .*; it must be an integer of at least 1"):
+                    read(n)
+        for wrong in ("max", None, ["sum"]):
+            with pytest.raises(InputError, match=r"pool .* arrived; it must be 'mean' or 'sum'"):
+                pooled_features(f, wrong)
+        with pytest.raises(InputError, match=r"info 'goup' \(did you mean 'group'\?\); they carry group, id, temp"):
+            f.info("goup")
+        with pytest.raises(InputError, match="carries info 3; they carry"):
+            f.info(3)
 
 
 def test_labels_and_batches(path, data, rows):
@@ -124,6 +166,19 @@ def test_jacobian(tmp_path, data):
     featurize(data[:2], out, d)
     with fd.open_features(out) as f, pytest.raises(InputError, match="holds no Jacobian"):
         f.jacobian(0)
+
+
+@pytest.mark.parametrize("pool", [None, "mean"])
+def test_jacobian_of_lone_atoms(tmp_path, pool):
+    """Nobody is near: features that no displacement changes, between those of a crystal."""
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=4, max_rank=1)
+    lone = [Atoms("Cu"), Atoms("Cu", cell=[9, 9, 9], pbc=True), Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 9]])]
+    out = featurize([lone[0], bulk("Cu"), *lone[1:]], tmp_path / "f.h5", d, jacobian=True, pool=pool)
+    with fd.open_features(out) as f:
+        for k, n in ((0, 1), (2, 1), (3, 2)):
+            assert f.jacobian(k).todense().shape[0] == n
+            assert not f.jacobian(k).todense().any()
+        np.testing.assert_allclose(f.jacobian(1).todense(), d.compute(bulk("Cu"), jacobian=True)[1].todense())
 
 
 @pytest.mark.parametrize("compression", tables.COMPRESSIONS)

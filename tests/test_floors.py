@@ -20,8 +20,8 @@ FLOORS = {
     3: "team scaler optimizer schedules heads spline_network parts",
     4: "potential evaluation graph loss_gradient model_file prediction",
     5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
-    "config info dataset features features_file features_opened features_layout structure_features pipeline shards "
-    "distributed selection filter_data transfer shares short_distances linear_start meam_potential "
+    "config info dataset features features_file features_opened features_rows features_layout structure_features "
+    "pipeline shards distributed selection filter_data transfer shares short_distances linear_start meam_potential "
     "team_processes",
     6: "cli cli_options cli_commands interruption calculator experiment plots filter_plots demo __main__",
 }

@@ -95,8 +95,18 @@ def test_checks_of_scikit_learn(d, name):
 def test_arguments_are_checked(d):
     with pytest.raises(InputError, match="pool 'max' arrived"):
         fd.StructureFeatures(d, pool="max").fit(crystals(1))
-    with pytest.raises(InputError, match="descriptor came as a str"):
-        fd.StructureFeatures("soap").fit(crystals(1))
+    for pool in (None, ["mean"], np.array(["mean", "sum"])):
+        with pytest.raises(InputError, match="arrived; it must be 'mean' or 'sum'"):
+            fd.StructureFeatures(d, pool=pool).transform(crystals(1))
+    uses = [lambda f: f.fit(crystals(1)), lambda f: f.transform(crystals(1)), lambda f: f.get_feature_names_out()]
+    for other in ("soap", None, fd.GaussianMoments, fd.Potential(d)):
+        for use in uses:
+            with pytest.raises(InputError, match=f"descriptor came as a {type(other).__name__}; give a descriptor"):
+                use(fd.StructureFeatures(other))
+    with pytest.raises(InputError, match="device 'gpu' is not known"):
+        fd.StructureFeatures(d, device="gpu").fit(crystals(1))
+    with pytest.raises(InputError, match="dtype 'float16' is not supported"):
+        fd.StructureFeatures(d, dtype="float16").fit(crystals(1))
     with pytest.raises(InputError, match="frame 1, atom 0 is Au"):
         fd.StructureFeatures(d).transform([bulk("Cu"), Atoms("Au")])
     with pytest.raises(InputError, match=r"frames must be an ase\.Atoms"):

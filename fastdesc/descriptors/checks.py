@@ -10,8 +10,8 @@ from ase.data import chemical_symbols
 from fastdesc.arrays import to_host
 from fastdesc.errors import InputError, nearest
 
-LONGEST = 1000
-"""Å; a larger cutoff is a slip of the pen, or of the unit."""
+SHORTEST, LONGEST = 0.01, 1000
+"""Å; any other cutoff is a slip of the pen, or of the unit."""
 MOST = 100_000
 """Functions, filters, knots or widths; more are a slip of the pen."""
 
@@ -53,6 +53,8 @@ def positive(name, value, unit, most=math.inf):
 def cutoff(name, value):
     """InputError unless `value` can be a cutoff radius in Å."""
     positive(name, value, "Å", LONGEST)
+    if value < SHORTEST:
+        raise InputError(f"{name} came as {value!r}, and no atom has another so near; give at least {SHORTEST} (Å)")
 
 
 def count(name, value, least=1, most=math.inf):
