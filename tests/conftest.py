@@ -9,6 +9,7 @@ from ase.io import write
 from command_line import CONFIG
 
 from fastdesc.cli import main
+from fastdesc.dataset import featurize
 from fastdesc.demo import crystals
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -42,6 +43,18 @@ def trained(tmp_path_factory):
     (folder / "run.toml").write_text(CONFIG)
     assert main(["train", str(folder / "run.toml"), "--quiet"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory):
+    """Frames of two sizes, one without energy, one that weighs 3; and a file of their features."""
+    from test_training import alloy, small_potential
+
+    frames = alloy(8) + alloy(4, seed=1, size=(1, 1, 1))
+    del frames[3].calc.results["energy"]
+    frames[5].info["weight"] = 3.0
+    out = tmp_path_factory.mktemp("stored") / "features.h5"
+    return frames, featurize(frames, out, small_potential().descriptor, progress=False)
 
 
 @pytest.fixture

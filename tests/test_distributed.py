@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
-from test_dataset import Fake, files, frames
+from featurizing import Fake, files, frames
 
 import fastdesc as fd
 from fastdesc import distributed as module

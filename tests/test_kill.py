@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import write
-from test_dataset import Fake, frames
+from featurizing import Fake, frames
 
 from fastdesc import journal, pipeline
 from fastdesc.dataset import featurize, open_features, read_frames
