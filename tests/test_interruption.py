@@ -19,6 +19,14 @@ SIGNALS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminate
 CALLBACK = ctypes.CFUNCTYPE(None)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A shell without job control has what it starts in the background ignore SIGINT, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Function that runs `fastdesc info x` with a body of ours: (exit code, what it said to stderr)."""
