@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda_emulator import gcc_status, load
 
-from fastdesc import cuda
+from fastdesc import cuda, cuda_shapes
 from fastdesc.arrays import padded
 from fastdesc.errors import DeviceError
 
@@ -169,3 +169,25 @@ def test_row_stride():
     for bad in (x[..., ::2], x[:, ::2], x.transpose(0, 1, 3, 2), x[:, :2, :3]):
         with pytest.raises(TypeError, match=r"strides"):
             cuda.row_stride(bad)
+
+
+def test_rows_of_partial_sums_stay_bounded():
+    rows = [-(-100_000 // cuda_shapes.atoms_per_warp(100_000, size)) for size in (160, 1 << 20, 1 << 30)]
+    assert 1000 < rows[0] <= 2048 and rows[1] <= 256 and rows[2] <= 64
+    assert cuda_shapes.atoms_per_warp(1, 160) == 1
+
+
+def test_widths_are_the_fewest_that_suffice():
+    names = cuda.specialisations("gaussian_moments.cu")
+    widths = [int(name.split(", ")[1][:-1]) for name in names if name.startswith("gm_moments<float,")]
+    assert len(widths) > 1
+    for n in range(1, max(widths) + 9):
+        enough = [w for w in widths if w >= n] or [max(widths)]
+        assert cuda_shapes.slab_width("gaussian_moments.cu", "gm_moments", "float", n) == min(enough)
+
+
+def test_rows_are_copied_where_they_are_not_whole():
+    x = np.arange(24.0).reshape(4, 6)
+    assert np.shares_memory(cuda_shapes.with_whole_rows(np, x[1:, :4]), x)
+    np.testing.assert_array_equal(cuda_shapes.with_whole_rows(np, x[:, ::2]), x[:, ::2])
+    assert cuda_shapes.with_whole_rows(np, x.T).flags.c_contiguous

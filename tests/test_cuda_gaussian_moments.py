@@ -108,12 +108,6 @@ def test_sums_of_many_atoms_per_warp():
     np.testing.assert_allclose(found, wanted["gm_beta_pullback"][0], rtol=0, atol=1e-12 * abs(found).max())
 
 
-def test_rows_of_partial_sums_stay_bounded():
-    rows = [-(-100_000 // gaussian_moments_cuda.atoms_per_warp(100_000, size)) for size in (160, 1 << 20, 1 << 30)]
-    assert 1000 < rows[0] <= 2048 and rows[1] <= 256 and rows[2] <= 64
-    assert gaussian_moments_cuda.atoms_per_warp(1, 160) == 1
-
-
 def test_too_many_basis_functions_are_refused():
     case = Case(2, 33, 1, "bessel", 1)
     with cuda.executor(load), pytest.raises(InputError, match=r"n_basis is 33.*up to 32"):

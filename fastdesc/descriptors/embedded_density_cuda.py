@@ -1,16 +1,12 @@
 """Embedded density on the GPU: how the kernels of kernels/embedded_density*.cu are launched."""
 
-from functools import cache
-
 from fastdesc import cuda
 from fastdesc.arrays import namespace
+from fastdesc.cuda_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.descriptors.embedded_density_arrays import by_name
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
-ROWS, ROWS_BYTES = 2048, 2**28
-"""Partial sums of ed_parameters_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its
-memory. They depend on shapes alone, so that results do not depend on the device."""
 
 
 def bind(family, rij, pairs, species):
@@ -61,7 +57,7 @@ def bind(family, rij, pairs, species):
     def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
         row_bytes = 3 * n_species * n_radial * rij.itemsize * (1 + dual)
-        each = max(1, -(-n // max(64, min(ROWS, ROWS_BYTES // row_bytes))))  # atoms that one warp adds up
+        each = atoms_per_warp(n, row_bytes)
         rows = -(-n // (warps * each)) * warps
         partial = xp.zeros((1 + dual, rows, 3, n_species, n_radial), rij.dtype)
         strides = (each, stride(rij), stride(ddensity))
@@ -114,13 +110,10 @@ def bind(family, rij, pairs, species):
 def _rows(xp, x):
     """Return `x`, or a copy of it whose rows are contiguous and whose planes follow each other without a gap."""
     whole = x.ndim < 3 or x.strides[0] == x.shape[1] * x.strides[1]
-    return x if x.strides[-1] == x.itemsize and whole else xp.ascontiguousarray(x)
+    return with_whole_rows(xp, x) if whole else xp.ascontiguousarray(x)
 
 
-@cache
 def slab_kernel(name, scalar, n_radial):
-    """Return a kernel and the radial functions it takes at a time: the fewest that suffice, else the most there are."""
-    head = f"{name}<{scalar}, "
-    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(PAIRS) if s.startswith(head))
-    width = next((w for w in widths if w >= n_radial), widths[-1])
-    return f"{head}{width}>", width
+    """Return a kernel and the radial functions it takes at a time."""
+    width = slab_width(PAIRS, name, scalar, n_radial)
+    return f"{name}<{scalar}, {width}>", width

@@ -1,9 +1,8 @@
 """Gaussian moments on the GPU: how the kernels of kernels/gaussian_moments.cu are launched."""
 
-from functools import cache
-
 from fastdesc import cuda
 from fastdesc.arrays import namespace
+from fastdesc.cuda_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.errors import InputError
 from fastdesc.radial import BASES, R_MIN
 
@@ -12,9 +11,6 @@ MAX_BASIS = 32
 """Basis functions for which kernels/radial.cuh has constants."""
 BASIS_SLAB = 16
 """Basis functions that a block of gm_beta_pullback takes."""
-ROWS, ROWS_BYTES = 2048, 2**28
-"""Partial sums of gm_beta_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its memory.
-They depend on shapes alone, so that results do not depend on the device."""
 CONTRACT_THREADS, ROW_BYTES = 256, 128
 """Of the contraction kernels: threads a block, bytes that the block's atoms have of each moment in shared memory."""
 
@@ -30,7 +26,7 @@ def bind(family, rij, pairs, species):
     if family.n_basis > MAX_BASIS:
         raise InputError(f"n_basis is {family.n_basis}; CUDA kernels take up to {MAX_BASIS}: use fewer or device 'cpu'")
     xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
-    rij = _rows(xp, rij)
+    rij = with_whole_rows(xp, rij)
     n_species = len(family.species_numbers)
     scalar = cuda.scalar_name(rij.dtype, dual)
     item = rij.itemsize * (2 if dual else 1)
@@ -40,14 +36,14 @@ def bind(family, rij, pairs, species):
     constants += (BASES.index(family.basis), family.cutoff, R_MIN)
 
     def over_pairs(name, beta, *arrays):
-        width = slab_width(name, scalar, family.n_radial)
+        width = slab_width(FILE, name, scalar, family.n_radial)
         slabs = -(-family.n_radial // width) if name == "gm_moments" else 1
         strides = [cuda.row_stride(a) for a in (rij, *arrays)]
         args = (*mesh, xp.ascontiguousarray(beta), *arrays, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
 
     def over_atoms(name, *arrays):
-        arrays = [*(_rows(xp, a) for a in arrays[:-1]), arrays[-1]]
+        arrays = [*(with_whole_rows(xp, a) for a in arrays[:-1]), arrays[-1]]
         strides = [cuda.row_stride(a) for a in arrays]
         sizes = (family.n_radial, family.n_moments, family.n_features)
         args = (0, n, *arrays, *strides, *sizes, *family.offsets.tolist())
@@ -56,7 +52,7 @@ def bind(family, rij, pairs, species):
         cuda.launch(FILE, f"{name}<{scalar}>", n, per_block, CONTRACT_THREADS, args, shared_mem=shared)
 
     def to_beta(name, dmoments):
-        width = slab_width(name, scalar, family.n_radial)
+        width = slab_width(FILE, name, scalar, family.n_radial)
         table = (n_species, n_species, family.n_radial, family.n_basis)
         each = atoms_per_warp(n, n_species**2 * family.n_radial * family.n_basis * item)
         rows = -(-n // (warps * each)) * warps
@@ -80,22 +76,3 @@ def bind(family, rij, pairs, species):
         return [calls[name](name, *arrays) for name, *arrays in wanted][-1]
 
     return run
-
-
-def _rows(xp, x):
-    """Return `x`, or a copy of it whose rows are contiguous."""
-    return x if x.strides[-1] == x.itemsize else xp.ascontiguousarray(x)
-
-
-@cache
-def slab_width(name, scalar, n_radial):
-    """Radial channels that a kernel takes at a time: the fewest that suffice, else the most there are."""
-    head = f"{name}<{scalar}, "
-    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(FILE) if s.startswith(head))
-    return next((w for w in widths if w >= n_radial), widths[-1])
-
-
-def atoms_per_warp(n_atoms, row_bytes):
-    """Atoms whose contributions to dbeta one warp adds up."""
-    rows = max(64, min(ROWS, ROWS_BYTES // row_bytes))
-    return max(1, -(-n_atoms // rows))

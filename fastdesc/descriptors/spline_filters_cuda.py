@@ -1,15 +1,11 @@
 """Spline filters on the GPU: how the kernels of kernels/spline_filters.cu are launched."""
 
-from functools import cache
-
 from fastdesc import cuda
 from fastdesc.arrays import namespace
+from fastdesc.cuda_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.descriptors.spline_filters_knots import KINDS
 
 FILE = "spline_filters.cu"
-ROWS, ROWS_BYTES = 2048, 2**28
-"""Partial sums of sf_parameters_pullback: enough rows to fill a GPU, unless a row is so long that they would fill its
-memory. They depend on shapes alone, so that results do not depend on the device."""
 
 
 def packed(coefficients):
@@ -27,7 +23,7 @@ def packed(coefficients):
 def bind(family, rij, pairs, species, knots):
     """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`; `knots` as of knots_of."""
     xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
-    rij = _rows(xp, rij)
+    rij = with_whole_rows(xp, rij)
     scalar = cuda.scalar_name(rij.dtype, dual)
     item = rij.itemsize * (2 if dual else 1)
     warps = 32 // item  # atoms a block
@@ -42,16 +38,16 @@ def bind(family, rij, pairs, species, knots):
         return xp.concatenate([table, xp.zeros_like(table)]) if dual and len(table) == 1 else table
 
     def over_atoms(name, *arrays):
-        tables, arrays = [like_duals(table) for table in arrays[:3]], [_rows(xp, a) for a in arrays[3:]]
-        width = slab_width(name, scalar, family.n_triplet or family.n_pair)
+        tables, arrays = [like_duals(table) for table in arrays[:3]], [with_whole_rows(xp, a) for a in arrays[3:]]
+        width = slab_width(FILE, name, scalar, family.n_triplet or family.n_pair)
         slabs = groups * -(-group // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
         strides = [cuda.row_stride(a) for a in (rij, *arrays)]
         args = (*mesh, *tables, *arrays, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
 
     def to_tables(name, pair, radial, angular, dq):
-        dq = _rows(xp, dq)
-        width = slab_width(name, scalar, family.n_triplet or family.n_pair)
+        dq = with_whole_rows(xp, dq)
+        width = slab_width(FILE, name, scalar, family.n_triplet or family.n_pair)
         each = atoms_per_warp(n, max(table[0].size for table in (pair, radial, angular)) * item)
         rows = -(-n // (warps * each)) * warps
         out = []
@@ -74,22 +70,3 @@ def _by_group(xp, total, groups):
     planes, n_elements, n_filters, *of_filter = total.shape
     split = total.reshape(planes, n_elements, groups, n_filters // groups, *of_filter)
     return xp.ascontiguousarray(xp.swapaxes(split, 1, 2))
-
-
-def _rows(xp, x):
-    """Return `x`, or a copy of it whose rows are contiguous."""
-    return x if x.strides[-1] == x.itemsize else xp.ascontiguousarray(x)
-
-
-@cache
-def slab_width(name, scalar, n_filters):
-    """Filters that a kernel takes at a time: the fewest that suffice, else the most there are."""
-    head = f"{name}<{scalar}, "
-    widths = sorted(int(s[len(head) : -1]) for s in cuda.specialisations(FILE) if s.startswith(head))
-    return next((w for w in widths if w >= n_filters), widths[-1])
-
-
-def atoms_per_warp(n_atoms, row_bytes):
-    """Atoms whose contributions one warp adds up."""
-    rows = max(64, min(ROWS, ROWS_BYTES // row_bytes))
-    return max(1, -(-n_atoms // rows))
