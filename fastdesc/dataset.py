@@ -13,7 +13,7 @@ from fastdesc.features_layout import POOLS, already_done
 from fastdesc.files import check_apart
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
-from fastdesc.pipeline import Ahead, Behind, compute
+from fastdesc.pipeline import Ahead, Behind, one_ahead, start
 from fastdesc.reading import batches, default_readers
 from fastdesc.short_distances import ShortDistances
 from fastdesc.sources import Source
@@ -172,8 +172,7 @@ def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
     """Read, compute and write at the same time; return the ShortDistances found."""
     reader, behind, n, short = Ahead(new), Behind(writer), writer.done, ShortDistances()
     try:
-        for batch in reader:
-            computed = compute(batch, descriptor, device, dtype, **settings)
+        for computed in one_ahead(start(batch, descriptor, device, dtype, **settings) for batch in reader):
             behind.write(computed)
             n += computed.batch.n_seen
             short += computed.short

@@ -42,6 +42,24 @@ def single_threaded_blas():
     return _controller().limit(limits=1, user_api="blas")
 
 
+def begin(task, n):
+    """Start task(0), .., task(n - 1) on all threads; return a function that waits and gives the results in order.
+
+    A task that calls `for_chunks` does all of its chunks itself.
+    """
+
+    def work(k):
+        _here.at_work = True
+        try:
+            return task(k)
+        finally:
+            _here.at_work = False
+
+    pool = _pool(n_threads(), os.getpid())
+    futures = [pool.submit(work, k) for k in range(n)]
+    return lambda: [future.result() for future in futures]
+
+
 def for_chunks(task, n, chunk=256):
     """Run task(first, last) over [0, n) in chunks; results come back as a list in order.
 

@@ -9,14 +9,15 @@ import numpy as np
 from fastdesc import parallel
 from fastdesc.arrays import start_to_host, to_host
 from fastdesc.batch import Skipped
-from fastdesc.descriptors.pieces import in_pieces, renumbered
+from fastdesc.descriptors import pieces
+from fastdesc.descriptors.pieces import renumbered
 from fastdesc.errors import InputError
 from fastdesc.short_distances import ShortDistances
 
 AHEAD = 2
 """Batches that may wait between two stages; bounds the memory."""
 COMMIT_SECONDS = 2.0
-COMMIT_BYTES = 1 << 28
+COMMIT_BYTES = 1 << 26
 TRANSPOSED = 1024
 """Atoms transposed at a time."""
 
@@ -60,22 +61,47 @@ def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_erro
     InputError
         For the first frame that is refused, named by its number in the input.
     """
+    return start(batch, descriptor, device, dtype, pool, jacobian, on_error)()
+
+
+def start(batch, descriptor, device, dtype, pool=None, jacobian=False, on_error="raise"):
+    """Begin to `compute` a batch; return the function that waits for it."""
+    given = descriptor, device, dtype, pool, jacobian
+    wait = _started(batch, *given)
+
+    def finish():
+        try:
+            return wait()
+        except InputError as error:
+            if on_error == "raise":
+                raise renumbered(error, batch.number) from error
+        return _started(without_bad_frames(batch, descriptor, device, dtype), *given)()
+
+    return finish
+
+
+def one_ahead(started):
+    """Yield the results of functions that wait, each when the one after it has been started, too."""
+    before = None
+    for wait in started:
+        if before is not None:
+            yield before()
+        before = wait
+    if before is not None:
+        yield before()
+
+
+def _started(batch, descriptor, device, dtype, pool, jacobian):
     if not batch.n_frames:
-        return Computed(batch)
-    try:
-        return _computed(batch, descriptor, device, dtype, pool, jacobian)
-    except InputError as error:
-        if on_error == "raise":
-            raise renumbered(error, batch.number) from error
-    batch = without_bad_frames(batch, descriptor, device, dtype)
-    return _computed(batch, descriptor, device, dtype, pool, jacobian) if batch.n_frames else Computed(batch)
-
-
-def _computed(batch, descriptor, device, dtype, pool, jacobian):
-    batch.structures.check()
+        return lambda: Computed(batch)
     if device == "cpu" and not jacobian:
-        return _computed_in_pieces(batch, descriptor, device, dtype, pool)
+        return _in_pieces(batch, descriptor, device, dtype, pool)
+    return lambda: _at_once(batch, descriptor, device, dtype, pool, jacobian)
+
+
+def _at_once(batch, descriptor, device, dtype, pool, jacobian):
     structures = batch.structures
+    structures.check()
     rij, pairs, species = descriptor.prepare(structures, dtype, device)
     theta = descriptor.theta(rij.dtype, device)
     short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
@@ -88,11 +114,12 @@ def _computed(batch, descriptor, device, dtype, pool, jacobian):
     return Computed(batch, features, found, short, wait)
 
 
-def _computed_in_pieces(batch, descriptor, device, dtype, pool):
+def _in_pieces(batch, descriptor, device, dtype, pool):
     structures, theta = batch.structures, descriptor.theta(dtype, device)
     rows = np.empty((structures.n_frames if pool else structures.n_atoms, descriptor.n_features), dtype)
 
     def fill(piece):
+        piece.structures.check()
         rij, pairs, species = descriptor.prepare(piece.structures, dtype, device)
         q, _ = descriptor.forward(rij, pairs, species, theta)
         if pool:
@@ -101,7 +128,8 @@ def _computed_in_pieces(batch, descriptor, device, dtype, pool):
             rows[piece.atoms] = q.T
         return ShortDistances.among(descriptor, rij)
 
-    return Computed(batch, rows, short=sum(in_pieces(fill, structures), ShortDistances()))
+    wait = pieces.begin(fill, structures)
+    return lambda: Computed(batch, rows, short=sum(wait(), ShortDistances()))
 
 
 def rows_by_atom(q):

@@ -17,9 +17,9 @@ import inspect
 import numpy as np
 
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.descriptors import pieces
 from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.jacobian import row_jacobian
-from fastdesc.descriptors.pieces import in_pieces
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
@@ -201,7 +201,7 @@ class Family:
         def fill(piece):
             rows[piece.atoms] = self.forward(*self.prepare(piece.structures, dtype), theta)[0].T
 
-        in_pieces(fill, structures)
+        pieces.begin(fill, structures)()
         return rows
 
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
