@@ -26,6 +26,7 @@ def test_gpu_status_gives_a_reason(monkeypatch):
         m.setattr(cuda.importlib.util, "find_spec", lambda name: None)
         assert ask()[0] is False and "pip install" in ask()[1]
     with monkeypatch.context() as m:
+        m.setattr(cuda.importlib.util, "find_spec", lambda name: name)    # as if CuPy were there
         m.setattr(cuda.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("none")))
         assert ask()[0] is False and "driver" in ask()[1]
     monkeypatch.setenv("FASTDESC_GPU", "0")

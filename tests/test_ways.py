@@ -106,16 +106,6 @@ def test_the_shortest_way_is_taken():
     assert way_of(frames, freeze=["descriptor/*"]) is FIXED
 
 
-def test_a_penalty_on_a_fixed_descriptor_moves_nothing():
-    d = fd.SplineFilters(species=["Cu", "Au"], cutoff=4.0, triplet_cutoff=3.5, n_pair=2, n_triplet=1)
-    potentials = [fd.Potential(d, hidden=(4,), seed=1) for _ in range(2)]
-    for potential, curvature in zip(potentials, (0.0, 1e-3), strict=True):
-        settings = {"epochs": 2, "descriptor_learning_rate": 0.0, "curvature": curvature, "progress": False}
-        fd.train(potential, alloy(3), **settings)
-    for name, a in potentials[0].parameters.items():
-        np.testing.assert_array_equal(potentials[1].parameters[name], a, err_msg=name)
-
-
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_of_every_family(family):
     frames = alloy(3)
