@@ -37,10 +37,8 @@ class OpenFeatures:
 
     Raises
     ------
-    InputError
-        When there is no such file.
-    FileFormatError
-        When it is truncated, foreign or of a newer version.
+    InputError, FileFormatError
+        As `open_features` says.
     """
 
     def __init__(self, path):

@@ -1,4 +1,4 @@
-"""Reading, computing and writing at the same time: two threads around the one that computes."""
+"""Reading, computing and writing at the same time: two threads around those that compute."""
 
 import threading
 import time
@@ -81,14 +81,25 @@ def start(batch, descriptor, device, dtype, pool=None, jacobian=False, on_error=
 
 
 def one_ahead(started):
-    """Yield the results of functions that wait, each when the one after it has been started, too."""
-    before = None
-    for wait in started:
+    """Yield the results of functions that wait, each when the one after it has been started, too.
+
+    Where there is no next one because of an error, what was begun before is yielded first.
+    """
+    started, before, error = iter(started), None, None
+    while error is None:
+        try:
+            wait = next(started)
+        except StopIteration:
+            break
+        except Exception as problem:
+            error = problem
         if before is not None:
             yield before()
-        before = wait
+        before = wait if error is None else None
     if before is not None:
         yield before()
+    if error is not None:
+        raise error
 
 
 def _started(batch, descriptor, device, dtype, pool, jacobian):

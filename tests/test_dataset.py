@@ -17,6 +17,7 @@ from fastdesc.dataset import CHUNK_ATOMS, featurize, read_features
 from fastdesc.errors import InputError
 from fastdesc.features_layout import frame_key
 from fastdesc.frames import labels
+from fastdesc.pipeline import one_ahead
 from fastdesc.sources import Source
 
 
@@ -198,3 +199,19 @@ def test_gaussian_moments(out):
     np.testing.assert_array_equal(again.compute(data), d.compute(data))
     with pytest.raises(InputError, match="frame 4, atom 0 is Au"):
         featurize([*data, Atoms("Au")], out, d, chunk_atoms=8)
+
+
+def test_what_was_begun_before_an_error_is_not_lost():
+    """The reader finds the third batch broken while the second is being computed."""
+
+    def started():
+        yield lambda: 1
+        yield lambda: 2
+        raise InputError("the third")
+
+    seen = []
+    with pytest.raises(InputError, match="the third"):
+        for result in one_ahead(started()):
+            seen.append(result)
+    assert seen == [1, 2]
+    assert list(one_ahead(iter([lambda: 1, lambda: 2]))) == [1, 2] and list(one_ahead([])) == []
