@@ -8,7 +8,7 @@ from fastdesc.errors import InputError
 from fastdesc.structures import Structures
 
 PIECE = 2048
-"""Atoms of a piece: in float32 its pairs take 2 MB, and 4 ms of work are twenty times what Python does meanwhile."""
+"""Atoms of a piece: few enough for a cache (pairs of 2 MB in float32), many against what Python does for each."""
 ENOUGH = 8
 """Pieces that are enough for any number of threads: about as many as one writer can follow."""
 
