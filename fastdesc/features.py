@@ -223,15 +223,19 @@ class FeaturesWriter:
 
     def commit(self):
         """Make permanent what was appended."""
-        for table in (*self.tables.values(), self.info):
-            table.flush()
-        self.file.attrs.update(n_frames=self.n_frames, n_seen=self.done)
+        self._flush()
         self.file.flush()
         self.journaled.commit()
 
+    def _flush(self):
+        """Hand over to HDF5 what waits."""
+        for table in (*self.tables.values(), self.info):
+            table.flush()
+        self.file.attrs.update(n_frames=self.n_frames, n_seen=self.done)
+
     def finish(self):
         """Close the file and give it its name."""
-        self.commit()
+        self._flush()
         self.file.close()
         self.journaled.commit()
         self.journaled.close_for_good(self.path)
