@@ -66,7 +66,9 @@ def reduce_cell(cell, periodic, basis, turn):
         basis[f, c] = 1.0  # not along basis[d], where the smaller of two components stands
         cross(basis[d], basis[f], basis[e])
         normalise(basis[e])
-    if 0 < n_periodic < 3:
+        cross(basis[d], basis[e], basis[f])
+        normalise(basis[f])
+    elif n_periodic == 2:
         d = 2 if not periodic[2] else (1 if not periodic[1] else 0)
         cross(basis[(d + 1) % 3], basis[(d + 2) % 3], basis[d])
         normalise(basis[d])

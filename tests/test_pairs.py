@@ -109,6 +109,20 @@ def test_large_frames_equal_vesin(pbc, cutoff):
         assert_same_set((ours.i, ours.j, ours.shift), (theirs.i, theirs.j, theirs.shift))
 
 
+@pytest.mark.parametrize("pbc", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)])
+def test_turned_cells_equal_vesin(pbc):
+    """Many bins in cells that no axis is along: a basis that is not normal to its periodic vectors would miss pairs."""
+    rng = np.random.default_rng(7)
+    for _ in range(5):
+        turned = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        cell = np.diag(rng.uniform(18, 26, 3)) @ turned
+        positions = rng.uniform(0, 1, (900, 3)) @ cell
+        structures = Structures.from_ase(Atoms(np.ones(900), positions, cell=cell, pbc=pbc))
+        cutoff = rng.uniform(2.0, 5.0)
+        ours, theirs = Pairs.find(structures, cutoff), by_vesin(structures, cutoff)
+        assert_same_set((ours.i, ours.j, ours.shift), (theirs.i, theirs.j, theirs.shift))
+
+
 def test_threads_change_nothing():
     structures = Structures.from_ase([bulk("Cu", cubic=True).repeat(7), *[molecule("CH3CH2OH")] * 300])
     try:
