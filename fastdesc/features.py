@@ -4,7 +4,6 @@ import json
 import shutil
 from contextlib import suppress
 
-import h5py
 import numpy as np
 
 from fastdesc.errors import InputError
@@ -12,7 +11,7 @@ from fastdesc.features_layout import FORMAT, ROWS, SKIPPED, VERSION, check_setti
 from fastdesc.files import check_format, check_target, open_hdf5, part_of
 from fastdesc.growing import append, growing
 from fastdesc.journal import JournaledFile, check_unused, discard, journal_of
-from fastdesc.tables import TEXT, InfoColumns, create, describe, prepare_to_read
+from fastdesc.tables import TEXT, InfoColumns, create, describe, open_to_append, prepare_to_read
 
 
 class FeaturesWriter:
@@ -61,7 +60,7 @@ class FeaturesWriter:
     def _create(self, descriptor, dtype, jacobian, compression):
         n = descriptor.n_features
         self.journaled = JournaledFile(self.part, new=True)
-        f = self.file = h5py.File(self.journaled, "w")
+        f = self.file = open_to_append(self.journaled, "w")
         f.attrs.update(self.header)
         f.attrs.update(n_frames=0, n_seen=0)
         for name, (unit, shape, row, kind) in ROWS.items():
@@ -113,7 +112,7 @@ class FeaturesWriter:
             return False
         self.journaled = JournaledFile(self.part, new=False)
         try:
-            self.file = h5py.File(self.journaled, "r+")
+            self.file = open_to_append(self.journaled, "r+")
             prepare_to_read(self.file)
             self.file.attrs["n_seen"], self.file["skipped/number"], self.file["info"], self.file["offsets"]
         except (OSError, KeyError, ValueError):

@@ -26,7 +26,7 @@ from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothi
 from fastdesc.growing import append, growing
 from fastdesc.journal import StreamedFile
 from fastdesc.structures import Structures
-from fastdesc.tables import InfoColumns, check_rows, create, prepare_to_read
+from fastdesc.tables import InfoColumns, check_rows, create, open_to_append, prepare_to_read
 
 FORMAT = "fastdesc-frames"
 VERSION = 1
@@ -62,7 +62,7 @@ def write_frames_file(batches, path, compression="none"):
         Number of frames.
     """
     n = 0
-    with whole_or_nothing(path, FORMAT) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
+    with whole_or_nothing(path, FORMAT) as part, StreamedFile(part) as raw, open_to_append(raw, "w") as f:
         f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__, n_frames=0)
         f.attrs["compression"] = compression
         for name, (unit, shape, row, dtype) in TABLES.items():

@@ -68,6 +68,14 @@ def prepare_to_read(file):
         load_plugin(compression)
 
 
+def open_to_append(file, mode):
+    """Open a file to write datasets from their first row to their last.
+
+    Of each, HDF5 keeps one chunk in memory, not the 8 MB of its version 2: a written chunk is never looked at again.
+    """
+    return h5py.File(file, mode, rdcc_nbytes=CHUNK_BYTES)
+
+
 def describe(dataset, unit, shape):
     """Write the attributes every dataset has."""
     dataset.attrs["unit"] = unit

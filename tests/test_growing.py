@@ -90,6 +90,15 @@ def test_each_byte_is_written_once(tmp_path, monkeypatch):
         assert sum(written) < 1.01 * 40_000 * 360 * 4
 
 
+def test_little_stays_in_memory(tmp_path):
+    """Of integers, too, which go through HDF5's filters and caches: a megabyte of each dataset at most."""
+    rows = np.random.default_rng(2).integers(0, 2**63, 1 << 19)
+    with StreamedFile(tmp_path / "x.h5") as raw, tables.open_to_append(raw, "w") as f:
+        g = growing(tables.create(f, "x", "1", "n", (), np.int64))
+        g.append(rows)
+        assert raw.length > rows.nbytes - 2 * tables.CHUNK_BYTES
+
+
 def test_the_rest_of_a_chunk_is_zero(tmp_path):
     """Rows that nobody gave yet are the same in every run, whatever stood in memory before."""
     with h5py.File(tmp_path / "x.h5", "w") as f:
