@@ -82,7 +82,7 @@ def energy_forces(
         return out
 
     def found():
-        out = pot.evaluate(placed, fd.Pairs.find(placed, cutoff), model)
+        out = pot.evaluate(structures, model=model)
         wait()
         return out
 

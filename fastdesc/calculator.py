@@ -11,8 +11,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from fastdesc.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
-from fastdesc.graph import CapturedEvaluation
-from fastdesc.pairs import Pairs
+from fastdesc.graph import CapturedEvaluation, check_size
+from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential import Potential, load
 from fastdesc.structures import Structures, complete_cells
 
@@ -113,9 +113,8 @@ class FastdescCalculator(Calculator):
         new = self._last = self._structures(self.atoms)
         if self._model is None:
             self._model = self.potential.model(self.dtype, self.device)
-        if not self._pairs_hold(new):
-            self._keep(Pairs.find(new, self.potential.descriptor.cutoff + self.skin), new)
-        energy, forces, virials, energies = self._evaluated(new)
+        placed = new if self._pairs_hold(new) else self._search(new)
+        energy, forces, virials, energies = self._evaluated(placed)
         self.results = {
             "energy": float(energy[0]),
             "free_energy": float(energy[0]),
@@ -134,30 +133,39 @@ class FastdescCalculator(Calculator):
                 return last.moved(atoms.positions)
         return Structures.from_ase(atoms)
 
-    def _keep(self, pairs, new):
-        """Take a new list: into the graph where there is one and it fits, else into a new one or to the device."""
+    def _search(self, new):
+        """Find the pairs anew: for a graph on the host, else where it is faster; return the structures to evaluate."""
         if self._found_for is None or not np.array_equal(self._found_for.numbers, new.numbers):
             self.not_captured = None    # what held for other atoms
-        self._found_for, self._pairs = new, pairs
-        self.searches += 1
+        self._pairs, placed = None, new    # an error leaves no list that seems to hold
+        cutoff = self.potential.descriptor.cutoff + self.skin
         if self.graph and self.device == "cuda" and self.not_captured is None:
-            self._capture(pairs, new)
-        if self.captured is None:
-            self._pairs = pairs.to_device(self.device)
+            self._pairs = self._captured_pairs(new, cutoff)
+        if self._pairs is None:
+            placed, self._pairs = find_on(new, cutoff, self.device)
+        self._found_for = new
+        self.searches += 1
+        return placed
 
-    def _capture(self, pairs, new):
+    def _captured_pairs(self, new, cutoff):
+        """A new list, taken into the graph where there is one that fits, else into a new one; None without a graph."""
         species = new.species(self.potential.descriptor.species_numbers)
-        if self.captured is not None and self.captured.fits(pairs, species):
-            self.captured.take(pairs)
-            return
-        self.captured = None    # before another one takes as much memory
         try:
+            check_size(new.n_atoms)
+            pairs = Pairs.find(new, cutoff)
+            if self.captured is not None and self.captured.fits(pairs, species):
+                self.captured.take(pairs)
+                return pairs
+            self.captured = None    # before another one takes as much memory
             self.captured = CapturedEvaluation(self._model, species, pairs, new)
             self.captures += 1
+            return pairs
         except DeviceError as problem:
+            self.captured = None
             if self.graph is True:
                 raise
             self.not_captured = str(problem)
+            return None
 
     def _evaluated(self, new):
         """What Potential.evaluate returns."""

@@ -30,6 +30,12 @@ HEADROOM, LEAST = 1.1, 1024
 """Pairs that fit for each that there was, and how many at least: a list of a solid changes by some percent."""
 
 
+def check_size(n_atoms):
+    """Raise DeviceError for more atoms than are captured."""
+    if n_atoms > MOST_ATOMS:
+        raise DeviceError(f"{n_atoms} atoms came, and up to {MOST_ATOMS} are captured as a CUDA graph")
+
+
 class CapturedEvaluation:
     """Energies, forces and virials of one set of atoms, captured for one model and a number of pairs.
 
@@ -56,8 +62,7 @@ class CapturedEvaluation:
 
     def __init__(self, model, species, pairs, structures):
         n, n_frames = pairs.n_atoms, pairs.n_frames
-        if n > MOST_ATOMS:
-            raise DeviceError(f"{n} atoms came, and up to {MOST_ATOMS} are captured as a CUDA graph")
+        check_size(n)
         self.model, self.species, self.first = model, species, pairs.first
         self.capacity = max(LEAST, int(HEADROOM * pairs.n_pairs))
         self._xp = xp = namespace(model.scale)

@@ -1,14 +1,15 @@
 """Neighbour lists: who sees whom across periodic images, in rows, with mirrors."""
 
+import warnings
 from functools import cached_property
 from numbers import Real
 
 import numpy as np
 
-from fastdesc import cell_list
+from fastdesc import cell_list, device_pairs
 from fastdesc.arrays import namespace, to_device, to_host
-from fastdesc.errors import InputError
-from fastdesc.structures import Structures, complete_cells, owners
+from fastdesc.errors import FastdescWarning, InputError
+from fastdesc.structures import Structures, owners
 
 SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
@@ -51,9 +52,10 @@ class Pairs:
 
     @classmethod
     def find(cls, structures, cutoff):
-        """Find all pairs closer than the cutoff, on the device of the positions.
+        """Find all pairs closer than the cutoff; they lie where the positions do.
 
-        Periodic images count, also those of the centre itself.
+        Periodic images count, also those of the centre itself. For positions on a GPU vesin searches there, where all
+        frames are periodic and not thinner than the cutoff; else, and where its list is not whole, the host does.
 
         Parameters
         ----------
@@ -77,11 +79,7 @@ class Pairs:
         if expected > cell_list.MOST_PAIRS:
             raise InputError(f"{too_many}, {cell_list.MOST_PAIRS:.1e} can be had; check its unit or give fewer frames")
         try:
-            if namespace(structures.positions) is np:
-                arrays = structures.positions, structures.cells, structures.pbc, structures.first
-                row, j, shift, mirror, shortest = cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
-            else:
-                row, j, shift, mirror, shortest = find_by_vesin(structures, cutoff)
+            row, j, shift, mirror, shortest = _search(structures, cutoff)
         except MemoryError as error:
             raise InputError(f"{too_many}, more than fit into memory; check its unit or give fewer frames") from error
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
@@ -189,6 +187,52 @@ class Pairs:
         return moved
 
 
+def find_on(structures, cutoff, device):
+    """Move frames to a device and find their pairs, in the order that is faster.
+
+    Large cells are moved first and searched there; of small ones the pairs are found on the host and moved, too.
+
+    Parameters
+    ----------
+    structures : Structures
+    cutoff : float
+        In Å.
+    device : {"cpu", "cuda"}
+
+    Returns
+    -------
+    structures : Structures
+    pairs : Pairs
+        Both on the device.
+
+    Raises
+    ------
+    InputError
+        As `Pairs.find`.
+    """
+    if device == "cuda" and device_pairs.large(structures) and device_pairs.suits(structures, cutoff):
+        structures = structures.to_device(device)
+    pairs = Pairs.find(structures, cutoff)
+    return structures.to_device(device), pairs.to_device(device)
+
+
+def _search(structures, cutoff):
+    """Return row, j, shift, mirror and the shortest distance; the arrays lie where the positions do."""
+    if namespace(structures.positions) is np:
+        arrays = structures.positions, structures.cells, structures.pbc, structures.first
+        return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
+    problem = None
+    if device_pairs.suits(structures, cutoff):
+        try:
+            return device_pairs.find(structures, cutoff)
+        except (RuntimeError, MemoryError) as error:
+            problem = str(error)
+    *arrays, shortest = _search(structures.to_device("cpu"), cutoff)
+    if problem is not None and shortest >= SAME_PLACE:    # else they are refused
+        warnings.warn(f"pairs were found on the host, not on the device: {problem}", FastdescWarning, stacklevel=4)
+    return *(to_device(x, "cuda") for x in arrays), shortest
+
+
 def _expected(structures, cutoff):
     """Number of pairs if atoms were spread evenly; frames that are not periodic everywhere count as none."""
     counts, cells = np.diff(structures.first), structures.pbc.all(1)
@@ -205,33 +249,3 @@ def _refuse_closest(structures, pairs):
     p = int(d.argmin())
     a, b = (structures.name_atom(int(to_host(x)[p])) for x in (pairs.i, pairs.j))
     raise InputError(f"{a} and {b.split(', ')[1]} are {d[p]:.1e} Å apart; two atoms cannot share one place: remove one")
-
-
-def find_by_vesin(structures, cutoff):
-    """Return row, j, shift, mirror and the shortest distance, found by vesin: the way for positions on a GPU."""
-    from vesin import NeighborList
-
-    xp = namespace(structures.positions)
-    search = NeighborList(cutoff=cutoff, full_list=True)
-    cells = xp.asarray(complete_cells(structures.host_cells, structures.pbc))
-    found, shortest = [], np.inf
-    for f, a in enumerate(structures.first[:-1]):
-        positions = structures.positions[a : structures.first[f + 1]]
-        i, j, shift, d = search.compute(positions, cells[f], structures.pbc[f], "ijSd")
-        found.append((i.astype(xp.int64) + a, j.astype(xp.int64) + a, shift.astype(xp.int32)))
-        shortest = min(shortest, float(d.min()) if len(d) else np.inf)
-    i, j, shift = (xp.concatenate(x) for x in zip(*found, strict=True))
-    ij, ji = i * structures.n_atoms + j, j * structures.n_atoms + i
-    code, flipped = _codes(xp, shift)
-    # The k-th pair in the order of (i, j, S) and the k-th in the order of (j, i, -S) are mirrors.
-    order = xp.lexsort(xp.stack([code, ij]))
-    twin = xp.lexsort(xp.stack([flipped[order], ji[order]]))
-    row = xp.searchsorted(i[order], xp.arange(structures.n_atoms + 1)).astype(xp.int64)
-    return row, j[order].astype(xp.int32), shift[order], twin.astype(xp.int32), shortest
-
-
-def _codes(xp, shift):
-    """Numbers in the order of S and of -S; int64 (n_pairs,) each."""
-    s = shift.astype(xp.int64)
-    width = 2 * xp.abs(s).max(0) + 1 if len(s) else xp.ones(3, xp.int64)
-    return tuple((t[:, 0] * width[1] + t[:, 1]) * width[2] + t[:, 2] for t in (s, -s))

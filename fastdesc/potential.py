@@ -13,7 +13,7 @@ from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_forces_virials
 from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors, stress_voigt
-from fastdesc.pairs import Pairs
+from fastdesc.pairs import find_on
 from fastdesc.parts import check_widths, direct_features, make_heads
 from fastdesc.prediction import Prediction, groups
 from fastdesc.scaler import FeatureScaler, spread
@@ -247,7 +247,7 @@ class Potential:
         ----------
         structures : Structures
         pairs : Pairs, optional
-            A list of at least the descriptor's cutoff; found here when not given.
+            A list of at least the descriptor's cutoff; found when not given: of large cells on the model's device.
         model : Model, optional
             From `self.model(dtype, device)`; made here in float64 when not given.
 
@@ -261,8 +261,9 @@ class Potential:
         model = self.model() if model is None else model
         device = "cpu" if isinstance(model.scale, np.ndarray) else "cuda"
         species = structures.species(self.descriptor.species_numbers)
-        pairs = Pairs.find(structures, self.descriptor.cutoff) if pairs is None else pairs
-        if device == "cuda":
+        if pairs is None:
+            structures, pairs = find_on(structures, self.descriptor.cutoff, device)
+        elif device == "cuda":
             structures, pairs = structures.to_device(device), pairs.to_device(device)
         if device == "cuda" and pairs.columns is None:
             pairs.note_species(species, len(model.scale))

@@ -250,6 +250,7 @@ class Cupy(types.ModuleType):
 
     def __init__(self):
         super().__init__("cupy")
+        stream_capture.Stream.null = STREAM
         self.cuda = types.SimpleNamespace(
             **vars(stream_capture.of_cuda(LEDGER.note)),
             get_current_stream=lambda: (stream_capture.STATE.streams or [STREAM])[-1],
@@ -330,14 +331,19 @@ class _Module:
 
 
 class _NeighborList:
-    """vesin's, on arrays of the device."""
+    """vesin's on CUDA, for arrays of the device: it waits, drops pairs of no distance, and has room for so many."""
 
     def __init__(self, **keywords):
         self._search = VESIN(**keywords)
 
-    def compute(self, points, box, periodic, quantities):
+    def compute(self, points, box, periodic, quantities, copy=True):
+        LEDGER.note("waits", "vesin")
+        assert quantities == "ijSd"
         found = self._search.compute(_unwrap(points), _unwrap(box), periodic, quantities)
-        return _wrap(list(found))
+        room = len(points) * int(max(128, np.ceil(self._search.cutoff**3)))
+        if len(found[0]) > room:
+            raise RuntimeError(f"The number of neighbor pairs exceeds the maximum capacity of {room}")
+        return [DeviceArray(x[found[3] > 0]) for x in found]
 
 
 @contextmanager

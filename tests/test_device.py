@@ -116,17 +116,6 @@ def test_energies_and_forces_wait_once(family, network, ledger):
     np.testing.assert_allclose(forces, expected.forces, rtol=0, atol=1e-11)
 
 
-def test_a_list_found_on_the_device_waits_once_for_its_shortest_distance(ledger):
-    frames = alloy(1)
-    structures = fd.Structures.from_ase(frames).to_device("cuda")
-    ledger.clear()
-    pairs = fd.Pairs.find(structures, 4.0)
-    assert len(ledger.waits) == 1 and "find_by_vesin: float" in ledger.waits[0]
-    assert isinstance(pairs.mirror, DeviceArray)
-    host = fd.Pairs.find(fd.Structures.from_ase(frames), 4.0)
-    np.testing.assert_array_equal(to_host(pairs.row), host.row)
-
-
 @pytest_families
 def test_dynamics_wait_once_a_step(family, ledger):
     atoms, p = alloy(1)[0], potential(family)

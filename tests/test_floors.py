@@ -14,8 +14,8 @@ KERNELS = REPOSITORY / "kernels"
 FLOORS = {
     0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_math monomials elementary blocks radial "
     "splines files journal growing tables meam_spline number_table network_cuda",
-    1: "structures pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources reading batch "
-    "unlabelled network activations",
+    1: "structures pairs device_pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources "
+    "reading batch unlabelled network activations",
     2: "descriptors.*",
     3: "team scaler optimizer schedules heads spline_network parts",
     4: "potential evaluation graph loss_gradient model_file prediction",

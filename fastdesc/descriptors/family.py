@@ -23,7 +23,7 @@ from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
-from fastdesc.pairs import Pairs
+from fastdesc.pairs import find_on
 from fastdesc.structures import Structures
 
 
@@ -153,11 +153,11 @@ class Family:
         dtype, device = resolve_dtype(dtype), resolve_device(device)
         structures = frames if isinstance(frames, Structures) else Structures.from_ase(frames)
         species = structures.species(self.species_numbers)
-        pairs = Pairs.find(structures, self.cutoff)
+        structures, pairs = find_on(structures, self.cutoff, device)
         rij = pair_vectors(structures.positions, structures.cells, pairs, dtype)
         if device == "cuda":
             pairs.note_species(species, len(self.species_numbers))
-        return to_device(rij, device), pairs.to_device(device), to_device(species, device)
+        return rij, pairs, to_device(species, device)
 
     def compute(self, frames, jacobian=False, device="cpu", dtype="float64"):
         """Compute the features of all atoms.
