@@ -18,6 +18,7 @@ import cupy as real
 import numpy as np
 import stream_capture
 from cuda_emulator import load
+from cupy_rules import Launchable, PageLocked, check_out, check_ufunc, method_signature
 from stream_capture import arrays_in, work
 
 from fastdesc import cuda
@@ -43,6 +44,8 @@ class Ledger:
         """Write down who asked: the innermost line of the package, else of the test."""
         if kind != "launches":
             stream_capture.refuse(what)
+        if kind == "waits":
+            PAGE_LOCKED.waited()
         frame = sys._getframe(2)
         outer = frame
         while frame and not Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
@@ -87,6 +90,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         if blocking:
             LEDGER.note("waits", "get")
         out = np.empty_like(self._host) if out is None else out
+        check_out(self, out)
         if blocking:
             out[...] = self._host
             return out
@@ -103,6 +107,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
+        PAGE_LOCKED.read(arr)
         self._host[...] = arr
 
     def _number(self, kind):
@@ -114,9 +119,9 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     __bool__ = lambda self: self._number(bool)  # noqa: E731
     __index__ = lambda self: self._number(int)  # noqa: E731
 
-    def item(self, *at):
+    def item(self):
         LEDGER.note("waits", "item")
-        return self._host.item(*at)
+        return self._host.item()
 
     def tolist(self):
         LEDGER.note("waits", "tolist")
@@ -127,6 +132,8 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     # What stays on the device.
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **keywords):
+        if method == "__call__":
+            check_ufunc(ufunc.__name__, keywords)
         keywords = {name: _unwrap(x) for name, x in keywords.items()}
         written = [] if out is None else list(map(_unwrap, out))
         if out is not None:
@@ -159,7 +166,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getattr__(self, name):
         if name.startswith("_") or not hasattr(real.ndarray, name):
             raise AttributeError(f"cupy.ndarray has no attribute {name}")
-        return _checked(name, getattr(self._host, name), None, self._host)
+        return _checked(name, getattr(self._host, name), method_signature(name), self._host)
 
     def __repr__(self):
         return f"DeviceArray({self._host!r})"
@@ -195,7 +202,7 @@ def _checked(name, function, signature, own=None):
 
     def call(*args, **keywords):
         if signature is not None:
-            signature.bind(*args, **keywords)
+            signature.bind(*(args if own is None else (own, *args)), **keywords)
         if name in WAITING or (name == "where" and len(args) == 1):
             LEDGER.note("waits", name)
         if name in JOINS and len(args[0]) > AT_ONCE:
@@ -236,6 +243,7 @@ class Ufunc:
         self._ufunc = ufunc
 
     def __call__(self, *args, **keywords):
+        check_ufunc(self._ufunc.__name__, keywords)
         return _checked(self._ufunc.__name__, self._ufunc, None)(*args, **keywords)
 
     def at(self, a, indices, b):
@@ -310,6 +318,7 @@ class _Event:
 
 TRAVELLING = []
 """Copies that nobody has waited for."""
+PAGE_LOCKED = PageLocked()
 STREAM = stream_capture.Stream(null=True)
 
 
@@ -322,12 +331,12 @@ class _Module:
     def get_function(self, name):
         kernel = self._module.get_function(name)
 
-        def launch(grid, block, args, shared_mem=0):
+        def launch(grid, block, args, shared_mem):
             plain = tuple(map(_unwrap, args))
             # Which arrays it writes to only the kernel knows.
             work(name, lambda: kernel(grid, block, plain, shared_mem=shared_mem), (), arrays_in(plain))
 
-        return launch
+        return Launchable(launch)
 
 
 class _NeighborList:
@@ -356,8 +365,8 @@ def device_double():
     with pytest.MonkeyPatch.context() as m:
         VESIN = vesin.NeighborList
         m.setitem(sys.modules, "cupy", Cupy())
-        pinned = types.SimpleNamespace(empty_pinned=lambda shape, dtype=float, order="C": np.empty(shape, dtype, order))
-        m.setitem(sys.modules, "cupyx", pinned)
+        PAGE_LOCKED.__init__()
+        m.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=PAGE_LOCKED.empty))
         m.setattr(vesin, "NeighborList", _NeighborList)
         m.setattr(cuda, "gpu_status", lambda: (True, "the test double"))
         m.setattr(cuda, "_load_with_cupy", lambda path, names: _Module(path, names))

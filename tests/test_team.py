@@ -151,9 +151,10 @@ class FakeNccl(types.ModuleType):
         self.calls = []
 
     def get_unique_id(self):
-        return (1, 2, 3)
+        return b"key" + bytes(125)
 
     def NcclCommunicator(self, size, key, rank):
+        assert (type(size), type(key), len(key), type(rank)) == (int, bytes, 128, int), "CuPy 14's types"
         self.calls.append((size, key, rank))
         return types.SimpleNamespace(
             allReduce=lambda *given: self.calls.append(given), abort=lambda: self.calls.append("abort")
@@ -178,12 +179,12 @@ def two_gpus(monkeypatch):
 
 
 def test_sums_by_nccl(two_gpus):
-    assert NcclSum.key() == (1, 2, 3)
-    add = NcclSum(1, 2, NcclSum.key())
+    key = NcclSum.key()
+    add = NcclSum(1, 2, key)
     add(types.SimpleNamespace(data=types.SimpleNamespace(ptr=5), size=10))
     add.abort()
     assert two_gpus.used == [1]
-    assert two_gpus.calls == [(2, (1, 2, 3), 1), (5, 5, 10, "float64", "sum", 77), "abort"]
+    assert two_gpus.calls == [(2, key, 1), (5, 5, 10, "float64", "sum", 77), "abort"]
 
 
 def test_how_many_devices(two_gpus):
