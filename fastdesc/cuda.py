@@ -212,7 +212,15 @@ def row_stride(x):
 
 
 class Kernel:
-    """A compiled kernel; call it as kernel(grid, block, args, shared_mem=0)."""
+    """A compiled kernel; call it as kernel(grid, block, args, shared_mem=0).
+
+    Raises
+    ------
+    TypeError
+        For arguments that the kernel does not declare so.
+    DeviceError
+        For more shared memory than the GPU has.
+    """
 
     def __init__(self, file, name, function):
         self.name, self._function = name, function
@@ -231,12 +239,21 @@ class Kernel:
             raise TypeError(f"{self.name}: {name} is an array of {dtype}, and one of {argument.dtype} came")
         return argument
 
+    def _ask_for(self, shared_mem):
+        try:
+            self._function.max_dynamic_shared_size_bytes = shared_mem
+        except RuntimeError as problem:    # CUDADriverError is one
+            raise DeviceError(
+                f"{self.name} needs {shared_mem} bytes of shared memory for a block and this GPU has less ({problem}); "
+                "use fewer radial functions, or device 'cpu'"
+            ) from problem
+
     def __call__(self, grid, block, args, shared_mem=0):
         if len(args) != len(self._parameters):
             raise TypeError(f"{self.name} takes {len(self._parameters)} arguments, and {len(args)} came")
         converted = tuple(map(self._convert, args, self._parameters))
         if shared_mem > UNASKED_SHARED:
-            self._function.max_dynamic_shared_size_bytes = shared_mem
+            self._ask_for(shared_mem)
         self._function(grid, block, converted, shared_mem=shared_mem)
 
 

@@ -118,7 +118,7 @@ class CapturedEvaluation:
     def _send(self, structures):
         self._sent[: structures.positions.size] = structures.positions.reshape(-1)
         self._sent[structures.positions.size :] = structures.cells.reshape(-1)
-        self._inputs.set(self._sent, stream=self._xp.cuda.get_current_stream())    # without a stream the host waits
+        self._inputs.set(self._sent, stream=self._xp.cuda.get_current_stream())    # without one CuPy 13 waits
 
     def _fetched(self):
         """Results, on the host; the one wait."""
@@ -143,7 +143,7 @@ class CapturedEvaluation:
                 stream.synchronize()
                 once = self._fetched()
                 self._graph = self._captured(stream)
-        except RuntimeError as problem:    # of CUDA, and what CuPy has not implemented
+        except (RuntimeError, MemoryError) as problem:    # of CUDA, what CuPy has not implemented, and no room
             raise DeviceError(f"the evaluation could not be captured as a CUDA graph: {problem}") from problem
         self._outputs.fill(np.nan)
         self.launch()

@@ -15,7 +15,7 @@ import fastdesc as fd
 from fastdesc import cuda, graph
 from fastdesc.errors import DeviceError, InputError
 
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
+real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 from device_double import device_double  # noqa: E402
 from test_device import DESCRIPTORS, potential  # noqa: E402
 
@@ -181,10 +181,15 @@ def uncapturable(monkeypatch, problem):
     monkeypatch.setattr(graph, "energies_forces_virials", evaluation)
 
 
+def out_of_memory():
+    raise real.cuda.memory.OutOfMemoryError(10, 20, 30)
+
+
 PROBLEMS = {
     "cuBLAS": lambda model, positions, *_: positions.T @ positions,
     "wait": lambda model, positions, *_: float(positions.sum()),
     "upload": lambda model, positions, *_: positions[[0, 1]],
+    "no room": lambda model, positions, *_: out_of_memory(),
 }
 
 
