@@ -8,8 +8,9 @@ import ctypes
 import importlib.util
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import product
 from pathlib import Path
 
@@ -45,9 +46,23 @@ def gpu_status():
     error = driver.cuInit(0)
     if error:
         return False, f"the NVIDIA driver did not start (cuInit returned {error})"
+    version, needed = ctypes.c_int(0), _cuda_of_cupy()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    if version.value // 1000 < needed:
+        known = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+        return False, f"the NVIDIA driver knows {known} and CuPy is for {needed} (update it, or take the other extra)"
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     return count.value > 0, f"the NVIDIA driver found {count.value} CUDA device(s)"
+
+
+def _cuda_of_cupy():
+    """Major version of the CUDA that CuPy was made for; 0 where its name does not tell."""
+    for major in (13, 12):
+        with suppress(PackageNotFoundError):
+            distribution(f"cupy-cuda{major}x")
+            return major
+    return 0
 
 
 def active_for(x):
@@ -216,8 +231,6 @@ class Kernel:
 
     Raises
     ------
-    TypeError
-        For arguments that the kernel does not declare so.
     DeviceError
         For more shared memory than the GPU has.
     """

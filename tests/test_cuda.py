@@ -18,6 +18,33 @@ needs_gcc = pytest.mark.skipif(not GCC, reason=NO_GCC)
 SCALARS = ("float", "double", "Dual<float>", "Dual<double>")
 
 
+class Driver:
+    """libcuda.so.1 of a machine with one GPU."""
+
+    def __init__(self, version):
+        self.version = version
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDriverGetVersion(self, out):
+        out._obj.value = self.version
+
+    def cuDeviceGetCount(self, out):
+        out._obj.value = 1
+
+
+def test_the_cuda_of_cupy_is_known_by_its_name(monkeypatch):
+    for names, wanted in ((["cupy-cuda13x"], 13), (["cupy-cuda12x"], 12), (["cupy"], 0)):
+
+        def found(name, names=names):
+            if name not in names:
+                raise cuda.PackageNotFoundError(name)
+
+        monkeypatch.setattr(cuda, "distribution", found)
+        assert cuda._cuda_of_cupy() == wanted
+
+
 def test_gpu_status_gives_a_reason(monkeypatch):
     usable, reason = cuda.gpu_status()
     assert isinstance(usable, bool) and len(reason) > 10
@@ -29,6 +56,15 @@ def test_gpu_status_gives_a_reason(monkeypatch):
         m.setattr(cuda.importlib.util, "find_spec", lambda name: name)    # as if CuPy were there
         m.setattr(cuda.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("none")))
         assert ask()[0] is False and "driver" in ask()[1]
+    for knows, needs, wanted in ((12080, 13, False), (13000, 13, True), (12080, 12, True), (11080, 12, False)):
+        with monkeypatch.context() as m:
+            m.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+            m.setattr(cuda.ctypes, "CDLL", lambda name, knows=knows: Driver(knows))
+            m.setattr(cuda, "_cuda_of_cupy", lambda needs=needs: needs)
+            usable, reason = ask()
+            assert usable is wanted, reason
+            words = f"knows CUDA {knows // 1000}.8 and CuPy is for {needs} (update it"
+            assert wanted or words in reason
     monkeypatch.setenv("FASTDESC_GPU", "0")
     assert ask() == (False, "the GPU is switched off by FASTDESC_GPU=0")
 
