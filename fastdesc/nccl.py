@@ -1,12 +1,20 @@
 """Sums over several GPUs by NVIDIA's NCCL, through CuPy."""
 
+import warnings
+
 
 def gpus():
-    """Number of GPUs, and whether NCCL is there to connect them."""
+    """Number of GPUs, and whether NCCL is there to connect several."""
     import cupy
-    from cupy.cuda import nccl
 
-    return cupy.cuda.runtime.getDeviceCount(), bool(nccl.available)
+    count = cupy.cuda.runtime.getDeviceCount()
+    if count < 2:
+        return count, False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")    # CuPy's words where NCCL is missing; whoever needs it says so
+        from cupy.cuda import nccl
+
+        return count, bool(nccl.available)
 
 
 class NcclSum:

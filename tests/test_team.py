@@ -3,6 +3,7 @@
 import copy
 import sys
 import types
+import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -14,7 +15,7 @@ import fastdesc as fd
 from fastdesc import team_processes
 from fastdesc.checkpoint import fetched
 from fastdesc.errors import DeviceError, FastdescError, FastdescWarning, InputError
-from fastdesc.nccl import NcclSum
+from fastdesc.nccl import NcclSum, gpus
 from fastdesc.settings import Settings
 from fastdesc.team import ALONE, Team
 from fastdesc.team_processes import gathered, team_size
@@ -197,6 +198,30 @@ def test_how_many_devices(two_gpus):
         team_size(2, "cuda")
     with pytest.warns(FastdescWarning, match="one of 2 GPUs is used"):
         assert team_size("all", "cuda") == 1
+
+
+def test_one_gpu_needs_no_nccl(two_gpus, monkeypatch):
+    """Nobody looks for it: CuPy would warn that it is missing."""
+    monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 1)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", None)
+    monkeypatch.delattr(sys.modules["cupy"].cuda, "nccl")
+    assert gpus() == (1, False) and team_size("all", "cuda") == 1
+    with pytest.raises(InputError, match="this machine has 1"):
+        team_size(2, "cuda")
+
+
+def test_cupys_warning_is_not_ours(two_gpus):
+    class Missing(types.ModuleType):
+        @property
+        def available(self):
+            warnings.warn("nccl library could not be loaded", UserWarning, stacklevel=2)
+            return False
+
+    cuda = sys.modules["cupy"].cuda
+    cuda.nccl = Missing("nccl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gpus() == (2, False)
 
 
 def test_bad_numbers_of_devices(frames):
