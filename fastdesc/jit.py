@@ -18,12 +18,15 @@ from numba.core.caching import IndexDataCacheFile
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 _PACKAGE = Path(__file__).parent
 _IMPORT = re.compile(r"^\s*(?:from|import) fastdesc\.([\w.]+)", re.MULTILINE)
+_IMPORT_FROM = re.compile(r"^\s*from fastdesc import \(?([\w\s,]+)", re.MULTILINE)
 
 
 @cache
 def _imported(source):
     """Our modules that a module imports, as paths."""
-    names = _IMPORT.findall(source.read_text(encoding="utf-8"))
+    text = source.read_text(encoding="utf-8")
+    names = _IMPORT.findall(text)
+    names += [item.split()[0] for items in _IMPORT_FROM.findall(text) for item in items.split(",") if item.strip()]
     paths = (_PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in names)
     return [path for path in paths if path.exists()]
 

@@ -17,13 +17,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, lower_builtin, overload, type_callable
 
-BITS = 512
+from fastdesc import simd_code as code
+from fastdesc.simd_code import BITS, DualLanes, Lanes
+
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-# Sums may be reassociated and contracted to FMA; NaN and infinity stay honest.
-_FLAGS = ("contract", "reassoc", "nsz", "arcp")
 
 
 def width(dtype):
@@ -35,129 +34,6 @@ def kind_of(dtype, dual):
     """Value to pass as `kind`: a scalar for plain numbers, a pair for dual ones."""
     zero = np.dtype(dtype).type(0)
     return (zero, zero) if dual else zero
-
-
-class Lanes(types.Type):
-    """A vector of `width` scalars."""
-
-    def __init__(self, scalar):
-        self.scalar = scalar
-        self.width = BITS // scalar.bitwidth
-        super().__init__(name=f"Lanes({scalar})")
-
-    @property
-    def vector(self):
-        element = ir.FloatType() if self.scalar == types.float32 else ir.DoubleType()
-        return ir.VectorType(element, self.width)
-
-
-class DualLanes(types.Type):
-    """A vector of dual numbers v + eps t."""
-
-    def __init__(self, scalar):
-        self.scalar = scalar
-        self.lanes = Lanes(scalar)
-        self.width = self.lanes.width
-        super().__init__(name=f"DualLanes({scalar})")
-
-
-@register_default(Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, fe_type.vector)
-
-
-@register_default(DualLanes)
-class _DualLanesModel(models.StructModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, [("v", fe_type.lanes), ("t", fe_type.lanes)])
-
-
-# ---------------------------------------------------------------------------------------- building blocks
-
-
-def _value_type(kind):
-    """Type of the values that `kind` stands for."""
-    if isinstance(kind, types.Float):
-        return Lanes(kind)
-    if isinstance(kind, types.UniTuple) and isinstance(kind.dtype, types.Float) and kind.count == 2:
-        return DualLanes(kind.dtype)
-    return None
-
-
-def _splat(b, vector, scalar):
-    one = b.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
-    mask = ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count)
-    return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
-
-
-def _zeros(vector):
-    return ir.Constant(vector, [0.0] * vector.count)
-
-
-def _split(ctx, b, t, x):
-    """Value and tangent vectors of `x` of type `t`; the tangent of a plain number is None."""
-    if isinstance(t, Lanes):
-        return x, None
-    s = cgutils.create_struct_proxy(t)(ctx, b, value=x)
-    return s.v, s.t
-
-
-def _join(ctx, b, t, v, tangent):
-    if isinstance(t, Lanes):
-        return v
-    s = cgutils.create_struct_proxy(t)(ctx, b)
-    s.v = v
-    s.t = _zeros(t.lanes.vector) if tangent is None else tangent
-    return s._getvalue()
-
-
-def _add(b, x, y):
-    return b.fadd(x, y, flags=_FLAGS)
-
-
-def _sub(b, x, y):
-    return b.fsub(x, y, flags=_FLAGS)
-
-
-def _mul(b, x, y):
-    return b.fmul(x, y, flags=_FLAGS)
-
-
-def _div(b, x, y):
-    return b.fdiv(x, y, flags=_FLAGS)
-
-
-def _sum_rule(op):
-    def rule(b, xv, xt, yv, yt):
-        if xt is None and yt is None:
-            return op(b, xv, yv), None
-        xt = _zeros(xv.type) if xt is None else xt
-        yt = _zeros(yv.type) if yt is None else yt
-        return op(b, xv, yv), op(b, xt, yt)
-
-    return rule
-
-
-def _mul_rule(b, xv, xt, yv, yt):
-    v = _mul(b, xv, yv)
-    if xt is None and yt is None:
-        return v, None
-    if yt is None:
-        return v, _mul(b, xt, yv)
-    if xt is None:
-        return v, _mul(b, xv, yt)
-    return v, _add(b, _mul(b, xv, yt), _mul(b, xt, yv))
-
-
-def _div_rule(b, xv, xt, yv, yt):
-    v = _div(b, xv, yv)
-    if xt is None and yt is None:
-        return v, None
-    t = _zeros(xv.type) if xt is None else xt
-    if yt is not None:
-        t = _sub(b, t, _mul(b, v, yt))
-    return v, _div(b, t, yv)
 
 
 # ------------------------------------------------------------------------------------------- operators
@@ -182,10 +58,10 @@ def _register(op, rule):
         parts = []
         for arg_type, x in zip(sig.args, args, strict=True):
             if isinstance(arg_type, types.Number):
-                parts += [_splat(b, lanes.vector, ctx.cast(b, x, arg_type, t.scalar)), None]
+                parts += [code.broadcast(b, lanes.vector, ctx.cast(b, x, arg_type, t.scalar)), None]
             else:
-                parts += _split(ctx, b, arg_type, x)
-        return _join(ctx, b, t, *rule(b, *parts))
+                parts += code.split(ctx, b, arg_type, x)
+        return code.join(ctx, b, t, *rule(b, *parts))
 
     for ours in (Lanes, DualLanes):
         lower_builtin(op, ours, ours)(lower)
@@ -194,10 +70,10 @@ def _register(op, rule):
 
 
 for _op, _rule in (
-    (operator.add, _sum_rule(_add)),
-    (operator.sub, _sum_rule(_sub)),
-    (operator.mul, _mul_rule),
-    (operator.truediv, _div_rule),
+    (operator.add, code.sum_rule(code.add)),
+    (operator.sub, code.sum_rule(code.sub)),
+    (operator.mul, code.mul_rule),
+    (operator.truediv, code.div_rule),
 ):
     _register(_op, _rule)
 
@@ -208,7 +84,7 @@ for _op, _rule in (
 @intrinsic
 def slots(typingctx, kind):
     """Scalars that one value of this kind occupies in scratch memory."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     n = t.width * (2 if isinstance(t, DualLanes) else 1)
     return types.intp(kind), lambda ctx, b, sig, args: _I64(n)
 
@@ -216,14 +92,14 @@ def slots(typingctx, kind):
 @intrinsic
 def lanes(typingctx, kind):
     """Number of lanes of a value of this kind."""
-    n = _value_type(kind).width
+    n = code.value_type(kind).width
     return types.intp(kind), lambda ctx, b, sig, args: _I64(n)
 
 
 @intrinsic
 def planes_of(typingctx, kind):
     """1 for plain numbers, 2 for dual ones."""
-    n = 2 if isinstance(_value_type(kind), DualLanes) else 1
+    n = 2 if isinstance(code.value_type(kind), DualLanes) else 1
     return types.intp(kind), lambda ctx, b, sig, args: _I64(n)
 
 
@@ -234,7 +110,7 @@ def scratch(kind, n):
 
 @overload(scratch)
 def _scratch(kind, n):
-    dtype = np.dtype(_value_type(kind).scalar.name)
+    dtype = np.dtype(code.value_type(kind).scalar.name)
 
     def impl(kind, n):
         return np.empty(n * slots(kind), dtype)
@@ -245,11 +121,11 @@ def _scratch(kind, n):
 @intrinsic
 def splat(typingctx, kind, x):
     """The number `x` in every lane, its tangent zero."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lane = t if isinstance(t, Lanes) else t.lanes
 
     def codegen(ctx, b, sig, args):
-        return _join(ctx, b, t, _splat(b, lane.vector, ctx.cast(b, args[1], x, t.scalar)), None)
+        return code.join(ctx, b, t, code.broadcast(b, lane.vector, ctx.cast(b, args[1], x, t.scalar)), None)
 
     return t(kind, x), codegen
 
@@ -278,7 +154,7 @@ def borrowed(typingctx, array):
 @intrinsic
 def load(typingctx, kind, memory, slot):
     """Value number `slot` of one-dimensional scratch memory."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lane = t if isinstance(t, Lanes) else t.lanes
     planes = 1 if isinstance(t, Lanes) else 2
 
@@ -289,7 +165,7 @@ def load(typingctx, kind, memory, slot):
         for plane in range(planes):
             at = b.gep(data, [b.add(start, _I64(plane * t.width))])
             parts.append(b.load(_vector_pointer(b, at, lane.vector), align=t.scalar.bitwidth // 8))
-        return _join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
+        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
 
     return t(kind, memory, types.intp), codegen
 
@@ -300,7 +176,7 @@ def store(typingctx, memory, slot, value):
 
     def codegen(ctx, b, sig, args):
         data = ctx.make_array(memory)(ctx, b, args[0]).data
-        parts = [x for x in _split(ctx, b, value, args[2]) if x is not None]
+        parts = [x for x in code.split(ctx, b, value, args[2]) if x is not None]
         start = b.mul(args[1], _I64(value.width * len(parts)))
         for plane, x in enumerate(parts):
             at = b.gep(data, [b.add(start, _I64(plane * value.width))])
@@ -333,7 +209,7 @@ def _pointer(b, rows, plane, row, column, element, item):
 def _first_lanes(b, n, vector):
     """Mask of the first `n` lanes."""
     index = ir.Constant(ir.VectorType(_I64, vector.count), list(range(vector.count)))
-    return b.icmp_signed("<", index, _splat(b, ir.VectorType(_I64, vector.count), n))
+    return b.icmp_signed("<", index, code.broadcast(b, ir.VectorType(_I64, vector.count), n))
 
 
 def _masked(b, name, vector, result, arguments):
@@ -345,7 +221,7 @@ def _masked(b, name, vector, result, arguments):
 @intrinsic
 def load_atoms(typingctx, kind, rows, row, i, n):
     """Value of atoms i .. i+n-1 in a row; further lanes are zero."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lane = t if isinstance(t, Lanes) else t.lanes
     vector, item = lane.vector, t.scalar.bitwidth // 8
     planes = 1 if isinstance(t, Lanes) else 2
@@ -356,8 +232,8 @@ def load_atoms(typingctx, kind, rows, row, i, n):
         for plane in range(planes):
             at = _pointer(b, args[1], _I64(plane), args[2], args[3], vector, item)
             fn = _masked(b, "load", vector, vector, [at.type, _I32, mask.type, vector])
-            parts.append(b.call(fn, [at, _I32(item), mask, _zeros(vector)]))
-        return _join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
+            parts.append(b.call(fn, [at, _I32(item), mask, code.zeros(vector)]))
+        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
 
     return t(kind, rows, types.intp, types.intp, types.intp), codegen
 
@@ -368,7 +244,7 @@ def store_atoms(typingctx, rows, row, i, n, value):
     item = value.scalar.bitwidth // 8
 
     def codegen(ctx, b, sig, args):
-        parts = [x for x in _split(ctx, b, value, args[4]) if x is not None]
+        parts = [x for x in code.split(ctx, b, value, args[4]) if x is not None]
         mask = _first_lanes(b, args[3], parts[0].type)
         for plane, x in enumerate(parts):
             at = _pointer(b, args[0], _I64(plane), args[1], args[2], x.type, item)
@@ -382,7 +258,7 @@ def store_atoms(typingctx, rows, row, i, n, value):
 @intrinsic
 def peek(typingctx, kind, rows, plane, row, column):
     """One scalar of Rows."""
-    scalar = _value_type(kind).scalar
+    scalar = code.value_type(kind).scalar
 
     def codegen(ctx, b, sig, args):
         element = ir.FloatType() if scalar == types.float32 else ir.DoubleType()

@@ -11,19 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fastdesc.simd import (
-    DualLanes,
-    Lanes,
-    _add,
-    _div,
-    _join,
-    _mul_rule,
-    _splat,
-    _split,
-    _sum_rule,
-    _value_type,
-    _zeros,
-)
+from fastdesc import simd_code as code
+from fastdesc.simd_code import DualLanes, Lanes
 
 
 def _unary(name, x):
@@ -41,7 +30,7 @@ def _unary(name, x):
 def value(typingctx, x):
     """Value part of a plain or dual number."""
     t = x if isinstance(x, Lanes) else x.lanes
-    return t(x), lambda ctx, b, sig, args: _split(ctx, b, x, args[0])[0]
+    return t(x), lambda ctx, b, sig, args: code.split(ctx, b, x, args[0])[0]
 
 
 @intrinsic
@@ -50,8 +39,8 @@ def tangent(typingctx, x):
     t = x if isinstance(x, Lanes) else x.lanes
 
     def codegen(ctx, b, sig, args):
-        part = _split(ctx, b, x, args[0])[1]
-        return _zeros(t.vector) if part is None else part
+        part = code.split(ctx, b, x, args[0])[1]
+        return code.zeros(t.vector) if part is None else part
 
     return t(x), codegen
 
@@ -60,7 +49,7 @@ def tangent(typingctx, x):
 def dual(typingctx, v, t):
     """The dual number v + eps t."""
     d = DualLanes(v.scalar)
-    return d(v, t), lambda ctx, b, sig, args: _join(ctx, b, d, args[0], args[1])
+    return d(v, t), lambda ctx, b, sig, args: code.join(ctx, b, d, args[0], args[1])
 
 
 @intrinsic
@@ -69,9 +58,9 @@ def sqrt(typingctx, x):
     root = _unary("sqrt", x)
 
     def codegen(ctx, b, sig, args):
-        v, t = _split(ctx, b, x, args[0])
+        v, t = code.split(ctx, b, x, args[0])
         s = root(b, v)
-        return _join(ctx, b, x, s, None if t is None else _div(b, t, _add(b, s, s)))
+        return code.join(ctx, b, x, s, None if t is None else code.div(b, t, code.add(b, s, s)))
 
     return x(x), codegen
 
@@ -82,11 +71,11 @@ def below(typingctx, x, limit, y):
     y_type = y
 
     def codegen(ctx, b, sig, args):
-        v, _ = _split(ctx, b, x, args[0])
-        inside = b.fcmp_ordered("<", v, _splat(b, v.type, ctx.cast(b, args[1], limit, x.scalar)))
-        yv, yt = _split(ctx, b, y_type, args[2])
-        yt = None if yt is None else b.select(inside, yt, _zeros(yt.type))
-        return _join(ctx, b, y_type, b.select(inside, yv, _zeros(yv.type)), yt)
+        v, _ = code.split(ctx, b, x, args[0])
+        inside = b.fcmp_ordered("<", v, code.broadcast(b, v.type, ctx.cast(b, args[1], limit, x.scalar)))
+        yv, yt = code.split(ctx, b, y_type, args[2])
+        yt = None if yt is None else b.select(inside, yt, code.zeros(yt.type))
+        return code.join(ctx, b, y_type, b.select(inside, yv, code.zeros(yv.type)), yt)
 
     return y(x, limit, y), codegen
 
@@ -111,17 +100,38 @@ def _pow2(typingctx, n):
     return n(n), codegen
 
 
-@intrinsic
-def _at_least(typingctx, x, limit):
-    def codegen(ctx, b, sig, args):
-        bound = _splat(b, args[0].type, ctx.cast(b, args[1], limit, x.scalar))
-        return b.select(b.fcmp_unordered("<", args[0], bound), bound, args[0])
+def _bounded(name, order, predicate):
+    @intrinsic
+    def bounded(typingctx, x, bound):
+        def codegen(ctx, b, sig, args):
+            limit = code.broadcast(b, args[0].type, ctx.cast(b, args[1], bound, x.scalar))
+            return b.select(getattr(b, f"fcmp_{order}")(predicate, args[0], limit), limit, args[0])
 
-    return x(x, limit), codegen
+        return x(x, bound), codegen
+
+    bounded.__name__ = name
+    return bounded
+
+
+# What is not a number stays as it is, but for the last, which makes it the bound.
+_at_least = _bounded("_at_least", "ordered", "<")
+_at_most = _bounded("_at_most", "ordered", ">")
+_surely_at_least = _bounded("_surely_at_least", "unordered", "<")
+
+
+@intrinsic
+def _less(typingctx, x, n, step):
+    """x - n * step with no rounding between, and not to be joined with other sums."""
+
+    def codegen(ctx, b, sig, args):
+        wide = code.broadcast(b, args[0].type, ctx.cast(b, args[2], step, x.scalar))
+        return b.fsub(args[0], b.fmul(args[1], wide, flags=("contract",)), flags=("contract",))
+
+    return x(x, n, step), codegen
 
 
 def exp(x):
-    """Exponential, relative error below 2 units in the last place; arguments are floored at underflow."""
+    """Exponential, relative error below 2 units in the last place; below the smallest normal number it stays there."""
     raise TypeError("exp of SIMD values is for compiled code")
 
 
@@ -137,7 +147,7 @@ def _exp(x):
     if not isinstance(x, Lanes):
         return None
     single = x.scalar == types.float32
-    lowest = -87.0 if single else -708.0
+    lowest, highest = (-87.0, 89.0) if single else (-708.0, 710.0)    # 2^n is infinite for the highest
     log2e, high, low = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
     if single:
         high, low = 0.693359375, -2.12194440e-4
@@ -145,19 +155,19 @@ def _exp(x):
     c7, c8, c9, c10, c11, c12 = (1 / math.factorial(k) for k in range(7, 13))
 
     def impl_single(x):
-        y = _at_least(x, lowest)
+        y = _at_most(_at_least(x, lowest), highest)
         n = _floor(y * log2e + 0.5)
-        r = (y - n * high) - n * low
+        r = _less(_less(y, n, high), n, low)
         p = r * (r * (r * (r * (r * (r * c7 + c6) + c5) + c4) + c3) + c2) * r + r + 1.0
-        return p * _pow2(n)
+        return p * _pow2(_surely_at_least(n, -126.0))
 
     def impl_double(x):
-        y = _at_least(x, lowest)
+        y = _at_most(_at_least(x, lowest), highest)
         n = _floor(y * log2e + 0.5)
-        r = (y - n * high) - n * low
+        r = _less(_less(y, n, high), n, low)
         p = r * (r * (r * (r * (r * (r * c12 + c11) + c10) + c9) + c8) + c7) + c6
         p = r * (r * (r * (r * (r * p + c5) + c4) + c3) + c2) * r + r + 1.0
-        return p * _pow2(n)
+        return p * _pow2(_surely_at_least(n, -1022.0))
 
     return impl_single if single else impl_double
 
@@ -210,7 +220,7 @@ def zeros(typingctx, x, n):
 
     def codegen(ctx, b, sig, args):
         lane = x.vector if isinstance(x, Lanes) else x.lanes.vector
-        zero = _join(ctx, b, x, _zeros(lane), None)
+        zero = code.join(ctx, b, x, code.zeros(lane), None)
         return cgutils.pack_array(b, [zero] * count)
 
     return t(x, n), codegen
@@ -221,14 +231,14 @@ def axpy(typingctx, a, x, y):
     """Tuple a * x + y, element by element."""
 
     def codegen(ctx, b, sig, args):
-        av, at = _split(ctx, b, a, args[0])
+        av, at = code.split(ctx, b, a, args[0])
         out = []
         for xk, yk in zip(
             cgutils.unpack_tuple(b, args[1], x.count), cgutils.unpack_tuple(b, args[2], x.count), strict=True
         ):
-            product = _mul_rule(b, av, at, *_split(ctx, b, x.dtype, xk))
-            total = _sum_rule(_add)(b, *product, *_split(ctx, b, y.dtype, yk))
-            out.append(_join(ctx, b, y.dtype, *total))
+            product = code.mul_rule(b, av, at, *code.split(ctx, b, x.dtype, xk))
+            total = code.sum_rule(code.add)(b, *product, *code.split(ctx, b, y.dtype, yk))
+            out.append(code.join(ctx, b, y.dtype, *total))
         return cgutils.pack_array(b, out)
 
     return y(a, x, y), codegen
@@ -243,9 +253,9 @@ def dot(typingctx, x, y):
         for xk, yk in zip(
             cgutils.unpack_tuple(b, args[0], x.count), cgutils.unpack_tuple(b, args[1], x.count), strict=True
         ):
-            product = _mul_rule(b, *_split(ctx, b, x.dtype, xk), *_split(ctx, b, y.dtype, yk))
-            total = product if total is None else _sum_rule(_add)(b, *total, *product)
-        return _join(ctx, b, x.dtype, *total)
+            product = code.mul_rule(b, *code.split(ctx, b, x.dtype, xk), *code.split(ctx, b, y.dtype, yk))
+            total = product if total is None else code.sum_rule(code.add)(b, *total, *product)
+        return code.join(ctx, b, x.dtype, *total)
 
     return x.dtype(x, y), codegen
 
@@ -253,7 +263,7 @@ def dot(typingctx, x, y):
 @intrinsic(prefer_literal=True)
 def load_tuple(typingctx, kind, memory, slot, n):
     """Tuple of `n` (a literal) consecutive values of scratch memory."""
-    t, count = _value_type(kind), n.literal_value
+    t, count = code.value_type(kind), n.literal_value
     planes = 1 if isinstance(t, Lanes) else 2
     lane = t if planes == 1 else t.lanes
 
@@ -268,7 +278,7 @@ def load_tuple(typingctx, kind, memory, slot, n):
                 at = b.gep(data, [b.add(start, i64((k * planes + plane) * t.width))])
                 pointer = b.bitcast(at, lane.vector.as_pointer())
                 parts.append(b.load(pointer, align=t.scalar.bitwidth // 8))
-            out.append(_join(ctx, b, t, parts[0], parts[1] if planes == 2 else None))
+            out.append(code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None))
         return cgutils.pack_array(b, out)
 
     return types.UniTuple(t, count)(kind, memory, types.intp, n), codegen
@@ -282,10 +292,10 @@ def _store_each(ctx, b, memory, slot, t, tuple_type, xs, add):
     start = b.mul(slot, i64(t.width * planes))
     align = t.scalar.bitwidth // 8
     for k, xk in enumerate(cgutils.unpack_tuple(b, xs, tuple_type.count)):
-        for plane, part in enumerate(p for p in _split(ctx, b, t, xk) if p is not None):
+        for plane, part in enumerate(p for p in code.split(ctx, b, t, xk) if p is not None):
             at = b.gep(data, [b.add(start, i64((k * planes + plane) * t.width))])
             pointer = b.bitcast(at, part.type.as_pointer())
-            b.store(_add(b, b.load(pointer, align=align), part) if add else part, pointer, align=align)
+            b.store(code.add(b, b.load(pointer, align=align), part) if add else part, pointer, align=align)
 
 
 @intrinsic

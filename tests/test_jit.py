@@ -40,6 +40,27 @@ def test_each_signature_has_its_own_file(tmp_path, compiled):
     assert len(files(tmp_path)) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["from fastdesc.b import x", "import fastdesc.b", "from fastdesc import b as c", "from fastdesc import (\nc, b\n)"],
+)
+def test_a_change_beneath_begins_a_new_folder(tmp_path, monkeypatch, text):
+    """Numba looks at the kernel's own file alone."""
+    monkeypatch.setattr(jit, "_PACKAGE", tmp_path)
+    for name, content in (("a", text), ("b", "from fastdesc.d import y"), ("d", ""), ("e", "")):
+        (tmp_path / f"{name}.py").write_text(content)
+    before, seen = None, set()
+    for changed in ("a", "b", "d"):
+        before = jit.cache_folder(tmp_path / "a.py")
+        seen.add(before)
+        with open(tmp_path / f"{changed}.py", "a") as f:
+            f.write("\n# more\n")
+    seen.add(before := jit.cache_folder(tmp_path / "a.py"))
+    assert len(seen) == 4
+    (tmp_path / "e.py").write_text("x = 1")
+    assert jit.cache_folder(tmp_path / "a.py") == before
+
+
 def test_damaged_files_are_compiled_anew(tmp_path, compiled):
     compiled()(np.ones(3))
     for content in (b"", b"words", files(tmp_path)[0].read_bytes()[:100]):

@@ -8,7 +8,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fastdesc.simd import Lanes, _add, _join, _mul_rule, _splat, _split, _sum_rule, _value_type, splat
+from fastdesc import simd_code as code
+from fastdesc.simd import splat
+from fastdesc.simd_code import Lanes
 from fastdesc.simd_math import dual, value
 
 _I64 = ir.IntType(64)
@@ -17,7 +19,7 @@ _I64 = ir.IntType(64)
 @intrinsic
 def spread(typingctx, kind, memory, slot, lane):
     """One lane of value number `slot` of scratch memory, in every lane."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lanes = t if isinstance(t, Lanes) else t.lanes
     planes = 1 if isinstance(t, Lanes) else 2
 
@@ -27,8 +29,8 @@ def spread(typingctx, kind, memory, slot, lane):
         parts = []
         for plane in range(planes):
             x = b.load(b.gep(data, [b.add(start, _I64(plane * t.width))]), align=t.scalar.bitwidth // 8)
-            parts.append(_splat(b, lanes.vector, x))
-        return _join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
+            parts.append(code.broadcast(b, lanes.vector, x))
+        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
 
     return t(kind, memory, types.intp, types.intp), codegen
 
@@ -58,16 +60,16 @@ def add_scaled(typingctx, a, x, y):
     def codegen(ctx, b, sig, args):
         if isinstance(a, types.Number):
             lanes = x.dtype if isinstance(x.dtype, Lanes) else x.dtype.lanes
-            factor = _splat(b, lanes.vector, ctx.cast(b, args[0], a, x.dtype.scalar)), None
+            factor = code.broadcast(b, lanes.vector, ctx.cast(b, args[0], a, x.dtype.scalar)), None
         else:
-            factor = _split(ctx, b, a, args[0])
+            factor = code.split(ctx, b, a, args[0])
         out = []
         for xk, yk in zip(
             cgutils.unpack_tuple(b, args[1], x.count), cgutils.unpack_tuple(b, args[2], x.count), strict=True
         ):
-            product = _mul_rule(b, *factor, *_split(ctx, b, x.dtype, xk))
-            total = _sum_rule(_add)(b, *product, *_split(ctx, b, y.dtype, yk))
-            out.append(_join(ctx, b, y.dtype, *total))
+            product = code.mul_rule(b, *factor, *code.split(ctx, b, x.dtype, xk))
+            total = code.sum_rule(code.add)(b, *product, *code.split(ctx, b, y.dtype, yk))
+            out.append(code.join(ctx, b, y.dtype, *total))
         return cgutils.pack_array(b, out)
 
     return y(a, x, y), codegen
@@ -114,7 +116,7 @@ def _turn(b, rows, e):
 @intrinsic
 def load_row(typingctx, kind, table, start):
     """As many consecutive scalars of a C-contiguous table (planes, ..) as there are lanes, from number `start` on."""
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lanes = t if isinstance(t, Lanes) else t.lanes
     planes = 1 if isinstance(t, Lanes) else 2
 
@@ -124,7 +126,7 @@ def load_row(typingctx, kind, table, start):
         for plane in range(planes):
             at = b.gep(array.data, [b.add(args[2], b.mul(_plane_size(b, table, array), _I64(plane)))])
             parts.append(b.load(b.bitcast(at, lanes.vector.as_pointer()), align=t.scalar.bitwidth // 8))
-        return _join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
+        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
 
     return t(kind, table, types.intp), codegen
 
@@ -139,7 +141,7 @@ def _plane_size(b, table, array):
 @intrinsic
 def columns_at_once(typingctx, kind):
     """Columns that one `gather_columns` returns."""
-    n = 256 // _value_type(kind).scalar.bitwidth
+    n = 256 // code.value_type(kind).scalar.bitwidth
     return types.intp(kind), lambda ctx, b, sig, args: _I64(n)
 
 
@@ -150,7 +152,7 @@ def gather_columns(typingctx, kind, table, where, slot, first):
     table : C-contiguous array (planes, .., columns); where : array (slots, lanes) of the rows' starts, counted in
     scalars; first : added to them. Float32 gives 8 columns, float64 4: see `columns_at_once`.
     """
-    t = _value_type(kind)
+    t = code.value_type(kind)
     lanes = t if isinstance(t, Lanes) else t.lanes
     planes = 1 if isinstance(t, Lanes) else 2
     e = 128 // t.scalar.bitwidth
@@ -170,7 +172,7 @@ def gather_columns(typingctx, kind, table, where, slot, first):
                 rows.append(b.load(b.bitcast(at, row_type.as_pointer()), align=t.scalar.bitwidth // 8))
             columns.append(_turn(b, rows, e))
         return cgutils.pack_array(
-            b, [_join(ctx, b, t, c[0], c[1] if planes == 2 else None) for c in zip(*columns, strict=True)]
+            b, [code.join(ctx, b, t, c[0], c[1] if planes == 2 else None) for c in zip(*columns, strict=True)]
         )
 
     return types.UniTuple(t, 2 * e)(kind, table, where, types.intp, types.intp), codegen

@@ -11,17 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from fastdesc.simd import (
-    BITS,
-    DualLanes,
-    Lanes,
-    _add,
-    _join,
-    _splat,
-    _split,
-    _value_type,
-    _zeros,
-)
+from fastdesc import simd_code as code
+from fastdesc.simd_code import BITS, DualLanes, Lanes
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -68,45 +59,45 @@ def filters_of(kind, n_lanes):
     return ((kind,) * n_lanes,)
 
 
-def _type_of(kind):
+def type_of(kind):
     """Type of the values that `kind` or `filters` stands for."""
     if isinstance(kind, types.BaseTuple) and kind.count == 1:
         inside = kind.types[0]
-        lanes = _value_type(inside.types[0])
+        lanes = code.value_type(inside.types[0])
         made = FilterLanes if isinstance(lanes, Lanes) else DualFilterLanes
         return made(lanes.scalar, inside.count)
-    return _value_type(kind)
+    return code.value_type(kind)
 
 
 def _lanes_of(t):
     return t if isinstance(t, Lanes) else t.lanes
 
 
-def _places(b, t, memory, plane, at):
+def places_of(b, t, memory, plane, at):
     """Pointers to the scalars at the value's place and at its tangent's."""
-    data = _pointer(b, memory, t.scalar)
+    data = pointer_to(b, memory, t.scalar)
     places = [b.gep(data, [at])]
     if isinstance(t, DualLanes):
         places.append(b.gep(data, [b.add(plane, at)]))
     return places
 
 
-def _pointer(b, address, scalar):
+def pointer_to(b, address, scalar):
     element = ir.FloatType() if scalar == types.float32 else ir.DoubleType()
     return b.inttoptr(address, element.as_pointer())
 
 
-def _pair(parts):
+def pair_of(parts):
     """Value and tangent; the tangent of a plain number is None."""
     return parts if len(parts) == 2 else (parts[0], None)
 
 
-def _load_vector(b, place, t):
+def load_vector(b, place, t):
     vector = _lanes_of(t).vector
     return b.load(b.bitcast(place, vector.as_pointer()), align=t.scalar.bitwidth // 8)
 
 
-def _store_vector(b, x, place, t):
+def store_vector(b, x, place, t):
     b.store(x, b.bitcast(place, x.type.as_pointer()), align=t.scalar.bitwidth // 8)
 
 
@@ -125,25 +116,25 @@ def _sum_of_lanes(b, x, t):
 @intrinsic
 def width_of(typingctx, kind):
     """Number of lanes."""
-    n = _type_of(kind).width
+    n = type_of(kind).width
     return types.intp(kind), lambda ctx, b, sig, args: _I64(n)
 
 
 @intrinsic
 def nothing(typingctx, kind):
     """Zero in every lane."""
-    t = _type_of(kind)
-    return t(kind), lambda ctx, b, sig, args: _join(ctx, b, t, _zeros(_lanes_of(t).vector), None)
+    t = type_of(kind)
+    return t(kind), lambda ctx, b, sig, args: code.join(ctx, b, t, code.zeros(_lanes_of(t).vector), None)
 
 
 @intrinsic
 def load_row(typingctx, kind, memory, plane, at):
     """Consecutive elements from `at`, one per lane."""
-    t = _type_of(kind)
+    t = type_of(kind)
 
     def codegen(ctx, b, sig, args):
-        places = _places(b, t, args[1], args[2], args[3])
-        return _join(ctx, b, t, *_pair([_load_vector(b, place, t) for place in places]))
+        places = places_of(b, t, args[1], args[2], args[3])
+        return code.join(ctx, b, t, *pair_of([load_vector(b, place, t) for place in places]))
 
     return t(kind, types.intp, types.intp, types.intp), codegen
 
@@ -153,9 +144,9 @@ def store_row(typingctx, memory, plane, at, value):
     """Write lanes to consecutive elements from `at`."""
 
     def codegen(ctx, b, sig, args):
-        places = _places(b, value, args[0], args[1], args[2])
-        for place, x in zip(places, _split(ctx, b, value, args[3]), strict=False):
-            _store_vector(b, x, place, value)
+        places = places_of(b, value, args[0], args[1], args[2])
+        for place, x in zip(places, code.split(ctx, b, value, args[3]), strict=False):
+            store_vector(b, x, place, value)
         return ctx.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, value), codegen
@@ -166,9 +157,9 @@ def add_row(typingctx, memory, plane, at, value):
     """Add lanes to consecutive elements from `at`."""
 
     def codegen(ctx, b, sig, args):
-        places = _places(b, value, args[0], args[1], args[2])
-        for place, x in zip(places, _split(ctx, b, value, args[3]), strict=False):
-            _store_vector(b, _add(b, _load_vector(b, place, value), x), place, value)
+        places = places_of(b, value, args[0], args[1], args[2])
+        for place, x in zip(places, code.split(ctx, b, value, args[3]), strict=False):
+            store_vector(b, code.add(b, load_vector(b, place, value), x), place, value)
         return ctx.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, value), codegen
@@ -177,13 +168,13 @@ def add_row(typingctx, memory, plane, at, value):
 @intrinsic
 def spread(typingctx, kind, memory, plane, at):
     """One element of memory in every lane."""
-    t = _type_of(kind)
+    t = type_of(kind)
 
     def codegen(ctx, b, sig, args):
         vector = _lanes_of(t).vector
-        places = _places(b, t, args[1], args[2], args[3])
-        parts = [_splat(b, vector, b.load(place)) for place in places]
-        return _join(ctx, b, t, *_pair(parts))
+        places = places_of(b, t, args[1], args[2], args[3])
+        parts = [code.broadcast(b, vector, b.load(place)) for place in places]
+        return code.join(ctx, b, t, *pair_of(parts))
 
     return t(kind, types.intp, types.intp, types.intp), codegen
 
@@ -191,10 +182,10 @@ def spread(typingctx, kind, memory, plane, at):
 @intrinsic
 def get_scalar(typingctx, kind, memory, at):
     """One element of memory."""
-    scalar = _type_of(kind).scalar
+    scalar = type_of(kind).scalar
 
     def codegen(ctx, b, sig, args):
-        return b.load(b.gep(_pointer(b, args[1], scalar), [args[2]]))
+        return b.load(b.gep(pointer_to(b, args[1], scalar), [args[2]]))
 
     return scalar(kind, types.intp, types.intp), codegen
 
@@ -204,7 +195,7 @@ def set_scalar(typingctx, memory, at, x):
     """Write one element of memory."""
 
     def codegen(ctx, b, sig, args):
-        b.store(args[2], b.gep(_pointer(b, args[0], x), [args[1]]))
+        b.store(args[2], b.gep(pointer_to(b, args[0], x), [args[1]]))
         return ctx.get_dummy_value()
 
     return types.void(types.intp, types.intp, x), codegen
@@ -236,9 +227,9 @@ def add_sum(typingctx, memory, plane, at, value):
     """Add the sum over all lanes to one element."""
 
     def codegen(ctx, b, sig, args):
-        places = _places(b, value, args[0], args[1], args[2])
-        for place, x in zip(places, _split(ctx, b, value, args[3]), strict=False):
-            b.store(_add(b, b.load(place), _sum_of_lanes(b, x, value)), place)
+        places = places_of(b, value, args[0], args[1], args[2])
+        for place, x in zip(places, code.split(ctx, b, value, args[3]), strict=False):
+            b.store(code.add(b, b.load(place), _sum_of_lanes(b, x, value)), place)
         return ctx.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, value), codegen
