@@ -50,10 +50,10 @@ def convert(args):
 
 
 def train(args):
-    from fastdesc import config
+    from fastdesc import config, config_text
 
     if args.print_default:
-        print(config.default_text(args.family or config.FIRST_FAMILY), end="")
+        print(config_text.default_text(args.family or config_text.FIRST_FAMILY), end="")
         return
     if args.config is None:
         raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")

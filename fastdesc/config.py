@@ -1,24 +1,15 @@
-"""Configuration of a training run: TOML in, checked values out.
+"""Configuration of a training run: TOML in, checked values out."""
 
-What may stand in a section is what the thing it configures takes: the arguments of the family's class, those of
-Potential, the fields of Settings. Names, defaults and comments come from there, so that they cannot drift apart.
-"""
-
-import inspect
-import re
 import tomllib
-from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import get_args
 
-from fastdesc.descriptors import FAMILIES, family_class
+from fastdesc.config_sections import REQUIRED, SECTIONS, Config, Data, Output, arguments_of, options_of
+from fastdesc.config_text import FIRST_FAMILY, PATHS, example_line, toml_value
+from fastdesc.descriptors import family_class
 from fastdesc.errors import FileFormatError, InputError, nearest
 from fastdesc.settings import Settings
 
-REQUIRED = object()
-FIRST_FAMILY = next(iter(FAMILIES))
-PATHS = ("train", "valid", "test")
-OURS = "# What `fastdesc train` was run with, paths and defaults included."
 KINDS = {    # type of the default: (what is accepted, in words)
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
@@ -31,78 +22,6 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "direct": (bool | list, "true, false or a list of names of features"),
     "devices": (int | str, 'a whole number or "all"'),
 }
-
-
-@dataclass(frozen=True)
-class Data:
-    """The [data] section.
-
-    Attributes
-    ----------
-    train : str
-        Frames with energies, forces and stresses: extended XYZ (also .gz) or any format ASE reads. Or a features
-        file: energies alone are trained then, and the descriptor is that of the file.
-    valid : str or None
-        Validation frames; without them `valid_fraction` of the training frames is set aside.
-    valid_fraction : float
-        Of the training frames, set aside when no validation frames are given.
-    test : str or None
-        Frames on which the trained model is evaluated at the end; never seen in training.
-    energy_key, forces_key, stress_key : str or None
-        Names of the labels where the files use their own, such as "REF_energy".
-    """
-
-    train: str
-    valid: str | None = None
-    valid_fraction: float = 0.1
-    test: str | None = None
-    energy_key: str | None = None
-    forces_key: str | None = None
-    stress_key: str | None = None
-
-    def keys(self):
-        """Return the label names as `read_frames` wants them."""
-        return {name: getattr(self, name) for name in ("energy_key", "forces_key", "stress_key")}
-
-
-@dataclass(frozen=True)
-class Output:
-    """The [output] section.
-
-    Attributes
-    ----------
-    folder : str
-        Where the model, the history, the checkpoint, the predictions and the plots go; made when it does not exist.
-    plots : bool
-        Draw learning curve and parity (needs matplotlib).
-    """
-
-    folder: str = "fastdesc-run"
-    plots: bool = True
-
-
-@dataclass(frozen=True)
-class Config:
-    """A checked configuration; paths are absolute or relative to the working directory.
-
-    Attributes
-    ----------
-    data : Data
-    family : str
-    descriptor : dict
-        Arguments of the family's class; `species` is missing when the data shall decide.
-    potential : dict
-        Arguments of Potential.
-    training : Settings
-    output : Output
-    """
-
-    data: Data
-    family: str
-    descriptor: dict
-    potential: dict
-    training: Settings
-    output: Output
 
 
 def load_config(path):
@@ -120,17 +39,16 @@ def load_config(path):
 
 def config_from(tables, path):
     """Check tables as `load_config` does; `path` is the file they came from."""
-    sections = ("data", "descriptor", "potential", "training", "output")
     for name in tables:
-        if name not in sections:
+        if name not in SECTIONS:
             raise InputError(
-                f"{path}: there is no section [{name}]{nearest(name, sections)}; sections are {', '.join(sections)}"
+                f"{path}: there is no section [{name}]{nearest(name, SECTIONS)}; sections are {', '.join(SECTIONS)}"
             )
         if not isinstance(tables[name], dict):
             raise InputError(f"{path}: {name} must be a section, [{name}], with keys below it")
     family, descriptor = descriptor_settings(tables.get("descriptor", {}), path)
-    rest = [name for name in sections if name != "descriptor"]
-    data, potential, training, output = (_checked(tables.get(name, {}), name, _options(name), path) for name in rest)
+    rest = [name for name in SECTIONS if name != "descriptor"]
+    data, potential, training, output = (_checked(tables.get(name, {}), name, options_of(name), path) for name in rest)
     here = Path(path).parent
     for name in PATHS:
         if name in data:
@@ -157,7 +75,7 @@ def descriptor_settings(table, path):
         cls = family_class(family)
     except InputError as error:
         raise InputError(f"{path}: [descriptor] {error}") from error
-    options = {**_arguments(cls), "species": None}
+    options = {**arguments_of(cls), "species": None}
     return family, _checked(table, "descriptor", options, path)
 
 
@@ -178,78 +96,6 @@ def read_toml(path):
         raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 
 
-def default_text(family=FIRST_FAMILY):
-    """Return a commented configuration with every key at its default."""
-    cls = family_class(family)
-    lines = [
-        "# Configuration of `fastdesc train`. Only data.train is needed; every other key may be left out.",
-        "# Relative paths are relative to the folder of this file. Energies in eV, lengths in Å.",
-    ]
-    for name in ("data", "descriptor", "potential", "training", "output"):
-        lines += ["", f"[{name}]"]
-        if name == "descriptor":
-            lines += [f"# One of {', '.join(map(_toml, FAMILIES))}.", f'family = "{family}"']
-            options, comments = {**_arguments(cls), "species": None}, _comments(cls.__doc__)
-        else:
-            options, comments = _options(name), _comments(_documented(name).__doc__)
-        said = None
-        for key, default in options.items():
-            names, text = comments.get(key, ((key,), ""))
-            if names != said:
-                lines += [f"# {line}" for line in text]
-                said = names
-            lines.append(_line(key, default))
-    return "\n".join(lines) + "\n"
-
-
-def to_text(config):
-    """Return TOML that describes a configuration, from anywhere: paths are absolute."""
-    tables = {
-        "data": {k: str(Path(v).absolute()) if k in PATHS and v else v for k, v in vars(config.data).items()},
-        "descriptor": {"family": config.family, **config.descriptor},
-        "potential": config.potential,
-        "training": {
-            k: str(Path(v).absolute()) if k == "filters_from" and v else v
-            for k, v in config.training.as_dict().items()
-            if k != "valid_fraction"
-        },
-        "output": {**vars(config.output), "folder": str(Path(config.output.folder).absolute())},
-    }
-    lines = [OURS, ""]
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items() if v is not None), ""]
-    return "\n".join(lines)
-
-
-def is_ours(path):
-    """Whether a configuration file is one that `to_text` made."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.readline().strip() == OURS
-
-
-def _documented(section):
-    from fastdesc.potential import Potential
-
-    return {"data": Data, "potential": Potential, "training": Settings, "output": Output}[section]
-
-
-def _options(section):
-    """Return key -> default of a section; REQUIRED where there is none."""
-    cls = _documented(section)
-    if section == "potential":
-        return {k: v for k, v in _arguments(cls).items() if k != "descriptor"}
-    options = {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(cls)}
-    if section == "training":
-        del options["valid_fraction"]    # stands in [data]
-    return options
-
-
-def _arguments(cls):
-    arguments = inspect.signature(cls.__init__).parameters
-    empty = inspect.Parameter.empty
-    return {k: REQUIRED if p.default is empty else p.default for k, p in arguments.items() if k != "self"}
-
-
 def _checked(table, section, options, path):
     for key, value in table.items():
         if key not in options:
@@ -262,54 +108,15 @@ def _checked(table, section, options, path):
             accepted, words = KINDS[str]
         wrong_bool = isinstance(value, bool) and not {bool, object} & {accepted, *get_args(accepted)}
         if wrong_bool or not isinstance(value, accepted):
-            example = "" if default in (REQUIRED, None) else f", such as {_toml(default)}"
-            raise InputError(f"{path}: [{section}] {key} is {_toml(value)}; it must be {words}{example}")
+            example = "" if default in (REQUIRED, None) else f", such as {toml_value(default)}"
+            raise InputError(f"{path}: [{section}] {key} is {toml_value(value)}; it must be {words}{example}")
     for key, default in options.items():
         if default is REQUIRED and key not in table:
-            raise InputError(f"{path}: [{section}] {key} is missing; add {_line(key, default)}")
+            raise InputError(f"{path}: [{section}] {key} is missing; add {example_line(key, default)}")
     return dict(table)
 
 
 def _string(table, key, path):
     if not isinstance(table[key], str):
-        raise InputError(f"{path}: [training] {key} is {_toml(table[key])}; it must be a string")
+        raise InputError(f"{path}: [training] {key} is {toml_value(table[key])}; it must be a string")
     return table[key]
-
-
-def _comments(doc):
-    """Read a NumPy-style docstring: return name -> (names that share the entry, lines of text)."""
-    found, names, inside = {}, (), False
-    for line in inspect.cleandoc(doc).splitlines():
-        entry = re.fullmatch(r"(\w+(?:, \w+)*) : (.+)", line)
-        if re.fullmatch(r"(Parameters|Attributes|Raises|Notes)", line):
-            inside = line in ("Parameters", "Attributes")
-        elif inside and entry:
-            names = tuple(entry[1].split(", "))
-            choices = re.fullmatch(r"(\{.*\})(, optional)?", entry[2])
-            for name in names:
-                found.setdefault(name, (names, [f"One of {choices[1].strip('{}')}."] if choices else []))
-        elif inside and line.startswith("    ") and names:
-            found[names[0]][1].append(line.strip())
-            for name in names[1:]:
-                found[name] = found[names[0]]
-    return found
-
-
-def _line(key, default):
-    if default is REQUIRED:
-        return f'{key} = "{key}.extxyz"'
-    if default is None:
-        return f"# {key} =    (not set)"
-    return f"{key} = {_toml(default)}"
-
-
-def _toml(value):
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value)

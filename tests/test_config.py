@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from fastdesc import config
-from fastdesc.config import default_text, load_config, read_descriptor
+from fastdesc.config import load_config, read_descriptor
+from fastdesc.config_sections import arguments_of, documented, options_of
+from fastdesc.config_text import comments_of, default_text, to_text
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.potential import Potential
@@ -70,11 +71,11 @@ def test_printed_default_names_and_explains_every_key(family):
     lines = [line for line in text.splitlines() if line]
     for section in ("data", "potential", "training", "output"):
         assert f"[{section}]" in lines
-        for key in config._options(section):
+        for key in options_of(section):
             assert any(line.startswith((f"{key} =", f"# {key} =")) for line in lines), key
-        comments = config._comments(config._documented(section).__doc__)
-        assert not set(config._options(section)) - set(comments), "every key has a comment in its docstring"
-    assert not set(config._arguments(family_class(family))) - set(config._comments(family_class(family).__doc__))
+        comments = comments_of(documented(section).__doc__)
+        assert not set(options_of(section)) - set(comments), "every key has a comment in its docstring"
+    assert not set(arguments_of(family_class(family))) - set(comments_of(family_class(family).__doc__))
     assert all(len(line) < 121 for line in lines)
     unset = [line.split()[1] for line in lines if line.endswith("(not set)")]
     assert {"valid", "test", "species", "patience"} <= set(unset)
@@ -89,7 +90,7 @@ def test_training_section_is_the_arguments_of_train():
     assert settings - arguments == set() or any(
         p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(train).parameters.values()
     )
-    assert set(config._options("training")) == settings - {"valid_fraction"}
+    assert set(options_of("training")) == settings - {"valid_fraction"}
 
 
 @pytest.mark.parametrize(
@@ -149,4 +150,4 @@ def test_descriptor_file(tmp_path):
 def test_written_configuration_is_read_back(load):
     text = 'valid_fraction = 0.3\n[descriptor]\nspecies = ["Cu", 79]\n[potential]\nhidden = [8]\n'
     c = load(MINIMAL + text + "[training]\nepochs = 7\n")
-    assert load(config.to_text(c)) == c
+    assert load(to_text(c)) == c

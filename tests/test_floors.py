@@ -12,17 +12,17 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_math monomials elementary blocks radial "
-    "splines files journal growing tables meam_spline number_table network_cuda",
+    0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_code simd_math monomials elementary "
+    "blocks radial splines files journal overlay growing tables meam_spline number_table network_cuda",
     1: "structures pairs device_pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources "
     "reading batch unlabelled network activations",
     2: "descriptors.*",
     3: "team scaler optimizer schedules heads spline_network parts",
     4: "potential evaluation graph loss_gradient model_file prediction",
-    5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint accuracy "
-    "config info dataset features features_file features_opened features_rows features_layout structure_features "
-    "pipeline shards distributed selection filter_data transfer shares short_distances linear_start meam_potential "
-    "team_processes",
+    5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint "
+    "accuracy config config_sections config_text info dataset features features_file features_opened "
+    "features_rows features_layout structure_features pipeline shards shards_joined distributed selection "
+    "filter_data transfer shares short_distances linear_start meam_potential team_processes",
     6: "cli cli_options cli_commands interruption calculator experiment plots filter_plots demo __main__",
 }
 # The recursion of the embedded density has a small network in each iteration. It alone of the families uses these;

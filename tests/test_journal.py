@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fastdesc import journal
-from fastdesc.journal import CommittedFile, JournaledFile, Pieces, discard, journal_of, read_journal
+from fastdesc.journal import CommittedFile, JournaledFile, discard, journal_of, read_journal
+from fastdesc.overlay import Overlay
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_pieces_against_an_array(seed):
     rng = np.random.default_rng(seed)
-    want, known, pieces = np.zeros(200, np.uint8), np.zeros(200, bool), Pieces()
+    want, known, pieces = np.zeros(200, np.uint8), np.zeros(200, bool), Overlay()
     for _ in range(60):
         a = int(rng.integers(0, 199))
         data = rng.integers(1, 255, int(rng.integers(1, min(40, 200 - a) + 1)), dtype=np.uint8)
