@@ -6,7 +6,8 @@
 
 Freed memory is kept on both sides, as by the command (fastdesc/heap.py). Otherwise computing alone asks for fresh pages
 in every batch, a third of its time, which a pipeline with batches in flight does not: the comparison would flatter it.
-Every turn writes a new file: to free the pages of an old one takes a tenth of the time of writing.
+Shares are medians of turns, each end to end beside computing alone: over minutes a machine's speed changes by more than
+what is measured. Every turn writes a new file: to free the pages of an old one takes a tenth of the time of writing.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROUNDS = 3
+ROUNDS = 7
 DSCRIBE = """
 import sys, time, h5py, numpy as np
 from ase.io import iread
@@ -71,7 +72,7 @@ def timed(call):
 
 
 def throughput(folder, n, cutoff, rounds=ROUNDS):
-    """End to end against computing alone, batches in memory; turns are taken, the best of each counts."""
+    """End to end against computing alone, batches in memory, in turns: the best time of each, and the median share."""
     import fastdesc as fd
     from fastdesc import parallel, pipeline
     from fastdesc.dataset import CHUNK_ATOMS
@@ -103,8 +104,8 @@ def throughput(folder, n, cutoff, rounds=ROUNDS):
         best = {name: np.min(t, axis=0) for name, t in times.items()}
         rows = {name: {"frames_per_s": n / t[0], "cpu_us_per_frame": t[1] / n * 1e6} for name, t in best.items()}
         for name in ("hdf5", "extxyz"):
-            rows[name]["share"] = float(best["compute"][0] / best[name][0])
-            rows[name]["cpu_share"] = float(best["compute"][1] / best[name][1])
+            shares = np.median(np.divide(times["compute"], times[name]), axis=0)
+            rows[name]["share"], rows[name]["cpu_share"] = map(float, shares)
         rows["bytes"] = out.stat().st_size
         found[dtype] = rows
     found["n_features"] = d.n_features

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fastdesc.errors import InputError
 from fastdesc.overlay import Overlay
+from fastdesc.room import Room
 
 try:
     import fcntl
@@ -125,6 +126,7 @@ class StreamedFile(_Positioned):
     def __init__(self, path, flags=os.O_CREAT | os.O_TRUNC):
         super().__init__(os.open(path, os.O_RDWR | flags, 0o666))
         self.path, self.committed, self.length, self._error = Path(path), 0, 0, None
+        self._room = Room(self.fd)
 
     def writable(self):
         return True
@@ -158,11 +160,12 @@ class StreamedFile(_Positioned):
         try:
             if kind is None:
                 self.check()
-                os.ftruncate(self.fd, self.length)    # HDF5 may end with room it has not written to
+                self._room.cut(self.length)    # HDF5 may end with room it has not written to
         finally:
             self.close()
 
     def _write_at(self, offset, view):
+        self._room.make(offset + len(view))
         while len(view):
             n = os.pwrite(self.fd, view, offset)
             view, offset = view[n:], offset + n
@@ -224,7 +227,7 @@ class JournaledFile(StreamedFile):
     def _apply(self, length, pieces):
         for offset, data in pieces:
             self._write_at(offset, memoryview(data))
-        os.ftruncate(self.fd, length)
+        self._room.cut(length)
         self.over, self.committed = Overlay(), length
 
     def close_for_good(self, name=None):

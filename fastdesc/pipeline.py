@@ -17,7 +17,7 @@ from fastdesc.short_distances import ShortDistances
 AHEAD = 2
 """Batches that may wait between two stages; bounds the memory."""
 COMMIT_SECONDS = 2.0
-COMMIT_BYTES = 1 << 26
+COMMIT_BYTES = 1 << 27
 TRANSPOSED = 1024
 """Atoms transposed at a time."""
 
