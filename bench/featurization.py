@@ -112,6 +112,32 @@ def throughput(folder, n, cutoff, rounds=ROUNDS):
     return found
 
 
+def compressions(folder, n, cutoff):
+    """Seconds end to end for `n` of the frames, and sizes of float32 features, by compression."""
+    import h5py
+
+    import fastdesc as fd
+    from fastdesc.errors import InputError
+    from fastdesc.tables import COMPRESSIONS
+
+    text, fast, out = folder / "few.extxyz", folder / "few.h5", folder / "few.out.h5"
+    write_text(text, n)
+    fd.convert(text, fast, progress=False)
+    d = fd.GaussianMoments(species=["Cu"], cutoff=cutoff)
+    found = {"frames": n}
+    for name in COMPRESSIONS:
+        out.unlink(missing_ok=True)
+        try:
+            seconds, _ = timed(lambda name=name: fd.featurize(
+                fast, out, d, dtype="float32", progress=False, compression=name))  # fmt: skip
+        except InputError as problem:    # hdf5plugin is not installed
+            found[name] = {"skipped": str(problem)}
+            continue
+        with h5py.File(out) as f:
+            found[name] = {"seconds": seconds, "bytes": f["features"].id.get_storage_size()}
+    return found
+
+
 MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -180,6 +206,12 @@ def table(found):
     else:
         lines.append(f"\nDScribe: {peer['skipped']}")
     lines += ["", f"`convert` reads text at {t['convert_frames_per_s']:.0f} frames/s."]
+    c = found["compressions"]
+    lines += ["", f"Compression, {c['frames']} frames, float32, HDF5 to HDF5:", ""]
+    for name, row in c.items():
+        if isinstance(row, dict):
+            ratio = c["none"]["bytes"] / row["bytes"] if "bytes" in row else None
+            lines.append(f"* {name}: " + (f"{row['seconds']:.2f} s, 1 / {ratio:.2f}" if ratio else row["skipped"]))
     lines += ["", "Peak resident memory, MB:", ""]
     for kind, row in found["memory"].items():
         lines.append(f"* {kind}: " + ", ".join(f"{mb:.0f} for {n} frames" for n, mb in row.items()))
@@ -205,6 +237,7 @@ def main(argv=None):
         rounds = 1 if options.quick else ROUNDS
         found = {"machine": describe(), "throughput": throughput(folder, n, options.cutoff, rounds)}
         threads = found["throughput"]["threads"]
+        found["compressions"] = compressions(folder, 200 if options.quick else 3000, options.cutoff)
         found["dscribe"] = dscribe(folder, options.peers, 20 if options.quick else 200, options.cutoff, threads)
         found["memory"] = memory(folder, (1000, 3000) if options.quick else (1000, 100_000))
         found["load_after"] = os.getloadavg()[0]
