@@ -66,12 +66,12 @@ def train(args):
 def evaluate(args):
     from fastdesc.accuracy import FORMAT, compare
     from fastdesc.files import check_apart, check_target
-    from fastdesc.frames import read_frames
+    from fastdesc.frames import expand, read_frames
     from fastdesc.potential import load
     from fastdesc.shares import feature_shares, shares_table
 
     # A name that cannot be written is told before the work, not after it.
-    check_apart([args.predictions, args.plot], [args.model, args.frames])
+    check_apart([args.predictions, args.plot], [args.model, *expand(args.frames)])
     if args.predictions:
         check_target(args.predictions, FORMAT)
     if args.plot:
@@ -102,10 +102,11 @@ def info(args):
 def plot(args):
     from fastdesc.files import check_apart
     from fastdesc.filter_plots import plot_filters
+    from fastdesc.frames import expand
     from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
-    check_apart([out], [args.file, *args.frames])
+    check_apart([out], [args.file, *(file for path in args.frames for file in expand(path))])
     if args.what == "filters":
         frames = args.frames[0] if len(args.frames) == 1 else args.frames or None
         print(plot_filters(args.file, out, frames))

@@ -11,7 +11,7 @@ from fastdesc.arrays import resolve_device
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.files import check_apart, check_target, to_json, write_text
-from fastdesc.frames import elements, labels, read_frames
+from fastdesc.frames import elements, expand, labels, read_frames
 from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
 from fastdesc.stored import Stored, check_arguments, is_features, open_stored
@@ -58,7 +58,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     """
     folder = Path(config.output.folder)
     paths = {name: folder / file for name, file in FILES.items()}
-    data = config.data.train, config.data.valid, config.data.test
+    data = [file for path in (config.data.train, config.data.valid, config.data.test) if path for file in expand(path)]
     check_apart(paths.values(), [*data, config.training.filters_from])
     _check_folder(folder, paths, resume, overwrite)
     resolve_device(config.training.device)

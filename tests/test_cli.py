@@ -102,6 +102,7 @@ def test_a_closed_pipe_is_no_error(trained):
         ("evaluate model.h5 frames.h5 --predictions frames.h5", "frames.h5 would be written over a file that is read"),
         ("evaluate model.h5 frames.h5 --predictions ../here/model.h5", "model.h5 would be written over"),
         ("evaluate model.h5 x.png --plot x.png", "x.png would be written over"),
+        ("evaluate model.h5 f*s.h5 --predictions frames.h5", "frames.h5 would be written over a file that is read"),
         ("convert frames.h5 frames.h5", "frames.h5 would be written over"),
         ("convert frames.h5 link.h5", "link.h5 would be written over"),
         ("convert other.h5 frames.h5 other.h5", "other.h5 would be written over"),
@@ -138,10 +139,13 @@ def test_no_output_is_an_input_or_another_output(fails, tmp_path, monkeypatch, w
     [
         ('train = "run/errors.json"', "errors.json"),
         ('train = "x"\nvalid = "run/predictions.h5"', "predictions.h5"),
+        ('train = "x"\nvalid = "run/pre*.h5"', "predictions.h5"),
         ('train = "x"\ntest = "run/checkpoint.h5"', "checkpoint.h5"),
         ('train = "x"\n[training]\nfilters_from = "run/model.h5"', "model.h5"),
     ],
 )
 def test_what_a_run_writes_is_not_what_it_reads(fails, tmp_path, line, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "predictions.h5").touch()
     (tmp_path / "c.toml").write_text(f'[data]\n{line}\n[output]\nfolder = "run"\n')
     assert f"run/{name} would be written over a file that is read" in fails("train", tmp_path / "c.toml")
