@@ -12,8 +12,8 @@ PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
 FLOORS = {
-    0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_code simd_math monomials elementary "
-    "blocks radial splines files journal overlay room growing tables meam_spline number_table network_cuda",
+    0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_code simd_math simd_tuples monomials "
+    "elementary blocks radial splines files journal overlay room growing tables meam_spline number_table network_cuda",
     1: "structures pairs device_pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources "
     "reading batch unlabelled network activations",
     2: "descriptors.*",

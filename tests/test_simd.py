@@ -6,7 +6,8 @@ import pytest
 
 from fastdesc import simd, simd_math
 from fastdesc.simd import kind_of, lanes, load, load_atoms, planes_of, rows_of, scratch, slots, store, store_atoms
-from fastdesc.simd_math import add_tuple, axpy, below, dot, load_tuple, store_tuple, tangent, value, zeros
+from fastdesc.simd_math import below, tangent, value
+from fastdesc.simd_tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 
 compiled = numba.njit(error_model="numpy")
 

@@ -20,7 +20,7 @@ from fastdesc.arrays import namespace
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, load_atoms, scratch, splat, store, store_atoms
-from fastdesc.simd_math import dot, load_tuple, zeros
+from fastdesc.simd_tuples import dot, load_tuple, zeros
 
 FEATURES = 4  # features that share the reading of densities
 # Moment number of each place in the groups, in the order of the table above.

@@ -34,7 +34,7 @@ from fastdesc.descriptors.embedded_density_contraction import (
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
-from fastdesc.simd_math import load_tuple, store_tuple
+from fastdesc.simd_tuples import load_tuple, store_tuple
 
 
 @inner

@@ -16,7 +16,8 @@ from fastdesc.descriptors.embedded_density_orbitals import orbital_geometry
 from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
-from fastdesc.simd_math import axpy, exp, store_tuple, zeros
+from fastdesc.simd_math import exp
+from fastdesc.simd_tuples import axpy, store_tuple, zeros
 
 
 @inner

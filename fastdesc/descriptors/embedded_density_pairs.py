@@ -21,7 +21,7 @@ from fastdesc.descriptors.embedded_density_orbitals import (
 from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
-from fastdesc.simd_math import axpy, load_tuple, store_tuple, zeros
+from fastdesc.simd_tuples import axpy, load_tuple, store_tuple, zeros
 
 
 @inner

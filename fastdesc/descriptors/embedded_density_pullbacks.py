@@ -25,7 +25,7 @@ from fastdesc.descriptors.embedded_density_pairs import block_scratch, rows_of_n
 from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store
-from fastdesc.simd_math import axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd_tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 
 @inner

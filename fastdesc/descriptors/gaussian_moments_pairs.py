@@ -24,7 +24,8 @@ from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.radial import radial_basis
 from fastdesc.simd import borrowed, lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
-from fastdesc.simd_math import axpy, dot, load_tuple, sqrt, store_tuple, zeros
+from fastdesc.simd_math import sqrt
+from fastdesc.simd_tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 ROW = 2 * TEN  # slots kept per radial or basis function
 
