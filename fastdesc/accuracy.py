@@ -49,11 +49,17 @@ class Comparison:
                 raise InputError(f"{name} must hold numbers of the shape {wanted}, and {brief(array)} came")
 
     def pairs(self, name):
-        """Return (reference, predicted) of "energy" (per atom), "forces" or "stress", flat, where both are known."""
+        """Return (reference, predicted) of "energy" (per atom), "forces" or "stress", flat, where there is a reference.
+
+        Stresses also where there is a prediction: without a volume there is none. Energies and forces there always are,
+        and errors of those that are not finite are not finite.
+        """
         reference, predicted = getattr(self, f"reference_{name}"), getattr(self, name)
         if name == "energy":
             reference, predicted = reference / self.n_atoms, predicted / self.n_atoms
-        known = np.isfinite(reference) & np.isfinite(predicted)
+        known = np.isfinite(reference)
+        if name == "stress":
+            known &= np.isfinite(predicted)
         return reference[known], predicted[known]
 
     def errors(self):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from numbers import Real
 
 from fastdesc.errors import InputError
@@ -44,8 +45,8 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def best(self, column="valid_loss"):
-        """Return the row with the smallest value of a column."""
-        rows = [row for row in self.rows if row.get(column) is not None]
+        """Return the row with the smallest value of a column; NaN, of a potential that diverged, is none."""
+        rows = [row for row in self.rows if row.get(column) is not None and not math.isnan(row[column])]
         return min(rows, key=lambda row: row[column]) if rows else None
 
     def save(self, path):

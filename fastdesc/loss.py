@@ -77,8 +77,8 @@ def residuals(targets, energy, forces, virial, weights):
     xp = namespace(energy)
     of_energy = energy_residuals(targets, energy, weights)
     counts, per_frame, frame = _frames(targets, xp)
-    force_error = _known(xp, forces - targets.forces)
-    virial_error = _known(xp, virial - targets.virial)
+    force_error = _known(xp, forces, targets.forces)
+    virial_error = _known(xp, virial, targets.virial)
 
     to_force = (weights.force * per_frame / (3 * counts))[frame][:, None]
     to_virial = (weights.stress * per_frame / (9 * counts**2))[:, None, None]
@@ -99,7 +99,7 @@ def energy_residuals(targets, energy, weights):
     """Compare energies with targets: the first term of (1); `rho` and `strain` are None."""
     xp = namespace(energy)
     counts, per_frame, frame = _frames(targets, xp)
-    error = _known(xp, energy - targets.energy)
+    error = _known(xp, energy, targets.energy)
     to_energy = weights.energy * per_frame / counts**2
     errors = {"energy": error / counts, "has_energy": xp.isfinite(targets.energy)}
     return Residuals((to_energy * error**2).sum(), (2 * to_energy * error)[frame], None, None, errors)
@@ -111,9 +111,9 @@ def _frames(targets, xp):
     return counts, targets.weight / len(counts), owners(targets.first, targets.n_atoms)
 
 
-def _known(xp, error):
-    """Zero where there is no label."""
-    return xp.where(xp.isfinite(error), error, 0.0)
+def _known(xp, predicted, target):
+    """Error, zero where there is no label; that of a prediction which is not finite is not finite either."""
+    return xp.where(xp.isfinite(target), predicted - target, 0.0)
 
 
 class Metrics:

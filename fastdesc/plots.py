@@ -92,15 +92,17 @@ def plot_parity(comparison, out):
     fig = new_figure(3.2 * len(panels) + 0.4, 3.2)
     for ax, (name, unit, error_unit, factor) in zip(_axes(fig, len(panels)), panels, strict=True):
         reference, predicted = comparison.pairs(name)
-        low, high = min(reference.min(), predicted.min()), max(reference.max(), predicted.max())
+        finite = np.isfinite(predicted)    # what is not counts in the errors, and has no place in the plane
+        x, y = reference[finite], predicted[finite]
+        low, high = (extreme(np.concatenate([reference, y])) for extreme in (np.min, np.max))
         margin = 0.04 * (high - low) or 0.1
         low, high = low - margin, high + margin
         ax.plot([low, high], [low, high], color=LINE, lw=0.8, zorder=0)
         if len(reference) > MANY:
             box = (low, high, low, high)
-            ax.hexbin(reference, predicted, gridsize=80, extent=box, bins="log", mincnt=1, cmap="cividis_r", lw=0.1)
+            ax.hexbin(x, y, gridsize=80, extent=box, bins="log", mincnt=1, cmap="cividis_r", lw=0.1)
         else:
-            ax.scatter(reference, predicted, s=9, color=TRAIN, alpha=max(0.15, min(0.7, 60 / len(reference))), lw=0)
+            ax.scatter(x, y, s=9, color=TRAIN, alpha=max(0.15, min(0.7, 60 / len(reference))), lw=0)
         e = errors[name]
         text = "\n".join(f"{k.upper()} {three_digits(factor * e[k])} {error_unit}" for k in ("mae", "rmse"))
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8)

@@ -71,6 +71,18 @@ def test_missing_labels_do_not_count():
         compare(Fake(), data)
 
 
+def test_predictions_that_are_not_finite_count():
+    data = frames()
+    found = vars(compare(Fake(), data))
+    found["energy"][1] = np.inf
+    found["forces"][0, 2] = np.nan
+    found["stress"][2] = np.nan    # as of a frame without a volume
+    e = Comparison(**found).errors()
+    assert e["energy"]["mae"] == np.inf and e["energy"]["n"] == 3
+    assert np.isnan(e["forces"]["max"]) and e["forces"]["n"] == 3 * (4 + 8 + 12)
+    assert np.isfinite(e["stress"]["rmse"]) and e["stress"]["n"] == 12
+
+
 def test_file(tmp_path):
     path = tmp_path / "p.h5"
     c = compare(Fake(), frames())

@@ -93,6 +93,17 @@ def test_parity(tmp_path, drawn, n_frames):
         assert forces.collections[0].get_array().sum() > 0, "densities"
 
 
+@pytest.mark.parametrize("n_frames", [10, 2000])
+def test_parity_says_what_it_cannot_draw(tmp_path, drawn, n_frames):
+    some = comparison(n_frames)
+    some.energy[3], some.forces[0, 1] = np.nan, np.inf
+    plot_parity(some, tmp_path / "p.png")
+    energy, forces, _ = drawn[0].axes
+    assert energy.texts[0].get_text() == "MAE nan meV/atom\nRMSE nan meV/atom"
+    assert forces.texts[0].get_text() == "MAE inf meV/Å\nRMSE inf meV/Å"
+    assert np.isfinite([*energy.get_xlim(), *forces.get_ylim()]).all()
+
+
 def test_parity_leaves_out_what_is_not_there(tmp_path, drawn):
     plot_parity(comparison(stress=False), tmp_path / "p.png")
     assert len(drawn[0].axes) == 2
