@@ -23,7 +23,7 @@ template <typename S> struct Orbitals {
     }
 
     // visit(s, P, x, alpha) for NR functions from `slab` on: P = f_c exp(-alpha x^2), x = r - r_s. Functions past the
-    // last repeat it. Returns f_c'/f_c.
+    // last repeat it. Returns f_c'/f_c, and zero where f_c is: there P is, too, whatever multiplies it.
     template <int NR, typename Visit>
     __device__ __forceinline__ S each(const Pair<S>& pair, int z, int slab, Visit visit) const {
         constexpr real<S> pi = real<S>(3.14159265358979323846);
@@ -37,7 +37,7 @@ template <typename S> struct Orbitals {
             const S a = load<S>(alpha, at, plane()), x = pair.d - load<S>(r_s, at, plane());
             visit(k, fc * exponential(-(a * x * x)), x, a);
         }
-        return s / half * (-pi * per_cutoff);
+        return value(half) > real<S>(0) ? s / half * (-pi * per_cutoff) : S(0);
     }
 };
 
