@@ -150,6 +150,12 @@ EMBEDDED_DENSITY = Family(
              "normalized": False},
             order_at_cutoff=4,
         ),
+        # Arrays of one row, from whose shape nobody can tell how far rows are apart.
+        "single": Variant(
+            {"cutoff": 3.0, "n_radial": 1, "l_max": 1, "iterations": 1, "contraction": "hyper", "n_features": 1,
+             "normalized": True, "hidden": (3,)},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
         "once": Variant(
             {"cutoff": 3.6, "n_radial": 3, "l_max": 2, "iterations": 1, "contraction": "hyper", "n_features": 6,
              "normalized": True, "networks": "per_species", "hidden": (5, 4)},

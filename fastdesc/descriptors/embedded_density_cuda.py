@@ -20,8 +20,12 @@ def bind(family, rij, pairs, species):
     orbitals = (bool(family.normalized), family.cutoff)
 
     def stride(x):
-        """Elements from row to row of (rows.., n) or (2, rows.., n)."""
+        """Elements from row to row of densities: one plane of them, the other may lie anywhere."""
         return cuda.row_stride(x[0] if dual else x)
+
+    def whole(x):
+        """Elements from row to row, and from the last row of values to the first of tangents: kernels count rows."""
+        return cuda.row_stride(x)
 
     def plane(x):
         """Elements from values to tangents."""
@@ -37,12 +41,12 @@ def bind(family, rij, pairs, species):
 
     def density(alpha, r_s, coefficients, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients))
-        sizes = (stride(rij), stride(out), plane(out), n_species, n_radial, n_moments)
+        sizes = (whole(rij), stride(out), plane(out), n_species, n_radial, n_moments)
         over_pairs("ed_density", (*mesh, *theta, out, *sizes, *orbitals), True)
 
     def density_again(alpha, r_s, coefficients, c, iteration, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, c))
-        sizes = (stride(rij), stride(out), plane(out), plane(c), n, n_species, n_radial, n_moments, c.shape[-1])
+        sizes = (whole(rij), stride(out), plane(out), plane(c), n, n_species, n_radial, n_moments, c.shape[-1])
         over_pairs("ed_density_again", (*mesh, *theta, iteration, out, *sizes, *orbitals), True)
 
     def of_all_iterations(c, ddensity):
@@ -50,7 +54,7 @@ def bind(family, rij, pairs, species):
 
     def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
-        strides = (stride(rij), stride(ddensity), stride(drij))
+        strides = (whole(rij), stride(ddensity), whole(drij))
         args = (*mesh, *theta, ddensity, drij, *strides, *of_all_iterations(c, ddensity))
         over_pairs("ed_density_pullback", args, False)
 
@@ -60,7 +64,7 @@ def bind(family, rij, pairs, species):
         each = atoms_per_warp(n, row_bytes)
         rows = -(-n // (warps * each)) * warps
         partial = xp.zeros((1 + dual, rows, 3, n_species, n_radial), rij.dtype)
-        strides = (each, stride(rij), stride(ddensity))
+        strides = (each, whole(rij), stride(ddensity))
         args = (*mesh, *theta, ddensity, partial, *strides, *of_all_iterations(c, ddensity))
         over_pairs("ed_parameters_pullback", args, True, each)
         total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
@@ -68,7 +72,7 @@ def bind(family, rij, pairs, species):
 
     def coefficients_pullback(alpha, r_s, rows, dc):
         theta = map(xp.ascontiguousarray, (alpha, r_s))
-        sizes = (stride(rij), stride(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
+        sizes = (whole(rij), whole(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
         args = (*mesh, *theta, rows, dc, *sizes, *orbitals)
         slabs = -(-n_radial // COLUMNS)
         cuda.launch(MIRROR, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
@@ -81,24 +85,24 @@ def bind(family, rij, pairs, species):
 
     def contract(hyper, density, q):
         factor = cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
-        strides = (stride(density), stride(q), plane(density), hyper.shape[-1])
+        strides = (stride(density), whole(q), plane(density), hyper.shape[-1])
         over_atoms("ed_contract", density, (hyper, density, q, *strides, *shape, family.n_features), factor)
 
     def contract_pullback(hyper, density, dq, ddensity):
         dq, factor = _rows(xp, dq), cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
-        strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity), hyper.shape[-1])
+        strides = (stride(density), whole(dq), stride(ddensity), plane(density), plane(ddensity), hyper.shape[-1])
         args = (hyper, density, dq, ddensity, *strides, *shape, family.n_features)
         over_atoms("ed_contract_pullback", density, args, factor)
 
     def gram(density, out):
-        over_atoms("ed_gram", density, (density, out, stride(density), stride(out), plane(density), *shape))
+        over_atoms("ed_gram", density, (density, out, stride(density), whole(out), plane(density), *shape))
 
     def squares(density, q):
-        over_atoms("ed_squares", density, (density, q, stride(density), stride(q), plane(density), *shape))
+        over_atoms("ed_squares", density, (density, q, stride(density), whole(q), plane(density), *shape))
 
     def squares_pullback(density, dq, ddensity):
         dq = _rows(xp, dq)
-        strides = (stride(density), stride(dq), stride(ddensity), plane(density), plane(ddensity))
+        strides = (stride(density), whole(dq), stride(ddensity), plane(density), plane(ddensity))
         over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *shape))
 
     return by_name(
