@@ -9,7 +9,7 @@ from tqdm import tqdm
 from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.descriptors.checks import numbers
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.files import check_target, damage_named
 from fastdesc.gradient import (
@@ -131,6 +131,9 @@ class Trainer:
                 self._into_potential(self.best)
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
+        if self.best is None and any("valid_loss" in row for row in self.history.rows):
+            text = "the loss on the validation frames was never finite, and the potential is what it was before training"
+            warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
         for data, words in ((self.data, "the training frames"), (self.valid, "the validation frames")):
             if hasattr(data, "rij"):
                 descriptor = self.potential.descriptor

@@ -10,7 +10,7 @@ from families import FAMILIES
 
 import fastdesc as fd
 from fastdesc.checkpoint import read_checkpoint
-from fastdesc.errors import FastdescError, InputError
+from fastdesc.errors import FastdescError, FastdescWarning, InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch, response
 from fastdesc.loss import LossWeights, residuals
 from fastdesc.settings import Settings
@@ -249,7 +249,8 @@ def test_divergence_is_one_sentence_without_warnings():
 def test_a_potential_that_diverged_is_not_the_best():
     """The one step of the one epoch goes too far: energies overflow, and that is no loss of zero."""
     frames, potential = alloy(4), small_potential()
-    history = fd.train(potential, frames[:3], frames[3:], epochs=1, learning_rate=1e30, warmup=0, progress=False)
+    with pytest.warns(FastdescWarning, match="never finite, and the potential is what it was before"):
+        history = fd.train(potential, frames[:3], frames[3:], epochs=1, learning_rate=1e30, warmup=0, progress=False)
     row = history.rows[0]
     assert not np.isfinite([row["valid_loss"], row["valid_energy_mae"], row["valid_forces_rmse"]]).any()
     assert np.isfinite(potential.predict(frames).forces).all()
