@@ -132,7 +132,7 @@ class Trainer:
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
         if self.best is None and any("valid_loss" in row for row in self.history.rows):
-            text = "the loss on the validation frames was never finite, and the potential is what it was before training"
+            text = "the loss on the validation frames was never finite, and the potential is what it was before"
             warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
         for data, words in ((self.data, "the training frames"), (self.valid, "the validation frames")):
             if hasattr(data, "rij"):

@@ -10,7 +10,7 @@ from families import FAMILIES
 
 import fastdesc as fd
 from fastdesc.checkpoint import read_checkpoint
-from fastdesc.errors import FastdescError, FastdescWarning, InputError
+from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch, response
 from fastdesc.loss import LossWeights, residuals
 from fastdesc.settings import Settings
@@ -237,35 +237,6 @@ def test_weights_of_frames_are_checked(weight):
     frames[1].info["weight"] = weight
     with pytest.raises(InputError, match=r"info\['weight'\] of frame 1 is .* at least 0"):
         fd.train(small_potential(), frames, epochs=1, progress=False, valid_fraction=0)
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_divergence_is_one_sentence_without_warnings():
-    with pytest.raises(FastdescError, match=r"not finite|became"):
-        fd.train(small_potential(), alloy(4), epochs=20, learning_rate=1e6, progress=False)
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_potential_that_diverged_is_not_the_best():
-    """The one step of the one epoch goes too far: energies overflow, and that is no loss of zero."""
-    frames, potential = alloy(4), small_potential()
-    with pytest.warns(FastdescWarning, match="never finite, and the potential is what it was before"):
-        history = fd.train(potential, frames[:3], frames[3:], epochs=1, learning_rate=1e30, warmup=0, progress=False)
-    row = history.rows[0]
-    assert not np.isfinite([row["valid_loss"], row["valid_energy_mae"], row["valid_forces_rmse"]]).any()
-    assert np.isfinite(potential.predict(frames).forces).all()
-    assert history.best() is None
-
-
-def test_predictions_that_are_not_finite_are_not_frames_without_labels():
-    potential = small_potential()
-    data = TrainingSet(alloy(2), potential.descriptor, np.float64)
-    batch = data.batch(np.arange(2), potential.reference)
-    energy, forces, virial, _ = predict_batch(potential.model(), batch)
-    for spoilt in range(3):
-        given = [energy.copy(), forces.copy(), virial.copy()]
-        given[spoilt][0] = np.nan
-        assert np.isnan(residuals(batch.targets, *given, LossWeights(1, 1, 1)).loss)
 
 
 def test_what_is_no_potential():
