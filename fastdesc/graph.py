@@ -118,7 +118,7 @@ class CapturedEvaluation:
     def _send(self, structures):
         self._sent[: structures.positions.size] = structures.positions.reshape(-1)
         self._sent[structures.positions.size :] = structures.cells.reshape(-1)
-        self._inputs.set(self._sent, stream=self._xp.cuda.get_current_stream())    # without one CuPy 13 waits
+        self._inputs.set(self._sent, stream=self._xp.cuda.get_current_stream())
 
     def _fetched(self):
         """Results, on the host; the one wait."""

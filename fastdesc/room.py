@@ -7,6 +7,7 @@ from functools import cache
 STEP = 1 << 26
 """Bytes asked for at a time, at most; a file asks for no more than it has already."""
 KEEP_SIZE = 1    # of linux/falloc.h
+NEVER = float("inf")    # as the end of the room: none is asked for
 
 
 class Room:
@@ -24,15 +25,15 @@ class Room:
         """See to it that there is room up to `end`; the size of the file stays as it is."""
         if end <= self.end:
             return
-        step = min(end, STEP)
-        reserved = _fallocate() is not None and _fallocate()(self.fd, KEEP_SIZE, end - step, 2 * step) == 0
+        reserve, step = _fallocate(), min(end, STEP)
+        reserved = reserve is not None and reserve(self.fd, KEEP_SIZE, end - step, 2 * step) == 0
         # Never again where that failed: a full disk is for those who write to tell.
-        self.end = end + step if reserved else float("inf")
+        self.end = end + step if reserved else NEVER
 
     def cut(self, length):
         """End the file at `length`; what room there is behind it goes back."""
         os.ftruncate(self.fd, length)
-        self.end = min(self.end, length) if self.end < float("inf") else self.end
+        self.end = NEVER if self.end == NEVER else min(self.end, length)
 
 
 @cache

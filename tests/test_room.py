@@ -25,7 +25,7 @@ def allocated(fd):
 def test_asked_for_ahead_and_given_back(file):
     space = room.Room(file)
     space.make(1 << 20)
-    if space.end == float("inf"):
+    if space.end == room.NEVER:
         pytest.skip("this file system cannot reserve room")
     assert os.fstat(file).st_size == 0 and allocated(file) >= 2 << 20
     os.pwrite(file, b"x" * 1000, 0)
@@ -58,7 +58,7 @@ def test_without_any(tmp_path, monkeypatch, answer, kind):
             f.write(data[k : k + (1 << 19)])
         if kind == "journaled":
             f.commit()
-    assert path.read_bytes() == data and len(asked) <= 2
+    assert path.read_bytes() == data and len(asked) == 1
 
 
 def test_what_is_written_ends_where_it_ends(tmp_path):
