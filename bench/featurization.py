@@ -5,9 +5,9 @@
     python -m bench.featurization --peers FOLDER     # with DScribe's SOAP to HDF5, from bench/make_peer_env.py
 
 Freed memory is kept on both sides, as by the command (fastdesc/heap.py). Otherwise computing alone asks for fresh pages
-in every batch, a third of its time, which a pipeline with batches in flight does not: the comparison would flatter it.
-Shares are medians of turns, each end to end beside computing alone: over minutes a machine's speed changes by more than
-what is measured. Every turn writes a new file: to free the pages of an old one takes a tenth of the time of writing.
+in every batch, which a pipeline with batches in flight does not: the comparison would flatter it. Shares are medians of
+turns, each end to end beside computing alone: over minutes a machine's speed changes by more than what is measured.
+Every turn writes a new file, because freeing the pages of an old one takes time, too.
 """
 
 import argparse

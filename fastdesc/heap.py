@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: arrays of every batch come and go, and fresh pages cost a third of the time."""
+"""Freed memory stays with the process: arrays of every batch come and go, and fresh pages cost time."""
 
 import ctypes
 import os

@@ -45,8 +45,8 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def best(self, column="valid_loss"):
-        """Return the row with the smallest value of a column; NaN, of a potential that diverged, is none."""
-        rows = [row for row in self.rows if row.get(column) is not None and not math.isnan(row[column])]
+        """Return the row with the smallest value of a column, which must be finite: a potential may diverge."""
+        rows = [row for row in self.rows if row.get(column) is not None and math.isfinite(row[column])]
         return min(rows, key=lambda row: row[column]) if rows else None
 
     def save(self, path):
