@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+import fastdesc
 from fastdesc.errors import DeviceError, nearest
 
 OPTIONS = ("-std=c++17",)
@@ -93,26 +94,26 @@ def executor(loader):
 @cache
 def kernels_folder():
     """Folder of the .cu and .cuh files: inside the installed package, else beside it in the checkout."""
-    package = Path(__file__).parent
+    package = Path(fastdesc.__path__[0])
     for folder in (package / "kernels", package.parent / "kernels"):
-        if any(folder.glob("*.cu")):
+        if any(folder.rglob("*.cu")):
             return folder
     raise DeviceError(f"no CUDA sources in {package / 'kernels'} or {package.parent / 'kernels'}; reinstall fastdesc")
 
 
-def inline_includes(path, _seen=None):
-    """Return the source with our own includes put in place.
+def inline_includes(file, _seen=None):
+    """Return the text of kernels/<file> with our own includes, named by their path below kernels/, put in place.
 
     CuPy's cache of compiled kernels looks at the text alone: it would not notice a changed header.
     """
     seen = set() if _seen is None else _seen
-    lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    lines = [f'#line 1 "{file}"']
+    for number, line in enumerate((kernels_folder() / file).read_text().splitlines(), 1):
         include = re.match(r'\s*#include\s+"([^"]+)"', line)
-        header = path.parent / include[1] if include else None
+        header = include[1] if include else None
         if header and header not in seen:
             seen.add(header)
-            lines += [inline_includes(header, seen), f'#line {number + 1} "{path.name}"']
+            lines += [inline_includes(header, seen), f'#line {number + 1} "{file}"']
         else:
             lines.append("" if header or line.strip() == "#pragma once" else line)
     return "\n".join(lines)
@@ -121,7 +122,7 @@ def inline_includes(path, _seen=None):
 @cache
 def source(file):
     """Return the self-contained text of kernels/<file>."""
-    return inline_includes(kernels_folder() / file)
+    return inline_includes(file)
 
 
 @cache
@@ -143,7 +144,9 @@ def specialisations(file):
 
 def all_specialisations():
     """Return {file: name expressions} of all .cu files."""
-    return {path.name: specialisations(path.name) for path in sorted(kernels_folder().glob("*.cu"))}
+    folder = kernels_folder()
+    files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.cu")))
+    return {file: specialisations(file) for file in files}
 
 
 # ---------------------------------------------------------------------------------------------------------- arguments

@@ -15,20 +15,31 @@ from pathlib import Path
 import numba
 from numba.core.caching import IndexDataCacheFile
 
+import fastdesc
+
 _OPTIONS = {"error_model": "numpy", "nogil": True}
-_PACKAGE = Path(__file__).parent
-_IMPORT = re.compile(r"^\s*(?:from|import) fastdesc\.([\w.]+)", re.MULTILINE)
-_IMPORT_FROM = re.compile(r"^\s*from fastdesc import \(?([\w\s,]+)", re.MULTILINE)
+_PACKAGE = Path(fastdesc.__path__[0])
+_IMPORT = re.compile(r"^\s*import (fastdesc[\w.]*)", re.MULTILINE)
+_IMPORT_FROM = re.compile(r"^\s*from (fastdesc[\w.]*) import (\([^)]*\)|[^\n(]*)", re.MULTILINE)
+
+
+def _module(name):
+    """Path of the module or package `name`, such as "fastdesc.simd.tuples"; None when there is none."""
+    below = _PACKAGE.joinpath(*name.split(".")[1:])
+    return next((path for path in (below.with_suffix(".py"), below / "__init__.py") if path.exists()), None)
 
 
 @cache
 def _imported(source):
-    """Our modules that a module imports, as paths."""
-    text = source.read_text(encoding="utf-8")
-    names = _IMPORT.findall(text)
-    names += [item.split()[0] for items in _IMPORT_FROM.findall(text) for item in items.split(",") if item.strip()]
-    paths = (_PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in names)
-    return [path for path in paths if path.exists()]
+    """Our modules that a module imports, as paths: named submodules of a package, or its __init__.py."""
+    text = re.sub(r"#.*", "", source.read_text(encoding="utf-8"))
+    modules = set(_IMPORT.findall(text))
+    for package, items in _IMPORT_FROM.findall(text):
+        for item in items.strip("() \n").split(","):
+            submodule = f"{package}.{item.split()[0]}" if item.strip() else package
+            modules.add(submodule if _module(submodule) else package)
+    modules.discard("fastdesc")    # resolves public names only
+    return sorted(path for path in map(_module, modules) if path)
 
 
 def _sources(source, seen):

@@ -12,6 +12,7 @@ from collections import deque
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import fastdesc
 from fastdesc.errors import FastdescError
 from fastdesc.sources import build
 
@@ -70,7 +71,7 @@ class _Worker:
 
     def _start(self):
         ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[1])
+        package = str(Path(fastdesc.__path__[0]).resolve().parent)
         path = os.pathsep.join(x for x in (package, os.environ.get("PYTHONPATH")) if x)
         with theirs:
             self.process = subprocess.Popen(

@@ -21,9 +21,10 @@ from cuda_emulator import load
 from cupy_rules import Launchable, PageLocked, check_out, check_ufunc, method_signature
 from stream_capture import arrays_in, work
 
+import fastdesc
 from fastdesc import cuda
 
-PACKAGE = Path(cuda.__file__).parent
+PACKAGE = Path(fastdesc.__path__[0])
 WAITING = {"flatnonzero", "nonzero", "argwhere", "unique", "bincount", "extract", "compress", "array_equal", "allclose"}
 """Functions whose result has a shape or value that the host must know: CuPy waits inside."""
 WRITES = {"fill", "copyto"}

@@ -40,24 +40,41 @@ def test_each_signature_has_its_own_file(tmp_path, compiled):
     assert len(files(tmp_path)) == 2
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["from fastdesc.b import x", "import fastdesc.b", "from fastdesc import b as c", "from fastdesc import (\nc, b\n)"],
-)
-def test_a_change_beneath_begins_a_new_folder(tmp_path, monkeypatch, text):
-    """Numba looks at the kernel's own file alone."""
+IMPORTS = {
+    "b.py": [
+        "from fastdesc.b import x", "import fastdesc.b", "from fastdesc import b as c",
+        "from fastdesc import (\nc, b\n)",
+        "    from fastdesc import (\n        c,  # (why)\n        b as d,\n    )",
+    ],
+    "p/__init__.py": [
+        "from fastdesc.p import x", "import fastdesc.p", "from fastdesc import p", "from fastdesc.p import x, q",
+    ],
+    "p/q.py": [
+        "from fastdesc.p.q import x", "import fastdesc.p.q", "from fastdesc.p import q",
+        "from fastdesc.p import q as r", "from fastdesc.p import (\n    x,\n    q,\n)",
+    ],
+    "p/r/__init__.py": ["from fastdesc.p import r", "from fastdesc.p.r import x", "import fastdesc.p.r as z"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("imported, text", [(path, text) for path, texts in IMPORTS.items() for text in texts])
+def test_a_change_beneath_begins_a_new_folder(tmp_path, monkeypatch, imported, text):
+    """Numba looks at the kernel's own file alone. Modules, packages and submodules are all seen."""
     monkeypatch.setattr(jit, "_PACKAGE", tmp_path)
-    for name, content in (("a", text), ("b", "from fastdesc.d import y"), ("d", ""), ("e", "")):
-        (tmp_path / f"{name}.py").write_text(content)
-    before, seen = None, set()
-    for changed in ("a", "b", "d"):
-        before = jit.cache_folder(tmp_path / "a.py")
-        seen.add(before)
-        with open(tmp_path / f"{changed}.py", "a") as f:
+    names = ["b.py", "p/__init__.py", "p/q.py", "p/r/__init__.py", "d.py", "e.py", "p/e.py"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("from fastdesc.d import y" if name == imported else "")
+    (tmp_path / "a.py").write_text(f"import numpy\n{text}\n")
+    seen = {jit.cache_folder(tmp_path / "a.py")}
+    for changed in ("a.py", imported, "d.py"):
+        with open(tmp_path / changed, "a") as f:
             f.write("\n# more\n")
-    seen.add(before := jit.cache_folder(tmp_path / "a.py"))
+        jit._imported.cache_clear()
+        seen.add(before := jit.cache_folder(tmp_path / "a.py"))
     assert len(seen) == 4
-    (tmp_path / "e.py").write_text("x = 1")
+    for other in ("e.py", "p/e.py"):
+        (tmp_path / other).write_text("x = 1")
     assert jit.cache_folder(tmp_path / "a.py") == before
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastdesc.cuda import kernels_folder
+
 HERE = Path(__file__).resolve().parent
 CACHE = Path(
     os.environ.get("FASTDESC_EMULATOR_CACHE", Path(tempfile.gettempdir()) / f"fastdesc-emulator-{os.getuid()}")
@@ -62,7 +64,8 @@ def _included(path, found):
     if path not in found:
         found[path] = path.read_text()
         for name in re.findall(r'^\s*#include\s+"([^"]+)"', found[path], re.MULTILINE):
-            _included((path.parent / name).resolve(), found)
+            beside = path.parent / name
+            _included(beside.resolve() if beside.exists() else kernels_folder().resolve() / name, found)
     return found
 
 
@@ -84,7 +87,7 @@ class Module:
         own = list(_included(runtime, {}).values())
         flags = (*COMMON, "-O2", *SANITIZERS[sanitize])
         compiled = _built("runtime", (flags, own), lambda folder, out: ["g++", *flags, "-c", runtime, "-o", out])
-        flags = [*COMMON, optimise, "-march=native", "-ffp-contract=fast", *WARNINGS]
+        flags = [*COMMON, optimise, f"-I{kernels_folder().resolve()}", "-march=native", "-ffp-contract=fast", *WARNINGS]
         if sanitize:
             flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         exports = "".join(f"EMULATED_EXPORT(kernel_{k}, {name})\n" for k, name in enumerate(names))
