@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import fastdesc as fd
-from fastdesc.parallel import n_threads
+from fastdesc.backend.threads import n_threads
 
 PUBLISHED = {
     "Ni": {"GAP": (0.42, 0.02), "MTP": (0.48, 0.0140), "NNP": (1.58, 0.0302), "SNAP": (0.78, 0.0377),

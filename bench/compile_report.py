@@ -11,7 +11,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from fastdesc import cuda
+from fastdesc.backend import cuda
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 

@@ -4,7 +4,7 @@
     python -m bench.featurization --quick            # rough figures in under a minute
     python -m bench.featurization --peers FOLDER     # with DScribe's SOAP to HDF5, from bench/make_peer_env.py
 
-Freed memory is kept on both sides, as by the command (fastdesc/heap.py). Otherwise computing alone asks for fresh pages
+Freed memory is kept on both sides, as by the command (fastdesc/backend/process.py). Otherwise computing alone asks for fresh pages
 in every batch, which a pipeline with batches in flight does not: the comparison would flatter it. Shares are medians of
 turns, each end to end beside computing alone: over minutes a machine's speed changes by more than what is measured.
 Every turn writes a new file, because freeing the pages of an old one takes time, too.
@@ -74,7 +74,8 @@ def timed(call):
 def throughput(folder, n, cutoff, rounds=ROUNDS):
     """End to end against computing alone, batches in memory, in turns: the best time of each, and the median share."""
     import fastdesc as fd
-    from fastdesc import parallel, pipeline
+    from fastdesc import pipeline
+    from fastdesc.backend import threads as parallel
     from fastdesc.dataset import CHUNK_ATOMS
     from fastdesc.sources import Source, build
 
@@ -142,7 +143,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import fastdesc as fd
-from fastdesc.heap import keep_freed_memory
+from fastdesc.backend.process import keep_freed_memory
 keep_freed_memory()
 d = fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_radial=2, n_basis=4, max_rank=1)
 fd.featurize(sys.argv[1], sys.argv[2], d, dtype="float32", progress=False)
@@ -228,7 +229,7 @@ def main(argv=None):
     parser.add_argument("--out", help="write JSON here")
     options = parser.parse_args(argv)
     from bench.machine import describe
-    from fastdesc.heap import keep_freed_memory
+    from fastdesc.backend.process import keep_freed_memory
 
     keep_freed_memory()
     n = 500 if options.quick else 10_000

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench import compile_report, gpu_sections, gpu_steps, launches, models, systems
 from bench.gpu_sections import Session, Sizes
 from bench.workers import ROOT
-from fastdesc import cuda
+from fastdesc.backend import cuda
 from fastdesc.files import write_text
 
 RESULTS = ROOT / "bench" / "results"

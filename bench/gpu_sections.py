@@ -17,7 +17,7 @@ import fastdesc as fd
 from bench import launches, models, systems
 from bench.launches import H200
 from bench.workers import ROOT
-from fastdesc.arrays import to_device, to_host
+from fastdesc.backend.arrays import to_device, to_host
 
 PACKAGES = ("fastdesc", "numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "vesin", "ase", "h5py")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import fastdesc as fd
-from fastdesc import parallel
+from fastdesc.backend import threads as parallel
 from fastdesc.files import write_text
 from fastdesc.geometry import pair_vectors
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench import operations
-from fastdesc import cuda, geometry, network_cuda
+from fastdesc import geometry, network_cuda
 from fastdesc.activations import ACTIVATIONS
-from fastdesc.arrays import namespace
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import fastdesc as fd
 from bench.ladder import RUNGS, model
-from fastdesc.parallel import n_threads
+from fastdesc.backend.threads import n_threads
 
 STYLES = {"random": ("--", "#555555"), "linear": ("-", "#0072B2")}
 

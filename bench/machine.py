@@ -29,7 +29,7 @@ def describe():
 def gpu():
     """(True, name of the device) or (False, why not)."""
     try:
-        from fastdesc.cuda import gpu_status
+        from fastdesc.backend.cuda import gpu_status
     except ImportError:
         return False, "this version of fastdesc has no CUDA side"
     usable, reason = gpu_status()

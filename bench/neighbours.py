@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import systems
-from fastdesc import parallel
+from fastdesc.backend import threads as parallel
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures, complete_cells
 

@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 
 import fastdesc as fd  # noqa: E402
 from bench import meam, operations, peak, systems  # noqa: E402
-from fastdesc.arrays import to_device, to_host  # noqa: E402
+from fastdesc.backend.arrays import to_device, to_host  # noqa: E402
 from fastdesc.geometry import forces, pair_vectors, virials  # noqa: E402
 
 MODEL = {"n_radial": 5, "n_basis": 8, "basis": "bessel", "max_rank": 3}

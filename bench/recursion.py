@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 
 import fastdesc as fd
-from fastdesc.parallel import n_threads
+from fastdesc.backend.threads import n_threads
 
 COLOURS = ("#555555", "#0072B2", "#009E73", "#D55E00")
 STYLES = ("--", "-", "-.", ":")

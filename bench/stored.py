@@ -118,7 +118,7 @@ def stages(descriptor, frames):
 def measure(n, n_epochs, cutoff, hidden, folder):
     """All rows."""
     import fastdesc as fd
-    from fastdesc import parallel
+    from fastdesc.backend import threads as parallel
 
     frames, descriptor = shaken(n), fd.GaussianMoments(species=["Cu"], cutoff=cutoff)
     n_atoms = sum(map(len, frames))

@@ -25,10 +25,10 @@ from functools import cache
 import numpy as np
 from numba.extending import register_jitable
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
+from fastdesc.backend.jit import kernel
 from fastdesc.elementary import COMPILED, exp, log1p, maximum, minimum, tanh, where
 from fastdesc.errors import InputError, nearest
-from fastdesc.jit import kernel
 
 Activation = namedtuple("Activation", "value slope curvature")
 Passes = namedtuple("Passes", "values slopes duals")

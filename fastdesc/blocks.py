@@ -5,7 +5,7 @@ every atom at once; slots of one neighbour element are consecutive, so no kernel
 loop. Lanes with fewer neighbours are filled with one beyond the cutoff, which contributes nothing.
 """
 
-from fastdesc.jit import inner
+from fastdesc.backend.jit import inner
 from fastdesc.simd import lanes, peek, planes_of, poke
 
 FAR = 2.0  # distance of a filler, in cutoffs

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from fastdesc.arrays import resolve_device, resolve_dtype
+from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
 from fastdesc.graph import CapturedEvaluation, check_size

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastdesc.jit import inner, kernel
+from fastdesc.backend.jit import inner, kernel
 
 MOST_IMAGES = 10**7
 """Periodic images of a cell within the cutoff."""

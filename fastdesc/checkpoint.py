@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from fastdesc.arrays import to_host
+from fastdesc.backend.arrays import to_host
 from fastdesc.errors import InputError
 from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
 

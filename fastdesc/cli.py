@@ -4,11 +4,11 @@ import os
 import sys
 import warnings
 
+from fastdesc.backend.process import keep_freed_memory
 from fastdesc.blas import prefer_avx512
 from fastdesc.cli_commands import COMMANDS
 from fastdesc.cli_options import parser
 from fastdesc.errors import FastdescError, FastdescWarning
-from fastdesc.heap import keep_freed_memory
 from fastdesc.interruption import Interruption
 
 

@@ -3,8 +3,8 @@
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastdesc import parallel
-from fastdesc.arrays import resolve_device, resolve_dtype
+from fastdesc.backend import threads
+from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.descriptors.checks import count
 from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
@@ -124,7 +124,7 @@ def featurize(
     try:
         with _threads(workers), _bar(source, writer.done, progress) as bar:
             if readers is None:
-                readers = default_readers(source, parallel.n_threads())
+                readers = default_readers(source, threads.n_threads())
             settings = {"pool": pool, "jacobian": jacobian, "on_error": on_error}
             new = _new_batches(source, writer, chunk_atoms, on_error, readers)
             short = _stream(new, descriptor, device, dtype, settings, writer, bar, source)
@@ -242,10 +242,10 @@ def _check_count(name, value, *limits):
 @contextmanager
 def _threads(n):
     """Context in which `n` threads work; None leaves things as they are."""
-    before = parallel._threads
+    before = threads._threads
     if n is not None:
-        parallel.set_threads(n)
+        threads.set_threads(n)
     try:
         yield
     finally:
-        parallel.set_threads(before)
+        threads.set_threads(before)

@@ -223,7 +223,7 @@ def _client(scheduler, workers):
     """A client of the cluster at an address; or of one of our own, of one process for each core."""
     from distributed import Client, LocalCluster
 
-    from fastdesc import parallel
+    from fastdesc.backend import threads
 
     if scheduler != "local":
         try:
@@ -234,7 +234,7 @@ def _client(scheduler, workers):
             yield client
         return
     cluster = LocalCluster(
-        n_workers=workers or parallel.n_threads(), threads_per_worker=1, processes=True, dashboard_address=":0",
+        n_workers=workers or threads.n_threads(), threads_per_worker=1, processes=True, dashboard_address=":0",
         env={"NUMBA_NUM_THREADS": "1"}, memory_limit=0, silence_logs=40,
     )  # fmt: skip
     with cluster, Client(cluster, set_as_default=False) as client:

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 
 # Without "reassoc": the range reduction of exp depends on the order of its subtractions. NaN stays honest.
 # A function that LLVM finds too long to inline keeps the loop around it from being vectorised, 20 times slower.

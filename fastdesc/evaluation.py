@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdesc.arrays import namespace, padded
+from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.geometry import forces, pair_vectors, virials
-from fastdesc.parallel import for_chunks, single_threaded_blas
 
 CHUNK = 256
 """Atoms that a network takes at a time on the CPU: its layers then stay in the second-level cache."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastdesc import config as configuration
 from fastdesc import config_text
 from fastdesc.accuracy import compare, three_digits
-from fastdesc.arrays import resolve_device
+from fastdesc.backend.arrays import resolve_device
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.files import check_apart, check_target, to_json, write_text

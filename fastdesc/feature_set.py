@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_device
+from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.geometry import frame_sums
 from fastdesc.loss import Targets
 from fastdesc.pipeline import rows_by_atom

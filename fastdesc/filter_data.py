@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdesc.jit import kernel
+from fastdesc.backend.jit import kernel
 from fastdesc.sources import Source, build
 
 BINS = 180

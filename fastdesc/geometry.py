@@ -5,10 +5,10 @@ The twins of these kernels are in kernels/geometry.cu.
 
 import numpy as np
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace, resolve_dtype
-from fastdesc.jit import kernel
-from fastdesc.parallel import for_chunks
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace, resolve_dtype
+from fastdesc.backend.jit import kernel
+from fastdesc.backend.threads import for_chunks
 
 FILE = "geometry.cu"
 ATOMS = 512

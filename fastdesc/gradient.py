@@ -6,7 +6,7 @@ Energies and pair gradients come first, then residuals; pair tangents are made o
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
 from fastdesc.scaler import FeatureScaler, reference_energies

@@ -19,7 +19,7 @@ from contextlib import suppress
 import numpy as np
 
 from fastdesc import network_cuda
-from fastdesc.arrays import namespace, pinned
+from fastdesc.backend.arrays import namespace, pinned
 from fastdesc.errors import DeviceError
 from fastdesc.evaluation import energies_forces_virials
 from fastdesc.pairs import Pairs

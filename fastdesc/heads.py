@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fastdesc import network
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 from fastdesc.scaler import fold, unfold_gradients
 
 

@@ -15,7 +15,7 @@ fastdesc/descriptors/spline_filters_penalty.py. Frames stream through: only the 
 import numpy as np
 from scipy.linalg import lstsq
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces

@@ -13,7 +13,7 @@ is plus the strain derivative; fastdesc.loss_gradient sweeps e E - D_t E).
 
 from dataclasses import dataclass
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.structures import owners
 from fastdesc.team import ALONE
 

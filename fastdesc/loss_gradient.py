@@ -10,7 +10,7 @@ has cotangents e on the value and -1 on the tangent.
 
 import numpy as np
 
-from fastdesc.arrays import namespace, padded
+from fastdesc.backend.arrays import namespace, padded
 from fastdesc.evaluation import direct_weights, over_atoms
 
 

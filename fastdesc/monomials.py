@@ -4,7 +4,7 @@ Order: 1 | x y z | xx xy xz yy yz zz | xxx xxy xxz xyy xyz xzz yyy yyz yzz zzz. 
 3 are ten each: what fits in the registers of a processor beside what is done with them.
 """
 
-from fastdesc.jit import inner
+from fastdesc.backend.jit import inner
 from fastdesc.simd import splat
 
 TEN = 10

@@ -30,7 +30,7 @@ import numpy as np
 
 from fastdesc import network_cuda
 from fastdesc.activations import ACTIVATIONS, check_activation, passes
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 from fastdesc.errors import InputError
 
 

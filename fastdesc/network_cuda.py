@@ -4,8 +4,8 @@ Small batches take one launch a layer, activation included; what makes a layer o
 kernel, which are more launches, and fast ones. cuBLAS cannot become part of a CUDA graph (fastdesc/graph.py) either.
 """
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace
 
 FILE = "network.cu"
 TILE = 16

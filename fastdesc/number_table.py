@@ -7,7 +7,7 @@ written otherwise is left to float.
 
 import numpy as np
 
-from fastdesc.jit import inner, kernel
+from fastdesc.backend.jit import inner, kernel
 
 MOST = 22
 POWERS = np.array([float(10**k) for k in range(MOST + 1)])

@@ -12,10 +12,10 @@ from functools import cache
 import numpy as np
 from numba.extending import register_jitable
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
+from fastdesc.backend.jit import kernel
 from fastdesc.elementary import COMPILED, maximum, sqrt
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.jit import kernel
 from fastdesc.schedules import check_number, check_state
 
 Group = namedtuple("Group", "rate weight_decay", defaults=(1.0, None))

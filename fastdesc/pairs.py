@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 
 from fastdesc import cell_list, device_pairs
-from fastdesc.arrays import namespace, to_device, to_host
+from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.structures import Structures, owners
 

@@ -6,8 +6,8 @@ from queue import Empty, Full, Queue
 
 import numpy as np
 
-from fastdesc import parallel
-from fastdesc.arrays import start_to_host, to_host
+from fastdesc.backend import threads
+from fastdesc.backend.arrays import start_to_host, to_host
 from fastdesc.batch import Skipped
 from fastdesc.descriptors import pieces
 from fastdesc.descriptors.pieces import renumbered
@@ -151,7 +151,7 @@ def rows_by_atom(q):
     def transpose(a, b):
         rows[a:b] = q[:, a:b].T
 
-    parallel.for_chunks(transpose, n_atoms, TRANSPOSED)
+    threads.for_chunks(transpose, n_atoms, TRANSPOSED)
     return rows
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import numpy as np
 
-from fastdesc.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
+from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family

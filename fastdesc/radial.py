@@ -12,7 +12,7 @@ continuous derivative at r_c; value, slope and curvature of (3) vanish there, so
 
 import math
 
-from fastdesc.jit import inner
+from fastdesc.backend.jit import inner
 from fastdesc.simd import load, splat, store
 from fastdesc.simd_math import below, exp, sincos
 

@@ -14,7 +14,7 @@ features only, W' has columns of zeros for the others.
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.errors import InputError
 
 CONSTANT = 1e-6

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from os import PathLike
 
-from fastdesc.arrays import DEVICES, resolve_dtype
+from fastdesc.backend.arrays import DEVICES, resolve_dtype
 from fastdesc.descriptors.checks import count, one_of, strings
 from fastdesc.errors import InputError, nearest
 

@@ -11,7 +11,7 @@ contribution, over atoms or force components, divided by the sum of those of all
 import numpy as np
 
 from fastdesc.accuracy import three_digits
-from fastdesc.arrays import namespace, padded, resolve_device, resolve_dtype, to_host
+from fastdesc.backend.arrays import namespace, padded, resolve_device, resolve_dtype, to_host
 from fastdesc.evaluation import energies_and_gradient
 from fastdesc.frames import read_frames
 from fastdesc.geometry import forces

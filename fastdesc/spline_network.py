@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 
 from fastdesc.activations import ACTIVATIONS
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.network import affine, transposed

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from fastdesc.arrays import resolve_device, resolve_dtype
+from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.batch import Batch
 from fastdesc.errors import InputError
 from fastdesc.features_file import FeaturesFile

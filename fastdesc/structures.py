@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_device, to_host
+from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
 
 SMALLEST_SINE = 1e-8

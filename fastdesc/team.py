@@ -7,7 +7,7 @@ bit for bit, for all of them, and so are the parameters after the step.
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.errors import FastdescError
 
 

@@ -11,9 +11,9 @@ import warnings
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 
-from fastdesc.arrays import resolve_device
+from fastdesc.backend.arrays import resolve_device
+from fastdesc.backend.nccl import NcclSum, gpus
 from fastdesc.errors import DeviceError, FastdescError, FastdescWarning, InputError
-from fastdesc.nccl import NcclSum, gpus
 from fastdesc.team import Team
 
 PATIENCE = 60.0

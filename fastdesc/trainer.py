@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from tqdm import tqdm
 
-from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
+from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import FastdescWarning, InputError

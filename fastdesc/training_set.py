@@ -5,7 +5,7 @@ from numbers import Real
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_device
+from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.errors import InputError
 from fastdesc.frames import labels, read_frames
 from fastdesc.geometry import frame_sums, pair_vectors

@@ -6,7 +6,7 @@ no derivative with respect to its parameters, which is the dearest part of the p
 
 from typing import NamedTuple
 
-from fastdesc.arrays import padded
+from fastdesc.backend.arrays import padded
 from fastdesc.evaluation import energies_and_gradient, energies_of_features
 from fastdesc.geometry import forces, pair_tangents, virials
 from fastdesc.loss import energy_residuals, residuals

@@ -1,1 +1,1 @@
-"""The CUDA C++ sources of fastdesc: data for fastdesc.cuda, not code for Python."""
+"""The CUDA C++ sources of fastdesc: data for fastdesc.backend.cuda, not code for Python."""

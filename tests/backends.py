@@ -9,8 +9,8 @@ from cuda_emulator import gcc_status, load
 from families import FAMILIES
 from structures_zoo import ZOO
 
-from fastdesc import cuda
-from fastdesc.arrays import to_device, to_host
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import to_device, to_host
 
 # The emulator is some hundred times slower than the kernels are meant to be: few structures, all of them telling.
 EMULATED = ("cluster_and_far_atom", "triclinic", TOGETHER)

@@ -9,7 +9,7 @@ import cupy as real
 import numpy as np
 from stream_capture import root
 
-from fastdesc.cuda import UNASKED_SHARED
+from fastdesc.backend.cuda import UNASKED_SHARED
 
 UFUNC_KEYWORDS = {"out", "dtype", "casting"}
 MOST_SHARED = 227 * 1024

@@ -22,7 +22,7 @@ from cupy_rules import Launchable, PageLocked, check_out, check_ufunc, method_si
 from stream_capture import arrays_in, work
 
 import fastdesc
-from fastdesc import cuda
+from fastdesc.backend import cuda
 
 PACKAGE = Path(fastdesc.__path__[0])
 WAITING = {"flatnonzero", "nonzero", "argwhere", "unique", "bincount", "extract", "compress", "array_equal", "allclose"}

@@ -7,7 +7,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from fastdesc import parallel
+from fastdesc.backend import threads
 from fastdesc.dataset import open_features
 from fastdesc.errors import InputError
 
@@ -44,7 +44,7 @@ class Fake:
 
     def forward(self, x, structures, species, theta):
         self.calls.append(structures.n_frames)
-        self.threads.append(parallel.n_threads())
+        self.threads.append(threads.n_threads())
         return self.scale * np.stack([x[0], x[1] ** 2]), None
 
     def compute(self, frames):

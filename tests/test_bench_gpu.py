@@ -13,7 +13,7 @@ from cuda_emulator import gcc_status
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import gpu, gpu_sections, launches, models, systems
 from bench.gpu_sections import TINY, Session
-from fastdesc import cuda
+from fastdesc.backend import cuda
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the double of a device has its functions from it")
 from device_double import device_double

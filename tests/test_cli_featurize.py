@@ -67,7 +67,7 @@ def test_featurize_errors(trained, fails, tmp_path, monkeypatch):
     atoms.positions[2, 1] = np.nan
     write(tmp_path / "nan.extxyz", [bulk("Cu"), atoms])
     assert "frame 1, atom 2 is at" in fails("featurize", tmp_path / "nan.extxyz", out)
-    from fastdesc import cuda
+    from fastdesc.backend import cuda
 
     monkeypatch.setattr(cuda, "gpu_status", lambda: (False, "no NVIDIA driver was found"))
     assert "'cuda' was asked for but no NVIDIA driver was found" in fails("featurize", frames, out, "--device", "cuda")

@@ -1,4 +1,4 @@
-"""fastdesc.cuda: what is launched is what was meant."""
+"""fastdesc.backend.cuda: what is launched is what was meant."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cuda_emulator import gcc_status, load
 
-from fastdesc import cuda, cuda_shapes
-from fastdesc.arrays import padded
+from fastdesc.backend import cuda, launch_shapes
+from fastdesc.backend.arrays import padded
 from fastdesc.errors import DeviceError
 
 HERE = Path(__file__).resolve().parent
@@ -114,7 +114,7 @@ def test_specialisations_are_products():
 @pytest.mark.parametrize("scalar", SCALARS)
 @pytest.mark.parametrize("file", cuda.all_specialisations())
 def test_declared_types_are_the_compiled_ones(file, scalar):
-    """What fastdesc.cuda reads in the text of a kernel is what the compiler makes of it."""
+    """What fastdesc.backend.cuda reads in the text of a kernel is what the compiler makes of it."""
     names = {}
     for name in cuda.specialisations(file):
         if scalar in name.partition("<")[2].removesuffix(">").split(", ") or "<" not in name:
@@ -209,9 +209,9 @@ def test_row_stride():
 
 
 def test_rows_of_partial_sums_stay_bounded():
-    rows = [-(-100_000 // cuda_shapes.atoms_per_warp(100_000, size)) for size in (160, 1 << 20, 1 << 30)]
+    rows = [-(-100_000 // launch_shapes.atoms_per_warp(100_000, size)) for size in (160, 1 << 20, 1 << 30)]
     assert 1000 < rows[0] <= 2048 and rows[1] <= 256 and rows[2] <= 64
-    assert cuda_shapes.atoms_per_warp(1, 160) == 1
+    assert launch_shapes.atoms_per_warp(1, 160) == 1
 
 
 def test_widths_are_the_fewest_that_suffice():
@@ -220,11 +220,11 @@ def test_widths_are_the_fewest_that_suffice():
     assert len(widths) > 1
     for n in range(1, max(widths) + 9):
         enough = [w for w in widths if w >= n] or [max(widths)]
-        assert cuda_shapes.slab_width("gaussian_moments.cu", "gm_moments", "float", n) == min(enough)
+        assert launch_shapes.slab_width("gaussian_moments.cu", "gm_moments", "float", n) == min(enough)
 
 
 def test_rows_are_copied_where_they_are_not_whole():
     x = np.arange(24.0).reshape(4, 6)
-    assert np.shares_memory(cuda_shapes.with_whole_rows(np, x[1:, :4]), x)
-    np.testing.assert_array_equal(cuda_shapes.with_whole_rows(np, x[:, ::2]), x[:, ::2])
-    assert cuda_shapes.with_whole_rows(np, x.T).flags.c_contiguous
+    assert np.shares_memory(launch_shapes.with_whole_rows(np, x[1:, :4]), x)
+    np.testing.assert_array_equal(launch_shapes.with_whole_rows(np, x[:, ::2]), x[:, ::2])
+    assert launch_shapes.with_whole_rows(np, x.T).flags.c_contiguous

@@ -8,7 +8,7 @@ import pytest
 from cuda_reference import Case
 from test_cuda import Recorder
 
-from fastdesc import cuda
+from fastdesc.backend import cuda
 from fastdesc.descriptors import gaussian_moments_cuda
 
 # The report is not installed: it runs from the checkout.

@@ -8,7 +8,7 @@ from cuda_emulator import gcc_status, load
 from cuda_reference import CUTOFF, Case, pull_moments
 from test_cuda_emulator import HERE, ORDERS, under_sanitizer
 
-from fastdesc import cuda
+from fastdesc.backend import cuda
 from fastdesc.descriptors import gaussian_moments_cuda
 from fastdesc.errors import InputError
 

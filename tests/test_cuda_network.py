@@ -5,7 +5,8 @@ import pytest
 from cuda_emulator import gcc_status, load
 from networks import NAMES, arrays, cast, everything, network
 
-from fastdesc import cuda, network_cuda
+from fastdesc import network_cuda
+from fastdesc.backend import cuda
 from fastdesc.network import affine, forward, pullback, transposed
 
 pytestmark = pytest.mark.skipif(not gcc_status()[0], reason=gcc_status()[1])

@@ -11,8 +11,9 @@ from structures_zoo import ELEMENTS
 from test_cuda_emulator import HERE, ORDERS, needs_gcc, under_sanitizer
 
 import fastdesc as fd
-from fastdesc import cuda, geometry, network
+from fastdesc import geometry, network
 from fastdesc.activations import ACTIVATIONS
+from fastdesc.backend import cuda
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {

@@ -9,7 +9,7 @@ from cuda_emulator import gcc_status, load
 from structures_zoo import ELEMENTS, ZOO
 from test_cuda_emulator import HERE, ORDERS, under_sanitizer
 
-from fastdesc import cuda
+from fastdesc.backend import cuda
 from fastdesc.descriptors import spline_filters_cuda
 from fastdesc.descriptors.spline_filters import SplineFilters
 

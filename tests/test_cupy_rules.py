@@ -9,8 +9,8 @@ real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has
 from cupy_rules import MOST_SHARED, Launchable, check_ufunc, method_signature  # noqa: E402
 from device_double import device_double  # noqa: E402
 
-from fastdesc import cuda  # noqa: E402
-from fastdesc.arrays import pinned  # noqa: E402
+from fastdesc.backend import cuda  # noqa: E402
+from fastdesc.backend.arrays import pinned  # noqa: E402
 from fastdesc.errors import DeviceError  # noqa: E402
 
 

@@ -12,7 +12,7 @@ from ase.io import write
 from featurizing import Fake, files, frames
 
 import fastdesc as fd
-from fastdesc import parallel
+from fastdesc.backend import threads
 from fastdesc.dataset import CHUNK_ATOMS, featurize, read_features
 from fastdesc.errors import InputError
 from fastdesc.features_layout import frame_key
@@ -83,9 +83,9 @@ def test_batches():
 
 
 def test_workers_are_threads(out):
-    before, fake = parallel.n_threads(), Fake()
+    before, fake = threads.n_threads(), Fake()
     featurize(frames(), out, fake, workers=3)
-    assert set(fake.threads) == {3} and parallel.n_threads() == before
+    assert set(fake.threads) == {3} and threads.n_threads() == before
 
 
 def test_keys_follow_the_structure():

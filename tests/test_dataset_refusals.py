@@ -6,7 +6,7 @@ import pytest
 from featurizing import Fake, files, frames
 
 import fastdesc as fd
-from fastdesc import cuda
+from fastdesc.backend import cuda
 from fastdesc.dataset import featurize, open_features, read_features
 from fastdesc.errors import DeviceError, FileFormatError, InputError
 from fastdesc.features_layout import VERSION

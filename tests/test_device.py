@@ -7,8 +7,8 @@ from rungs import RUNGS, rung
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import cuda
-from fastdesc.arrays import to_host
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import to_host
 from fastdesc.settings import Settings
 from fastdesc.stored import open_stored
 from fastdesc.trainer import Trainer

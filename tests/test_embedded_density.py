@@ -12,7 +12,8 @@ from battery import close
 from references import embedded_density as textbook
 from structures_zoo import ZOO
 
-from fastdesc import EmbeddedDensity, Potential, load, parallel
+from fastdesc import EmbeddedDensity, Potential, load
+from fastdesc.backend import threads
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.loss import LossWeights, residuals
 from fastdesc.settings import Settings
@@ -169,7 +170,7 @@ def test_iterations_keep_nothing_of_the_networks(call):
         rij, pairs, species = d.prepare(atoms, "float32")
         theta, rij = d.theta(rij.dtype), np.stack([rij, rij]) if dual else rij
         dq = np.ones((*rij.shape[:-2], d.n_features, len(atoms)), np.float32)
-        parallel.set_threads(1)  # how many blocks are at work at a time is no matter of iterations
+        threads.set_threads(1)  # how many blocks are at work at a time is no matter of iterations
         tracemalloc.start()
         try:
             saved = d.forward(rij, pairs, species, theta)[1]
@@ -177,7 +178,7 @@ def test_iterations_keep_nothing_of_the_networks(call):
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-            parallel.set_threads(None)
+            threads.set_threads(None)
 
     planes, needed = 1 + dual, 4 * (2 * 4 * 10 + 8)
     peak(1)  # compiles

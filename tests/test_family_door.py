@@ -14,8 +14,9 @@ from references.neighbours import neighbours, pair_vectors
 from structures_zoo import ELEMENTS, ZOO
 
 import fastdesc
-from fastdesc import Pairs, Structures, geometry, parallel
-from fastdesc.cuda import gpu_status
+from fastdesc import Pairs, Structures, geometry
+from fastdesc.backend import threads as parallel
+from fastdesc.backend.cuda import gpu_status
 from fastdesc.errors import DeviceError, InputError
 
 TOLERANCE = 1e-12

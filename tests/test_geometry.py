@@ -9,8 +9,9 @@ from ase.build import bulk, molecule
 from backends import BACKENDS, SKIPS
 from references import neighbours as reference
 
-from fastdesc import cuda, geometry, parallel
-from fastdesc.arrays import to_device, to_host
+from fastdesc import geometry
+from fastdesc.backend import cuda, threads
+from fastdesc.backend.arrays import to_device, to_host
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 
@@ -110,13 +111,13 @@ def test_results_repeat_bit_for_bit():
         return rij, geometry.forces(dr, many), geometry.virials(rij, dr.astype("float32"), many)
 
     try:
-        parallel.set_threads(1)
+        threads.set_threads(1)
         one = compute()
-        parallel.set_threads(3)
+        threads.set_threads(3)
         for a, b in zip(one, compute(), strict=True):
             np.testing.assert_array_equal(a, b)
     finally:
-        parallel.set_threads(None)
+        threads.set_threads(None)
 
 
 def test_differences_are_taken_before_the_cast():

@@ -12,7 +12,8 @@ from rungs import RUNGS
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import cuda, graph
+from fastdesc import graph
+from fastdesc.backend import cuda
 from fastdesc.errors import DeviceError, InputError
 
 real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from fastdesc.heap import keep_freed_memory
+from fastdesc.backend.process import keep_freed_memory
 
 NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 COUNT = """
 import resource, sys
 import numpy as np
-from fastdesc.heap import keep_freed_memory
+from fastdesc.backend.process import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     print("not here")
     sys.exit()

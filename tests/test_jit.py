@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdesc import jit
+from fastdesc.backend import jit
 
 
 def doubled(x):

@@ -7,7 +7,7 @@ from backends import BACKENDS, SKIPS
 from battery import descriptor_of
 from families import variants
 
-from fastdesc.arrays import to_device, to_host
+from fastdesc.backend.arrays import to_device, to_host
 
 INSIDE = (0, 1e-16, 3e-16, 1e-13, 1e-11, 1e-9, 1e-8, 3e-8, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4)
 

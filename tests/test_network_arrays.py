@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import EXACT, NAMES, arrays, cast, dual_pullback, everything, leaves, network
 
-from fastdesc import parallel
+from fastdesc.backend import threads as parallel
 from fastdesc.network import forward, pullback, tangent
 
 

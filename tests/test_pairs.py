@@ -7,7 +7,8 @@ from ase.build import bulk, molecule
 from references import neighbours as reference
 from vesin import NeighborList
 
-from fastdesc import cell_list, parallel
+from fastdesc import cell_list
+from fastdesc.backend import threads
 from fastdesc.errors import InputError
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures, complete_cells
@@ -129,12 +130,12 @@ def test_turned_cells_equal_vesin(pbc):
 def test_threads_change_nothing():
     structures = Structures.from_ase([bulk("Cu", cubic=True).repeat(7), *[molecule("CH3CH2OH")] * 300])
     try:
-        parallel.set_threads(1)
+        threads.set_threads(1)
         one = Pairs.find(structures, 5.0)
-        parallel.set_threads(3)
+        threads.set_threads(3)
         same(one, Pairs.find(structures, 5.0))
     finally:
-        parallel.set_threads(None)
+        threads.set_threads(None)
 
 
 def test_frames_do_not_see_each_other():

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fastdesc import parallel
+from fastdesc.backend import threads as parallel
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -99,7 +99,7 @@ def test_groups_of_frames_change_nothing(monkeypatch):
 
 
 def test_threads_do_not_change_a_bit():
-    from fastdesc.parallel import set_threads
+    from fastdesc.backend.threads import set_threads
 
     p, atoms = potential(), cell() * (4, 4, 4)
     try:
@@ -208,7 +208,7 @@ def test_bad_arguments():
 
 
 def test_gpu_asked_for_where_there_is_none():
-    from fastdesc.cuda import gpu_status
+    from fastdesc.backend.cuda import gpu_status
 
     if gpu_status()[0]:
         pytest.skip("a GPU is here")

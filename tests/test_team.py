@@ -13,9 +13,9 @@ from test_training import alloy, small_potential
 
 import fastdesc as fd
 from fastdesc import team_processes
+from fastdesc.backend.nccl import NcclSum, gpus
 from fastdesc.checkpoint import fetched
 from fastdesc.errors import DeviceError, FastdescError, FastdescWarning, InputError
-from fastdesc.nccl import NcclSum, gpus
 from fastdesc.settings import Settings
 from fastdesc.team import ALONE, Team
 from fastdesc.team_processes import gathered, team_size

@@ -7,7 +7,7 @@ import numpy as np
 from ase.data import atomic_numbers as _number_of
 from ase.data import chemical_symbols
 
-from fastdesc.arrays import to_host
+from fastdesc.backend.arrays import to_host
 from fastdesc.errors import InputError, nearest
 
 SHORTEST, LONGEST = 0.01, 1000

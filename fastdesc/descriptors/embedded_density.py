@@ -17,9 +17,9 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastdesc import cuda
 from fastdesc.activations import check_activation
-from fastdesc.arrays import namespace, padded, to_host
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.descriptors import embedded_density_cpu
 from fastdesc.descriptors.checks import MOST, atomic_numbers, count, one_of
 from fastdesc.descriptors.checks import cutoff as check_cutoff

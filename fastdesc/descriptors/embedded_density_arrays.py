@@ -1,6 +1,6 @@
 """Embedded density: parameters of the elements, plain or dual, as the kernels take them."""
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 
 EXPONENTS = "exponents"
 """Further name of prepared parameters: see EmbeddedDensity.prepared."""

@@ -16,9 +16,9 @@ coefficients are read. `hyper` arrives in the order in which it is read, see `bl
     w          1   1      1          2          1             3             3             6
 """
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, load_atoms, scratch, splat, store, store_atoms
 from fastdesc.simd_tuples import dot, load_tuple, zeros
 

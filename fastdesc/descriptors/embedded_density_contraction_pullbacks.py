@@ -16,7 +16,8 @@ P is formed anew: cheaper than keeping n_features x n_moments numbers per atom.
 
 import numpy as np
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.embedded_density_contraction import (
     DEGREE_STARTS,
     FEATURES,
@@ -32,7 +33,6 @@ from fastdesc.descriptors.embedded_density_contraction import (
     project3,
 )
 from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
 from fastdesc.simd_tuples import load_tuple, store_tuple
 

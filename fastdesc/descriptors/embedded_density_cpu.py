@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.embedded_density_arrays import by_name
 from fastdesc.descriptors.embedded_density_contraction import ed_contract, ed_squares
 from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
@@ -12,7 +13,6 @@ from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
 from fastdesc.descriptors.embedded_density_mirror import ed_coefficients_pullback, ed_rows
 from fastdesc.descriptors.embedded_density_pairs import ed_density, ed_density_again
 from fastdesc.descriptors.embedded_density_pullbacks import ed_density_pullback, ed_parameters_pullback
-from fastdesc.parallel import for_chunks
 from fastdesc.simd import kind_of, rows_of
 
 CHUNK = 256

@@ -1,8 +1,8 @@
 """Embedded density on the GPU: how the kernels of kernels/embedded_density*.cu are launched."""
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace
-from fastdesc.cuda_shapes import atoms_per_warp, slab_width, with_whole_rows
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace
+from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.descriptors.embedded_density_arrays import by_name
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_device, to_host
+from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.descriptors.jacobian import Jacobian
 
 

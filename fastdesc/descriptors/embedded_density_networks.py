@@ -14,7 +14,7 @@ and all else as there.
 
 from fastdesc import network
 from fastdesc.activations import passes
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 
 SHARED = "shared"
 

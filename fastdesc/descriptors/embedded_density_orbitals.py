@@ -11,7 +11,7 @@ Monomials of degree 0-2 and those of degree 3 are ten each; the two tens take tu
 
 import math
 
-from fastdesc.jit import inner
+from fastdesc.backend.jit import inner
 from fastdesc.monomials import TEN
 from fastdesc.simd import lanes, load, store
 from fastdesc.simd_math import below, exp, sincos, sqrt

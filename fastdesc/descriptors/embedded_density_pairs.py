@@ -8,6 +8,7 @@ of its neighbours lies atom by atom, (n_atoms, columns), the columns filled up t
 
 import numpy as np
 
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.blocks import block_slots, fill_block, longest_row
 from fastdesc.descriptors.embedded_density_lanes import columns_at_once, gather_columns
 from fastdesc.descriptors.embedded_density_orbitals import (
@@ -18,7 +19,6 @@ from fastdesc.descriptors.embedded_density_orbitals import (
     orbital_geometry,
     radial_values,
 )
-from fastdesc.jit import inner, kernel
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
 from fastdesc.simd_tuples import axpy, load_tuple, store_tuple, zeros

@@ -16,7 +16,7 @@ import inspect
 
 import numpy as np
 
-from fastdesc.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.descriptors import pieces
 from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.jacobian import row_jacobian

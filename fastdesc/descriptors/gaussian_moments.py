@@ -11,8 +11,8 @@ from numbers import Integral
 
 import numpy as np
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace, padded
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace, padded
 from fastdesc.descriptors import gaussian_moments_cpu
 from fastdesc.descriptors.checks import atomic_numbers, count, one_of, several
 from fastdesc.descriptors.checks import cutoff as check_cutoff

@@ -13,6 +13,7 @@ formed once for all t. What differs from one to the next, ranks, products and tu
 
 import numpy as np
 
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.gaussian_moments_products import (
     matrices_product,
     matrices_product_pullback,
@@ -26,7 +27,6 @@ from fastdesc.descriptors.gaussian_moments_products import (
     weighted6,
     weighted10,
 )
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
 from fastdesc.simd_tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 

@@ -1,8 +1,8 @@
 """Gaussian moments on the GPU: how the kernels of kernels/gaussian_moments.cu are launched."""
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace
-from fastdesc.cuda_shapes import atoms_per_warp, slab_width, with_whole_rows
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace
+from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.errors import InputError
 from fastdesc.radial import BASES, R_MIN
 

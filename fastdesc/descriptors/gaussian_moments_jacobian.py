@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace, padded, to_host
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.descriptors.jacobian import RowBlocks
-from fastdesc.parallel import for_chunks, single_threaded_blas
 
 ATOMS_AT_ONCE = 4
 """Both factors of so many atoms stay in the second-level cache, or nearly so: with 16 they cost twice as much."""

@@ -4,7 +4,7 @@ Tensors are tuples of their unique entries, xx xy xz yy yz zz and so on; an entr
 number as weight, where a full contraction asks for it.
 """
 
-from fastdesc.jit import inner
+from fastdesc.backend.jit import inner
 from fastdesc.simd import splat
 from fastdesc.simd_tuples import axpy, dot, zeros
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdesc.arrays import namespace, to_host
-from fastdesc.jit import kernel
-from fastdesc.parallel import for_chunks
+from fastdesc.backend.arrays import namespace, to_host
+from fastdesc.backend.jit import kernel
+from fastdesc.backend.threads import for_chunks
 
 AT_ONCE = 40
 """Features pulled back before they are scattered: a block is then written in long runs, of some cache lines each."""

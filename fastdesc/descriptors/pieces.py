@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from fastdesc import parallel
+from fastdesc.backend import threads
 from fastdesc.errors import InputError
 from fastdesc.structures import Structures
 
@@ -44,8 +44,8 @@ def begin(task, structures):
         except InputError as error:
             return renumbered(error, range(structures.n_frames)[pieces[k].frames])
 
-    if len(pieces) >= min(parallel.n_threads(), ENOUGH):
-        wait = parallel.begin(run, len(pieces))
+    if len(pieces) >= min(threads.n_threads(), ENOUGH):
+        wait = threads.begin(run, len(pieces))
     else:
 
         def wait():

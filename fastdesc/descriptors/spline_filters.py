@@ -7,8 +7,8 @@ spline_filters_kernels.py; splines and their ends in fastdesc/splines.py.
 
 import numpy as np
 
-from fastdesc import cuda
-from fastdesc.arrays import namespace, padded, to_host
+from fastdesc.backend import cuda
+from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
 from fastdesc.descriptors.checks import MOST, atomic_numbers, count, positive
 from fastdesc.descriptors.checks import cutoff as check_cutoff

@@ -10,6 +10,7 @@ of spline_filters_kernels.py each evaluation adds its cotangent times t^q to the
 Coefficients are linear in knots and ends; that last step is one small matrix for all atoms together.
 """
 
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import add_powers, spline
 from fastdesc.descriptors.spline_filters_simd import add_row, get_number, load_row, nothing, spread, width_of
@@ -33,7 +34,6 @@ from fastdesc.descriptors.spline_filters_sums import (
     triplet_filters,
     work_in,
 )
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, planes_of, scratch
 
 ATOMS_PER_SUM = 16  # single precision sums over so many atoms, double precision over all

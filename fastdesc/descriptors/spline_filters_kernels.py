@@ -15,6 +15,7 @@ the pullback to the vector from i to j is
 because sum_k e_jk c_jk = u_j · v_j.
 """
 
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_pieces import spline
 from fastdesc.descriptors.spline_filters_simd import (
     add_row,
@@ -46,7 +47,6 @@ from fastdesc.descriptors.spline_filters_sums import (
     triplet_filters,
     work_in,
 )
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import peek, planes_of, poke
 
 

@@ -10,7 +10,7 @@ that a weight means the same at any number of knots, any cutoff, for distances a
 
 import numpy as np
 
-from fastdesc.arrays import namespace
+from fastdesc.backend.arrays import namespace
 
 
 def penalty(spline, theta, curvature, magnitude):

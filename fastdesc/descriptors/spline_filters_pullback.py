@@ -1,5 +1,6 @@
 """Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of spline_filters_kernels.py."""
 
+from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import spline_slope
 from fastdesc.descriptors.spline_filters_simd import (
@@ -42,7 +43,6 @@ from fastdesc.descriptors.spline_filters_sums import (
     triplet_filters_and_slopes,
     work_in,
 )
-from fastdesc.jit import inner, kernel
 from fastdesc.simd import lanes, peek, planes_of, poke, splat, store_atoms
 
 

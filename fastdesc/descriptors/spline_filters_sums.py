@@ -11,6 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from fastdesc.backend.jit import inner
 from fastdesc.blocks import longest_row
 from fastdesc.descriptors.spline_filters_pieces import locate, spline, spline_slope
 from fastdesc.descriptors.spline_filters_simd import (
@@ -24,7 +25,6 @@ from fastdesc.descriptors.spline_filters_simd import (
     store_row,
     width_of,
 )
-from fastdesc.jit import inner
 from fastdesc.simd import lanes, load_atoms, planes_of, scratch
 from fastdesc.simd_math import sqrt
 

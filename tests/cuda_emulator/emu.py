@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdesc.cuda import kernels_folder
+from fastdesc.backend.cuda import kernels_folder
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(
@@ -164,7 +164,7 @@ def _module(path, names, sanitize):
 
 
 def load(path, names, order="forward", seed=1, sanitize=None):
-    """Loader for fastdesc.cuda.executor; use functools.partial for another order of threads."""
+    """Loader for fastdesc.backend.cuda.executor; use functools.partial for another order of threads."""
     module = _module(path, tuple(names), sanitize)
     module.run_threads(order, seed)
     return module

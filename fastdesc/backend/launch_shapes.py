@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from fastdesc import cuda
+from fastdesc.backend import cuda
 
 ROWS, ROWS_BYTES = 2048, 2**28
 """Partial sums: enough rows to fill a GPU, unless a row is so long that they would fill its memory. They depend on

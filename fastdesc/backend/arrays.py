@@ -32,7 +32,7 @@ def resolve_device(device):
         raise InputError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
     if device == "cpu":
         return "cpu"
-    from fastdesc.cuda import gpu_status
+    from fastdesc.backend.cuda import gpu_status
 
     usable, reason = gpu_status()
     if device == "auto":

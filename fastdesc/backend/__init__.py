@@ -1,0 +1,1 @@
+"""What runs the kernels: compilation, threads, arrays on either device, the process."""
