@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from fastdesc.simd import lanes, load, width
-from fastdesc.simd_tuples import axpy, load_tuple, store_tuple
+from fastdesc.simd.tuples import axpy, load_tuple, store_tuple
 
 REPEATS = 200_000
 

@@ -14,7 +14,7 @@ import math
 
 from fastdesc.backend.jit import inner
 from fastdesc.simd import load, splat, store
-from fastdesc.simd_math import below, exp, sincos
+from fastdesc.simd.functions import below, exp, sincos
 
 BASES = ("gaussian", "bessel")
 GAUSSIAN, BESSEL = range(2)

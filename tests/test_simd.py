@@ -4,32 +4,44 @@ import numba
 import numpy as np
 import pytest
 
-from fastdesc import simd, simd_math
-from fastdesc.simd import kind_of, lanes, load, load_atoms, planes_of, rows_of, scratch, slots, store, store_atoms
-from fastdesc.simd_math import below, tangent, value
-from fastdesc.simd_tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc import simd
+from fastdesc.simd import (
+    functions,
+    kind_of,
+    lanes,
+    load,
+    load_atoms,
+    planes_of,
+    rows_of,
+    scratch,
+    slots,
+    store,
+    store_atoms,
+)
+from fastdesc.simd.functions import below, tangent, value
+from fastdesc.simd.tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 
 compiled = numba.njit(error_model="numpy")
 
 
 @compiled
 def _sqrt(x):
-    return simd_math.sqrt(x)
+    return functions.sqrt(x)
 
 
 @compiled
 def _exp(x):
-    return simd_math.exp(x)
+    return functions.exp(x)
 
 
 @compiled
 def _sine(x):
-    return simd_math.sincos(x)[0]
+    return functions.sincos(x)[0]
 
 
 @compiled
 def _cosine(x):
-    return simd_math.sincos(x)[1]
+    return functions.sincos(x)[1]
 
 
 @compiled

@@ -18,9 +18,9 @@ coefficients are read. `hyper` arrives in the order in which it is read, see `bl
 
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.simd import lanes, load_atoms, scratch, splat, store, store_atoms
-from fastdesc.simd_tuples import dot, load_tuple, zeros
+from fastdesc.simd.gather import add_scaled, coefficient
+from fastdesc.simd.tuples import dot, load_tuple, zeros
 
 FEATURES = 4  # features that share the reading of densities
 # Moment number of each place in the groups, in the order of the table above.

@@ -32,9 +32,9 @@ from fastdesc.descriptors.embedded_density_contraction import (
     project1,
     project3,
 )
-from fastdesc.descriptors.embedded_density_lanes import add_scaled, coefficient
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
-from fastdesc.simd_tuples import load_tuple, store_tuple
+from fastdesc.simd.gather import add_scaled, coefficient
+from fastdesc.simd.tuples import load_tuple, store_tuple
 
 
 @inner

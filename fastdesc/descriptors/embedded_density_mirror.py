@@ -12,12 +12,12 @@ Here lanes are radial functions, not atoms: the cotangents dA of a neighbour are
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density_lanes import load_row, spread
 from fastdesc.descriptors.embedded_density_orbitals import orbital_geometry
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
-from fastdesc.simd_math import exp
-from fastdesc.simd_tuples import axpy, store_tuple, zeros
+from fastdesc.simd.functions import exp
+from fastdesc.simd.gather import load_row, spread
+from fastdesc.simd.tuples import axpy, store_tuple, zeros
 
 
 @inner

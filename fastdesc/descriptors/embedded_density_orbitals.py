@@ -14,7 +14,7 @@ import math
 from fastdesc.backend.jit import inner
 from fastdesc.monomials import TEN
 from fastdesc.simd import lanes, load, store
-from fastdesc.simd_math import below, exp, sincos, sqrt
+from fastdesc.simd.functions import below, exp, sincos, sqrt
 
 ROW = 2 * TEN  # slots kept per radial function
 CONSTANTS = 3  # per element and radial function: alpha, r_s, coefficient

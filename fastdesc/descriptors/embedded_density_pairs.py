@@ -9,8 +9,6 @@ of its neighbours lies atom by atom, (n_atoms, columns), the columns filled up t
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.blocks import block_slots, fill_block, longest_row
-from fastdesc.descriptors.embedded_density_lanes import columns_at_once, gather_columns
 from fastdesc.descriptors.embedded_density_orbitals import (
     CONSTANTS,
     GEOMETRY,
@@ -21,7 +19,9 @@ from fastdesc.descriptors.embedded_density_orbitals import (
 )
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
-from fastdesc.simd_tuples import axpy, load_tuple, store_tuple, zeros
+from fastdesc.simd.gather import columns_at_once, gather_columns
+from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row
+from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
 
 
 @inner

@@ -13,7 +13,6 @@ so that all iterations share one visit of the pairs.
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.blocks import block_slots, fill_block, scatter_block
 from fastdesc.descriptors.embedded_density_orbitals import (
     CONSTANTS,
     ROW,
@@ -25,7 +24,8 @@ from fastdesc.descriptors.embedded_density_orbitals import (
 from fastdesc.descriptors.embedded_density_pairs import block_scratch, rows_of_neighbours, slot_coefficients
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store
-from fastdesc.simd_tuples import axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block
+from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 
 @inner

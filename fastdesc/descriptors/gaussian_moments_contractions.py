@@ -28,7 +28,7 @@ from fastdesc.descriptors.gaussian_moments_products import (
     weighted10,
 )
 from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
-from fastdesc.simd_tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd.tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 
 ROW = 20  # slots per radial channel: ranks 0, 1, 2, 3 begin at
 RANK1, RANK2, RANK3 = 1, 4, 10

@@ -20,12 +20,12 @@ Monomials of rank 0-2 and those of rank 3 are ten each; the two tens take turns 
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.blocks import block_slots, fill_block, longest_row, scatter_block
 from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.radial import radial_basis
 from fastdesc.simd import borrowed, lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
-from fastdesc.simd_math import sqrt
-from fastdesc.simd_tuples import axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd.functions import sqrt
+from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row, scatter_block
+from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 ROW = 2 * TEN  # slots kept per radial or basis function
 

@@ -6,7 +6,7 @@ number as weight, where a full contraction asks for it.
 
 from fastdesc.backend.jit import inner
 from fastdesc.simd import splat
-from fastdesc.simd_tuples import axpy, dot, zeros
+from fastdesc.simd.tuples import axpy, dot, zeros
 
 
 @inner

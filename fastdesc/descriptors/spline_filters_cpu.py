@@ -7,9 +7,9 @@ from fastdesc.descriptors.spline_filters_gradient import sf_parameters_pullback
 from fastdesc.descriptors.spline_filters_kernels import sf_features
 from fastdesc.descriptors.spline_filters_knots import KINDS
 from fastdesc.descriptors.spline_filters_pullback import sf_pullback
-from fastdesc.descriptors.spline_filters_simd import filters_of, lanes_for
 from fastdesc.descriptors.spline_filters_sums import Grids
 from fastdesc.simd import kind_of, rows_of
+from fastdesc.simd.addressed import filters_of, lanes_for
 
 CHUNK = 128
 

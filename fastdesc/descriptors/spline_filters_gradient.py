@@ -13,7 +13,6 @@ Coefficients are linear in knots and ends; that last step is one small matrix fo
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import add_powers, spline
-from fastdesc.descriptors.spline_filters_simd import add_row, get_number, load_row, nothing, spread, width_of
 from fastdesc.descriptors.spline_filters_sums import (
     ANGLE_PIECES,
     ANGLES,
@@ -35,6 +34,7 @@ from fastdesc.descriptors.spline_filters_sums import (
     work_in,
 )
 from fastdesc.simd import lanes, planes_of, scratch
+from fastdesc.simd.addressed import add_row, get_number, load_row, nothing, spread, width_of
 
 ATOMS_PER_SUM = 16  # single precision sums over so many atoms, double precision over all
 

@@ -17,17 +17,6 @@ because sum_k e_jk c_jk = u_j · v_j.
 
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_pieces import spline
-from fastdesc.descriptors.spline_filters_simd import (
-    add_row,
-    get_number,
-    get_scalar,
-    load_row,
-    nothing,
-    set_scalar,
-    spread,
-    store_row,
-    width_of,
-)
 from fastdesc.descriptors.spline_filters_sums import (
     ANGLE_PIECES,
     ANGLES,
@@ -48,6 +37,17 @@ from fastdesc.descriptors.spline_filters_sums import (
     work_in,
 )
 from fastdesc.simd import peek, planes_of, poke
+from fastdesc.simd.addressed import (
+    add_row,
+    get_number,
+    get_scalar,
+    load_row,
+    nothing,
+    set_scalar,
+    spread,
+    store_row,
+    width_of,
+)
 
 
 @inner

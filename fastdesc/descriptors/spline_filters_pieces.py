@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastdesc import simd_code as code
-from fastdesc.descriptors.spline_filters_simd import load_vector, pair_of, places_of, pointer_to, store_vector, type_of
+from fastdesc.simd import codegen as code
+from fastdesc.simd.addressed import load_vector, pair_of, places_of, pointer_to, store_vector, type_of
 
 _I32 = ir.IntType(32)
 

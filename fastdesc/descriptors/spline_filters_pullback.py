@@ -3,17 +3,6 @@
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
 from fastdesc.descriptors.spline_filters_pieces import spline_slope
-from fastdesc.descriptors.spline_filters_simd import (
-    add_row,
-    add_sum,
-    get_number,
-    get_scalar,
-    load_row,
-    nothing,
-    spread,
-    store_row,
-    width_of,
-)
 from fastdesc.descriptors.spline_filters_sums import (
     ANGLE_PIECES,
     ANGLES,
@@ -44,6 +33,17 @@ from fastdesc.descriptors.spline_filters_sums import (
     work_in,
 )
 from fastdesc.simd import lanes, peek, planes_of, poke, splat, store_atoms
+from fastdesc.simd.addressed import (
+    add_row,
+    add_sum,
+    get_number,
+    get_scalar,
+    load_row,
+    nothing,
+    spread,
+    store_row,
+    width_of,
+)
 
 
 @inner

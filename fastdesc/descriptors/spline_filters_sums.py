@@ -12,9 +12,9 @@ from collections import namedtuple
 import numpy as np
 
 from fastdesc.backend.jit import inner
-from fastdesc.blocks import longest_row
 from fastdesc.descriptors.spline_filters_pieces import locate, spline, spline_slope
-from fastdesc.descriptors.spline_filters_simd import (
+from fastdesc.simd import lanes, load_atoms, planes_of, scratch
+from fastdesc.simd.addressed import (
     get_number,
     get_scalar,
     load_row,
@@ -25,8 +25,8 @@ from fastdesc.descriptors.spline_filters_simd import (
     store_row,
     width_of,
 )
-from fastdesc.simd import lanes, load_atoms, planes_of, scratch
-from fastdesc.simd_math import sqrt
+from fastdesc.simd.functions import sqrt
+from fastdesc.simd.neighbour_block import longest_row
 
 Grids = namedtuple(
     "Grids",

@@ -5,8 +5,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastdesc import simd_code as code
-from fastdesc.simd_code import Lanes
+from fastdesc.simd import codegen as code
+from fastdesc.simd.codegen import Lanes
 
 
 @intrinsic(prefer_literal=True)

@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from fastdesc import simd_code as code
-from fastdesc.simd_code import BITS, DualLanes, Lanes
+from fastdesc.simd import codegen as code
+from fastdesc.simd.codegen import BITS, DualLanes, Lanes
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 

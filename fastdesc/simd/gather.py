@@ -8,10 +8,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fastdesc import simd_code as code
+from fastdesc.simd import codegen as code
 from fastdesc.simd import splat
-from fastdesc.simd_code import Lanes
-from fastdesc.simd_math import dual, value
+from fastdesc.simd.codegen import Lanes
+from fastdesc.simd.functions import dual, value
 
 _I64 = ir.IntType(64)
 

@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fastdesc import simd_code as code
-from fastdesc.simd_code import DualLanes, Lanes
+from fastdesc.simd import codegen as code
+from fastdesc.simd.codegen import DualLanes, Lanes
 
 
 def _unary(name, x):
