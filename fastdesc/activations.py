@@ -27,8 +27,8 @@ from numba.extending import register_jitable
 
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.jit import kernel
-from fastdesc.elementary import COMPILED, exp, log1p, maximum, minimum, tanh, where
 from fastdesc.errors import InputError, nearest
+from fastdesc.numerics.elementary import COMPILED, exp, log1p, maximum, minimum, tanh, where
 
 Activation = namedtuple("Activation", "value slope curvature")
 Passes = namedtuple("Passes", "values slopes duals")

@@ -19,7 +19,7 @@ from ase.data import atomic_numbers
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.files import as_path, check_there, write_text
-from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
+from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 EVEN = 1e-8
 """How far knots may be from equal spacing, as LAMMPS has it."""

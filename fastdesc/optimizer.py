@@ -14,8 +14,8 @@ from numba.extending import register_jitable
 
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.backend.jit import kernel
-from fastdesc.elementary import COMPILED, maximum, sqrt
 from fastdesc.errors import FastdescError, InputError
+from fastdesc.numerics.elementary import COMPILED, maximum, sqrt
 from fastdesc.schedules import check_number, check_state
 
 Group = namedtuple("Group", "rate weight_decay", defaults=(1.0, None))

@@ -7,8 +7,8 @@ from fastdesc.activations import check_activation
 from fastdesc.descriptors.checks import MOST, count, one_of, several
 from fastdesc.errors import InputError, nearest
 from fastdesc.heads import FeedForward, NoNetwork
+from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS
 from fastdesc.spline_network import SplineNetwork
-from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS
 
 NETWORKS = ("per_species", "shared", "spline", "none")
 HIDDEN = {"per_species": (64, 64), "shared": (64, 64), "spline": (1,), "none": ()}

@@ -2,7 +2,7 @@
 
     N(q) = sum_u U_u(n_u),    n = W q                                    q: scaled features               (1)
 
-U_u is a cubic spline (fastdesc/splines.py, both ends clamped) on its own range [x0, x1] of n, with straight lines
+U_u is a cubic spline (fastdesc/numerics/splines.py, both ends clamped) on its own range [x0, x1] of n, with straight lines
 outside. Without bias N(q) = sum_u [U_u(n_u) - U_u(0)], exactly zero where all features are. In running form scaler and
 grid are folded into the affine map, so that knots lie at 0, 1, ..; with piece k of (4) there,
 
@@ -25,8 +25,8 @@ from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.network import affine, transposed
+from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 from fastdesc.scaler import fold, unfold_gradients
-from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 START = (-3.0, 3.0)
 """Range of n before it has been fitted."""
@@ -169,7 +169,7 @@ class SplineNetwork:
         return self.grid[:, :1], (self.grid[:, 1:] - self.grid[:, :1]) / (self.n_knots - 1)
 
     def _pieces(self, like):
-        """Matrices of (4) in fastdesc/splines.py for knots one apart, and the units of parameters there."""
+        """Matrices of (4) in fastdesc/numerics/splines.py for knots one apart, and the units of parameters there."""
         xp = namespace(like)
         unit = np.ones((len(self.grid), self.n_knots + 2))
         unit[:, -2:] = self._spacing()[1]

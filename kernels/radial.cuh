@@ -1,4 +1,4 @@
-// Radial bases and cutoff, twin of fastdesc/radial.py, where the formulas are numbered.
+// Radial bases and cutoff, twin of fastdesc/numerics/radial.py, where the formulas are numbered.
 #pragma once
 #include "common.cuh"
 

@@ -1,4 +1,4 @@
-// Cubic pieces of splines, twin of fastdesc/splines.py: piece k ends at knot k, from which t counts, S = sum_q c_q t^q.
+// Cubic pieces of splines, twin of fastdesc/numerics/splines.py: piece k ends at knot k, from which t counts, S = sum_q c_q t^q.
 // A table holds the four coefficients of a piece side by side: one wide load an evaluation, whatever the knots.
 #pragma once
 #include "common.cuh"

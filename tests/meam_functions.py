@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastdesc.meam_spline import MeamSpline, SplineFunction
-from fastdesc.splines import Splines
+from fastdesc.numerics.splines import Splines
 
 
 def spline_function(seed, x0=1.2, x1=4.0, n=6, pinned=True):

@@ -13,8 +13,8 @@ from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient
 from fastdesc.loss import LossWeights
 from fastdesc.meam_spline import MeamSpline, SplineFunction, write_functions
+from fastdesc.numerics.splines import Splines
 from fastdesc.settings import Settings
-from fastdesc.splines import Splines
 from fastdesc.trainer import Trainer
 
 LAMMPS, NO_LAMMPS = lammps_status()

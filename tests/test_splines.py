@@ -5,7 +5,7 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from fastdesc.errors import InputError
-from fastdesc.splines import ENDS, LAST_ENDS, Splines
+from fastdesc.numerics.splines import ENDS, LAST_ENDS, Splines
 
 ALL_ENDS = [(first, last) for first in ENDS for last in LAST_ENDS]
 everywhere = pytest.mark.parametrize("ends", ALL_ENDS, ids="-".join)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.embedded_density_orbitals import orbital_geometry
-from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
+from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
 from fastdesc.simd.functions import exp
 from fastdesc.simd.gather import load_row, spread

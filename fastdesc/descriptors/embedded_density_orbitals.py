@@ -12,7 +12,7 @@ Monomials of degree 0-2 and those of degree 3 are ten each; the two tens take tu
 import math
 
 from fastdesc.backend.jit import inner
-from fastdesc.monomials import TEN
+from fastdesc.numerics.monomials import TEN
 from fastdesc.simd import lanes, load, store
 from fastdesc.simd.functions import below, exp, sincos, sqrt
 

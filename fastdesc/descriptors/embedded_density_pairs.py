@@ -17,7 +17,7 @@ from fastdesc.descriptors.embedded_density_orbitals import (
     orbital_geometry,
     radial_values,
 )
-from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3
+from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
 from fastdesc.simd.gather import columns_at_once, gather_columns
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row

@@ -22,7 +22,7 @@ from fastdesc.descriptors.embedded_density_orbitals import (
     radial_values_and_slopes,
 )
 from fastdesc.descriptors.embedded_density_pairs import block_scratch, rows_of_neighbours, slot_coefficients
-from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
+from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store
 from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros

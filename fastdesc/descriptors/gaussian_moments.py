@@ -2,7 +2,7 @@
 
 Zaverkin, Kästner, J. Chem. Theory Comput. 16, 5410 (2020); Zaverkin, Holzmüller, Steinwart, Kästner,
 J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: the radial basis in
-fastdesc/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussian_moments_contractions.py.
+fastdesc/numerics/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussian_moments_contractions.py.
 """
 
 from itertools import combinations_with_replacement as unordered
@@ -20,7 +20,7 @@ from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.gaussian_moments_jacobian import moments_jacobian
 from fastdesc.errors import InputError
-from fastdesc.radial import BASES
+from fastdesc.numerics.radial import BASES
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""

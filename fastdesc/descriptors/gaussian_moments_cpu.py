@@ -5,7 +5,7 @@ import numpy as np
 from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.gaussian_moments_contractions import gm_contract, gm_contract_pullback
 from fastdesc.descriptors.gaussian_moments_pairs import gm_beta_pullback, gm_moments, gm_moments_pullback
-from fastdesc.radial import BASES
+from fastdesc.numerics.radial import BASES
 from fastdesc.simd import kind_of, rows_of
 
 CHUNK = 256

@@ -4,7 +4,7 @@ from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.errors import InputError
-from fastdesc.radial import BASES, R_MIN
+from fastdesc.numerics.radial import BASES, R_MIN
 
 FILE = "gaussian_moments.cu"
 MAX_BASIS = 32

@@ -1,6 +1,6 @@
 """Gaussian moments, the part that runs over pairs: moments, their pullback to pair vectors and to beta.
 
-    R_s(r; Z_i, Z_j) = sum_b beta_{Z_i,Z_j,s,b} g_b(r)                  g_b from fastdesc.radial        (1)
+    R_s(r; Z_i, Z_j) = sum_b beta_{Z_i,Z_j,s,b} g_b(r)                  g_b from fastdesc.numerics.radial        (1)
     M_i[s, c] = sum_j R_s(r_ij) m_c(u_ij),     u = r / |r|                                              (2)
 
 with the monomials m_c of a unit vector in the order 1 | x y z | xx xy xz yy yz zz | xxx xxy xxz xyy xyz xzz yyy
@@ -20,8 +20,8 @@ Monomials of rank 0-2 and those of rank 3 are ten each; the two tens take turns 
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
-from fastdesc.radial import radial_basis
+from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
+from fastdesc.numerics.radial import radial_basis
 from fastdesc.simd import borrowed, lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row, scatter_block

@@ -2,7 +2,7 @@
 
 Vita, Trinkle, Comput. Mater. Sci. 232, 112655 (2024); with one pair and one triplet filter they are the sums of s-MEAM,
 Lenosky et al., Modelling Simul. Mater. Sci. Eng. 8, 825 (2000). The formulas stand beside the kernels, in
-spline_filters_kernels.py; splines and their ends in fastdesc/splines.py.
+spline_filters_kernels.py; splines and their ends in fastdesc/numerics/splines.py.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
 from fastdesc.errors import InputError, nearest
-from fastdesc.splines import ENDS, MOST_KNOTS, Splines
+from fastdesc.numerics.splines import ENDS, MOST_KNOTS, Splines
 
 LAST = {"clamped": "zero", "natural": "zero_natural", "free": "clamped"}
 """How a radial filter ends at its last knot."""

@@ -13,7 +13,7 @@ import numpy as np
 from fastdesc.descriptors.checks import count
 from fastdesc.descriptors.spline_filters_initial import mixtures, of_waves
 from fastdesc.errors import InputError, nearest
-from fastdesc.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
+from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 KINDS = ("pair", "triplet_radial", "triplet_angular")
 """Names of the parameters, too."""
@@ -105,7 +105,7 @@ def of_each(kind, given, n_filters, n_elements, ends, cutoff):
     given : list
         [first knot, last knot, number of knots] by element or pair of elements; of pair filters by filter and element.
     ends : (str, str)
-        As fastdesc.splines has them.
+        As fastdesc.numerics.splines has them.
     cutoff : float
         Å, which no last knot of a distance exceeds; infinity for cosines.
 

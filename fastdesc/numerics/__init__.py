@@ -1,0 +1,1 @@
+"""Mathematics without atoms: elementary functions, monomials, radial bases, splines."""
