@@ -119,7 +119,7 @@ def compressions(folder, n, cutoff):
 
     import fastdesc as fd
     from fastdesc.errors import InputError
-    from fastdesc.tables import COMPRESSIONS
+    from fastdesc.hdf5.tables import COMPRESSIONS
 
     text, fast, out = folder / "few.extxyz", folder / "few.h5", folder / "few.out.h5"
     write_text(text, n)

@@ -24,7 +24,7 @@ from bench import compile_report, gpu_sections, gpu_steps, launches, models, sys
 from bench.gpu_sections import Session, Sizes
 from bench.workers import ROOT
 from fastdesc.backend import cuda
-from fastdesc.files import write_text
+from fastdesc.hdf5.files import write_text
 
 RESULTS = ROOT / "bench" / "results"
 SECTIONS = {

@@ -19,8 +19,8 @@ import numpy as np
 
 import fastdesc as fd
 from fastdesc.backend import threads as parallel
-from fastdesc.files import write_text
 from fastdesc.geometry import pair_vectors
+from fastdesc.hdf5.files import write_text
 
 CUTOFFS = {"cutoff": 5.5, "triplet_cutoff": 4.5, "r_min": 1.5}
 RUNGS = {    # name: (pair filters, triplet filters, arguments of Potential)

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastdesc.backend.arrays import to_host
 from fastdesc.errors import InputError
-from fastdesc.files import check_format, damage_named, new_hdf5, open_hdf5
+from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
 
 FORMAT, VERSION = "fastdesc-checkpoint", 1
 FREE = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every")

@@ -15,7 +15,7 @@ def demo(args):
 def featurize(args):
     from fastdesc.dataset import featurize
     from fastdesc.experiment import descriptor_for
-    from fastdesc.files import check_apart
+    from fastdesc.hdf5.files import check_apart
     from fastdesc.info import headline, skipped_frames
 
     check_apart([args.out], [args.descriptor])
@@ -65,8 +65,8 @@ def train(args):
 
 def evaluate(args):
     from fastdesc.accuracy import FORMAT, compare
-    from fastdesc.files import check_apart, check_target
     from fastdesc.frames import expand, read_frames
+    from fastdesc.hdf5.files import check_apart, check_target
     from fastdesc.potential import load
     from fastdesc.shares import feature_shares, shares_table
 
@@ -100,9 +100,9 @@ def info(args):
 
 
 def plot(args):
-    from fastdesc.files import check_apart
     from fastdesc.filter_plots import plot_filters
     from fastdesc.frames import expand
+    from fastdesc.hdf5.files import check_apart
     from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
@@ -117,7 +117,7 @@ def plot(args):
 
 
 def import_(args):
-    from fastdesc.files import check_apart
+    from fastdesc.hdf5.files import check_apart
     from fastdesc.meam_potential import read_meam_spline
 
     check_apart([args.model], [args.potential])
@@ -127,7 +127,7 @@ def import_(args):
 
 
 def export(args):
-    from fastdesc.files import check_apart
+    from fastdesc.hdf5.files import check_apart
     from fastdesc.meam_potential import write_meam_spline
     from fastdesc.potential import load
 

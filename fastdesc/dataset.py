@@ -10,14 +10,14 @@ from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
 from fastdesc.features_layout import POOLS, already_done
-from fastdesc.files import check_apart
 from fastdesc.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.frames_file import write_frames_file
+from fastdesc.hdf5.files import check_apart
+from fastdesc.hdf5.tables import filters
 from fastdesc.pipeline import Ahead, Behind, one_ahead, start
 from fastdesc.reading import batches, default_readers
 from fastdesc.short_distances import ShortDistances
 from fastdesc.sources import Source
-from fastdesc.tables import filters
 
 __all__ = [
     "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",

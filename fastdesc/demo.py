@@ -15,7 +15,7 @@ from fastdesc.calculator import FastdescCalculator
 from fastdesc.config import load_config
 from fastdesc.dataset import featurize
 from fastdesc.experiment import build_descriptor, run
-from fastdesc.files import check_target, write_text
+from fastdesc.hdf5.files import check_target, write_text
 from fastdesc.potential import load
 
 N_TRAIN, N_TEST = 200, 50

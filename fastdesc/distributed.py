@@ -19,7 +19,7 @@ import numpy as np
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
-from fastdesc.files import check_target, damage_named, to_json, write_text
+from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
 from fastdesc.pipeline import compute
 from fastdesc.shards_joined import join, shards_of
 from fastdesc.short_distances import ShortDistances

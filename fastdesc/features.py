@@ -8,16 +8,16 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.features_layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
-from fastdesc.files import check_format, check_target, open_hdf5, part_of
 from fastdesc.growing import append, growing
-from fastdesc.journal import JournaledFile, check_unused, discard, journal_of
-from fastdesc.tables import TEXT, InfoColumns, create, describe, open_to_append, prepare_to_read
+from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
+from fastdesc.hdf5.journal import JournaledFile, check_unused, discard, journal_of
+from fastdesc.hdf5.tables import TEXT, InfoColumns, create, describe, open_to_append, prepare_to_read
 
 
 class FeaturesWriter:
     """Writes a features file batch by batch under a temporary name; `finish` gives it its own.
 
-    What `commit` has made permanent survives a kill at any moment (fastdesc/journal.py).
+    What `commit` has made permanent survives a kill at any moment (fastdesc/hdf5/journal.py).
 
     Parameters
     ----------

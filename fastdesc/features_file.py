@@ -11,7 +11,7 @@ from fastdesc.descriptors.checks import count
 from fastdesc.errors import InputError, nearest
 from fastdesc.features_opened import OpenFeatures
 from fastdesc.features_rows import AtomRows
-from fastdesc.files import damage_named
+from fastdesc.hdf5.files import damage_named
 
 
 class Features(NamedTuple):

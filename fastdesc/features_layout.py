@@ -29,9 +29,9 @@ import numpy as np
 from fastdesc import __version__
 from fastdesc.batch import structure_keys
 from fastdesc.errors import InputError
-from fastdesc.files import check_format, open_hdf5, part_of, to_json
+from fastdesc.hdf5.files import check_format, open_hdf5, part_of, to_json
+from fastdesc.hdf5.tables import TEXT
 from fastdesc.structures import Structures
-from fastdesc.tables import TEXT
 
 FORMAT = "fastdesc-features"
 VERSION = 1

@@ -1,6 +1,6 @@
 """A features file, open: what it says of itself, and rows of its datasets, wherever they lie.
 
-Three kinds open alike: a finished file, one in the making as it was at its last commit (fastdesc/journal.py), and one
+Three kinds open alike: a finished file, one in the making as it was at its last commit (fastdesc/hdf5/journal.py), and one
 whose rows lie in shards (fastdesc/shards.py).
 """
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.features_layout import FORMAT, ROWS, VERSION
-from fastdesc.files import as_path, check_format, damage_named, open_hdf5, part_of
-from fastdesc.journal import CommittedFile, journal_of
+from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
+from fastdesc.hdf5.journal import CommittedFile, journal_of
+from fastdesc.hdf5.tables import check_rows, prepare_to_read
 from fastdesc.shards import Shards
-from fastdesc.tables import check_rows, prepare_to_read
 
 
 class OpenFeatures:

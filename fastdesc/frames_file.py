@@ -22,11 +22,11 @@ import numpy as np
 
 from fastdesc import __version__
 from fastdesc.batch import Batch
-from fastdesc.files import check_format, damage_named, open_hdf5, whole_or_nothing
 from fastdesc.growing import append, growing
-from fastdesc.journal import StreamedFile
+from fastdesc.hdf5.files import check_format, damage_named, open_hdf5, whole_or_nothing
+from fastdesc.hdf5.journal import StreamedFile
+from fastdesc.hdf5.tables import InfoColumns, check_rows, create, open_to_append, prepare_to_read
 from fastdesc.structures import Structures
-from fastdesc.tables import InfoColumns, check_rows, create, open_to_append, prepare_to_read
 
 FORMAT = "fastdesc-frames"
 VERSION = 1

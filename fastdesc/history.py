@@ -7,7 +7,7 @@ import math
 from numbers import Real
 
 from fastdesc.errors import InputError
-from fastdesc.files import to_json, write_text
+from fastdesc.hdf5.files import to_json, write_text
 
 
 class History:

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FileFormatError
-from fastdesc.files import damage_named, open_hdf5
-from fastdesc.journal import CommittedFile, journal_of
-from fastdesc.tables import prepare_to_read
+from fastdesc.hdf5.files import damage_named, open_hdf5
+from fastdesc.hdf5.journal import CommittedFile, journal_of
+from fastdesc.hdf5.tables import prepare_to_read
 
 READ_AT_MOST = 1 << 24
 """Numbers of a dataset that are looked at for its range."""

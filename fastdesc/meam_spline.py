@@ -18,7 +18,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import as_path, check_there, write_text
+from fastdesc.hdf5.files import as_path, check_there, write_text
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
 EVEN = 1e-8

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastdesc.accuracy import Comparison, three_digits
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.files import check_target, whole_or_nothing
+from fastdesc.hdf5.files import check_target, whole_or_nothing
 from fastdesc.history import History
 
 # Okabe and Ito's colours can be told apart with any colour vision; the line styles help in print.

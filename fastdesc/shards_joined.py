@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 
 from fastdesc.features_layout import FORMAT, ROWS, SKIPPED
-from fastdesc.files import whole_or_nothing
 from fastdesc.growing import append
-from fastdesc.journal import StreamedFile
-from fastdesc.tables import TEXT, InfoColumns, create, describe
+from fastdesc.hdf5.files import whole_or_nothing
+from fastdesc.hdf5.journal import StreamedFile
+from fastdesc.hdf5.tables import TEXT, InfoColumns, create, describe
 
 JOINED = ("features", "numbers", "forces")
 JOINED_JACOBIAN = ("jacobian/centre", "jacobian/atom", "jacobian/values")

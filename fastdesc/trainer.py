@@ -11,7 +11,6 @@ from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoi
 from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.feature_set import FeatureSet, with_features
-from fastdesc.files import check_target, damage_named
 from fastdesc.gradient import (
     batch_gradient,
     evaluate_set,
@@ -19,6 +18,7 @@ from fastdesc.gradient import (
     initialise_from_features,
     initialise_with_descriptor,
 )
+from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.history import History, summary
 from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics

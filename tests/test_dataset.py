@@ -170,7 +170,7 @@ def test_resume_refuses_other_settings(tmp_path, out, finished):
 def test_one_writer_at_a_time(tmp_path, out):
     pytest.importorskip("fcntl")
     part = tmp_path / "features.h5.part"
-    code = f"from fastdesc.journal import *; f = JournaledFile({str(part)!r}, True); f.write(b'abc')"
+    code = f"from fastdesc.hdf5.journal import *; f = JournaledFile({str(part)!r}, True); f.write(b'abc')"
     code += "; print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as other:
         other.stdout.readline()

@@ -9,11 +9,11 @@ from ase.build import bulk
 from featurizing import Fake, files, frames
 
 import fastdesc as fd
-from fastdesc import tables
 from fastdesc.cli import main
 from fastdesc.dataset import featurize
 from fastdesc.errors import InputError
-from fastdesc.files import part_of
+from fastdesc.hdf5 import tables
+from fastdesc.hdf5.files import part_of
 from fastdesc.info import describe
 from fastdesc.structure_features import pooled_features
 

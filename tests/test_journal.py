@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fastdesc import journal
-from fastdesc.journal import CommittedFile, JournaledFile, discard, journal_of, read_journal
+from fastdesc.hdf5 import journal
+from fastdesc.hdf5.journal import CommittedFile, JournaledFile, discard, journal_of, read_journal
 from fastdesc.overlay import Overlay
 
 

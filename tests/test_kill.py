@@ -16,8 +16,9 @@ import pytest
 from ase.io import write
 from featurizing import Fake, frames
 
-from fastdesc import journal, pipeline
+from fastdesc import pipeline
 from fastdesc.dataset import featurize, open_features, read_frames
+from fastdesc.hdf5 import journal
 
 N_FRAMES = 60
 

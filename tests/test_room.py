@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from fastdesc import room
-from fastdesc.journal import JournaledFile, StreamedFile
+from fastdesc.hdf5 import preallocate
+from fastdesc.hdf5.journal import JournaledFile, StreamedFile
 
 BLOCK = 512    # bytes that st_blocks counts
 
@@ -23,9 +23,9 @@ def allocated(fd):
 
 
 def test_asked_for_ahead_and_given_back(file):
-    space = room.Room(file)
+    space = preallocate.Room(file)
     space.make(1 << 20)
-    if space.end == room.NEVER:
+    if space.end == preallocate.NEVER:
         pytest.skip("this file system cannot reserve room")
     assert os.fstat(file).st_size == 0 and allocated(file) >= 2 << 20
     os.pwrite(file, b"x" * 1000, 0)
@@ -36,13 +36,13 @@ def test_asked_for_ahead_and_given_back(file):
 
 def test_few_large_steps(file, monkeypatch):
     calls = []
-    monkeypatch.setattr(room, "_fallocate", lambda: lambda *given: calls.append(given[2:]) or 0)
-    space = room.Room(file)
+    monkeypatch.setattr(preallocate, "_fallocate", lambda: lambda *given: calls.append(given[2:]) or 0)
+    space = preallocate.Room(file)
     for end in range(1000, 1 << 28, 1 << 20):
         space.make(end)
         assert calls[-1][0] <= end <= sum(calls[-1])
     assert len(calls) < 20
-    assert all(start == 0 or n == 2 * room.STEP for start, n in calls if start + n > 4 * room.STEP)
+    assert all(start == 0 or n == 2 * preallocate.STEP for start, n in calls if start + n > 4 * preallocate.STEP)
 
 
 @pytest.mark.parametrize("answer", [None, lambda *given: -1])
@@ -50,7 +50,7 @@ def test_few_large_steps(file, monkeypatch):
 def test_without_any(tmp_path, monkeypatch, answer, kind):
     """Asked once, and what is written is the same."""
     asked = []
-    monkeypatch.setattr(room, "_fallocate", lambda: asked.append(1) or answer)
+    monkeypatch.setattr(preallocate, "_fallocate", lambda: asked.append(1) or answer)
     data = np.random.default_rng(0).bytes(3 << 20)
     path = tmp_path / "x"
     with StreamedFile(path) if kind == "streamed" else JournaledFile(path, new=True) as f:

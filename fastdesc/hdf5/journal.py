@@ -18,8 +18,8 @@ import zlib
 from pathlib import Path
 
 from fastdesc.errors import InputError
+from fastdesc.hdf5.preallocate import Room
 from fastdesc.overlay import Overlay
-from fastdesc.room import Room
 
 try:
     import fcntl
