@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fastdesc.descriptors.checks import brief
+from fastdesc.checks import brief
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.frames import labels, read_frames
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5

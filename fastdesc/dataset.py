@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.descriptors.checks import count
+from fastdesc.checks import count
 from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features

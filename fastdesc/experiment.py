@@ -164,7 +164,7 @@ def elements_of(species):
     """Symbols of a `species` argument, which may hold symbols and atomic numbers."""
     from ase.data import chemical_symbols
 
-    from fastdesc.descriptors.checks import atomic_numbers
+    from fastdesc.checks import atomic_numbers
 
     return [chemical_symbols[z] for z in atomic_numbers(species)]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from fastdesc.descriptors.checks import count
+from fastdesc.checks import count
 from fastdesc.errors import InputError, nearest
 from fastdesc.features_opened import OpenFeatures
 from fastdesc.features_rows import AtomRows

@@ -12,8 +12,8 @@ import json
 
 import h5py
 
+from fastdesc.checks import numbers
 from fastdesc.descriptors import descriptor_from
-from fastdesc.descriptors.checks import numbers
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5, to_json
 from fastdesc.potential import Potential

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastdesc import network as feed_forward
 from fastdesc.activations import check_activation
-from fastdesc.descriptors.checks import MOST, count, one_of, several
+from fastdesc.checks import MOST, count, one_of, several
 from fastdesc.errors import InputError, nearest
 from fastdesc.heads import FeedForward, NoNetwork
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS

@@ -6,8 +6,8 @@ from copy import deepcopy
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
-from fastdesc.descriptors.checks import numbers
-from fastdesc.descriptors.checks import seed as check_seed
+from fastdesc.checks import numbers
+from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_forces_virials

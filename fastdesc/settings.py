@@ -6,7 +6,7 @@ from numbers import Real
 from os import PathLike
 
 from fastdesc.backend.arrays import DEVICES, resolve_dtype
-from fastdesc.descriptors.checks import count, one_of, strings
+from fastdesc.checks import count, one_of, strings
 from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")

@@ -22,7 +22,7 @@ import numpy as np
 
 from fastdesc.activations import ACTIVATIONS
 from fastdesc.backend.arrays import namespace, to_host
-from fastdesc.descriptors.checks import numbers
+from fastdesc.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.network import affine, transposed
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines

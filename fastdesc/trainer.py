@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
-from fastdesc.descriptors.checks import numbers
+from fastdesc.checks import numbers
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.gradient import (

@@ -20,10 +20,10 @@ import numpy as np
 from fastdesc.activations import check_activation
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.checks import MOST, atomic_numbers, count, one_of
+from fastdesc.checks import cutoff as check_cutoff
+from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors import embedded_density_cpu
-from fastdesc.descriptors.checks import MOST, atomic_numbers, count, one_of
-from fastdesc.descriptors.checks import cutoff as check_cutoff
-from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.embedded_density_arrays import EXPONENTS, columns, exponents, product, radial_parameters
 from fastdesc.descriptors.embedded_density_contraction import blocked
 from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels

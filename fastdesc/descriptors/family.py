@@ -17,8 +17,8 @@ import inspect
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.checks import numbers
 from fastdesc.descriptors import pieces
-from fastdesc.descriptors.checks import numbers
 from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.frames import read_frames

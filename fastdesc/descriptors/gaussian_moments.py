@@ -13,10 +13,10 @@ import numpy as np
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded
+from fastdesc.checks import atomic_numbers, count, one_of, several
+from fastdesc.checks import cutoff as check_cutoff
+from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors import gaussian_moments_cpu
-from fastdesc.descriptors.checks import atomic_numbers, count, one_of, several
-from fastdesc.descriptors.checks import cutoff as check_cutoff
-from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.gaussian_moments_jacobian import moments_jacobian
 from fastdesc.errors import InputError

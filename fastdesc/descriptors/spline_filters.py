@@ -9,10 +9,10 @@ import numpy as np
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.checks import MOST, atomic_numbers, count, positive
+from fastdesc.checks import cutoff as check_cutoff
+from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
-from fastdesc.descriptors.checks import MOST, atomic_numbers, count, positive
-from fastdesc.descriptors.checks import cutoff as check_cutoff
-from fastdesc.descriptors.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
 from fastdesc.errors import InputError, nearest

@@ -2,7 +2,7 @@
 
 from ase.data import chemical_symbols
 
-from fastdesc.descriptors.checks import atomic_numbers
+from fastdesc.checks import atomic_numbers
 from fastdesc.errors import InputError, nearest
 
 KINDS = ("pair", "triplet_radial", "triplet_angular")
