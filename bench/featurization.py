@@ -77,7 +77,7 @@ def throughput(folder, n, cutoff, rounds=ROUNDS):
     from fastdesc import pipeline
     from fastdesc.backend import threads as parallel
     from fastdesc.dataset import CHUNK_ATOMS
-    from fastdesc.sources import Source, build
+    from fastdesc.io.sources import Source, build
 
     text, fast, out = folder / "frames.extxyz", folder / "frames.h5", folder / "features.h5"
     n_atoms = write_text(text, n)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastdesc.meam_spline import MeamSpline, SplineFunction, write_functions
+from fastdesc.io.meam_spline import MeamSpline, SplineFunction, write_functions
 from fastdesc.numerics.splines import Splines
 
 CUTOFF, BOND = {"Cu": 4.0, "Mo": 5.2}, {"Cu": 2.55, "Mo": 2.73}

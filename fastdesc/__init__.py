@@ -13,7 +13,7 @@ _PUBLIC = {
     "Structures": "fastdesc.structures",
     "FastdescCalculator": "fastdesc.calculator",
     "featurize": "fastdesc.dataset",
-    "read_frames": "fastdesc.frames",
+    "read_frames": "fastdesc.io.frames",
     "convert": "fastdesc.dataset",
     "read_features": "fastdesc.features_file",
     "open_features": "fastdesc.features_file",

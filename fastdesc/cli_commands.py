@@ -65,8 +65,8 @@ def train(args):
 
 def evaluate(args):
     from fastdesc.accuracy import FORMAT, compare
-    from fastdesc.frames import expand, read_frames
     from fastdesc.hdf5.files import check_apart, check_target
+    from fastdesc.io.frames import expand, read_frames
     from fastdesc.potential import load
     from fastdesc.shares import feature_shares, shares_table
 
@@ -101,8 +101,8 @@ def info(args):
 
 def plot(args):
     from fastdesc.filter_plots import plot_filters
-    from fastdesc.frames import expand
     from fastdesc.hdf5.files import check_apart
+    from fastdesc.io.frames import expand
     from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"

@@ -10,14 +10,14 @@ from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
 from fastdesc.features_layout import POOLS, already_done
-from fastdesc.frames import Labels, iread_frames, labels, read_frames
-from fastdesc.frames_file import write_frames_file
 from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import filters
+from fastdesc.io.frames import Labels, iread_frames, labels, read_frames
+from fastdesc.io.frames_file import write_frames_file
+from fastdesc.io.parser_processes import batches, default_readers
+from fastdesc.io.sources import Source
 from fastdesc.pipeline import Ahead, Behind, one_ahead, start
-from fastdesc.reading import batches, default_readers
 from fastdesc.short_distances import ShortDistances
-from fastdesc.sources import Source
 
 __all__ = [
     "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",
@@ -144,7 +144,7 @@ def convert(frames, out, progress=True, on_error="raise", compression="none", re
     frames, progress, on_error, compression
         As of `featurize`.
     out : str or Path
-        The frames file; its layout is described in fastdesc/frames_file.py.
+        The frames file; its layout is described in fastdesc/io/frames_file.py.
     report : bool
         Also return the skipped frames.
 

@@ -20,10 +20,10 @@ from fastdesc.errors import FastdescError, InputError
 from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
 from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
+from fastdesc.io.sources import build
 from fastdesc.pipeline import compute
 from fastdesc.shards_joined import join, shards_of
 from fastdesc.short_distances import ShortDistances
-from fastdesc.sources import build
 
 SHARD_BATCHES = 32
 """Batches in a shard."""

@@ -10,8 +10,8 @@ from fastdesc.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.frames import elements, expand, labels, read_frames
 from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
+from fastdesc.io.frames import elements, expand, labels, read_frames
 from fastdesc.model_file import FORMAT as MODEL
 from fastdesc.potential import Potential, load
 from fastdesc.stored import Stored, check_arguments, is_features, open_stored

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from fastdesc import __version__
-from fastdesc.batch import structure_keys
 from fastdesc.errors import InputError
 from fastdesc.hdf5.files import check_format, open_hdf5, part_of, to_json
 from fastdesc.hdf5.tables import TEXT
+from fastdesc.io.frame_batch import structure_keys
 from fastdesc.structures import Structures
 
 FORMAT = "fastdesc-features"

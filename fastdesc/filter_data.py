@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastdesc.backend.jit import kernel
-from fastdesc.sources import Source, build
+from fastdesc.io.sources import Source, build
 
 BINS = 180
 BATCH_ATOMS = 8192

@@ -11,7 +11,7 @@ import numpy as np
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
 from fastdesc.errors import InputError
-from fastdesc.meam_spline import SplineFunction, read_functions, write_functions
+from fastdesc.io.meam_spline import SplineFunction, read_functions, write_functions
 from fastdesc.numerics.splines import Splines
 from fastdesc.potential import Potential
 from fastdesc.scaler import fold

@@ -8,10 +8,10 @@ import numpy as np
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import start_to_host, to_host
-from fastdesc.batch import Skipped
 from fastdesc.descriptors import pieces
 from fastdesc.descriptors.pieces import renumbered
 from fastdesc.errors import InputError
+from fastdesc.io.frame_batch import Skipped
 from fastdesc.short_distances import ShortDistances
 
 AHEAD = 2

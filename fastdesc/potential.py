@@ -11,8 +11,8 @@ from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_forces_virials
-from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors, stress_voigt
+from fastdesc.io.frames import read_frames
 from fastdesc.pairs import find_on
 from fastdesc.parts import check_widths, direct_features, make_heads
 from fastdesc.prediction import Prediction, groups

@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.batch import Batch
 from fastdesc.errors import InputError
 from fastdesc.features_file import FeaturesFile
+from fastdesc.io.frame_batch import Batch
+from fastdesc.io.sources import Source, build
 from fastdesc.pipeline import compute
-from fastdesc.sources import Source, build
 
 BATCH_ATOMS = 8192
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastdesc.checkpoint import fetched, read_checkpoint
 from fastdesc.errors import InputError
-from fastdesc.frames import read_frames
+from fastdesc.io.frames import read_frames
 from fastdesc.potential import Potential
 from fastdesc.settings import Settings
 from fastdesc.stored import Stored, is_features, open_stored, settings_for_features

@@ -7,8 +7,8 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.errors import InputError
-from fastdesc.frames import labels, read_frames
 from fastdesc.geometry import frame_sums, pair_vectors
+from fastdesc.io.frames import labels, read_frames
 from fastdesc.loss import Targets
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures

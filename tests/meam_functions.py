@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastdesc.meam_spline import MeamSpline, SplineFunction
+from fastdesc.io.meam_spline import MeamSpline, SplineFunction
 from fastdesc.numerics.splines import Splines
 
 

@@ -16,9 +16,9 @@ from fastdesc.backend import threads
 from fastdesc.dataset import CHUNK_ATOMS, featurize, read_features
 from fastdesc.errors import InputError
 from fastdesc.features_layout import frame_key
-from fastdesc.frames import labels
+from fastdesc.io.frames import labels
+from fastdesc.io.sources import Source
 from fastdesc.pipeline import one_ahead
-from fastdesc.sources import Source
 
 
 @pytest.fixture

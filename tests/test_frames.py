@@ -11,9 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from labelled_frames import labelled
 
-from fastdesc import xyz_blocks
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.frames import elements, iread_frames, read_frames
+from fastdesc.io import extxyz_split
+from fastdesc.io.frames import elements, iread_frames, read_frames
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_reading_is_linear_in_size(tmp_path):
     for n in (2, 20):
         path = tmp_path / f"{n}.extxyz.gz"
         write(path, frames * (n // 2), format="extxyz")
-    import fastdesc.xyz_blocks as module
+    import fastdesc.io.extxyz_split as module
 
     counts, original = [], module.gzip.open
 
@@ -143,14 +143,14 @@ def test_the_quick_way_and_the_careful_one_agree(tmp_path, monkeypatch, piece, s
         "spaces": "".join("  " + f for f in frames), "too many": frames[0] + "99999999999\n" + frames[1],
         "other digits": frames[0] + frames[1].replace("2", "٢", 1), "nothing": "\n",
     }  # fmt: skip
-    monkeypatch.setattr(xyz_blocks, "PIECE", piece)
+    monkeypatch.setattr(extxyz_split, "PIECE", piece)
     path = tmp_path / f"x.{suffix}"
     for what, text in texts.items():
         data = text.encode()
         path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
-        found = [str(x) if isinstance(x, Exception) else x for x in xyz_blocks.Blocks(path)]
+        found = [str(x) if isinstance(x, Exception) else x for x in extxyz_split.Blocks(path)]
         lines = io.StringIO(text, newline=None)
-        want = [str(x) if isinstance(x, Exception) else x for x in xyz_blocks._blocks(lines, path, 0)]
+        want = [str(x) if isinstance(x, Exception) else x for x in extxyz_split._blocks(lines, path, 0)]
         assert found == want, what
         assert what != "ordinary" or [(n, t.count("\n")) for _, n, t in found] == [(k, k + 1) for k in range(1, 7)]
 
@@ -158,7 +158,7 @@ def test_the_quick_way_and_the_careful_one_agree(tmp_path, monkeypatch, piece, s
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "x.xyz"
     path.write_bytes(b"1\ncomment\nCu 0 0 0\n1\ncomm\xffent\nCu 0 0 0\n")
-    good, error = xyz_blocks.Blocks(path)
+    good, error = extxyz_split.Blocks(path)
     assert good == (1, 1, "comment\nCu 0 0 0\n") and "is not a text file" in str(error)
 
 

@@ -9,7 +9,7 @@ from ase.io import write
 from labelled_frames import labelled
 
 from fastdesc.errors import InputError
-from fastdesc.frames import labels, read_frames
+from fastdesc.io.frames import labels, read_frames
 
 
 def test_labels_and_missing_ones():

@@ -11,7 +11,7 @@ from structures_zoo import ZOO
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
 from fastdesc.errors import InputError
-from fastdesc.meam_spline import read_functions, write_functions
+from fastdesc.io.meam_spline import read_functions, write_functions
 
 
 def energy_by_the_formula(potential, atoms):

@@ -11,8 +11,8 @@ import fastdesc as fd
 from fastdesc.cli import main
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient
+from fastdesc.io.meam_spline import MeamSpline, SplineFunction, write_functions
 from fastdesc.loss import LossWeights
-from fastdesc.meam_spline import MeamSpline, SplineFunction, write_functions
 from fastdesc.numerics.splines import Splines
 from fastdesc.settings import Settings
 from fastdesc.trainer import Trainer

@@ -6,7 +6,7 @@ from meam_functions import assert_same, functions_of, random_potential
 from scipy.interpolate import CubicSpline
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.meam_spline import MeamSpline, read_functions, write_functions
+from fastdesc.io.meam_spline import MeamSpline, read_functions, write_functions
 
 SINGLE = """any first line: 7 8 9
 3

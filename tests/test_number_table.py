@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastdesc.number_table import read_table, skip_lines, unpacked
+from fastdesc.io.extxyz_numbers import read_table, skip_lines, unpacked
 
 PLAIN = np.array([False])
 WORDS = ("0", "-0", "+7", "5.", ".5", "-.5", "1e5", "1E-5", "-2.5e+07", "000123.4500", "9007199254740992", "1e22",

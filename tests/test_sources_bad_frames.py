@@ -11,12 +11,12 @@ from ase.io import write
 from ase.io.extxyz import key_val_str_to_dict
 from featurizing import Fake, frames, messy
 
-from fastdesc import frames_file
 from fastdesc.dataset import convert, featurize, open_features
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.extxyz import _header
-from fastdesc.frames import read_frames
-from fastdesc.sources import Source, build
+from fastdesc.io import frames_file
+from fastdesc.io.extxyz import _header
+from fastdesc.io.frames import read_frames
+from fastdesc.io.sources import Source, build
 
 
 @pytest.mark.parametrize("batch_atoms", [1, 30, 10**6])

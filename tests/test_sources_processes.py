@@ -11,18 +11,18 @@ import pytest
 from ase.io import write
 from featurizing import Fake, frames, messy, same, table
 
-from fastdesc import reading
-from fastdesc.batch import Batch
 from fastdesc.dataset import featurize
 from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.features import FeaturesWriter
+from fastdesc.io import parser_processes
+from fastdesc.io.frame_batch import Batch
+from fastdesc.io.sources import Source, build
 from fastdesc.pipeline import AHEAD
-from fastdesc.sources import Source, build
 
 
 def batches_of(path, readers, **keywords):
     source = Source(path)
-    return list(reading.batches(source, source.raw_batches(20), readers=readers, **keywords))
+    return list(parser_processes.batches(source, source.raw_batches(20), readers=readers, **keywords))
 
 
 def test_reading_by_processes(tmp_path):
@@ -41,7 +41,7 @@ def test_reading_by_processes(tmp_path):
 def test_a_parsing_process_that_dies_is_replaced(tmp_path, monkeypatch):
     path = tmp_path / "in.extxyz"
     write(path, frames())
-    begin, killed = reading._Worker.begin, []
+    begin, killed = parser_processes._Worker.begin, []
 
     def killing(self, raw):
         begin(self, raw)
@@ -49,12 +49,12 @@ def test_a_parsing_process_that_dies_is_replaced(tmp_path, monkeypatch):
             killed.append(os.kill(self.process.pid, signal.SIGKILL))
 
     with monkeypatch.context() as patch:
-        patch.setattr(reading._Worker, "begin", killing)
+        patch.setattr(parser_processes._Worker, "begin", killing)
         got = batches_of(path, 1)
     assert len(killed) == 2
     for a, b in zip(got, batches_of(path, 0), strict=True):
         np.testing.assert_array_equal(a.keys(), b.keys())
-    monkeypatch.setattr(reading, "SERVE", "import sys; sys.exit(3)")
+    monkeypatch.setattr(parser_processes, "SERVE", "import sys; sys.exit(3)")
     with pytest.raises(FastdescError, match=r"died 3 times on one batch \(exit code 3\)"):
         batches_of(path, 1)
 
@@ -62,10 +62,10 @@ def test_a_parsing_process_that_dies_is_replaced(tmp_path, monkeypatch):
 def test_readers_follow_the_input(tmp_path, monkeypatch):
     path = tmp_path / "in.extxyz"
     write(path, frames())
-    assert reading.default_readers(Source(path), 64) == 0
-    monkeypatch.setattr(reading, "WORTH_PROCESSES", 100)
-    assert [reading.default_readers(Source(path), n) for n in (2, 4, 16, 64)] == [0, 1, 4, 8]
-    assert reading.default_readers(Source(frames()), 64) == 0
+    assert parser_processes.default_readers(Source(path), 64) == 0
+    monkeypatch.setattr(parser_processes, "WORTH_PROCESSES", 100)
+    assert [parser_processes.default_readers(Source(path), n) for n in (2, 4, 16, 64)] == [0, 1, 4, 8]
+    assert parser_processes.default_readers(Source(frames()), 64) == 0
     with pytest.raises(InputError, match="readers came as -1"):
         featurize(path, tmp_path / "f.h5", Fake(), readers=-1)
     same(

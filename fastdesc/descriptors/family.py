@@ -21,8 +21,8 @@ from fastdesc.checks import numbers
 from fastdesc.descriptors import pieces
 from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
-from fastdesc.frames import read_frames
 from fastdesc.geometry import pair_vectors
+from fastdesc.io.frames import read_frames
 from fastdesc.pairs import find_on
 from fastdesc.structures import Structures
 

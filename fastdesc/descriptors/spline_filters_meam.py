@@ -1,6 +1,6 @@
 """Spline filters as spline-based MEAM potentials, and back: no approximation either way.
 
-In terms of spline filters G2, G3 with one triplet filter, formulas (1) and (2) of fastdesc/meam_spline.py are
+In terms of spline filters G2, G3 with one triplet filter, formulas (1) and (2) of fastdesc/io/meam_spline.py are
 
     E = sum_i sum_a w_{Zi,a} G2_i[a] + U_{Zi}(n_i) - U_{Zi}(0),   n_i = sum_a v_a G2_i[a] + v_t G3_i          (3)
 
@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
-from fastdesc.meam_spline import MeamSpline, SplineFunction
+from fastdesc.io.meam_spline import MeamSpline, SplineFunction
 
 NEAREST = 1e-3
 """Å; no distance is shorter, so a first knot below is as good as one here."""

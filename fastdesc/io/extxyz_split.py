@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdesc.errors import FileFormatError
-from fastdesc.number_table import skip_lines
+from fastdesc.io.extxyz_numbers import skip_lines
 
 PIECE = 1 << 18
 """Bytes read at a time."""

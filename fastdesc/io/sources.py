@@ -10,12 +10,12 @@ from pathlib import Path
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from fastdesc.batch import make_batch, plain_info
 from fastdesc.errors import FastdescError, FileFormatError, InputError
-from fastdesc.extxyz import parsed
-from fastdesc.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
-from fastdesc.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
-from fastdesc.xyz_blocks import Blocks
+from fastdesc.io.extxyz import parsed
+from fastdesc.io.extxyz_split import Blocks
+from fastdesc.io.frame_batch import make_batch, plain_info
+from fastdesc.io.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
+from fastdesc.io.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
 
 BATCH_FRAMES = 1024
 DATABASES = (".db",)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import fastdesc
 from fastdesc.errors import FastdescError
-from fastdesc.sources import build
+from fastdesc.io.sources import build
 
-SERVE = "import sys; from fastdesc.reading import serve; serve(int(sys.argv[1]))"
+SERVE = "import sys; from fastdesc.io.parser_processes import serve; serve(int(sys.argv[1]))"
 WORTH_PROCESSES = 64 << 20
 """Bytes of text from which on processes pay for their start."""
 TRIES = 3

@@ -18,8 +18,8 @@ from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dic
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
-from fastdesc.number_table import read_table, unpacked
-from fastdesc.xyz_blocks import Blocks
+from fastdesc.io.extxyz_numbers import read_table, unpacked
+from fastdesc.io.extxyz_split import Blocks
 
 PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.extxyz import iread_extxyz
+from fastdesc.io.extxyz import iread_extxyz
 
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
@@ -150,7 +150,7 @@ def _reader(path):
         return iread_extxyz
     # h5py is imported for files that need it only
     if path.suffix.lower() in (".h5", ".hdf5"):
-        from fastdesc.frames_file import is_frames_file
+        from fastdesc.io.frames_file import is_frames_file
 
         if is_frames_file(path):
             return _iread_own
@@ -158,7 +158,7 @@ def _reader(path):
 
 
 def _iread_own(path):
-    from fastdesc.frames_file import iread_frames_file
+    from fastdesc.io.frames_file import iread_frames_file
 
     for stored in iread_frames_file(path):
         frame = stored.as_dict()
@@ -273,7 +273,7 @@ def elements(source):
     """
     from ase.data import chemical_symbols
 
-    from fastdesc.sources import Source
+    from fastdesc.io.sources import Source
 
     return [chemical_symbols[z] for z in sorted(Source(source).elements())]
 

@@ -1,0 +1,1 @@
+"""Frames in and out: extended XYZ, HDF5, whatever ASE reads, and LAMMPS' spline files."""
