@@ -9,8 +9,9 @@ from test_pairs import assert_same_set, check_form
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import cell_list, device_pairs, graph, pairs
+from fastdesc import graph, pairs
 from fastdesc.errors import FastdescWarning, InputError
+from fastdesc.pairs import cell_list, cuda
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 import vesin  # noqa: E402
@@ -33,14 +34,14 @@ def ledger():
 @pytest.fixture
 def searches(ledger, monkeypatch):
     """Atoms of every search on the device; frames of more than 16 atoms count as large."""
-    found, original = [], device_pairs.find
+    found, original = [], cuda.find
 
     def find(structures, cutoff):
         found.append(structures.n_atoms)
         return original(structures, cutoff)
 
-    monkeypatch.setattr(device_pairs, "find", find)
-    monkeypatch.setattr(device_pairs, "MOST_ATOMS_ON_HOST", 16)
+    monkeypatch.setattr(cuda, "find", find)
+    monkeypatch.setattr(cuda, "MOST_ATOMS_ON_HOST", 16)
     return found
 
 
@@ -199,7 +200,7 @@ def test_an_error_leaves_no_list_that_seems_to_hold():
 
 
 def test_what_a_graph_captures_comes_from_the_host():
-    assert device_pairs.MOST_ATOMS_ON_HOST >= graph.MOST_ATOMS
+    assert cuda.MOST_ATOMS_ON_HOST >= graph.MOST_ATOMS
 
 
 # What is left to the host.
@@ -247,7 +248,7 @@ def test_libraries_of_pip_are_loaded(monkeypatch):
         raise pathfinder.DynamicLibNotFoundError(name)
 
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
-    device_pairs._load_libraries.__wrapped__()
+    cuda._load_libraries.__wrapped__()
     assert asked == ["cudart", "nvrtc"]
 
 
@@ -284,7 +285,7 @@ def test_atoms_far_from_their_cell(searches):
 
 
 def test_shifts_that_are_no_digits(searches, monkeypatch):
-    monkeypatch.setattr(device_pairs, "FARTHEST", np.inf)
+    monkeypatch.setattr(cuda, "FARTHEST", np.inf)
     atoms = large()
     atoms.positions[3] += 1e6 * atoms.cell[0]
     with pytest.warns(FastdescWarning, match="cells away from their own; wrap"):
@@ -310,13 +311,13 @@ def test_groups_of_atoms_that_may_coincide():
     lattice = np.stack(np.meshgrid(*3 * [np.arange(5) / 5]), -1).reshape(-1, 3)
     rounded = (lattice + 1e-13 * rng.normal(size=lattice.shape)) % 1
     for parts in (lattice, rounded, rng.uniform(size=(1000, 3))):
-        assert not device_pairs._may_coincide(np, parts)
+        assert not cuda._may_coincide(np, parts)
         for c in range(3):
             other = parts[31:32].copy()
             other[0, c] = (other[0, c] + 3e-13) % 1
-            assert device_pairs._may_coincide(np, np.concatenate([parts, other]))
-    assert device_pairs._may_coincide(np, np.array([[0.0, 0.5, 0.2], [1 - 1e-14, 0.5, 0.2]]))
-    assert not device_pairs._may_coincide(np, np.array([[0.1, 0.5, 0.2]]))
+            assert cuda._may_coincide(np, np.concatenate([parts, other]))
+    assert cuda._may_coincide(np, np.array([[0.0, 0.5, 0.2], [1 - 1e-14, 0.5, 0.2]]))
+    assert not cuda._may_coincide(np, np.array([[0.1, 0.5, 0.2]]))
 
 
 def test_too_many_pairs(searches, monkeypatch):

@@ -7,10 +7,9 @@ from ase.build import bulk, molecule
 from references import neighbours as reference
 from vesin import NeighborList
 
-from fastdesc import cell_list
 from fastdesc.backend import threads
 from fastdesc.errors import InputError
-from fastdesc.pairs import Pairs
+from fastdesc.pairs import Pairs, cell_list
 from fastdesc.structures import Structures, complete_cells
 
 KINDS = ("molecule", "wire", "slab", "brick", "triclinic", "skewed", "left-handed", "tiny", "flat")

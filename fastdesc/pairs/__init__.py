@@ -6,9 +6,9 @@ from numbers import Real
 
 import numpy as np
 
-from fastdesc import cell_list, device_pairs
 from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.errors import FastdescWarning, InputError
+from fastdesc.pairs import cell_list, cuda
 from fastdesc.structures import Structures, owners
 
 SAME_PLACE = 1e-6
@@ -210,7 +210,7 @@ def find_on(structures, cutoff, device):
     InputError
         As `Pairs.find`.
     """
-    if device == "cuda" and device_pairs.large(structures) and device_pairs.suits(structures, cutoff):
+    if device == "cuda" and cuda.large(structures) and cuda.suits(structures, cutoff):
         structures = structures.to_device(device)
     pairs = Pairs.find(structures, cutoff)
     return structures.to_device(device), pairs.to_device(device)
@@ -222,9 +222,9 @@ def _search(structures, cutoff):
         arrays = structures.positions, structures.cells, structures.pbc, structures.first
         return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
     problem = None
-    if device_pairs.suits(structures, cutoff):
+    if cuda.suits(structures, cutoff):
         try:
-            return device_pairs.find(structures, cutoff)
+            return cuda.find(structures, cutoff)
         except (RuntimeError, MemoryError) as error:
             problem = str(error)
     *arrays, shortest = _search(structures.to_device("cpu"), cutoff)

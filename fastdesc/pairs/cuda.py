@@ -16,8 +16,8 @@ from functools import cache
 
 import numpy as np
 
-from fastdesc import cell_list
 from fastdesc.backend.arrays import namespace, to_host_together
+from fastdesc.pairs import cell_list
 
 MOST_ATOMS_ON_HOST = 4096
 """Atoms a frame up to which the host finds the pairs. Reasoned, not measured on a GPU: the host took 1.1 µs an atom of

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.backend.threads import for_chunks
-from fastdesc.cell_grid import FARTHEST, MOST_IMAGES, list_images, plan, sort_atoms
 from fastdesc.errors import InputError
+from fastdesc.pairs.cell_grid import FARTHEST, MOST_IMAGES, list_images, plan, sort_atoms
 
 MOST_PAIRS = 2**31 - 1
 FEWEST_ATOMS, MOST_TASKS = 512, 32
