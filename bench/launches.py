@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench import operations
-from fastdesc import geometry, network_cuda
-from fastdesc.activations import ACTIVATIONS
+from fastdesc import geometry
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
+from fastdesc.networks import feed_forward_cuda
+from fastdesc.networks.activations import ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,8 @@ def every_layer(rij, pairs):
     xp = namespace(rij)
     w, b, x = (xp.ones((LAYER, n), rij.dtype) for n in (LAYER, 1, pairs.n_atoms))
     for activation in ACTIVATIONS:
-        network_cuda.back(activation, w, x, *network_cuda.layer(activation, w, b, x))
-    network_cuda.transposed(w, network_cuda.affine(w, b, x))
+        feed_forward_cuda.back(activation, w, x, *feed_forward_cuda.layer(activation, w, b, x))
+    feed_forward_cuda.transposed(w, feed_forward_cuda.affine(w, b, x))
 
 
 def rows(launches, descriptor, rij, pairs, chip, seconds=None):

@@ -190,7 +190,7 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
 
 def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
     """One step of energies and forces on the CPU: where the time goes."""
-    from fastdesc import network
+    from fastdesc.networks import feed_forward
 
     d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, "cpu")
     saved = d.forward(rij, pairs, species, theta)[1]
@@ -198,12 +198,12 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
     beta = theta["beta"]
     q = np.random.default_rng(0).normal(size=(d.n_features, structures.n_atoms)).astype(dtype)
     dmoments, drij = np.ones_like(saved), np.ones_like(rij)
-    layers = network.initial(d.n_features, HIDDEN, 1, "silu", np.random.default_rng(0))
+    layers = feed_forward.initial(d.n_features, HIDDEN, 1, "silu", np.random.default_rng(0))
     layers = [(w.astype(dtype), b.astype(dtype)) for w, b in layers]
 
     def both_ways():
-        y, kept = network.forward(layers, "silu", q)
-        network.pullback(layers, "silu", kept, np.ones_like(y))
+        y, kept = feed_forward.forward(layers, "silu", q)
+        feed_forward.pullback(layers, "silu", kept, np.ones_like(y))
 
     n, p = structures.n_atoms, pairs.n_pairs
     calls = {

@@ -25,7 +25,7 @@ class Model:
     ----------
     descriptor : Family
     theta : dict of str to array
-    networks : list of running heads (fastdesc.heads)
+    networks : list of running heads (fastdesc.networks.heads)
         One, shared by all elements, or one per element.
     scale : (n_species,) array
         eV.

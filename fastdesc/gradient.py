@@ -9,7 +9,7 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
-from fastdesc.scaler import FeatureScaler, reference_energies
+from fastdesc.networks.scaler import FeatureScaler, reference_energies
 from fastdesc.team import ALONE
 from fastdesc.ways import EVERYTHING, predict_batch
 

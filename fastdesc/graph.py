@@ -18,13 +18,13 @@ from contextlib import suppress
 
 import numpy as np
 
-from fastdesc import network_cuda
 from fastdesc.backend.arrays import namespace, pinned
 from fastdesc.errors import DeviceError
 from fastdesc.evaluation import energies_forces_virials
+from fastdesc.networks import feed_forward_cuda
 from fastdesc.pairs import Pairs
 
-MOST_ATOMS = network_cuda.MOST
+MOST_ATOMS = feed_forward_cuda.MOST
 """More atoms than a network's kernels take at once keep a GPU busy for longer than the host needs to ask."""
 HEADROOM, LEAST = 1.1, 1024
 """Pairs that fit for each that there was, and how many at least: a list of a solid changes by some percent."""

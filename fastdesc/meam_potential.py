@@ -12,10 +12,10 @@ from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
 from fastdesc.errors import InputError
 from fastdesc.io.meam_spline import SplineFunction, read_functions, write_functions
+from fastdesc.networks.scaler import fold
+from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
 from fastdesc.potential import Potential
-from fastdesc.scaler import fold
-from fastdesc.spline_network import SplineNetwork
 
 FORM = (
     "only SplineFilters with n_triplet=1 under a Potential with network='spline' and hidden=(1,) can be of that form; "

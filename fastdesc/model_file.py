@@ -16,8 +16,8 @@ from fastdesc.checks import numbers
 from fastdesc.descriptors import descriptor_from
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5, to_json
+from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential import Potential
-from fastdesc.scaler import FeatureScaler
 
 FORMAT, VERSION = "fastdesc-model", 2
 

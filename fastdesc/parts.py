@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from fastdesc import network as feed_forward
-from fastdesc.activations import check_activation
 from fastdesc.checks import MOST, count, one_of, several
 from fastdesc.errors import InputError, nearest
-from fastdesc.heads import FeedForward, NoNetwork
+from fastdesc.networks import feed_forward
+from fastdesc.networks.activations import check_activation
+from fastdesc.networks.heads import FeedForward, NoNetwork
+from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS
-from fastdesc.spline_network import SplineNetwork
 
 NETWORKS = ("per_species", "shared", "spline", "none")
 HIDDEN = {"per_species": (64, 64), "shared": (64, 64), "spline": (1,), "none": ()}

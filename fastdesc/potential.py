@@ -13,10 +13,10 @@ from fastdesc.errors import InputError, nearest
 from fastdesc.evaluation import Model, energies, energies_forces_virials
 from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
+from fastdesc.networks.scaler import FeatureScaler, spread
 from fastdesc.pairs import find_on
 from fastdesc.parts import check_widths, direct_features, make_heads
 from fastdesc.prediction import Prediction, groups
-from fastdesc.scaler import FeatureScaler, spread
 from fastdesc.structures import Structures
 
 ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
@@ -38,7 +38,7 @@ class Potential:
         Of the hidden layers, not for "spline".
     network : {"per_species", "shared", "spline", "none"}
         One feed-forward network per element, or one for all, which sees the element only through the descriptor. Or,
-        per element, one hidden layer whose activations are trainable splines (fastdesc/spline_network.py). Or N = 0.
+        per element, one hidden layer whose activations are trainable splines (fastdesc/networks/spline.py). Or N = 0.
     seed : int
         Of the initial weights.
     direct : bool, or list of str
@@ -57,7 +57,7 @@ class Potential:
     reference : (n_species,) float64, eV
         Energy of each element that the network does not have to learn.
     scale : (n_species,) float64, eV
-    networks : list of heads (fastdesc/heads.py)
+    networks : list of heads (fastdesc/networks/heads.py)
         Float64, on scaled features; one for all elements or one for each.
     direct_weights : (n_species, n_direct) float64, eV
         w of (1) for the features that enter directly.

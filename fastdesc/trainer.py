@@ -22,9 +22,9 @@ from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.history import History, summary
 from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
+from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
 from fastdesc.rates import check_penalty, groups_for
-from fastdesc.scaler import FeatureScaler
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.short_distances import ShortDistances

@@ -1,4 +1,4 @@
-// Activation functions of networks. Formulas (1) to (4) are in fastdesc/activations.py, whose names these are: h and s
+// Activation functions of networks. Formulas (1) to (4) are in fastdesc/networks/activations.py, whose names these are: h and s
 // are value and gate of z, and the slope h' follows from both. NaN stays NaN.
 #pragma once
 #include "common.cuh"

@@ -1,6 +1,6 @@
 // Layers of a feed-forward network, one launch each, for batches that a launch costs more than the product does.
-// Formulas (1) and (2) are in fastdesc/network.py, those of activations in fastdesc/activations.py; for large batches
-// fastdesc/network_cuda.py leaves the products to cuBLAS.
+// Formulas (1) and (2) are in fastdesc/networks/feed_forward.py, those of activations in fastdesc/networks/activations.py; for large batches
+// fastdesc/networks/feed_forward_cuda.py leaves the products to cuBLAS.
 //
 // specialise network_layer<T, A>      T: float, double; A: Silu, Tanh, Celu, Softplus
 // specialise network_affine<T>        T: float, double

@@ -1,9 +1,9 @@
-"""Small random networks, and all functions of fastdesc.network in one call."""
+"""Small random networks, and all functions of fastdesc.networks.feed_forward in one call."""
 
 import numpy as np
 
-from fastdesc.activations import ACTIVATIONS
-from fastdesc.network import backward, dual_gradients, forward, initial, pullback, tangent, transposed
+from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.networks.feed_forward import backward, dual_gradients, forward, initial, pullback, tangent, transposed
 
 STEP = 1e-30
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

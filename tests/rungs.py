@@ -3,7 +3,7 @@
 import numpy as np
 
 import fastdesc as fd
-from fastdesc.scaler import FeatureScaler
+from fastdesc.networks.scaler import FeatureScaler
 
 PAIRS = {"n_pair": 1, "n_triplet": 0}
 CLASSICAL = {"network": "spline", "direct": ["pair_0"], "bias": False, "n_knots": 6}

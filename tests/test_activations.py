@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fusing import floating_types
 
-from fastdesc.activations import ACTIVATIONS, _formulas, passes
+from fastdesc.networks.activations import ACTIVATIONS, _formulas, passes
 
 STEP = 1e-30
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

@@ -1,13 +1,13 @@
-"""CUDA kernels of networks, emulated, against fastdesc/network.py on NumPy arrays."""
+"""CUDA kernels of networks, emulated, against fastdesc/networks/feed_forward.py on NumPy arrays."""
 
 import numpy as np
 import pytest
 from cuda_emulator import gcc_status, load
 from networks import NAMES, arrays, cast, everything, network
 
-from fastdesc import network_cuda
 from fastdesc.backend import cuda
-from fastdesc.network import affine, forward, pullback, transposed
+from fastdesc.networks import feed_forward_cuda
+from fastdesc.networks.feed_forward import affine, forward, pullback, transposed
 
 pytestmark = pytest.mark.skipif(not gcc_status()[0], reason=gcc_status()[1])
 
@@ -93,7 +93,7 @@ def test_arrays_as_they_come():
 
 
 def test_large_batches_and_other_dtypes_are_left_to_products(monkeypatch):
-    monkeypatch.setattr(network_cuda, "MOST", 8)
+    monkeypatch.setattr(feed_forward_cuda, "MOST", 8)
     layers, x = layers_of((5,), 4, 1, "silu"), np.random.default_rng(0).normal(size=(4, 9))
     assert len(emulated(forward, layers, "silu", x[:, :8])[1]) == 2
     for other in (x, x[:, :3] + 0j):

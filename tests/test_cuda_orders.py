@@ -11,9 +11,10 @@ from structures_zoo import ELEMENTS
 from test_cuda_emulator import HERE, ORDERS, needs_gcc, under_sanitizer
 
 import fastdesc as fd
-from fastdesc import geometry, network
-from fastdesc.activations import ACTIVATIONS
+from fastdesc import geometry
 from fastdesc.backend import cuda
+from fastdesc.networks import feed_forward
+from fastdesc.networks.activations import ACTIVATIONS
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {
@@ -86,11 +87,11 @@ def of_network(dtype, n_activations):
     """Layers that fill no tile: forward and back, with every activation, with bias and without."""
     rng, out = np.random.default_rng(5), []
     for k, name in enumerate(list(ACTIVATIONS)[:n_activations]):
-        layers = network.initial(66, (18, 3), 2, name, rng, bias=k % 2 == 0)
+        layers = feed_forward.initial(66, (18, 3), 2, name, rng, bias=k % 2 == 0)
         layers = [(w.astype(dtype), None if b is None else (b + 0.1).astype(dtype)) for w, b in layers]
         wide = rng.normal(size=(66, 22)).astype(dtype)
-        y, saved = network.forward(layers, name, wide[:, 2:19])
-        dx, chain = network.pullback(layers, name, saved, wide[:2, 3:20])
+        y, saved = feed_forward.forward(layers, name, wide[:, 2:19])
+        dx, chain = feed_forward.pullback(layers, name, saved, wide[:2, 3:20])
         out += [y, *saved[0][1:], *saved[1], dx, *chain]
     return out
 

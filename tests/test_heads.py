@@ -5,9 +5,9 @@ import pytest
 from networks import EXACT, STEP
 
 from fastdesc.errors import InputError
+from fastdesc.networks.scaler import FeatureScaler
+from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
-from fastdesc.scaler import FeatureScaler
-from fastdesc.spline_network import SplineNetwork
 
 N_FEATURES, SEEN = 7, np.array([0, 2, 3, 6])
 

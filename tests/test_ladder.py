@@ -15,10 +15,10 @@ from fastdesc.errors import FileFormatError, InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.info import describe
 from fastdesc.loss import LossWeights, residuals
+from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
 from fastdesc.rates import groups_for
 from fastdesc.settings import Settings
-from fastdesc.spline_network import SplineNetwork
 from fastdesc.training_set import TrainingSet
 from fastdesc.ways import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
 

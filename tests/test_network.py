@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from networks import EXACT, HIDDEN, NAMES, STEP, arrays, dual_pullback, inner, moved, network, random_like
 
-from fastdesc.activations import ACTIVATIONS
 from fastdesc.errors import InputError
-from fastdesc.network import backward, forward, initial, pullback, tangent
+from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.networks.feed_forward import backward, forward, initial, pullback, tangent
 
 every_network = pytest.mark.parametrize(
     ("hidden", "n_out", "bias", "activation"),

@@ -5,7 +5,7 @@ import pytest
 from networks import EXACT, NAMES, arrays, cast, dual_pullback, everything, leaves, network
 
 from fastdesc.backend import threads as parallel
-from fastdesc.network import forward, pullback, tangent
+from fastdesc.networks.feed_forward import forward, pullback, tangent
 
 
 @pytest.mark.parametrize("activation", NAMES)

@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 
 import fastdesc as fd
 from fastdesc.errors import DeviceError, FileFormatError, InputError
-from fastdesc.scaler import FeatureScaler
+from fastdesc.networks.scaler import FeatureScaler
 
 
 def potential(network="per_species", dtype_seed=0, species=("H", "C", "O")):

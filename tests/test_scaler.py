@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastdesc.errors import InputError
-from fastdesc.network import backward, forward, initial, pullback
-from fastdesc.scaler import FeatureScaler, fold, reference_energies, unfold_gradients
+from fastdesc.networks.feed_forward import backward, forward, initial, pullback
+from fastdesc.networks.scaler import FeatureScaler, fold, reference_energies, unfold_gradients
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

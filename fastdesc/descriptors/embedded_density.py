@@ -17,7 +17,6 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastdesc.activations import check_activation
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.checks import MOST, atomic_numbers, count, one_of
@@ -41,6 +40,7 @@ from fastdesc.descriptors.embedded_density_recursion import (
 )
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError
+from fastdesc.networks.activations import check_activation
 
 CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")

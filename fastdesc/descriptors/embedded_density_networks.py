@@ -5,16 +5,16 @@ elements is called "shared" in place of the element and is told the element by f
 their weights are a learned embedding.
 
 On dual numbers both slots are needed, and weights may carry tangents, so the tangent and the dual pullback are
-fastdesc.network's with the terms of moving weights added; with tz_l = W_l th_{l-1} + tW_l h_{l-1} + tb_l,
+fastdesc.networks.feed_forward's with the terms of moving weights added; with tz_l = W_l th_{l-1} + tW_l h_{l-1} + tb_l,
 
     eps_l = f'(z_l) (W_{l+1}^T eps_{l+1} + tW_{l+1}^T delta_{l+1}) + f''(z_l) tz_l g_l                      (1)
 
 and all else as there.
 """
 
-from fastdesc import network
-from fastdesc.activations import passes
 from fastdesc.backend.arrays import namespace
+from fastdesc.networks import feed_forward
+from fastdesc.networks.activations import passes
 
 SHARED = "shared"
 
@@ -31,7 +31,7 @@ def initial(sizes, hidden, n_out, activation, labels, iteration, rng):
     """
     parameters = {}
     for label in labels:
-        layers = network.initial(len(sizes), hidden, n_out, activation, rng)
+        layers = feed_forward.initial(len(sizes), hidden, n_out, activation, rng)
         layers[0] = (layers[0][0] / sizes, layers[0][1])
         layers[-1] = (0 * layers[-1][0], layers[-1][1])
         for (w, b), (W, B) in zip(names(iteration, label, len(layers)), layers, strict=True):
@@ -102,9 +102,9 @@ class Networks:
         for z, k in self._columns(species, columns):
             x = self._inputs(q[..., k], species[k])
             if q.ndim == 2:
-                y[:, k], kept = network.forward(self.layers[z], self.activation, x)
+                y[:, k], kept = feed_forward.forward(self.layers[z], self.activation, x)
             else:
-                y[0][:, k], kept = network.forward(self.layers[z], self.activation, x[0])
+                y[0][:, k], kept = feed_forward.forward(self.layers[z], self.activation, x[0])
                 y[1][:, k], tangents = _tangent(self.layers[z], self.tangents[z], self.activation, kept, x[1])
                 kept = kept, tangents
             saved.append((z, k, kept))
@@ -116,7 +116,7 @@ class Networks:
             return self.backward(q, saved, dy)[0], None
         dq = namespace(q).empty(q.shape, q.dtype)
         for z, k, kept in saved:
-            dq[:, k] = network.pullback(self.layers[z], self.activation, kept, dy[:, k])[0][: len(dq)]
+            dq[:, k] = feed_forward.pullback(self.layers[z], self.activation, kept, dy[:, k])[0][: len(dq)]
         return dq, None
 
     def backward(self, q, saved, dy):
@@ -126,7 +126,7 @@ class Networks:
         for z, k, kept in saved:
             layers = self.layers[z]
             if q.ndim == 2:
-                dlayers, dx = network.backward(layers, self.activation, kept, dy[:, k])
+                dlayers, dx = feed_forward.backward(layers, self.activation, kept, dy[:, k])
                 dq[:, k] = dx[:n_in]
             else:
                 dlayers, dx, tdx = _dual_pullback(layers, self.tangents[z], self.activation, kept, dy[..., k])
@@ -153,7 +153,7 @@ class Networks:
 def _tangent(layers, tlayers, activation, saved, tx):
     """network.tangent, with weights that may move."""
     if tlayers is None:
-        return network.tangent(layers, activation, saved, tx)
+        return feed_forward.tangent(layers, activation, saved, tx)
     inputs, gates = saved
     slopes = passes(activation, inputs[0]).slopes
     tangents = [tx]
@@ -171,7 +171,7 @@ def _dual_pullback(layers, tlayers, activation, saved, dy):
     """Both slots of the pullback of dual numbers: dlayers with a leading axis of two, dx, tdx; formula (1)."""
     (inputs, gates), tangents = saved
     duals = passes(activation, inputs[0]).duals
-    dx, chain = network.pullback(layers, activation, (inputs, gates), dy[0])
+    dx, chain = feed_forward.pullback(layers, activation, (inputs, gates), dy[0])
     xp = namespace(dx)
     delta, eps = dy
     dlayers = []

@@ -28,10 +28,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastdesc import network_cuda
-from fastdesc.activations import ACTIVATIONS, check_activation, passes
 from fastdesc.backend.arrays import namespace
 from fastdesc.errors import InputError
+from fastdesc.networks import feed_forward_cuda
+from fastdesc.networks.activations import ACTIVATIONS, check_activation, passes
 
 
 def initial(n_in, hidden, n_out, activation, rng, bias=True):
@@ -221,8 +221,8 @@ def backward(layers, activation, saved, dy):
 
 def affine(w, b, x):
     """W x + b, (n_out, n); b (n_out, 1) or None."""
-    if network_cuda.suits(x):
-        return network_cuda.affine(w, b, x)
+    if feed_forward_cuda.suits(x):
+        return feed_forward_cuda.affine(w, b, x)
     z = w @ x
     if b is not None:
         z += b
@@ -231,21 +231,21 @@ def affine(w, b, x):
 
 def transposed(w, dy):
     """W^T dy; for one output the outer product, which BLAS does five times slower than a broadcast."""
-    if network_cuda.suits(dy):
-        return network_cuda.transposed(w, dy)
+    if feed_forward_cuda.suits(dy):
+        return feed_forward_cuda.transposed(w, dy)
     return w.T * dy if w.shape[0] == 1 else w.T @ dy
 
 
 def _layer(activation, w, b, x):
     """Value and gate of z = W x + b."""
-    if network_cuda.suits(x):
-        return network_cuda.layer(activation, w, b, x)
+    if feed_forward_cuda.suits(x):
+        return feed_forward_cuda.layer(activation, w, b, x)
     return passes(activation, x).values(w @ x, namespace(x).zeros((w.shape[0], 1), w.dtype) if b is None else b)
 
 
 def _back(activation, w, dy, h, s):
     """g = W^T dy, and f'(z) g of the layer below, whose values and gates are h and s."""
-    if network_cuda.suits(dy):
-        return network_cuda.back(activation, w, dy, h, s)
+    if feed_forward_cuda.suits(dy):
+        return feed_forward_cuda.back(activation, w, dy, h, s)
     g = transposed(w, dy)
     return g, passes(activation, h).slopes(h, s, g)

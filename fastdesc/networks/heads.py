@@ -18,21 +18,21 @@ parameters like its own, wherever they lie, in the dtype of a pass; the folded h
     dual_gradients(saved, tsaved, chain, dy, sign) -> gradient, dz   of <dy, y> + sign <c, ty>
     to_inputs(dz) -> dx                                              for those who want the gradient by x too
 
-c is the dy with which `pullback` made `chain`; see fastdesc/network.py. `seen` holds the indices of the features that a
+c is the dy with which `pullback` made `chain`; see fastdesc/networks/feed_forward.py. `seen` holds the indices of the features that a
 head sees, None for all. Columns are atoms; arrays are NumPy or CuPy.
 """
 
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fastdesc import network
 from fastdesc.backend.arrays import namespace
-from fastdesc.scaler import fold, unfold_gradients
+from fastdesc.networks import feed_forward
+from fastdesc.networks.scaler import fold, unfold_gradients
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """A feed-forward network (fastdesc/network.py), of master parameters or running.
+    """A feed-forward network (fastdesc/networks/feed_forward.py), of master parameters or running.
 
     Attributes
     ----------
@@ -79,24 +79,24 @@ class FeedForward:
         return _flat(self.layers)
 
     def forward(self, x):
-        return network.forward(self.layers, self.activation, x)
+        return feed_forward.forward(self.layers, self.activation, x)
 
     def pullback(self, saved, dy):
-        return network.pullback(self.layers, self.activation, saved, dy)
+        return feed_forward.pullback(self.layers, self.activation, saved, dy)
 
     def tangent(self, saved, tx):
-        return network.tangent(self.layers, self.activation, saved, tx)
+        return feed_forward.tangent(self.layers, self.activation, saved, tx)
 
     def gradients(self, saved, dy):
-        dlayers, dz = network.gradients(self.layers, self.activation, saved, dy)
+        dlayers, dz = feed_forward.gradients(self.layers, self.activation, saved, dy)
         return _flat(dlayers), dz
 
     def dual_gradients(self, saved, tsaved, chain, dy, sign):
-        dlayers, dz = network.dual_gradients(self.layers, self.activation, saved, tsaved, chain, dy, sign)
+        dlayers, dz = feed_forward.dual_gradients(self.layers, self.activation, saved, tsaved, chain, dy, sign)
         return _flat(dlayers), dz
 
     def to_inputs(self, dz):
-        return network.transposed(self.layers[0][0], dz)
+        return feed_forward.transposed(self.layers[0][0], dz)
 
 
 class NoNetwork:

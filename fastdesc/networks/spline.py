@@ -20,13 +20,13 @@ from functools import cache
 
 import numpy as np
 
-from fastdesc.activations import ACTIVATIONS
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.checks import numbers
 from fastdesc.errors import InputError
-from fastdesc.network import affine, transposed
+from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.networks.feed_forward import affine, transposed
+from fastdesc.networks.scaler import fold, unfold_gradients
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
-from fastdesc.scaler import fold, unfold_gradients
 
 START = (-3.0, 3.0)
 """Range of n before it has been fitted."""
@@ -38,7 +38,7 @@ NARROWEST = 1.0
 
 @dataclass(frozen=True)
 class SplineNetwork:
-    """The head (1); see fastdesc/heads.py.
+    """The head (1); see fastdesc/networks/heads.py.
 
     Parameters
     ----------
