@@ -1,5 +1,5 @@
 // Densities of one atom and their products with `hyper`. Formulas and groups of monomials as in
-// fastdesc/descriptors/embedded_density_contraction.py.
+// fastdesc/descriptors/embedded_density/contraction.py.
 #pragma once
 #include "common.cuh"
 

@@ -1,5 +1,5 @@
 // Embedded density, the pullback to the coefficients of the neighbours. Twins, with the formulas:
-// fastdesc/descriptors/embedded_density_mirror.py.
+// fastdesc/descriptors/embedded_density/coefficients_pullback.py.
 //
 // specialise ed_coefficients_pullback<S>       S: float, double, Dual<float>, Dual<double>
 // specialise ed_rows<S>                        S: float, double, Dual<float>, Dual<double>

@@ -3,7 +3,7 @@
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
-from fastdesc.descriptors.embedded_density_arrays import by_name
+from fastdesc.descriptors.embedded_density.parameters import by_name
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256

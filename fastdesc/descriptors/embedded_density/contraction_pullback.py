@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density_contraction import (
+from fastdesc.descriptors.embedded_density.contraction import (
     DEGREE_STARTS,
     FEATURES,
     LAST_WEIGHT,

@@ -14,8 +14,8 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
-from fastdesc.descriptors.embedded_density_contraction import blocked
-from fastdesc.descriptors.embedded_density_contraction_pullbacks import gram_products, hyper_pullback
+from fastdesc.descriptors.embedded_density.contraction import blocked
+from fastdesc.descriptors.embedded_density.contraction_pullback import gram_products, hyper_pullback
 
 BLOCK, GPU_BLOCK = 256, 32768
 """Atoms: layers of the networks then stay in the second-level cache of a CPU."""

@@ -22,13 +22,13 @@ from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.checks import MOST, atomic_numbers, count, one_of
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors import embedded_density_cpu
-from fastdesc.descriptors.embedded_density_arrays import EXPONENTS, columns, exponents, product, radial_parameters
-from fastdesc.descriptors.embedded_density_contraction import blocked
-from fastdesc.descriptors.embedded_density_initial import calibrated_parameters, initial_parameters, network_labels
-from fastdesc.descriptors.embedded_density_jacobian import receptive_field_jacobian
-from fastdesc.descriptors.embedded_density_networks import Networks
-from fastdesc.descriptors.embedded_density_recursion import (
+from fastdesc.descriptors.embedded_density import cpu
+from fastdesc.descriptors.embedded_density.contraction import blocked
+from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters, network_labels
+from fastdesc.descriptors.embedded_density.jacobian import receptive_field_jacobian
+from fastdesc.descriptors.embedded_density.networks import Networks
+from fastdesc.descriptors.embedded_density.parameters import EXPONENTS, columns, exponents, product, radial_parameters
+from fastdesc.descriptors.embedded_density.recursion import (
     Hyper,
     Squares,
     densities_pullback,
@@ -289,10 +289,10 @@ class EmbeddedDensity(Family):
     def _kernels(self, rij, pairs, species):
         """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
         if cuda.active_for(rij):
-            from fastdesc.descriptors import embedded_density_cuda
+            from fastdesc.descriptors.embedded_density import cuda as embedded_density_cuda
 
             return embedded_density_cuda.bind(self, rij, pairs, species)
-        return embedded_density_cpu.bind(self, rij, pairs, species)
+        return cpu.bind(self, rij, pairs, species)
 
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
         if self.iterations == 0:

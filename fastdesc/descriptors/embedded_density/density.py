@@ -9,7 +9,7 @@ of its neighbours lies atom by atom, (n_atoms, columns), the columns filled up t
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density_orbitals import (
+from fastdesc.descriptors.embedded_density.orbitals import (
     CONSTANTS,
     GEOMETRY,
     ROW,

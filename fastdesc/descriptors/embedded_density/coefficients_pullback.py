@@ -12,7 +12,7 @@ Here lanes are radial functions, not atoms: the cotangents dA of a neighbour are
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density_orbitals import orbital_geometry
+from fastdesc.descriptors.embedded_density.orbitals import orbital_geometry
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
 from fastdesc.simd.functions import exp

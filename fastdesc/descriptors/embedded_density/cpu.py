@@ -3,16 +3,16 @@
 import numpy as np
 
 from fastdesc.backend.threads import for_chunks
-from fastdesc.descriptors.embedded_density_arrays import by_name
-from fastdesc.descriptors.embedded_density_contraction import ed_contract, ed_squares
-from fastdesc.descriptors.embedded_density_contraction_pullbacks import (
+from fastdesc.descriptors.embedded_density.coefficients_pullback import ed_coefficients_pullback, ed_rows
+from fastdesc.descriptors.embedded_density.contraction import ed_contract, ed_squares
+from fastdesc.descriptors.embedded_density.contraction_pullback import (
     ed_contract_pullback,
     ed_gram,
     ed_squares_pullback,
 )
-from fastdesc.descriptors.embedded_density_mirror import ed_coefficients_pullback, ed_rows
-from fastdesc.descriptors.embedded_density_pairs import ed_density, ed_density_again
-from fastdesc.descriptors.embedded_density_pullbacks import ed_density_pullback, ed_parameters_pullback
+from fastdesc.descriptors.embedded_density.density import ed_density, ed_density_again
+from fastdesc.descriptors.embedded_density.density_pullback import ed_density_pullback, ed_parameters_pullback
+from fastdesc.descriptors.embedded_density.parameters import by_name
 from fastdesc.simd import kind_of, rows_of
 
 CHUNK = 256
