@@ -1,6 +1,6 @@
 // Invariants of Gaussian moments and their pullback for one atom and one radial channel, in jobs of one rank each, so
 // that few tensors are alive at a time. Twins, with the table of contractions:
-// fastdesc/descriptors/gaussian_moments_contractions.py.
+// fastdesc/descriptors/gaussian_moments/contractions.py.
 #pragma once
 #include "moments.cuh"
 

@@ -1,4 +1,4 @@
-// Gaussian moments: the pair loops. Twins, with the formulas: fastdesc/descriptors/gaussian_moments_pairs.py.
+// Gaussian moments: the pair loops. Twins, with the formulas: fastdesc/descriptors/gaussian_moments/moments.py.
 //
 // specialise gm_moments<S, NR>            S: float, double, Dual<float>; NR: 4, 5, 8
 // specialise gm_moments<S, NR>            S: Dual<double>; NR: 4, 5

@@ -5,7 +5,7 @@
 // An entry such as xy stands for xy and yx. A *weighted* tensor has its entries multiplied by how many they stand for,
 // so that the plain dot product of a weighted tensor with an unweighted one is their full contraction. Derivatives
 // with respect to unique entries are weighted. Names of the products as in
-// fastdesc/descriptors/gaussian_moments_contractions.py.
+// fastdesc/descriptors/gaussian_moments/contractions.py.
 #pragma once
 #include "common.cuh"
 

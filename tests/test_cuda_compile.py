@@ -9,7 +9,7 @@ from cuda_reference import Case
 from test_cuda import Recorder
 
 from fastdesc.backend import cuda
-from fastdesc.descriptors import gaussian_moments_cuda
+from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 
 # The report is not installed: it runs from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

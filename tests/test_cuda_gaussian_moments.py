@@ -9,7 +9,7 @@ from cuda_reference import CUTOFF, Case, pull_moments
 from test_cuda_emulator import HERE, ORDERS, under_sanitizer
 
 from fastdesc.backend import cuda
-from fastdesc.descriptors import gaussian_moments_cuda
+from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 from fastdesc.errors import InputError
 
 GCC, NO_GCC = gcc_status()

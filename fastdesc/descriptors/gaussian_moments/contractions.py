@@ -14,7 +14,7 @@ formed once for all t. What differs from one to the next, ranks, products and tu
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.gaussian_moments_products import (
+from fastdesc.descriptors.gaussian_moments.tensor_products import (
     matrices_product,
     matrices_product_pullback,
     tensor_matrix_product,

@@ -16,9 +16,9 @@ from fastdesc.backend.arrays import namespace, padded
 from fastdesc.checks import atomic_numbers, count, one_of, several
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors import gaussian_moments_cpu
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.gaussian_moments_jacobian import moments_jacobian
+from fastdesc.descriptors.gaussian_moments import cpu
+from fastdesc.descriptors.gaussian_moments.jacobian import moments_jacobian
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES
 
@@ -185,10 +185,10 @@ class GaussianMoments(Family):
     def kernels(self, rij, pairs, species):
         """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
         if cuda.active_for(rij):
-            from fastdesc.descriptors import gaussian_moments_cuda
+            from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 
             return gaussian_moments_cuda.bind(self, rij, pairs, species)
-        return gaussian_moments_cpu.bind(self, rij, pairs, species)
+        return cpu.bind(self, rij, pairs, species)
 
 
 def _like_duals(beta, rij):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastdesc.backend.threads import for_chunks
-from fastdesc.descriptors.gaussian_moments_contractions import gm_contract, gm_contract_pullback
-from fastdesc.descriptors.gaussian_moments_pairs import gm_beta_pullback, gm_moments, gm_moments_pullback
+from fastdesc.descriptors.gaussian_moments.contractions import gm_contract, gm_contract_pullback
+from fastdesc.descriptors.gaussian_moments.moments import gm_beta_pullback, gm_moments, gm_moments_pullback
 from fastdesc.numerics.radial import BASES
 from fastdesc.simd import kind_of, rows_of
 
