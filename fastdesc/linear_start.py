@@ -9,7 +9,7 @@ are fixed matrices times (p, E_Z), and those that fit a data set best solve the 
     (X^T W X + penalty) (p, E_Z) = X^T W y                                                                    (2)
 
 with the weights W of the loss (fastdesc.loss; stresses are left out) and the curvature penalty of
-fastdesc/descriptors/spline_filters_penalty.py. Frames stream through: only the small matrix of (2) is kept.
+fastdesc/descriptors/spline_filters/penalty.py. Frames stream through: only the small matrix of (2) is kept.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@ those of LAMMPS' pair style meam/spline to rounding; training may go on from the
 import numpy as np
 
 from fastdesc.descriptors.spline_filters import SplineFilters
-from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
+from fastdesc.descriptors.spline_filters.meam import from_filters, to_filters
 from fastdesc.errors import InputError
 from fastdesc.io.meam_spline import SplineFunction, read_functions, write_functions
 from fastdesc.networks.scaler import fold

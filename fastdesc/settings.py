@@ -37,7 +37,7 @@ class Settings:
         On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.loss).
     curvature, magnitude : float
         Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
-        (fastdesc/descriptors/spline_filters_penalty.py); they keep filters readable.
+        (fastdesc/descriptors/spline_filters/penalty.py); they keep filters readable.
     freeze : list of str
         Parameters that training leaves as they are: names, or patterns such as "descriptor/*".
     filters_from : str or None

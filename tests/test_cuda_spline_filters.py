@@ -10,8 +10,8 @@ from structures_zoo import ELEMENTS, ZOO
 from test_cuda_emulator import HERE, ORDERS, under_sanitizer
 
 from fastdesc.backend import cuda
-from fastdesc.descriptors import spline_filters_cuda
 from fastdesc.descriptors.spline_filters import SplineFilters
+from fastdesc.descriptors.spline_filters import cuda as spline_filters_cuda
 
 GCC, NO_GCC = gcc_status()
 pytestmark = pytest.mark.skipif(not GCC, reason=NO_GCC)

@@ -9,7 +9,7 @@ from references.neighbours import neighbours, pair_vectors
 from structures_zoo import ZOO
 
 from fastdesc.descriptors.spline_filters import SplineFilters
-from fastdesc.descriptors.spline_filters_meam import from_filters, to_filters
+from fastdesc.descriptors.spline_filters.meam import from_filters, to_filters
 from fastdesc.errors import InputError
 from fastdesc.io.meam_spline import read_functions, write_functions
 

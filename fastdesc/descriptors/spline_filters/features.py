@@ -16,8 +16,8 @@ because sum_k e_jk c_jk = u_j · v_j.
 """
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.spline_filters_pieces import spline
-from fastdesc.descriptors.spline_filters_sums import (
+from fastdesc.descriptors.spline_filters.cubic_pieces import spline
+from fastdesc.descriptors.spline_filters.neighbours import (
     ANGLE_PIECES,
     ANGLES,
     NEAR_PIECES,

@@ -12,9 +12,10 @@ from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.checks import MOST, atomic_numbers, count, positive
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors import spline_filters_cpu, spline_filters_penalty, spline_filters_transfer
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.spline_filters_knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
+from fastdesc.descriptors.spline_filters import cpu, transfer
+from fastdesc.descriptors.spline_filters import penalty as spline_filters_penalty
+from fastdesc.descriptors.spline_filters.knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
 from fastdesc.errors import InputError, nearest
 from fastdesc.numerics.splines import ENDS, MOST_KNOTS, Splines
 
@@ -177,7 +178,7 @@ class SplineFilters(Family):
 
     def with_filters_of(self, other, elements=None):
         """Return parameters with filters of another SplineFilters; see spline_filters_transfer.transferred."""
-        return spline_filters_transfer.transferred(self, other, elements)
+        return transfer.transferred(self, other, elements)
 
     def count_below_r_min(self, rij):
         """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.
@@ -244,7 +245,7 @@ class SplineFilters(Family):
     def _backend(self, rij):
         """The module that launches the kernels of the device that rij belongs to."""
         if cuda.active_for(rij):
-            from fastdesc.descriptors import spline_filters_cuda
+            from fastdesc.descriptors.spline_filters import cuda as spline_filters_cuda
 
             return spline_filters_cuda
-        return spline_filters_cpu
+        return cpu

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from fastdesc.checks import count
-from fastdesc.descriptors.spline_filters_initial import mixtures, of_waves
+from fastdesc.descriptors.spline_filters.initial import mixtures, of_waves
 from fastdesc.errors import InputError, nearest
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from fastdesc.backend.threads import for_chunks
-from fastdesc.descriptors.spline_filters_gradient import sf_parameters_pullback
-from fastdesc.descriptors.spline_filters_kernels import sf_features
-from fastdesc.descriptors.spline_filters_knots import KINDS
-from fastdesc.descriptors.spline_filters_pullback import sf_pullback
-from fastdesc.descriptors.spline_filters_sums import Grids
+from fastdesc.descriptors.spline_filters.features import sf_features
+from fastdesc.descriptors.spline_filters.knots import KINDS
+from fastdesc.descriptors.spline_filters.neighbours import Grids
+from fastdesc.descriptors.spline_filters.parameters_pullback import sf_parameters_pullback
+from fastdesc.descriptors.spline_filters.pullback import sf_pullback
 from fastdesc.simd import kind_of, rows_of
 from fastdesc.simd.addressed import filters_of, lanes_for
 

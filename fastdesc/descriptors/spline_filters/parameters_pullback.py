@@ -11,9 +11,9 @@ Coefficients are linear in knots and ends; that last step is one small matrix fo
 """
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
-from fastdesc.descriptors.spline_filters_pieces import add_powers, spline
-from fastdesc.descriptors.spline_filters_sums import (
+from fastdesc.descriptors.spline_filters.cubic_pieces import add_powers, spline
+from fastdesc.descriptors.spline_filters.features import pair_piece, read_column, read_groups
+from fastdesc.descriptors.spline_filters.neighbours import (
     ANGLE_PIECES,
     ANGLES,
     CLOSE,

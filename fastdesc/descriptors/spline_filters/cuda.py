@@ -3,7 +3,7 @@
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
-from fastdesc.descriptors.spline_filters_knots import KINDS
+from fastdesc.descriptors.spline_filters.knots import KINDS
 
 FILE = "spline_filters.cu"
 

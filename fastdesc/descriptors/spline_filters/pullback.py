@@ -1,9 +1,9 @@
 """Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of spline_filters_kernels.py."""
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.spline_filters_kernels import pair_piece, read_column, read_groups
-from fastdesc.descriptors.spline_filters_pieces import spline_slope
-from fastdesc.descriptors.spline_filters_sums import (
+from fastdesc.descriptors.spline_filters.cubic_pieces import spline_slope
+from fastdesc.descriptors.spline_filters.features import pair_piece, read_column, read_groups
+from fastdesc.descriptors.spline_filters.neighbours import (
     ANGLE_PIECES,
     ANGLES,
     CLOSE,

@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastdesc.backend.jit import inner
-from fastdesc.descriptors.spline_filters_pieces import locate, spline, spline_slope
+from fastdesc.descriptors.spline_filters.cubic_pieces import locate, spline, spline_slope
 from fastdesc.simd import lanes, load_atoms, planes_of, scratch
 from fastdesc.simd.addressed import (
     get_number,
