@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from fastdesc.checks import brief
+from fastdesc.descriptors.short_distances import of_structures
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.io.frames import labels, read_frames
-from fastdesc.short_distances import of_structures
 from fastdesc.structures import Structures
 from fastdesc.unlabelled import advice
 

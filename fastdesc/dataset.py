@@ -6,6 +6,7 @@ from pathlib import Path
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.checks import count
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.features import FeaturesWriter
 from fastdesc.features_file import Features, open_features, read_features
@@ -17,7 +18,6 @@ from fastdesc.io.frames_file import write_frames_file
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
 from fastdesc.pipeline import Ahead, Behind, one_ahead, start
-from fastdesc.short_distances import ShortDistances
 
 __all__ = [
     "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",

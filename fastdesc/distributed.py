@@ -16,6 +16,7 @@ from itertools import islice
 
 import numpy as np
 
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.features import FORMAT, FeaturesWriter
 from fastdesc.features_file import open_features
@@ -23,7 +24,6 @@ from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
 from fastdesc.io.sources import build
 from fastdesc.pipeline import compute
 from fastdesc.shards_joined import join, shards_of
-from fastdesc.short_distances import ShortDistances
 
 SHARD_BATCHES = 32
 """Batches in a shard."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import start_to_host, to_host
-from fastdesc.descriptors import pieces
-from fastdesc.descriptors.pieces import renumbered
+from fastdesc.descriptors import frame_chunks
+from fastdesc.descriptors.frame_chunks import renumbered
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.io.frame_batch import Skipped
-from fastdesc.short_distances import ShortDistances
 
 AHEAD = 2
 """Batches that may wait between two stages; bounds the memory."""
@@ -139,7 +139,7 @@ def _in_pieces(batch, descriptor, device, dtype, pool):
             rows[piece.atoms] = q.T
         return ShortDistances.among(descriptor, rij)
 
-    wait = pieces.begin(fill, structures)
+    wait = frame_chunks.begin(fill, structures)
     return lambda: Computed(batch, rows, short=sum(wait(), ShortDistances()))
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.checks import numbers
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.gradient import (
@@ -27,7 +28,6 @@ from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
 from fastdesc.rates import check_penalty, groups_for
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
-from fastdesc.short_distances import ShortDistances
 from fastdesc.stored import training_set
 from fastdesc.team import ALONE
 from fastdesc.transfer import load_filters

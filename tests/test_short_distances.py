@@ -12,8 +12,8 @@ from test_training import alloy, small_potential
 import fastdesc as fd
 from fastdesc.accuracy import compare
 from fastdesc.cli import main
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning
-from fastdesc.short_distances import ShortDistances
 
 MESSAGE = r"1 of 4 distances \(25 %\) in {} are below r_min = 2 Å"
 
@@ -65,7 +65,7 @@ def test_evaluate_and_train_tell():
 
 
 def test_counts_of_many_small_groups_add_up():
-    from fastdesc.short_distances import of_structures
+    from fastdesc.descriptors.short_distances import of_structures
 
     structures = fd.Structures.from_ase(dimers())
     for at_once in (1, 3, 100):

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.checks import numbers
-from fastdesc.descriptors import pieces
+from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.jacobian import row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import pair_vectors
@@ -41,7 +41,7 @@ class Family:
     trained_like_networks : tuple of str
         Beginnings of the names of parameters that want the learning rate and decay of networks.
     r_min : float or None
-        Å; below it a family goes on as a straight line, of which users are told (fastdesc/short_distances.py).
+        Å; below it a family goes on as a straight line, of which users are told (fastdesc/descriptors/short_distances.py).
     """
 
     family = None
@@ -201,7 +201,7 @@ class Family:
         def fill(piece):
             rows[piece.atoms] = self.forward(*self.prepare(piece.structures, dtype), theta)[0].T
 
-        pieces.begin(fill, structures)()
+        frame_chunks.begin(fill, structures)()
         return rows
 
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
