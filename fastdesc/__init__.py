@@ -20,10 +20,10 @@ _PUBLIC = {
     "StructureFeatures": "fastdesc.structure_features",
     "select_diverse": "fastdesc.selection",
     "train": "fastdesc.training",
-    "load_filters": "fastdesc.transfer",
+    "load_filters": "fastdesc.potential.transfer",
     "load": "fastdesc.potential",
-    "read_meam_spline": "fastdesc.meam_potential",
-    "write_meam_spline": "fastdesc.meam_potential",
+    "read_meam_spline": "fastdesc.potential.meam",
+    "write_meam_spline": "fastdesc.potential.meam",
     "FastdescError": "fastdesc.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

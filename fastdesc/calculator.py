@@ -1,6 +1,6 @@
 """ASE calculator over a potential, with a neighbour list that is kept while it is still complete (Verlet skin).
 
-On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed (fastdesc/graph.py).
+On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed (fastdesc/potential/cuda_graph.py).
 """
 
 from pathlib import Path
@@ -11,9 +11,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
-from fastdesc.graph import CapturedEvaluation, check_size
 from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential import Potential, load
+from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
 from fastdesc.structures import Structures, complete_cells
 
 ASE_KEYWORDS = ("restart", "label", "atoms", "directory")

@@ -118,7 +118,7 @@ def plot(args):
 
 def import_(args):
     from fastdesc.hdf5.files import check_apart
-    from fastdesc.meam_potential import read_meam_spline
+    from fastdesc.potential.meam import read_meam_spline
 
     check_apart([args.model], [args.potential])
     potential = read_meam_spline(args.potential, args.element)
@@ -128,8 +128,8 @@ def import_(args):
 
 def export(args):
     from fastdesc.hdf5.files import check_apart
-    from fastdesc.meam_potential import write_meam_spline
     from fastdesc.potential import load
+    from fastdesc.potential.meam import write_meam_spline
 
     check_apart([args.potential], [args.model])
     write_meam_spline(args.potential, load(args.model), form=args.form)

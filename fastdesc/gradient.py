@@ -7,9 +7,9 @@ Energies and pair gradients come first, then residuals; pair tangents are made o
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
-from fastdesc.evaluation import energies_of_features
 from fastdesc.loss import Metrics
 from fastdesc.networks.scaler import FeatureScaler, reference_energies
+from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.team import ALONE
 from fastdesc.ways import EVERYTHING, predict_batch
 

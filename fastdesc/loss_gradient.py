@@ -1,6 +1,6 @@
 """The gradient of a loss with respect to every parameter of a potential: one pass in dual numbers forward, one back.
 
-With the energy E of fastdesc/evaluation.py, a loss on energies and forces has the gradient
+With the energy E of fastdesc/potential/evaluation.py, a loss on energies and forces has the gradient
 
     dL/dtheta = d/dtheta [ sum_i e_i E_i - D E ],        D E = sum_p dE/dr_p · t_p                         (2)
 
@@ -11,7 +11,7 @@ has cotangents e on the value and -1 on the tangent.
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded
-from fastdesc.evaluation import direct_weights, over_atoms
+from fastdesc.potential.evaluation import direct_weights, over_atoms
 
 
 def loss_gradient(model, rij, trij, pairs, species, tape, de):

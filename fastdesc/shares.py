@@ -12,9 +12,9 @@ import numpy as np
 
 from fastdesc.accuracy import three_digits
 from fastdesc.backend.arrays import namespace, padded, resolve_device, resolve_dtype, to_host
-from fastdesc.evaluation import energies_and_gradient
 from fastdesc.geometry import forces
 from fastdesc.io.frames import read_frames
+from fastdesc.potential.evaluation import energies_and_gradient
 from fastdesc.structures import Structures
 
 AT_ONCE = 4096

@@ -25,12 +25,12 @@ from fastdesc.linear_start import start_linear
 from fastdesc.loss import LossWeights, Metrics
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
+from fastdesc.potential.transfer import load_filters
 from fastdesc.rates import check_penalty, groups_for
 from fastdesc.schedules import Plateau, constant, cosine
 from fastdesc.settings import Settings
 from fastdesc.stored import training_set
 from fastdesc.team import ALONE
-from fastdesc.transfer import load_filters
 from fastdesc.ways import FIXED_ENERGIES, WAYS
 
 

@@ -7,7 +7,6 @@ no derivative with respect to its parameters, which is the dearest part of the p
 from typing import NamedTuple
 
 from fastdesc.backend.arrays import padded
-from fastdesc.evaluation import energies_and_gradient, energies_of_features
 from fastdesc.geometry import forces, pair_tangents, virials
 from fastdesc.loss import energy_residuals, residuals
 from fastdesc.loss_gradient import (
@@ -16,6 +15,7 @@ from fastdesc.loss_gradient import (
     fixed_loss_gradient,
     loss_gradient,
 )
+from fastdesc.potential.evaluation import energies_and_gradient, energies_of_features
 
 
 class Way(NamedTuple):

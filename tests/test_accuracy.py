@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from fastdesc import GaussianMoments
 from fastdesc.accuracy import Comparison, compare, three_digits
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.prediction import Prediction
+from fastdesc.potential.prediction import Prediction
 
 
 class Fake:

@@ -9,9 +9,10 @@ from test_pairs import assert_same_set, check_form
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import graph, pairs
+from fastdesc import pairs
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.pairs import cell_list, cuda
+from fastdesc.potential import cuda_graph
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 import vesin  # noqa: E402
@@ -177,7 +178,7 @@ def test_small_frames_stay_on_the_host(searches):
 def test_dynamics_of_a_large_cell(many, searches, monkeypatch):
     """Pairs of what is captured are found on the host, those of more atoms on the device, at every search."""
     p, atoms = potential("gaussian moments"), large()
-    monkeypatch.setattr(graph, "MOST_ATOMS", 63 if many else 64)
+    monkeypatch.setattr(cuda_graph, "MOST_ATOMS", 63 if many else 64)
     on_host, original = [], cell_list.find
     monkeypatch.setattr(cell_list, "find", lambda *args: on_host.append(1) or original(*args))
     atoms.calc = fd.FastdescCalculator(p, device="cuda")
@@ -200,7 +201,7 @@ def test_an_error_leaves_no_list_that_seems_to_hold():
 
 
 def test_what_a_graph_captures_comes_from_the_host():
-    assert cuda.MOST_ATOMS_ON_HOST >= graph.MOST_ATOMS
+    assert cuda.MOST_ATOMS_ON_HOST >= cuda_graph.MOST_ATOMS
 
 
 # What is left to the host.

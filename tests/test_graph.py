@@ -12,9 +12,9 @@ from rungs import RUNGS
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import graph
 from fastdesc.backend import cuda
 from fastdesc.errors import DeviceError, InputError
+from fastdesc.potential import cuda_graph
 
 real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 from device_double import device_double  # noqa: E402
@@ -108,7 +108,7 @@ def test_a_step_is_one_copy_one_launch_and_one_wait(family, ledger):
 
 
 def test_more_pairs_than_fit_are_captured_anew(ledger, monkeypatch):
-    monkeypatch.setattr(graph, "LEAST", 1)
+    monkeypatch.setattr(cuda_graph, "LEAST", 1)
     one, other = pair_of(potential("gaussian moments"))
     same(one, other)
     before = one.calc.captured
@@ -140,7 +140,7 @@ def test_frames_and_no_neighbours(ledger):
     structures = fd.Structures.from_ase([frames[0], lone])
     pairs, model = fd.Pairs.find(structures, 4.0), p.model("float64", "cuda")
     species = structures.species(p.descriptor.species_numbers)
-    captured = graph.CapturedEvaluation(model, species, pairs, structures)
+    captured = cuda_graph.CapturedEvaluation(model, species, pairs, structures)
     atomic, forces, virials = captured.replay(structures)
     energy, wanted_forces, wanted_virials, _ = p.evaluate(structures, pairs)
     np.testing.assert_allclose(p.totals(atomic, species, structures.first)[0], energy, rtol=1e-11)
@@ -173,13 +173,13 @@ def test_changed_parameters_after_reset(ledger):
 
 def uncapturable(monkeypatch, problem):
     """Make the evaluation do while it is captured what `problem` does."""
-    original = graph.energies_forces_virials
+    original = cuda_graph.energies_forces_virials
 
     def evaluation(model, *args):
         problem(model, *args)
         return original(model, *args)
 
-    monkeypatch.setattr(graph, "energies_forces_virials", evaluation)
+    monkeypatch.setattr(cuda_graph, "energies_forces_virials", evaluation)
 
 
 def out_of_memory():
@@ -209,21 +209,21 @@ def test_what_cannot_be_captured_is_evaluated_as_usual(problem, ledger, monkeypa
 def test_what_is_done_on_the_host_while_capturing_is_seen(ledger, monkeypatch):
     """The first replay must give what the evaluation gave: here each evaluation is another."""
     calls = []
-    original = graph.energies_forces_virials
+    original = cuda_graph.energies_forces_virials
 
     def evaluation(*args):
         calls.append(1)
         energies, *others = original(*args)
         return energies * float(len(calls)), *others
 
-    monkeypatch.setattr(graph, "energies_forces_virials", evaluation)
+    monkeypatch.setattr(cuda_graph, "energies_forces_virials", evaluation)
     one, _ = pair_of(potential("spline filters"))
     with pytest.raises(DeviceError, match="gave other results"):
         one.get_forces()
 
 
 def test_large_systems_are_not_captured(ledger, monkeypatch):
-    monkeypatch.setattr(graph, "MOST_ATOMS", 7)
+    monkeypatch.setattr(cuda_graph, "MOST_ATOMS", 7)
     p = potential("spline filters")
     one, _ = pair_of(p)
     with pytest.raises(DeviceError, match="8 atoms came, and up to 7 are captured"):

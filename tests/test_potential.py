@@ -94,7 +94,7 @@ def test_float32_is_near_and_sums_in_float64():
 def test_groups_of_frames_change_nothing(monkeypatch):
     p, frames = potential(), [molecule("CH3CH2OH") for _ in range(7)]
     whole = p.predict(frames)
-    monkeypatch.setattr("fastdesc.prediction.ATOMS_AT_ONCE", 20)
+    monkeypatch.setattr("fastdesc.potential.prediction.ATOMS_AT_ONCE", 20)
     np.testing.assert_allclose(p.predict(frames).forces, whole.forces, atol=1e-13)
 
 

@@ -23,7 +23,7 @@ MOST_ATOMS_ON_HOST = 4096
 """Atoms a frame up to which the host finds the pairs. Reasoned, not measured on a GPU: the host took 1.1 µs an atom of
 copper (78 pairs, two cores, 4000 atoms), and the list is 1.6 kB an atom to copy; vesin and what follows are some 150
 launches, six waits and a dozen allocations, at about 10 µs each as long as the host takes for two thousand atoms. Up to
-4096 a calculator's list goes into a graph, from the host (fastdesc/graph.py)."""
+4096 a calculator's list goes into a graph, from the host (fastdesc/potential/cuda_graph.py)."""
 MOST_BINS = 2**31
 """For vesin multiplies numbers of bins in int32."""
 FARTHEST = 100.0

@@ -20,9 +20,9 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, pinned
 from fastdesc.errors import DeviceError
-from fastdesc.evaluation import energies_forces_virials
 from fastdesc.networks import feed_forward_cuda
 from fastdesc.pairs import Pairs
+from fastdesc.potential.evaluation import energies_forces_virials
 
 MOST_ATOMS = feed_forward_cuda.MOST
 """More atoms than a network's kernels take at once keep a GPU busy for longer than the host needs to ask."""

@@ -10,13 +10,13 @@ from fastdesc.checks import numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
-from fastdesc.evaluation import Model, energies, energies_forces_virials
 from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, spread
 from fastdesc.pairs import find_on
-from fastdesc.parts import check_widths, direct_features, make_heads
-from fastdesc.prediction import Prediction, groups
+from fastdesc.potential.build import check_widths, direct_features, make_heads
+from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
+from fastdesc.potential.prediction import Prediction, groups
 from fastdesc.structures import Structures
 
 ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
@@ -183,7 +183,7 @@ class Potential:
         return bool(self.reference.any()) or not same or weighted or any(network.placed for network in self.networks)
 
     def model(self, dtype="float64", device="cpu", parameters=None):
-        """Return the parameters in one dtype on one device, as fastdesc.evaluation wants them.
+        """Return the parameters in one dtype on one device, as fastdesc.potential.evaluation wants them.
 
         Parameters
         ----------
@@ -285,8 +285,8 @@ class Potential:
     # ------------------------------------------------------------------------------------------------ files
 
     def save(self, path):
-        """Write the potential to one HDF5 file, whole or not at all (see fastdesc.model_file)."""
-        from fastdesc.model_file import save
+        """Write the potential to one HDF5 file, whole or not at all (see fastdesc.potential.file)."""
+        from fastdesc.potential.file import save
 
         save(self, path)
 
@@ -305,7 +305,7 @@ def load(path):
     FileFormatError
         For a truncated or foreign file, or one of a newer version.
     """
-    from fastdesc.model_file import load as read
+    from fastdesc.potential.file import load as read
 
     return read(path)
 
