@@ -74,9 +74,8 @@ def timed(call):
 def throughput(folder, n, cutoff, rounds=ROUNDS):
     """End to end against computing alone, batches in memory, in turns: the best time of each, and the median share."""
     import fastdesc as fd
-    from fastdesc import pipeline
     from fastdesc.backend import threads as parallel
-    from fastdesc.dataset import CHUNK_ATOMS
+    from fastdesc.features import CHUNK_ATOMS, stream
     from fastdesc.io.sources import Source, build
 
     text, fast, out = folder / "frames.extxyz", folder / "frames.h5", folder / "features.h5"
@@ -88,11 +87,11 @@ def throughput(folder, n, cutoff, rounds=ROUNDS):
     found["convert_frames_per_s"] = n / converted
     for dtype in ("float32", "float64"):
         d = fd.GaussianMoments(species=["Cu"], cutoff=cutoff)
-        pipeline.compute(batches[0], d, "cpu", dtype)
+        stream.compute(batches[0], d, "cpu", dtype)
 
         def alone(d=d, dtype=dtype):
             for batch in batches:
-                pipeline.compute(batch, d, "cpu", dtype)
+                stream.compute(batch, d, "cpu", dtype)
 
         calls = {"compute": alone}
         for name, path in (("hdf5", fast), ("extxyz", text)):

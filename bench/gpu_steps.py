@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import fastdesc as fd
 from bench import launches, models, operations, systems
 from bench.gpu_sections import free_memory, seconds_of, wall_of
-from fastdesc.dataset import convert
+from fastdesc.features import convert
 from fastdesc.gradient import batch_gradient
 from fastdesc.settings import Settings
 from fastdesc.trainer import Trainer

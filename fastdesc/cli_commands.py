@@ -13,8 +13,8 @@ def demo(args):
 
 
 def featurize(args):
-    from fastdesc.dataset import featurize
     from fastdesc.experiment import descriptor_for
+    from fastdesc.features import featurize
     from fastdesc.hdf5.files import check_apart
     from fastdesc.info import headline, skipped_frames
 
@@ -37,7 +37,7 @@ def featurize(args):
 
 
 def convert(args):
-    from fastdesc.dataset import convert
+    from fastdesc.features import convert
     from fastdesc.info import headline
 
     frames = args.frames if len(args.frames) > 1 else args.frames[0]

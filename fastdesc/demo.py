@@ -13,8 +13,8 @@ from ase.md.verlet import VelocityVerlet
 
 from fastdesc.calculator import FastdescCalculator
 from fastdesc.config import load_config
-from fastdesc.dataset import featurize
 from fastdesc.experiment import build_descriptor, run
+from fastdesc.features import featurize
 from fastdesc.hdf5.files import check_target, write_text
 from fastdesc.potential import load
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_device
+from fastdesc.features.stream import rows_by_atom
 from fastdesc.geometry import frame_sums
 from fastdesc.loss import Targets
-from fastdesc.pipeline import rows_by_atom
 from fastdesc.training_set import cut
 
 KEPT_BYTES = 1 << 31

@@ -166,7 +166,7 @@ def _frames(f, kind):
 
 def skipped_frames(path, at_most=3):
     """Return one line on the frames that were skipped, '' when there are none."""
-    from fastdesc.features_file import open_features
+    from fastdesc.features.reader import open_features
 
     with open_features(path) as f:
         rows = f.skipped

@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from fastdesc.features_layout import FORMAT, ROWS, SKIPPED
+from fastdesc.features.layout import FORMAT, ROWS, SKIPPED
 from fastdesc.growing import append
 from fastdesc.hdf5.files import whole_or_nothing
 from fastdesc.hdf5.journal import StreamedFile

@@ -11,8 +11,8 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.feature_set import FeatureSet, blocks_of
-from fastdesc.features_file import FeaturesFile, open_features
-from fastdesc.features_layout import FORMAT
+from fastdesc.features.layout import FORMAT
+from fastdesc.features.reader import FeaturesFile, open_features
 from fastdesc.hdf5.files import format_of, part_of, to_json
 from fastdesc.settings import Settings
 from fastdesc.training_set import TrainingSet, check_weight

@@ -9,8 +9,8 @@ from ase.io import write
 from command_line import CONFIG
 
 from fastdesc.cli import main
-from fastdesc.dataset import featurize
 from fastdesc.demo import crystals
+from fastdesc.features import featurize
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -8,8 +8,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from fastdesc.backend import threads
-from fastdesc.dataset import open_features
 from fastdesc.errors import InputError
+from fastdesc.features import open_features
 
 
 class Fake:

@@ -6,7 +6,7 @@ from ase.io import read, write
 from command_line import names
 
 import fastdesc as fd
-from fastdesc.features_file import read_features
+from fastdesc.features.reader import read_features
 
 
 def test_featurize(trained, run, tmp_path):

@@ -13,12 +13,12 @@ from featurizing import Fake, files, frames
 
 import fastdesc as fd
 from fastdesc.backend import threads
-from fastdesc.dataset import CHUNK_ATOMS, featurize, read_features
 from fastdesc.errors import InputError
-from fastdesc.features_layout import frame_key
+from fastdesc.features import CHUNK_ATOMS, featurize, read_features
+from fastdesc.features.layout import frame_key
+from fastdesc.features.stream import one_ahead
 from fastdesc.io.frames import labels
 from fastdesc.io.sources import Source
-from fastdesc.pipeline import one_ahead
 
 
 @pytest.fixture

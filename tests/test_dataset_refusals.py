@@ -7,9 +7,9 @@ from featurizing import Fake, files, frames
 
 import fastdesc as fd
 from fastdesc.backend import cuda
-from fastdesc.dataset import featurize, open_features, read_features
 from fastdesc.errors import DeviceError, FileFormatError, InputError
-from fastdesc.features_layout import VERSION
+from fastdesc.features import featurize, open_features, read_features
+from fastdesc.features.layout import VERSION
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from ase.calculators.emt import EMT
 
 import fastdesc as fd
 from fastdesc.demo import crystals, demo
-from fastdesc.features_file import read_features
+from fastdesc.features.reader import read_features
 
 
 def test_small_demo(tmp_path):

@@ -15,11 +15,10 @@ from ase.io import write
 from featurizing import Fake, files, frames
 
 import fastdesc as fd
-from fastdesc import distributed as module
-from fastdesc import shards
 from fastdesc.cli import main
-from fastdesc.dataset import featurize, open_features, read_features
 from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.features import dask as module
+from fastdesc.features import featurize, open_features, read_features, shards
 
 WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 dask = pytest.importorskip("distributed", reason=WHY)

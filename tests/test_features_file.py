@@ -10,12 +10,12 @@ from featurizing import Fake, files, frames
 
 import fastdesc as fd
 from fastdesc.cli import main
-from fastdesc.dataset import featurize
 from fastdesc.errors import InputError
+from fastdesc.features import featurize
+from fastdesc.features.transformer import pooled_features
 from fastdesc.hdf5 import tables
 from fastdesc.hdf5.files import part_of
 from fastdesc.info import describe
-from fastdesc.structure_features import pooled_features
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from featurizing import Fake, frames
 
 import fastdesc as fd
-from fastdesc.dataset import featurize
 from fastdesc.errors import FileFormatError, InputError
+from fastdesc.features import featurize
 
 
 @pytest.fixture(scope="module")

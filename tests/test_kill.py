@@ -16,8 +16,7 @@ import pytest
 from ase.io import write
 from featurizing import Fake, frames
 
-from fastdesc import pipeline
-from fastdesc.dataset import featurize, open_features, read_frames
+from fastdesc.features import featurize, open_features, read_frames, stream
 from fastdesc.hdf5 import journal
 
 N_FRAMES = 60
@@ -40,7 +39,7 @@ def content(path):
 
 def featurize_slowly(source, out, kill_at=None):
     """In a child: featurize with a commit after every batch; kill ourselves at a write, where one is named."""
-    pipeline.COMMIT_SECONDS = 0
+    stream.COMMIT_SECONDS = 0
     if kill_at is not None:
         writes = iter(range(10**9))
         for name in ("pwrite", "replace", "ftruncate", "unlink", "fdatasync", "fsync"):

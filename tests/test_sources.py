@@ -9,8 +9,8 @@ from featurizing import Fake, frames, same, table
 
 import fastdesc as fd
 from fastdesc.cli import main
-from fastdesc.dataset import convert, featurize, open_features
 from fastdesc.errors import FileFormatError, InputError
+from fastdesc.features import convert, featurize, open_features
 from fastdesc.io.frames import elements, read_frames
 from fastdesc.io.frames_file import SLAB, iread_frames_file
 from fastdesc.io.sources import Source

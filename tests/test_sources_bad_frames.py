@@ -11,8 +11,8 @@ from ase.io import write
 from ase.io.extxyz import key_val_str_to_dict
 from featurizing import Fake, frames, messy
 
-from fastdesc.dataset import convert, featurize, open_features
 from fastdesc.errors import FileFormatError, InputError
+from fastdesc.features import convert, featurize, open_features
 from fastdesc.io import frames_file
 from fastdesc.io.extxyz import _header
 from fastdesc.io.frames import read_frames

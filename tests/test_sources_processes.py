@@ -11,13 +11,13 @@ import pytest
 from ase.io import write
 from featurizing import Fake, frames, messy, same, table
 
-from fastdesc.dataset import featurize
 from fastdesc.errors import FastdescError, FileFormatError, InputError
-from fastdesc.features import FeaturesWriter
+from fastdesc.features import featurize
+from fastdesc.features.stream import AHEAD
+from fastdesc.features.writer import FeaturesWriter
 from fastdesc.io import parser_processes
 from fastdesc.io.frame_batch import Batch
 from fastdesc.io.sources import Source, build
-from fastdesc.pipeline import AHEAD
 
 
 def batches_of(path, readers, **keywords):

@@ -1,4 +1,4 @@
-"""Writing the features file, batch by batch; its layout is described in fastdesc/features_layout.py."""
+"""Writing the features file, batch by batch; its layout is described in fastdesc/features/layout.py."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from fastdesc.errors import InputError
-from fastdesc.features_layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
+from fastdesc.features.layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
 from fastdesc.growing import append, growing
 from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
 from fastdesc.hdf5.journal import JournaledFile, check_unused, discard, journal_of
@@ -250,7 +250,7 @@ class FeaturesWriter:
 
     def n_committed(self):
         """Frames of the last commit."""
-        from fastdesc.features_file import open_features
+        from fastdesc.features.reader import open_features
 
         with open_features(self.part) as f:
             return len(f)

@@ -1,7 +1,7 @@
 """A features file, open: what it says of itself, and rows of its datasets, wherever they lie.
 
 Three kinds open alike: a finished file, one in the making as it was at its last commit (fastdesc/hdf5/journal.py), and one
-whose rows lie in shards (fastdesc/shards.py).
+whose rows lie in shards (fastdesc/features/shards.py).
 """
 
 import json
@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import InputError
-from fastdesc.features_layout import FORMAT, ROWS, VERSION
+from fastdesc.features.layout import FORMAT, ROWS, VERSION
+from fastdesc.features.shards import Shards
 from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
 from fastdesc.hdf5.journal import CommittedFile, journal_of
 from fastdesc.hdf5.tables import check_rows, prepare_to_read
-from fastdesc.shards import Shards
 
 
 class OpenFeatures:

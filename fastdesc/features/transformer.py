@@ -7,10 +7,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
-from fastdesc.features_file import FeaturesFile
+from fastdesc.features.reader import FeaturesFile
+from fastdesc.features.stream import compute
 from fastdesc.io.frame_batch import Batch
 from fastdesc.io.sources import Source, build
-from fastdesc.pipeline import compute
 
 BATCH_ATOMS = 8192
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.features import FORMAT, FeaturesWriter
-from fastdesc.features_file import open_features
+from fastdesc.features.reader import open_features
+from fastdesc.features.stream import compute
+from fastdesc.features.writer import FORMAT, FeaturesWriter
 from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
 from fastdesc.io.sources import build
-from fastdesc.pipeline import compute
 from fastdesc.shards_joined import join, shards_of
 
 SHARD_BATCHES = 32

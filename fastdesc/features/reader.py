@@ -9,13 +9,13 @@ import numpy as np
 
 from fastdesc.checks import count
 from fastdesc.errors import InputError, nearest
-from fastdesc.features_opened import OpenFeatures
+from fastdesc.features.open import OpenFeatures
 from fastdesc.features_rows import AtomRows
 from fastdesc.hdf5.files import damage_named
 
 
 class Features(NamedTuple):
-    """What a features file holds; shapes and units in the text of fastdesc/features_layout.py."""
+    """What a features file holds; shapes and units in the text of fastdesc/features/layout.py."""
 
     features: np.ndarray
     offsets: np.ndarray

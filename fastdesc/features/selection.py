@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastdesc.errors import InputError
-from fastdesc.features_file import FeaturesFile
+from fastdesc.features.reader import FeaturesFile
 
 ROWS = 8192
 
@@ -38,7 +38,7 @@ def select_diverse(features, n, scale=True, first=None):
         For features that are not finite or no table, and for more structures than there are.
     """
     if isinstance(features, FeaturesFile):
-        from fastdesc.structure_features import pooled_features
+        from fastdesc.features.transformer import pooled_features
 
         features = pooled_features(features)
     try:

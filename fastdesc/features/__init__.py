@@ -8,16 +8,16 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.checks import count
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
-from fastdesc.features import FeaturesWriter
-from fastdesc.features_file import Features, open_features, read_features
-from fastdesc.features_layout import POOLS, already_done
+from fastdesc.features.layout import POOLS, already_done
+from fastdesc.features.reader import Features, open_features, read_features
+from fastdesc.features.stream import Ahead, Behind, one_ahead, start
+from fastdesc.features.writer import FeaturesWriter
 from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import filters
 from fastdesc.io.frames import Labels, iread_frames, labels, read_frames
 from fastdesc.io.frames_file import write_frames_file
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
-from fastdesc.pipeline import Ahead, Behind, one_ahead, start
 
 __all__ = [
     "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",
@@ -58,7 +58,7 @@ def featurize(
         A path may be a glob; files are whatever ASE reads, ASE databases, and what `convert` writes, which is read
         fastest. Extended XYZ, databases, trajectories and our own files are read as streams.
     out : str or Path
-        The features file; its layout is described in fastdesc/features_layout.py. It appears under this name only
+        The features file; its layout is described in fastdesc/features/layout.py. It appears under this name only
         when it is complete (until then it has `.part` appended, which `open_features` opens too).
     descriptor : a descriptor, such as GaussianMoments
     device : {"cpu", "cuda", "auto"}
@@ -113,7 +113,7 @@ def featurize(
     source = Source(frames)
     check_apart([out], source.files)
     if scheduler is not None:
-        from fastdesc.distributed import featurize_distributed
+        from fastdesc.features.dask import featurize_distributed
 
         return featurize_distributed(
             source, out, descriptor, device, dtype, workers, resume, progress, chunk_atoms, on_error, scheduler, options
