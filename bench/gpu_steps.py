@@ -12,8 +12,8 @@ from bench import launches, models, operations, systems
 from bench.gpu_sections import free_memory, seconds_of, wall_of
 from fastdesc.features import convert
 from fastdesc.gradient import batch_gradient
-from fastdesc.settings import Settings
-from fastdesc.trainer import Trainer
+from fastdesc.training.settings import Settings
+from fastdesc.training.trainer import Trainer
 
 
 def scaling(session):

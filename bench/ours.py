@@ -164,8 +164,8 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
     from ase.calculators.singlepoint import SinglePointCalculator
 
     from fastdesc.gradient import batch_gradient
-    from fastdesc.settings import Settings
-    from fastdesc.trainer import Trainer
+    from fastdesc.training.settings import Settings
+    from fastdesc.training.trainer import Trainer
 
     rng = np.random.default_rng(0)
     frames = [atoms.copy() for atoms in systems.frames(system)]

@@ -44,7 +44,7 @@ def shaken(n, seed=0):
 
 def held(data):
     """Bytes that a training set holds at most for features, or for pairs and their vectors."""
-    from fastdesc.feature_set import FeatureSet
+    from fastdesc.training.feature_dataset import FeatureSet
 
     if isinstance(data, FeatureSet):
         return sum(rows.nbytes + species.nbytes for rows, species in data._kept.values())
@@ -55,14 +55,13 @@ def held(data):
 def epoch(name, source, descriptor, hidden, n_epochs, n_atoms):
     """Best epoch of a run, wall and processor time; what came before the first; bytes held."""
     import fastdesc as fd
-    from fastdesc import feature_set
-    from fastdesc.training import trainer_for
+    from fastdesc.training import feature_dataset, trainer_for
 
     settings, _, share = ROWS[name]
-    before = feature_set.KEPT_BYTES, feature_set.BLOCK_BYTES
+    before = feature_dataset.KEPT_BYTES, feature_dataset.BLOCK_BYTES
     if share is not None:
-        feature_set.KEPT_BYTES = int(share * n_atoms * descriptor.n_features * 4)
-        feature_set.BLOCK_BYTES = feature_set.KEPT_BYTES // 2    # of so little memory; of 2 GB, blocks are of 16 MB
+        feature_dataset.KEPT_BYTES = int(share * n_atoms * descriptor.n_features * 4)
+        feature_dataset.BLOCK_BYTES = feature_dataset.KEPT_BYTES // 2    # of so little memory; of 2 GB, blocks are of 16 MB
     try:
         start = time.process_time()
         potential = fd.Potential(descriptor, hidden=hidden)
@@ -78,7 +77,7 @@ def epoch(name, source, descriptor, hidden, n_epochs, n_atoms):
             "ready_us_per_atom": ready / n_atoms * 1e6, "bytes_per_atom": held(trainer.data) / n_atoms,
         }  # fmt: skip
     finally:
-        feature_set.KEPT_BYTES, feature_set.BLOCK_BYTES = before
+        feature_dataset.KEPT_BYTES, feature_dataset.BLOCK_BYTES = before
 
 
 def shortest(call, rounds=7):

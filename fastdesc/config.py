@@ -8,7 +8,7 @@ from fastdesc.config_sections import REQUIRED, SECTIONS, Config, Data, Output, a
 from fastdesc.config_text import FIRST_FAMILY, PATHS, example_line, toml_value
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FileFormatError, InputError, nearest
-from fastdesc.settings import Settings
+from fastdesc.training.settings import Settings
 
 KINDS = {    # type of the default: (what is accepted, in words)
     bool: (bool, "true or false"),

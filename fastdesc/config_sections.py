@@ -7,7 +7,7 @@ fields of Settings. Names and defaults come from there, so that they cannot drif
 import inspect
 from dataclasses import MISSING, dataclass, fields
 
-from fastdesc.settings import Settings
+from fastdesc.training.settings import Settings
 
 REQUIRED = object()
 SECTIONS = ("data", "descriptor", "potential", "training", "output")

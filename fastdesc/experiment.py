@@ -14,9 +14,9 @@ from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
 from fastdesc.io.frames import elements, expand, labels, read_frames
 from fastdesc.potential import Potential, load
 from fastdesc.potential.file import FORMAT as MODEL
-from fastdesc.stored import Stored, check_arguments, is_features, open_stored
 from fastdesc.structures import Structures
 from fastdesc.training import run_trainer, trainer_for
+from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
 from fastdesc.unlabelled import advice
 
 FILES = {

@@ -1,17 +1,17 @@
 """The exact gradient of the loss of a batch, and errors over a set: one dual pass, no autograd.
 
 Energies and pair gradients come first, then residuals; pair tangents are made of the residuals, and one dual pass
-(fastdesc.loss_gradient) yields the gradient of every parameter; fastdesc/ways.py says what may be left out.
+(fastdesc.training.dual_pass) yields the gradient of every parameter; fastdesc/training/batch_gradient.py says what may be left out.
 """
 
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
-from fastdesc.loss import Metrics
 from fastdesc.networks.scaler import FeatureScaler, reference_energies
 from fastdesc.potential.evaluation import energies_of_features
-from fastdesc.team import ALONE
-from fastdesc.ways import EVERYTHING, predict_batch
+from fastdesc.training.batch_gradient import EVERYTHING, predict_batch
+from fastdesc.training.loss import Metrics
+from fastdesc.training.team import ALONE
 
 RESPONSE = 0.3
 """Å. On the mlearn silicon set, against spreads: energies 16 % and forces 7 % more accurate; 1 Å costs half of that."""

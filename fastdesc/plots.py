@@ -5,7 +5,7 @@ import numpy as np
 from fastdesc.accuracy import Comparison, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_target, whole_or_nothing
-from fastdesc.history import History
+from fastdesc.training.history import History
 
 # Okabe and Ito's colours can be told apart with any colour vision; the line styles help in print.
 TRAIN, VALID, LINE = "#0072B2", "#D55E00", "#555555"

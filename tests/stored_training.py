@@ -4,7 +4,7 @@ import numpy as np
 from test_training import small_potential
 
 from fastdesc.gradient import initialise
-from fastdesc.training_set import TrainingSet
+from fastdesc.training.dataset import TrainingSet
 
 ENERGIES = {"force_weight": 0.0, "stress_weight": 0.0, "descriptor_learning_rate": 0.0}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdesc.team import Team
+from fastdesc.training.team import Team
 
 
 class SocketSum:

@@ -154,7 +154,7 @@ def test_a_byte_order_mark_is_no_error(trained, run, tmp_path):
 
 
 def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypatch):
-    from fastdesc.trainer import Trainer
+    from fastdesc.training.trainer import Trainer
 
     epoch = Trainer._epoch
 

@@ -12,7 +12,7 @@ from fastdesc.config_text import comments_of, default_text, to_text
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.potential import Potential
-from fastdesc.settings import Settings
+from fastdesc.training.settings import Settings
 
 MINIMAL = '[data]\ntrain = "train.extxyz"\n'
 

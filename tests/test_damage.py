@@ -15,11 +15,11 @@ from ase.io import write
 
 import fastdesc as fd
 from fastdesc.accuracy import Comparison, compare
-from fastdesc.checkpoint import read_checkpoint
 from fastdesc.demo import crystals
 from fastdesc.errors import FastdescError
 from fastdesc.info import describe
 from fastdesc.training import trainer_for
+from fastdesc.training.checkpoint import read_checkpoint
 
 SETTINGS = {"batch_size": 4, "epochs": 1, "schedule": "plateau"}
 WRONG_ATTRIBUTES = (3, "words", "{}", "null", np.nan, np.zeros(0), h5py.Empty("f8"))

@@ -9,9 +9,9 @@ from test_training import alloy
 import fastdesc as fd
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import to_host
-from fastdesc.settings import Settings
-from fastdesc.stored import open_stored
-from fastdesc.trainer import Trainer
+from fastdesc.training.from_features import open_stored
+from fastdesc.training.settings import Settings
+from fastdesc.training.trainer import Trainer
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 from device_double import DeviceArray, device_double  # noqa: E402

@@ -7,8 +7,8 @@ from test_training import alloy, small_potential
 import fastdesc as fd
 from fastdesc.errors import FastdescError, FastdescWarning
 from fastdesc.gradient import predict_batch
-from fastdesc.loss import LossWeights, residuals
-from fastdesc.training_set import TrainingSet
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights, residuals
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -15,10 +15,10 @@ from structures_zoo import ZOO
 from fastdesc import EmbeddedDensity, Potential, load
 from fastdesc.backend import threads
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
-from fastdesc.loss import LossWeights, residuals
-from fastdesc.settings import Settings
-from fastdesc.trainer import Trainer
-from fastdesc.training_set import TrainingSet
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights, residuals
+from fastdesc.training.settings import Settings
+from fastdesc.training.trainer import Trainer
 
 PUBLISHED = [("ch4_T0", 0), ("ch4_T2", 0), ("ch4_T2", 1), ("ch4_T2", 2), ("nacl8_T0", 0)]
 SMALL = {"normalized": True, "cutoff": 3.0, "n_radial": 3, "n_features": 7, "hidden": (5,)}

@@ -14,13 +14,13 @@ import fastdesc as fd
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.info import describe
-from fastdesc.loss import LossWeights, residuals
 from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
-from fastdesc.rates import groups_for
-from fastdesc.settings import Settings
-from fastdesc.training_set import TrainingSet
-from fastdesc.ways import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights, residuals
+from fastdesc.training.parameter_groups import groups_for
+from fastdesc.training.settings import Settings
 
 
 @pytest.mark.parametrize("name", RUNGS)

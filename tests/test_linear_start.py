@@ -7,10 +7,10 @@ from test_training import alloy, small_potential
 
 import fastdesc as fd
 from fastdesc.errors import InputError
-from fastdesc.linear_start import fit_pair_potential, start_linear
-from fastdesc.loss import LossWeights
-from fastdesc.training_set import TrainingSet
-from fastdesc.ways import predict_batch
+from fastdesc.training.batch_gradient import predict_batch
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.linear_start import fit_pair_potential, start_linear
+from fastdesc.training.loss import LossWeights
 
 WEIGHTS = LossWeights(2.0, 1.0, 0.0)
 KEYWORDS = {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.8, "n_pair": 1, "n_triplet": 0, "n_knots": 6}
@@ -67,7 +67,7 @@ def test_no_other_pair_potential_fits_better():
     def loss(p, reference):
         potential.descriptor.set_parameters(pair=p[None])
         batch = data.batch(np.arange(6), reference)
-        from fastdesc.loss import residuals
+        from fastdesc.training.loss import residuals
 
         return float(residuals(batch.targets, *predict_batch(potential.model(), batch)[:3], WEIGHTS).loss)
 

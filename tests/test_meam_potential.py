@@ -12,10 +12,10 @@ from fastdesc.cli import main
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient
 from fastdesc.io.meam_spline import MeamSpline, SplineFunction, write_functions
-from fastdesc.loss import LossWeights
 from fastdesc.numerics.splines import Splines
-from fastdesc.settings import Settings
-from fastdesc.trainer import Trainer
+from fastdesc.training.loss import LossWeights
+from fastdesc.training.settings import Settings
+from fastdesc.training.trainer import Trainer
 
 LAMMPS, NO_LAMMPS = lammps_status()
 needs_lammps = pytest.mark.skipif(not LAMMPS, reason=NO_LAMMPS)

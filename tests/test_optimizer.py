@@ -7,8 +7,8 @@ import pytest
 from fusing import floating_types
 
 from fastdesc.errors import FastdescError, InputError
-from fastdesc.optimizer import AdamW, AMSGrad, Group, WeightAverage, _adamw, _amsgrad, _average
-from fastdesc.schedules import Plateau, cosine, linear
+from fastdesc.training.optimizer import AdamW, AMSGrad, Group, WeightAverage, _adamw, _amsgrad, _average
+from fastdesc.training.schedules import Plateau, cosine, linear
 
 SHAPES = {"descriptor/beta": (2, 2, 3), "network/0/weight": (5, 4), "network/0/bias": (5, 1), "scale": (2,)}
 OPTIMIZERS = [AdamW, AMSGrad]

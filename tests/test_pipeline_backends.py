@@ -10,8 +10,8 @@ from test_potential import cell, potential
 from test_training import alloy, small_potential
 
 from fastdesc.gradient import batch_gradient, initialise
-from fastdesc.loss import LossWeights
-from fastdesc.training_set import TrainingSet
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights
 
 OTHERS = [
     pytest.param(name, marks=pytest.mark.skipif(not SKIPS[name][0], reason=f"{name}: {SKIPS[name][1]}"))

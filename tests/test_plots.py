@@ -9,8 +9,8 @@ import pytest
 from fastdesc import plots
 from fastdesc.accuracy import Comparison
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.history import History
 from fastdesc.plots import plot_learning, plot_parity
+from fastdesc.training.history import History
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
 

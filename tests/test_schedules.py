@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastdesc.errors import InputError
-from fastdesc.schedules import SCHEDULES, Plateau, constant, cosine, linear
+from fastdesc.training.schedules import SCHEDULES, Plateau, constant, cosine, linear
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values())

@@ -14,14 +14,14 @@ from stored_training import ENERGIES, assert_same, fitted, settings
 from test_training import alloy, small_potential
 
 import fastdesc as fd
-from fastdesc import feature_set
-from fastdesc.checkpoint import read_checkpoint
 from fastdesc.errors import InputError
-from fastdesc.feature_set import blocks_of
 from fastdesc.gradient import initialise
-from fastdesc.stored import feature_set as stored_set
-from fastdesc.stored import open_stored
-from fastdesc.training_set import TrainingSet
+from fastdesc.training import feature_dataset
+from fastdesc.training.checkpoint import read_checkpoint
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.feature_dataset import blocks_of
+from fastdesc.training.from_features import feature_set as stored_set
+from fastdesc.training.from_features import open_stored
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def path(stored):
 def small_window(monkeypatch):
     """Little memory: one or two frames in a block, three blocks at a time."""
     per_frame = 8 * small_potential().descriptor.n_features * 8
-    monkeypatch.setattr(feature_set, "BLOCK_BYTES", per_frame)
-    monkeypatch.setattr(feature_set, "KEPT_BYTES", 4 * per_frame)
+    monkeypatch.setattr(feature_dataset, "BLOCK_BYTES", per_frame)
+    monkeypatch.setattr(feature_dataset, "KEPT_BYTES", 4 * per_frame)
 
 
 # ------------------------------------------------------------------------------------------------- same numbers
@@ -59,7 +59,7 @@ def test_the_bits_of_training_from_frames(frames, path, batch):
     assert not np.array_equal(two.parameters["network/0/0/weight"], three.parameters["network/0/0/weight"])
     # Also where the frames' features are too many to be kept, and are computed at each step.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_set, "KEPT_BYTES", 1)
+        patch.setattr(feature_dataset, "KEPT_BYTES", 1)
         fd.train(three, frames, **settings(**ENERGIES, **batch))
     for name, a in one.parameters.items():
         np.testing.assert_allclose(three.parameters[name], a, rtol=1e-9, atol=1e-11, err_msg=name)
@@ -147,8 +147,8 @@ def test_the_energy_scale_matches_spreads(frames, path):
 def test_blocks_cover_all_frames_once():
     n_atoms = np.array([3, 1, 200, 2, 2, 5, 1, 1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_set, "BLOCK_BYTES", 40)
-        patch.setattr(feature_set, "KEPT_BYTES", 3000)
+        patch.setattr(feature_dataset, "BLOCK_BYTES", 40)
+        patch.setattr(feature_dataset, "KEPT_BYTES", 3000)
         bounds, window = blocks_of(n_atoms, 10)
     assert bounds[0] == 0 and bounds[-1] == 8 and (np.diff(bounds) > 0).all()
     largest = max(n_atoms[a:b].sum() for a, b in pairwise(bounds)) * 10
@@ -173,7 +173,7 @@ def test_little_memory_is_kept_to(path, small_window):
             batch = data.batch(group, np.zeros(2))
             with fd.open_features(path) as f:
                 np.testing.assert_array_equal(batch.q.T, f[group])
-            assert sum(rows.nbytes for rows, _ in data._kept.values()) <= feature_set.KEPT_BYTES
+            assert sum(rows.nbytes for rows, _ in data._kept.values()) <= feature_dataset.KEPT_BYTES
         # A window begins with what the last one left.
         assert set(read) <= set(range(len(data.blocks) - 1)) and len(read) <= len(data.blocks) - 1
         orders.append(order.tolist())

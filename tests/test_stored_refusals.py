@@ -10,13 +10,13 @@ from stored_training import ENERGIES, assert_same, fitted, settings
 from test_training import small_potential
 
 import fastdesc as fd
-from fastdesc import feature_set
 from fastdesc.cli import main
 from fastdesc.errors import InputError
-from fastdesc.feature_set import FeatureSet
-from fastdesc.settings import Settings
-from fastdesc.stored import open_stored, settings_for_features
-from fastdesc.training_set import TrainingSet
+from fastdesc.training import feature_dataset
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.feature_dataset import FeatureSet
+from fastdesc.training.from_features import open_stored, settings_for_features
+from fastdesc.training.settings import Settings
 
 
 @pytest.fixture
@@ -139,11 +139,11 @@ def test_the_report_says_what_is_not_trained(path):
 def test_features_of_frames_are_kept_or_not(frames, path):
     potential = small_potential()
     data = TrainingSet(frames, potential.descriptor, np.float64)
-    kept = feature_set.with_features(data, potential.descriptor)
-    assert isinstance(kept, FeatureSet) and feature_set.with_features(kept, potential.descriptor) is kept
+    kept = feature_dataset.with_features(data, potential.descriptor)
+    assert isinstance(kept, FeatureSet) and feature_dataset.with_features(kept, potential.descriptor) is kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_set, "KEPT_BYTES", 1000)
-        assert feature_set.with_features(data, potential.descriptor) is data
+        patch.setattr(feature_dataset, "KEPT_BYTES", 1000)
+        assert feature_dataset.with_features(data, potential.descriptor) is data
 
 
 # ------------------------------------------------------------------------------------------------- command line

@@ -12,15 +12,14 @@ from team_double import SocketSum, die_after, fail_after, sum_thrice, together
 from test_training import alloy, small_potential
 
 import fastdesc as fd
-from fastdesc import team_processes
 from fastdesc.backend.nccl import NcclSum, gpus
-from fastdesc.checkpoint import fetched
 from fastdesc.errors import DeviceError, FastdescError, FastdescWarning, InputError
-from fastdesc.settings import Settings
-from fastdesc.team import ALONE, Team
-from fastdesc.team_processes import gathered, team_size
-from fastdesc.trainer import Trainer
-from fastdesc.training import run_trainer, trainer_for
+from fastdesc.training import run_trainer, team_processes, trainer_for
+from fastdesc.training.checkpoint import fetched
+from fastdesc.training.settings import Settings
+from fastdesc.training.team import ALONE, Team
+from fastdesc.training.team_processes import gathered, team_size
+from fastdesc.training.trainer import Trainer
 
 SETTINGS = {"epochs": 3, "batch_size": 4, "dtype": "float64", "learning_rate": 1e-3}
 ERRORS = ("train_loss", "valid_loss", "train_energy_mae", "valid_forces_rmse", "train_stress_mae")

@@ -9,12 +9,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from families import FAMILIES
 
 import fastdesc as fd
-from fastdesc.checkpoint import read_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch, response
-from fastdesc.loss import LossWeights, residuals
-from fastdesc.settings import Settings
-from fastdesc.training_set import TrainingSet
+from fastdesc.training.checkpoint import read_checkpoint
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights, residuals
+from fastdesc.training.settings import Settings
 
 
 def alloy(n, seed=0, size=(2, 1, 1)):
@@ -126,7 +126,7 @@ def test_resumed_training_gives_the_numbers_of_an_uninterrupted_run(tmp_path, mo
     whole = small_potential()
     full = fd.train(whole, frames, **settings)
 
-    from fastdesc import trainer
+    from fastdesc.training import trainer
 
     part, done = small_potential(), []
 

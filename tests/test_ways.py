@@ -7,10 +7,10 @@ from test_training import alloy, five_point, small_potential
 
 import fastdesc as fd
 from fastdesc.gradient import batch_gradient, evaluate_set, initialise
-from fastdesc.loss import LossWeights
-from fastdesc.trainer import Trainer
-from fastdesc.training_set import TrainingSet
-from fastdesc.ways import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.loss import LossWeights
+from fastdesc.training.trainer import Trainer
 
 BOTH = LossWeights(2.0, 1.0, 0.7)
 ENERGY = LossWeights(2.0, 0.0, 0.0)
@@ -85,7 +85,7 @@ def test_judging_energies_alone():
 
 def way_of(frames, valid=None, **settings):
     """The way a run takes."""
-    from fastdesc.settings import Settings
+    from fastdesc.training.settings import Settings
 
     settings = Settings.named(epochs=1, **settings)
     return Trainer(small_potential(), frames, valid, settings, np.random.default_rng(0)).way

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastdesc.errors import InputError
-from fastdesc.optimizer import WeightAverage
+from fastdesc.training.optimizer import WeightAverage
 
 SHAPES = {"network/0/weight": (5, 4), "scale": (2,)}
 

@@ -128,7 +128,7 @@ class Potential:
         return out
 
     def named_gradient(self, dtheta, dnetworks, dscale, ddirect):
-        """Gradient by the names of `parameters`, from what fastdesc.loss_gradient returns."""
+        """Gradient by the names of `parameters`, from what fastdesc.training.dual_pass returns."""
         unfolded = [
             network.unfolded(gradient, self.scaler, self.seen)
             for network, gradient in zip(self.networks, dnetworks, strict=True)

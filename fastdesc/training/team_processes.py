@@ -14,7 +14,7 @@ from multiprocessing import connection, get_context, parent_process
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.backend.nccl import NcclSum, gpus
 from fastdesc.errors import DeviceError, FastdescError, FastdescWarning, InputError
-from fastdesc.team import Team
+from fastdesc.training.team import Team
 
 PATIENCE = 60.0
 """Seconds in which members that have nothing more to do must have ended."""

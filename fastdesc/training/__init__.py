@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdesc.checkpoint import fetched, read_checkpoint
 from fastdesc.errors import InputError
 from fastdesc.io.frames import read_frames
 from fastdesc.potential import Potential
-from fastdesc.settings import Settings
-from fastdesc.stored import Stored, is_features, open_stored, settings_for_features
-from fastdesc.team_processes import gathered, team_size
-from fastdesc.trainer import Trainer
+from fastdesc.training.checkpoint import fetched, read_checkpoint
+from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features
+from fastdesc.training.settings import Settings
+from fastdesc.training.team_processes import gathered, team_size
+from fastdesc.training.trainer import Trainer
 
 
 def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, progress=True, **settings):
@@ -32,7 +32,7 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
     progress : bool
         Show a progress bar with losses.
     **settings
-        Of `fastdesc.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed, ...
+        Of `fastdesc.training.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed, ...
 
     Returns
     -------

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.feature_set import FeatureSet, blocks_of
 from fastdesc.features.layout import FORMAT
 from fastdesc.features.reader import FeaturesFile, open_features
 from fastdesc.hdf5.files import format_of, part_of, to_json
-from fastdesc.settings import Settings
-from fastdesc.training_set import TrainingSet, check_weight
+from fastdesc.training.dataset import TrainingSet, check_weight
+from fastdesc.training.feature_dataset import FeatureSet, blocks_of
+from fastdesc.training.settings import Settings
 
 LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
 """Settings that mean nothing without positions, or for a descriptor that stays as it is."""

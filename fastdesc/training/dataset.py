@@ -9,9 +9,9 @@ from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, pair_vectors
 from fastdesc.io.frames import labels, read_frames
-from fastdesc.loss import Targets
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
+from fastdesc.training.loss import Targets
 from fastdesc.unlabelled import advice
 
 

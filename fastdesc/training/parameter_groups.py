@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from fastdesc.errors import InputError, nearest
-from fastdesc.optimizer import Group
+from fastdesc.training.optimizer import Group
 
 
 def groups_for(potential, settings):

@@ -16,7 +16,7 @@ from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.backend.jit import kernel
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.numerics.elementary import COMPILED, maximum, sqrt
-from fastdesc.schedules import check_number, check_state
+from fastdesc.training.schedules import check_number, check_state
 
 Group = namedtuple("Group", "rate weight_decay", defaults=(1.0, None))
 Group.__doc__ = "Factor of the learning rate (0 freezes), and weight decay (None: the optimizer's), of a group."
@@ -162,7 +162,7 @@ class AdamW:
         gradients : dict of str to array
             Those of frozen parameters may be missing.
         factor : float
-            Of the learning rate, for this step: what a schedule says (fastdesc.schedules).
+            Of the learning rate, for this step: what a schedule says (fastdesc.training.schedules).
         norm : float, optional
             Of the gradient, by a caller who has fetched its `square_norm` from a device with other numbers.
 

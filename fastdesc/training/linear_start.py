@@ -8,7 +8,7 @@ are fixed matrices times (p, E_Z), and those that fit a data set best solve the 
 
     (X^T W X + penalty) (p, E_Z) = X^T W y                                                                    (2)
 
-with the weights W of the loss (fastdesc.loss; stresses are left out) and the curvature penalty of
+with the weights W of the loss (fastdesc.training.loss; stresses are left out) and the curvature penalty of
 fastdesc/descriptors/spline_filters/penalty.py. Frames stream through: only the small matrix of (2) is kept.
 """
 
@@ -20,7 +20,7 @@ from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces
 from fastdesc.gradient import initialise
-from fastdesc.ways import predict_batch
+from fastdesc.training.batch_gradient import predict_batch
 
 AT_ONCE = 1024
 """Atoms whose matrices are in memory together."""

@@ -8,14 +8,14 @@ terms are in eV^2 per atom and component. A term counts only for frames that car
     e_f = dL/dE_f,    rho_i = dL/dF_i,    G_f = dL/dW_f                                                     (2)
 
 make the pair tangents of the training pass: t_p = rho_j - rho_i - G_f r_p (forces are minus the gradient, the virial
-is plus the strain derivative; fastdesc.loss_gradient sweeps e E - D_t E).
+is plus the strain derivative; fastdesc.training.dual_pass sweeps e E - D_t E).
 """
 
 from dataclasses import dataclass
 
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.structures import owners
-from fastdesc.team import ALONE
+from fastdesc.training.team import ALONE
 
 
 @dataclass(frozen=True)

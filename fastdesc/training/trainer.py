@@ -7,11 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
-from fastdesc.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.checks import numbers
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
-from fastdesc.feature_set import FeatureSet, with_features
 from fastdesc.gradient import (
     batch_gradient,
     evaluate_set,
@@ -20,18 +18,20 @@ from fastdesc.gradient import (
     initialise_with_descriptor,
 )
 from fastdesc.hdf5.files import check_target, damage_named
-from fastdesc.history import History, summary
-from fastdesc.linear_start import start_linear
-from fastdesc.loss import LossWeights, Metrics
 from fastdesc.networks.scaler import FeatureScaler
-from fastdesc.optimizer import AdamW, AMSGrad, WeightAverage
 from fastdesc.potential.transfer import load_filters
-from fastdesc.rates import check_penalty, groups_for
-from fastdesc.schedules import Plateau, constant, cosine
-from fastdesc.settings import Settings
-from fastdesc.stored import training_set
-from fastdesc.team import ALONE
-from fastdesc.ways import FIXED_ENERGIES, WAYS
+from fastdesc.training.batch_gradient import FIXED_ENERGIES, WAYS
+from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
+from fastdesc.training.feature_dataset import FeatureSet, with_features
+from fastdesc.training.from_features import training_set
+from fastdesc.training.history import History, summary
+from fastdesc.training.linear_start import start_linear
+from fastdesc.training.loss import LossWeights, Metrics
+from fastdesc.training.optimizer import AdamW, AMSGrad, WeightAverage
+from fastdesc.training.parameter_groups import check_penalty, groups_for
+from fastdesc.training.schedules import Plateau, constant, cosine
+from fastdesc.training.settings import Settings
+from fastdesc.training.team import ALONE
 
 
 class Trainer:

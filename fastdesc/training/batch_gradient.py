@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 from fastdesc.backend.arrays import padded
 from fastdesc.geometry import forces, pair_tangents, virials
-from fastdesc.loss import energy_residuals, residuals
-from fastdesc.loss_gradient import (
+from fastdesc.potential.evaluation import energies_and_gradient, energies_of_features
+from fastdesc.training.dual_pass import (
     energy_loss_gradient,
     energy_loss_gradient_and_features,
     fixed_loss_gradient,
     loss_gradient,
 )
-from fastdesc.potential.evaluation import energies_and_gradient, energies_of_features
+from fastdesc.training.loss import energy_residuals, residuals
 
 
 class Way(NamedTuple):
     """Two functions of (model, batch, weights).
 
     `judge` returns Residuals; `gradient` returns Residuals, dtheta (a dict, empty where the descriptor is fixed),
-    dnetworks, dscale and ddirect, as of fastdesc.loss_gradient.
+    dnetworks, dscale and ddirect, as of fastdesc.training.dual_pass.
     """
 
     judge: object

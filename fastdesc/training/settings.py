@@ -34,7 +34,7 @@ class Settings:
     clip : float or None
         Largest norm of a gradient; longer ones are shortened.
     energy_weight, force_weight, stress_weight : float
-        On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.loss).
+        On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.training.loss).
     curvature, magnitude : float
         Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
         (fastdesc/descriptors/spline_filters/penalty.py); they keep filters readable.
@@ -47,7 +47,7 @@ class Settings:
         Element of that model -> element here, such as {Si = "Ge"}; None: elements keep theirs.
     start : {"random", "linear"}
         Of an untrained potential. "linear" gives the first pair filter of spline filters, where it enters the energy
-        directly, the pair potential that fits best (fastdesc/linear_start.py).
+        directly, the pair potential that fits best (fastdesc/training/linear_start.py).
     schedule : {"cosine", "plateau", "constant"}
         Of the learning rates. "plateau" halves them when the validation loss stalls.
     warmup : float

@@ -12,8 +12,8 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.features.stream import rows_by_atom
 from fastdesc.geometry import frame_sums
-from fastdesc.loss import Targets
-from fastdesc.training_set import cut
+from fastdesc.training.dataset import cut
+from fastdesc.training.loss import Targets
 
 KEPT_BYTES = 1 << 31
 """Features of one set in memory. A share of the free memory would let the machine decide the order of the frames."""
@@ -25,7 +25,7 @@ AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Some frames, concatenated: what fastdesc.ways needs of a Batch, without geometry.
+    """Some frames, concatenated: what fastdesc.training.batch_gradient needs of a Batch, without geometry.
 
     Attributes
     ----------
