@@ -15,8 +15,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
-from fastdesc.filter_plots import plot_filters
-from fastdesc.shares import feature_shares, shares_table
+from fastdesc.analysis.feature_contributions import feature_shares, shares_table
+from fastdesc.analysis.filter_plots import plot_filters
 
 KEYWORDS = {"cutoff": 5.5, "triplet_cutoff": 4.2, "r_min": 1.8, "n_pair": 2, "n_triplet": 3}
 

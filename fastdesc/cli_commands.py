@@ -13,10 +13,10 @@ def demo(args):
 
 
 def featurize(args):
+    from fastdesc.analysis.info import headline, skipped_frames
     from fastdesc.experiment import descriptor_for
     from fastdesc.features import featurize
     from fastdesc.hdf5.files import check_apart
-    from fastdesc.info import headline, skipped_frames
 
     check_apart([args.out], [args.descriptor])
 
@@ -37,8 +37,8 @@ def featurize(args):
 
 
 def convert(args):
+    from fastdesc.analysis.info import headline
     from fastdesc.features import convert
-    from fastdesc.info import headline
 
     frames = args.frames if len(args.frames) > 1 else args.frames[0]
     out, skipped = convert(
@@ -64,18 +64,18 @@ def train(args):
 
 
 def evaluate(args):
-    from fastdesc.accuracy import FORMAT, compare
+    from fastdesc.analysis.accuracy import FORMAT, compare
+    from fastdesc.analysis.feature_contributions import feature_shares, shares_table
     from fastdesc.hdf5.files import check_apart, check_target
     from fastdesc.io.frames import expand, read_frames
     from fastdesc.potential import load
-    from fastdesc.shares import feature_shares, shares_table
 
     # A name that cannot be written is told before the work, not after it.
     check_apart([args.predictions, args.plot], [args.model, *expand(args.frames)])
     if args.predictions:
         check_target(args.predictions, FORMAT)
     if args.plot:
-        from fastdesc.plots import check_picture, plot_parity
+        from fastdesc.analysis.plots import check_picture, plot_parity
 
         check_picture(args.plot)
     potential = load(args.model)
@@ -94,16 +94,16 @@ def evaluate(args):
 
 
 def info(args):
-    from fastdesc.info import describe
+    from fastdesc.analysis.info import describe
 
     print(describe(args.file))
 
 
 def plot(args):
-    from fastdesc.filter_plots import plot_filters
+    from fastdesc.analysis.filter_plots import plot_filters
+    from fastdesc.analysis.plots import plot_learning, plot_parity
     from fastdesc.hdf5.files import check_apart
     from fastdesc.io.frames import expand
-    from fastdesc.plots import plot_learning, plot_parity
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
     check_apart([out], [args.file, *(file for path in args.frames for file in expand(path))])

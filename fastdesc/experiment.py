@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastdesc import config as configuration
 from fastdesc import config_text
-from fastdesc.accuracy import compare, three_digits
+from fastdesc.analysis.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
@@ -245,7 +245,7 @@ def _draw(config, history, paths, written, say):
     if find_spec("matplotlib") is None:
         say("no plots: matplotlib is not installed (pip install 'fastdesc[plot]')")
         return []
-    from fastdesc.plots import plot_learning, plot_parity
+    from fastdesc.analysis.plots import plot_learning, plot_parity
 
     plot_learning(history, paths["learning curve"])
     if "predictions" not in written:

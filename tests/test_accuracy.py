@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from fastdesc import GaussianMoments
-from fastdesc.accuracy import Comparison, compare, three_digits
+from fastdesc.analysis.accuracy import Comparison, compare, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.potential.prediction import Prediction
 

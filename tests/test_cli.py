@@ -70,7 +70,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_os_errors_are_one_sentence(fails, tmp_path, monkeypatch):
-    from fastdesc import info
+    from fastdesc.analysis import info
 
     def refused(path):
         os.stat(os.path.join(tmp_path, "no", "file"))
@@ -80,7 +80,7 @@ def test_os_errors_are_one_sentence(fails, tmp_path, monkeypatch):
 
 
 def test_too_little_memory_is_one_sentence(fails, monkeypatch):
-    from fastdesc import info
+    from fastdesc.analysis import info
 
     def too_much(path):
         return np.empty(1 << 50)

@@ -9,13 +9,13 @@ from ase.build import bulk
 from featurizing import Fake, files, frames
 
 import fastdesc as fd
+from fastdesc.analysis.info import describe
 from fastdesc.cli import main
 from fastdesc.errors import InputError
 from fastdesc.features import featurize
 from fastdesc.features.transformer import pooled_features
 from fastdesc.hdf5 import tables
 from fastdesc.hdf5.files import part_of
-from fastdesc.info import describe
 
 
 @pytest.fixture(scope="module")

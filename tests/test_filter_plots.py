@@ -8,11 +8,11 @@ from ase import Atoms
 from ase.build import bulk
 
 import fastdesc as fd
-from fastdesc import filter_plots
+from fastdesc.analysis import filter_plots
+from fastdesc.analysis.filter_histograms import BINS, filter_data
+from fastdesc.analysis.filter_plots import plot_filters
 from fastdesc.cli import main
 from fastdesc.errors import InputError
-from fastdesc.filter_data import BINS, filter_data
-from fastdesc.filter_plots import plot_filters
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
@@ -79,7 +79,7 @@ def test_data_are_counted_as_a_textbook_would():
 
 
 def test_files_stream_and_add_up(tmp_path, monkeypatch):
-    from fastdesc import filter_data as module
+    from fastdesc.analysis import filter_histograms as module
 
     frames = alloy()
     for k, atoms in enumerate(frames):

@@ -11,9 +11,9 @@ from test_potential import cell, five_point
 from test_training import alloy
 
 import fastdesc as fd
+from fastdesc.analysis.info import describe
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.gradient import batch_gradient, initialise, predict_batch
-from fastdesc.info import describe
 from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
 from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES

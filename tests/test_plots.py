@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from fastdesc import plots
-from fastdesc.accuracy import Comparison
+from fastdesc.analysis import plots
+from fastdesc.analysis.accuracy import Comparison
+from fastdesc.analysis.plots import plot_learning, plot_parity
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.plots import plot_learning, plot_parity
 from fastdesc.training.history import History
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")

@@ -8,9 +8,9 @@ from families import FAMILIES
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc import shares as module
+from fastdesc.analysis import feature_contributions as module
+from fastdesc.analysis.feature_contributions import feature_shares, shares_table
 from fastdesc.cli import main
-from fastdesc.shares import feature_shares, shares_table
 
 
 def rms(x):

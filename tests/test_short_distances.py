@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from test_training import alloy, small_potential
 
 import fastdesc as fd
-from fastdesc.accuracy import compare
+from fastdesc.analysis.accuracy import compare
 from fastdesc.cli import main
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning

@@ -3,10 +3,10 @@
 import numpy as np
 from ase.data import chemical_symbols
 
+from fastdesc.analysis.filter_histograms import filter_data
+from fastdesc.analysis.plots import LINE, check_picture, new_figure, save_figure, tidy
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
-from fastdesc.filter_data import filter_data
-from fastdesc.plots import LINE, check_picture, new_figure, save_figure, tidy
 from fastdesc.potential import Potential, load
 
 # Okabe and Ito's colours can be told apart with any colour vision; the line styles help in print.

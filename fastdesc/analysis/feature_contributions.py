@@ -10,7 +10,7 @@ contribution, over atoms or force components, divided by the sum of those of all
 
 import numpy as np
 
-from fastdesc.accuracy import three_digits
+from fastdesc.analysis.accuracy import three_digits
 from fastdesc.backend.arrays import namespace, padded, resolve_device, resolve_dtype, to_host
 from fastdesc.geometry import forces
 from fastdesc.io.frames import read_frames

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastdesc.accuracy import Comparison, three_digits
+from fastdesc.analysis.accuracy import Comparison, three_digits
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_target, whole_or_nothing
 from fastdesc.training.history import History

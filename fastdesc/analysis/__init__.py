@@ -1,0 +1,1 @@
+"""What a model or a set of features is worth: errors, plots, contributions."""
