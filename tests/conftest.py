@@ -9,7 +9,7 @@ from ase.io import write
 from command_line import CONFIG
 
 from fastdesc.cli import main
-from fastdesc.demo import crystals
+from fastdesc.cli.demo import crystals
 from fastdesc.features import featurize
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -26,7 +26,7 @@ def test_help_teaches_by_example(capsys):
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys; from fastdesc.cli_options import parser; parser().format_help(); print(*sys.modules)"
+    code = "import sys; from fastdesc.cli.options import parser; parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"numpy", "numba", "ase", "h5py", "matplotlib", "cupy", "sklearn"}
 

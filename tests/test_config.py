@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from fastdesc.config import load_config, read_descriptor
+from fastdesc.cli.config import load_config, read_descriptor
 from fastdesc.config_sections import arguments_of, documented, options_of
 from fastdesc.config_text import comments_of, default_text, to_text
 from fastdesc.descriptors import FAMILIES, family_class

@@ -16,7 +16,7 @@ from ase.io import write
 import fastdesc as fd
 from fastdesc.analysis.accuracy import Comparison, compare
 from fastdesc.analysis.info import describe
-from fastdesc.demo import crystals
+from fastdesc.cli.demo import crystals
 from fastdesc.errors import FastdescError
 from fastdesc.training import trainer_for
 from fastdesc.training.checkpoint import read_checkpoint

@@ -4,7 +4,7 @@ import numpy as np
 from ase.calculators.emt import EMT
 
 import fastdesc as fd
-from fastdesc.demo import crystals, demo
+from fastdesc.cli.demo import crystals, demo
 from fastdesc.features.reader import read_features
 
 

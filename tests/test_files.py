@@ -11,7 +11,7 @@ from ase.io import write
 
 import fastdesc as fd
 from fastdesc.analysis.info import describe
-from fastdesc.demo import crystals
+from fastdesc.cli.demo import crystals
 from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.hdf5.files import as_path, check_apart, check_target, new_hdf5, whole_or_nothing, write_text
 from fastdesc.hdf5.journal import StreamedFile

@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from fastdesc import cli
-from fastdesc.interruption import Interruption
+from fastdesc.cli.signals import Interruption
 
 SIGNALS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 CALLBACK = ctypes.CFUNCTYPE(None)

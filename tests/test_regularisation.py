@@ -6,7 +6,7 @@ from families import FAMILIES
 from test_training import alloy, small_potential
 
 import fastdesc as fd
-from fastdesc.config import load_config
+from fastdesc.cli.config import load_config
 from fastdesc.errors import InputError
 from fastdesc.gradient import batch_gradient
 from fastdesc.training import trainer_for

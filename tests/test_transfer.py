@@ -6,7 +6,7 @@ from ase.build import bulk
 from test_training import alloy
 
 import fastdesc as fd
-from fastdesc.config import load_config
+from fastdesc.cli.config import load_config
 from fastdesc.config_text import to_text
 from fastdesc.errors import InputError
 

@@ -6,10 +6,10 @@ import warnings
 
 from fastdesc.backend.process import keep_freed_memory
 from fastdesc.blas import prefer_avx512
-from fastdesc.cli_commands import COMMANDS
-from fastdesc.cli_options import parser
+from fastdesc.cli.commands import COMMANDS
+from fastdesc.cli.options import parser
+from fastdesc.cli.signals import Interruption
 from fastdesc.errors import FastdescError, FastdescWarning
-from fastdesc.interruption import Interruption
 
 
 def main(argv=None):

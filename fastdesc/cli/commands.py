@@ -7,14 +7,14 @@ from fastdesc.errors import InputError
 
 
 def demo(args):
-    from fastdesc.demo import demo
+    from fastdesc.cli.demo import demo
 
     demo(args.out, progress=not args.quiet, say=_say)
 
 
 def featurize(args):
     from fastdesc.analysis.info import headline, skipped_frames
-    from fastdesc.experiment import descriptor_for
+    from fastdesc.cli.experiment import descriptor_for
     from fastdesc.features import featurize
     from fastdesc.hdf5.files import check_apart
 
@@ -50,14 +50,15 @@ def convert(args):
 
 
 def train(args):
-    from fastdesc import config, config_text
+    from fastdesc import config_text
+    from fastdesc.cli import config
 
     if args.print_default:
         print(config_text.default_text(args.family or config_text.FIRST_FAMILY), end="")
         return
     if args.config is None:
         raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")
-    from fastdesc.experiment import run
+    from fastdesc.cli.experiment import run
 
     written = run(config.load_config(args.config), args.resume, args.overwrite, not args.quiet, _say)
     _list(written)

@@ -4,10 +4,10 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastdesc import config as configuration
 from fastdesc import config_text
 from fastdesc.analysis.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
+from fastdesc.cli import config as configuration
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text

@@ -12,8 +12,8 @@ from ase.io import write
 from ase.md.verlet import VelocityVerlet
 
 from fastdesc.calculator import FastdescCalculator
-from fastdesc.config import load_config
-from fastdesc.experiment import build_descriptor, run
+from fastdesc.cli.config import load_config
+from fastdesc.cli.experiment import build_descriptor, run
 from fastdesc.features import featurize
 from fastdesc.hdf5.files import check_target, write_text
 from fastdesc.potential import load
