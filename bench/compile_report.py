@@ -2,7 +2,7 @@
 
     python -m bench.compile_report [sm_90 ...] [--kernel gm_moments]
 
-Every specialisation that kernels/*.cu declare is compiled with the options that CuPy uses at run time. `warps` is how
+Every specialisation that kernels/ declare is compiled with the options that CuPy uses at run time. `warps` is how
 many of them a multiprocessor can hold at a time, by registers, shared memory and block size; a limit, not a speed.
 """
 

@@ -1,6 +1,6 @@
 // What the pair loops of moments share: a pair as its lane sees it, radial coefficients, cotangents in shared memory.
 #pragma once
-#include "moments.cuh"
+#include "tensors.cuh"
 #include "radial.cuh"
 
 namespace fd {

@@ -28,7 +28,7 @@ def prediction():
 
 
 def test_every_kernel_is_predicted(prediction):
-    """All that kernels/*.cu declare for float32: nothing is timed on a GPU that was not counted before."""
+    """All that kernels/ declare for float32: nothing is timed on a GPU that was not counted before."""
     known = {row["kernel"] for row in prediction["kernels"]}
     declared = {name for names in cuda.all_specialisations().values() for name in names if "double" not in name}
     assert known == declared

@@ -62,7 +62,7 @@ def test_launches_keep_to_the_bounds(compiled, dtype, dual):
         run = gaussian_moments_cuda.bind(case.family, rij, case.pairs, case.species)
         for name, (inputs, shape) in arguments.items():
             run((name, *inputs, *([] if shape is None else [rij.repeat(100, -1)[..., : shape[-1]]])))
-    resources = compiled("gaussian_moments.cu", "sm_90")
+    resources = compiled("gaussian_moments/gaussian_moments.cu", "sm_90")
     assert len(recorder.calls) == 5
     for name, _, block, _, _ in recorder.calls:
         assert block == (resources[name].threads,), name

@@ -90,7 +90,7 @@ def test_shared_memory_is_asked_for_and_has_an_end():
 
     def launch(shared):
         args = [0, 5, q, q, 8, 8, 2, 1, 3, *range(8)]
-        cuda.launch("gaussian_moments.cu", CONTRACT, 5, 32, 256, args, shared_mem=shared)
+        cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 5, 32, 256, args, shared_mem=shared)
 
     with cuda.executor(lambda path, names: Loader()):
         for shared in (0, cuda.UNASKED_SHARED, MOST_SHARED):

@@ -1,6 +1,6 @@
 """The only judge of CUDA: is there a GPU, where are the kernels, how are they compiled and launched.
 
-Kernels are CUDA C++ in kernels/*.cu, compiled by NVRTC through CuPy when they are first launched. Nothing here
+Kernels are CUDA C++ in kernels/, compiled by NVRTC through CuPy when they are first launched. Nothing here
 imports CuPy before that. Tests run the same sources on NumPy arrays: see `executor`.
 """
 
@@ -276,7 +276,7 @@ class Kernel:
 def _load_with_cupy(path, names):
     import cupy
 
-    return cupy.RawModule(code=source(path.name), options=OPTIONS, name_expressions=names)
+    return cupy.RawModule(code=source(path.relative_to(kernels_folder()).as_posix()), options=OPTIONS, name_expressions=names)
 
 
 def kernel(file, name):
@@ -285,7 +285,7 @@ def kernel(file, name):
     Parameters
     ----------
     file : str
-        "gaussian_moments.cu"
+        "gaussian_moments/gaussian_moments.cu"
     name : str
         Name expression, as "gm_moments<Dual<float>, 5>".
     """

@@ -1,4 +1,4 @@
-"""Layers of a network on the GPU: how the kernels of kernels/network.cu are launched.
+"""Layers of a network on the GPU: how the kernels of kernels/networks/feed_forward.cu are launched.
 
 Small batches take one launch a layer, activation included; what makes a layer of a large one is cuBLAS and a fused
 kernel, which are more launches, and fast ones. cuBLAS cannot become part of a CUDA graph (fastdesc/potential/cuda_graph.py) either.
@@ -7,7 +7,7 @@ kernel, which are more launches, and fast ones. cuBLAS cannot become part of a C
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 
-FILE = "network.cu"
+FILE = "networks/feed_forward.cu"
 TILE = 16
 """Rows and columns of a result that a block owns."""
 MOST = 4096

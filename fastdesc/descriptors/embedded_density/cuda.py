@@ -1,11 +1,11 @@
-"""Embedded density on the GPU: how the kernels of kernels/embedded_density*.cu are launched."""
+"""Embedded density on the GPU: how the kernels of kernels/embedded_density/ are launched."""
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.descriptors.embedded_density.parameters import by_name
 
-PAIRS, MIRROR, ATOMWISE = (f"embedded_density{x}.cu" for x in ("", "_mirror", "_contraction"))
+PAIRS, MIRROR, ATOMWISE = (f"embedded_density/{x}.cu" for x in ("density", "coefficients_pullback", "contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
 
 

@@ -1,4 +1,4 @@
-"""Gaussian moments on the GPU: how the kernels of kernels/gaussian_moments.cu are launched."""
+"""Gaussian moments on the GPU: how the kernels of kernels/gaussian_moments/gaussian_moments.cu are launched."""
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
@@ -6,7 +6,7 @@ from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whol
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES, R_MIN
 
-FILE = "gaussian_moments.cu"
+FILE = "gaussian_moments/gaussian_moments.cu"
 MAX_BASIS = 32
 """Basis functions for which kernels/radial.cuh has constants."""
 BASIS_SLAB = 16

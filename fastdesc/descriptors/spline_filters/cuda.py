@@ -1,11 +1,11 @@
-"""Spline filters on the GPU: how the kernels of kernels/spline_filters.cu are launched."""
+"""Spline filters on the GPU: how the kernels of kernels/spline_filters/spline_filters.cu are launched."""
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
 from fastdesc.descriptors.spline_filters.knots import KINDS
 
-FILE = "spline_filters.cu"
+FILE = "spline_filters/spline_filters.cu"
 
 
 def packed(coefficients):

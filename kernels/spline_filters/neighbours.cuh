@@ -1,7 +1,7 @@
 // The neighbours of an atom that take part in triplets, gathered 32 at a time: one a lane, and all in shared memory.
 #pragma once
 #include "pair_loops.cuh"
-#include "splines.cuh"
+#include "spline_filters/cubic_pieces.cuh"
 
 namespace fd {
 

@@ -2,7 +2,7 @@
 // that few tensors are alive at a time. Twins, with the table of contractions:
 // fastdesc/descriptors/gaussian_moments/contractions.py.
 #pragma once
-#include "moments.cuh"
+#include "tensors.cuh"
 
 namespace fd {
 

@@ -15,7 +15,7 @@
 // knots of every group and element for pair filters, n_groups of equal size, then of every element and of every pair of
 // elements for the filters of triplets. Arrays with atoms or pairs last: element (.., n) of
 // `x` is x[row * x_stride + n].
-#include "close_neighbours.cuh"
+#include "spline_filters/neighbours.cuh"
 
 using namespace fd;
 

@@ -13,7 +13,7 @@
 // A warp owns an atom. Radial functions go in slabs of NR, known at compile time, so that they stay in registers.
 //
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
-#include "orbitals.cuh"
+#include "embedded_density/orbitals.cuh"
 
 using namespace fd;
 

@@ -5,7 +5,7 @@
 // specialise ed_rows<S>                        S: float, double, Dual<float>, Dual<double>
 //
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
-#include "orbitals.cuh"
+#include "embedded_density/orbitals.cuh"
 
 using namespace fd;
 

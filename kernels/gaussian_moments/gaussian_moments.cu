@@ -13,7 +13,7 @@
 //
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n].
 #include "common.cuh"
-#include "contractions.cuh"
+#include "gaussian_moments/contractions.cuh"
 #include "pair_loops.cuh"
 
 using namespace fd;

@@ -16,7 +16,7 @@
 // A lane owns an atom.
 //
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
-#include "density_products.cuh"
+#include "embedded_density/density_products.cuh"
 
 using namespace fd;
 

@@ -11,7 +11,7 @@
 // shared memory, DEPTH terms of the sum at a time. Sums run in one order, so results repeat bit for bit.
 //
 // Columns are last: element (row, n) of `x` is x[row * x_stride + n]. Weights and results have no gaps.
-#include "activations.cuh"
+#include "networks/activations.cuh"
 
 using namespace fd;
 
