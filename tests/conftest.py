@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import write
-from command_line import CONFIG
+from helpers.command_line import CONFIG
 
 from fastdesc.cli import main
 from fastdesc.cli.demo import crystals
@@ -48,7 +48,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """Frames of two sizes, one without energy, one that weighs 3; and a file of their features."""
-    from test_training import alloy, small_potential
+    from helpers.training import alloy, small_potential
 
     frames = alloy(8) + alloy(4, seed=1, size=(1, 1, 1))
     del frames[3].calc.results["energy"]

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from families import FAMILIES
+from helpers.families import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "fastdesc"

@@ -1,0 +1,155 @@
+"""Gaussian moments alone: the textbook against published numbers, and what only this family promises."""
+
+import ase
+import numpy as np
+import pytest
+from helpers.battery import case, close, dual
+from helpers.families import GAUSSIAN_MOMENTS
+from references import gaussian_moments as textbook
+from references.neighbours import neighbours, pair_vectors
+
+from fastdesc import GaussianMoments, Pairs, Structures
+
+ALL = tuple(range(1, 9))
+PUBLISHED = [(case, variant) for case in ("ch4", "nacl8") for variant in ("bessel", "gauss_ntk")]
+
+
+def columns_in_our_order(tri3):
+    """Their order of features in ours.
+
+    `tri3`, the triples of contraction 5, is neither lexicographic nor sorted within a triple (a trace does
+    not care); all else agrees.
+    """
+    theirs = [tuple(sorted(t)) for t in tri3.tolist()]
+    column = np.arange(360)
+    column[50:85] = [50 + theirs.index(t) for t in textbook.tuples("r<=s<=t", 5)]
+    return column
+
+
+def published_case(data, case, variant):
+    """Return frame, species indices, keywords, beta in our normalisation, and features in our order.
+
+    The published Bessel functions carry no factor n_basis^{-1/2}, the Gaussian ones do.
+    """
+    positions, cell = data[f"{case}/positions"], data[f"{case}/cell"]
+    pbc = [bool(data[f"{case}/pbc"])] * 3
+    species = np.searchsorted(data[f"{case}/species"], data[f"{case}/numbers"])
+    beta = data[f"{case}/{variant}/coef"]
+    basis = "gaussian"
+    if variant == "bessel":
+        basis, beta = "bessel", beta * np.sqrt(beta.shape[3])
+    settings = {"cutoff": float(data[f"{case}/rcut"]), "basis": basis, "contractions": ALL}
+    published = data[f"{case}/{variant}/descriptor_eps0"][:, columns_in_our_order(data["tri3"])]
+    return (positions, cell, pbc), species, settings, beta, published
+
+
+@pytest.mark.parametrize(("case", "variant"), PUBLISHED)
+def test_textbook_equals_published(reference_numbers, case, variant):
+    data = reference_numbers("gmnn_reference.npz")
+    (positions, cell, pbc), species, settings, beta, published = published_case(data, case, variant)
+    i, j, shift = neighbours(positions, cell, pbc, settings["cutoff"])
+    rij = pair_vectors(positions, cell, i, j, shift)
+    q = textbook.features(rij, i, j, species, {"beta": beta}, **settings)
+    np.testing.assert_allclose(q, published, rtol=0, atol=1e-13)
+
+
+def test_textbook_derivative_equals_published(reference_numbers):
+    """The published Jacobian has 1e-5 Å added to every distance, hence the tolerance."""
+    data = reference_numbers("gmnn_reference.npz")
+    (positions, cell, pbc), species, settings, beta, _ = published_case(data, "nacl8", "bessel")
+    i, j, shift = neighbours(positions, cell, pbc, settings["cutoff"])
+    step = np.zeros(positions.shape, complex)
+    step[3, 1] = 1e-30j
+    rij = pair_vectors(positions + step, cell, i, j, shift)
+    tq = textbook.features(rij, i, j, species, {"beta": beta}, **settings).imag / 1e-30
+    published = data["nacl8/bessel/descriptor_jacobian"][:, columns_in_our_order(data["tri3"]), 3, 1]
+    np.testing.assert_allclose(tq, published, rtol=0, atol=2e-5 * abs(published).max())
+
+
+def ours(data, case, variant):
+    """Return the published case as frame and descriptor of ours, and its features."""
+    (positions, cell, pbc), _, settings, beta, published = published_case(data, case, variant)
+    atoms = ase.Atoms(data[f"{case}/numbers"], positions=positions, cell=cell, pbc=pbc)
+    species = data[f"{case}/species"].tolist()
+    d = GaussianMoments(species=species, n_radial=beta.shape[2], n_basis=beta.shape[3], max_rank=3, **settings)
+    d.set_parameters(beta=beta)
+    return atoms, d, published
+
+
+@pytest.mark.parametrize(("case", "variant"), PUBLISHED)
+def test_ours_equals_published(reference_numbers, case, variant):
+    atoms, d, published = ours(reference_numbers("gmnn_reference.npz"), case, variant)
+    np.testing.assert_allclose(d.compute(atoms), published, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("case", "variant"), PUBLISHED)
+def test_our_jacobian_is_near_the_published(reference_numbers, case, variant):
+    """1e-5 Å in theirs, as above."""
+    data = reference_numbers("gmnn_reference.npz")
+    atoms, d, _ = ours(data, case, variant)
+    published = data[f"{case}/{variant}/descriptor_jacobian"][:, columns_in_our_order(data["tri3"])]
+    dense = d.compute(atoms, jacobian=True)[1].todense()
+    np.testing.assert_allclose(dense, published, rtol=0, atol=1e-4 * abs(published).max())
+
+
+@pytest.mark.parametrize("structure", ["triclinic", "three_elements"])
+@pytest.mark.parametrize("variant", GAUSSIAN_MOMENTS.variants)
+def test_moments_have_the_agreed_layout(variant, structure):
+    """(n_radial, n_moments, n_atoms): 1 | x y z | xx xy xz yy yz zz | xxx xxy xxz xyy xyz xzz yyy yyz yzz zzz."""
+    c = case(GAUSSIAN_MOMENTS, variant, structure)
+    _, moments = c.descriptor.forward(c.rij, c.pairs, c.species, c.theta)
+    full = textbook.moments(
+        c.rij.T, c.pairs.i, c.pairs.j, c.species, c.theta["beta"], c.settings["cutoff"], c.settings["basis"]
+    )
+    columns = []
+    for rank in range(c.settings["max_rank"] + 1):
+        for index in textbook.unordered(range(3), rank):
+            columns.append(full[rank][(slice(None), slice(None), *index)])
+    close(moments, np.stack(columns).transpose(2, 0, 1), 1e-12)
+
+
+def test_moments_are_linear_in_beta():
+    """So their tangent along beta does not depend on beta."""
+    c = case(GAUSSIAN_MOMENTS, "bessel", "triclinic")
+    _, tbeta = c.direction(c.rng)
+    rij = dual(c.rij, 0 * c.rij)
+    one, two = (
+        c.descriptor.forward(rij, c.pairs, c.species, dual({"beta": beta}, tbeta))[1]
+        for beta in (c.theta["beta"], 0 * c.theta["beta"])
+    )
+    close(one[1], two[1], 1e-12)
+    assert not two[0].any()
+
+
+@pytest.mark.parametrize(("n_radial", "counts"), [(5, (5, 20, 145, 360)), (7, (7, 35, 343, 910))])
+def test_number_of_features(n_radial, counts):
+    for max_rank, n in enumerate(counts):
+        d = GaussianMoments(species=["H"], n_radial=n_radial, max_rank=max_rank)
+        assert d.n_features == n == len(d.feature_names_out())
+
+
+def test_names_say_which_contraction_of_which_channels():
+    """A name is the formula: evaluated by hand from the full tensors, it gives the column it names."""
+    c = case(GAUSSIAN_MOMENTS, "bessel", "three_elements")
+    m = textbook.moments(c.rij.T, c.pairs.i, c.pairs.j, c.species, c.theta["beta"], c.settings["cutoff"], "bessel")
+    q = c.descriptor.compute(c.frames[0])
+    for column, name in enumerate(c.descriptor.feature_names_out()):
+        factors = [f.split("_") for f in name.split()]
+        tensors = [m[int(rank[1])][:, int(rest[0])] for rank, rest in factors]
+        subscripts = ",".join("n" + rest[1:] for _, rest in factors)
+        close(q[:, column], np.einsum(subscripts + "->n", *tensors), 1e-10)
+
+
+def test_repeated_contractions_count_once():
+    d = GaussianMoments(species=["H"], contractions=(2, 1, 2))
+    assert d.n_features == 5 + 15
+
+
+def test_self_images_are_neighbours():
+    """Self images beyond the cutoff do not count, those within do (some implementations drop them)."""
+    wide = ase.Atoms("Cu", cell=[9, 9, 9], pbc=True)
+    narrow = ase.Atoms("Cu", cell=[3, 9, 9], pbc=True)
+    d = GaussianMoments(species=["Cu"], cutoff=4.0)
+    assert Pairs.find(Structures.from_ase(narrow), 4.0).n_pairs == 2
+    assert not d.compute(wide).any()
+    assert d.compute(narrow).any()

@@ -1,0 +1,187 @@
+"""Many workers: the same file as from one, also when workers die; needs dask.distributed."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+from helpers.featurizing import Fake, files, frames
+
+import fastdesc as fd
+from fastdesc.cli import main
+from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.features import dask as module
+from fastdesc.features import featurize, open_features, read_features, shards
+
+WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
+dask = pytest.importorskip("distributed", reason=WHY)
+
+
+class Slow(Fake):
+    """Takes its time, so that a worker can be killed at work."""
+
+    def forward(self, x, structures, species, theta):
+        time.sleep(0.15)
+        return super().forward(x, structures, species, theta)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three workers in processes, started as a user of a cluster would."""
+    here = os.path.dirname(__file__)
+    environment = {"NUMBA_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, *sys.path])}
+    with dask.LocalCluster(
+        n_workers=3, threads_per_worker=1, dashboard_address=":0", env=environment, silence_logs=50, memory_limit=0
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_BATCHES", 2)
+
+
+def many(n=40):
+    data = frames(n)
+    for k, atoms in enumerate(data):
+        if k >= 30:
+            atoms.info["late"] = f"word {k}"
+    return data
+
+
+def same(a, b):
+    """Both files hold the same, bit for bit."""
+    for x, y in zip(read_features(a), read_features(b), strict=True):
+        np.testing.assert_array_equal(x, y) if isinstance(x, np.ndarray) else None
+        assert isinstance(x, np.ndarray) or x == y
+    with open_features(a) as f, open_features(b) as g:
+        s, t = f.table(), g.table()
+        assert list(s) == list(t) and f.skipped == g.skipped
+        for name in s:
+            np.testing.assert_array_equal(s[name], t[name])
+        np.testing.assert_array_equal(f.file["keys"][...], g.file["keys"][...])
+
+
+def test_the_same_as_in_one_process(tmp_path, cluster, small_shards, monkeypatch):
+    source, out, one = tmp_path / "in.extxyz", tmp_path / "out.h5", tmp_path / "one.h5"
+    data = many()
+    data[7].positions[0] = np.nan
+    write(source, data)
+    options = {"chunk_atoms": 20, "on_error": "skip", "dtype": "float32"}
+    featurize(source, out, Fake(), scheduler=cluster.scheduler_address, **options)
+    featurize(source, one, Fake(), **options)
+    same(out, one)
+    with h5py.File(out) as f:
+        assert f["features"].is_virtual and len(f["features"].virtual_sources()) > 3
+    with open_features(out) as f:
+        assert [s["number"] for s in f.skipped] == [7]
+        np.testing.assert_array_equal(f[20:30], read_features(one).features[f.offsets[20] : f.offsets[30]])
+    with open_features(out) as f:
+        monkeypatch.setattr(shards, "OPEN_AT_MOST", 2)
+        for k, rows in enumerate(f):
+            np.testing.assert_array_equal(rows, f[k])
+        np.testing.assert_array_equal(f.atoms[3:200:7], read_features(one).features[3:200:7])
+        assert len(f._shards.open) == 2, "few files are open at a time"
+    # The two move together; one without the other says so.
+    (tmp_path / "moved").mkdir()
+    for name in ("out.h5", "out.h5.shards"):
+        shutil.move(tmp_path / name, tmp_path / "moved" / name)
+    same(tmp_path / "moved" / "out.h5", one)
+    (tmp_path / "moved" / "out.h5.shards" / "000001.h5").unlink()
+    with pytest.raises(FileFormatError, match=r"of which 000001.h5 is missing \(1 in all\)"):
+        open_features(tmp_path / "moved" / "out.h5")
+
+
+def test_pooled_with_jacobian(tmp_path, cluster, small_shards):
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=4, max_rank=1)
+    data, out, one = frames(9), tmp_path / "out.h5", tmp_path / "one.h5"
+    options = {"chunk_atoms": 20, "pool": "sum", "jacobian": True}
+    featurize(data, out, d, scheduler=cluster.scheduler_address, **options)
+    featurize(data, one, d, **options)
+    same(out, one)
+    with open_features(out) as f, open_features(one) as g:
+        for k in (0, 5, 8):
+            for a, b in zip(f.jacobian(k).__dict__.values(), g.jacobian(k).__dict__.values(), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_worker_dies_and_the_run_completes(tmp_path, cluster, small_shards):
+    out, one, data = tmp_path / "out.h5", tmp_path / "one.h5", many()
+    killed = []
+
+    def kill():
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not list(tmp_path.glob("out.h5.shards/*.h5")):
+            time.sleep(0.05)
+        with dask.Client(cluster.scheduler_address, set_as_default=False) as client:
+            pids = client.run(os.getpid)
+            killed.append(next(iter(pids.values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    featurize(data, out, Slow(), scheduler=cluster.scheduler_address, chunk_atoms=20)
+    thread.join()
+    assert killed, "a worker was killed while there was work"
+    featurize(data, one, Fake(), chunk_atoms=20)
+    same(out, one)
+    assert all("-" not in p.name for p in (tmp_path / "out.h5.shards").glob("*.h5"))
+
+
+def test_resume(tmp_path, cluster, small_shards):
+    out, data, address = tmp_path / "out.h5", many(), cluster.scheduler_address
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
+    shards = tmp_path / "out.h5.shards"
+    times = {p.name: p.stat().st_mtime_ns for p in shards.glob("*.h5")}
+    out.unlink()
+    (shards / "000002.h5").unlink()
+    (shards / "000003-abc.h5.part").touch()
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
+    now = {p.name: p.stat().st_mtime_ns for p in shards.glob("*.h5*")}
+    assert set(now) == set(times) and [k for k in now if now[k] != times[k]] == ["000002.h5"]
+    same(out, featurize(data, tmp_path / "one.h5", Fake(), chunk_atoms=20))
+    with pytest.raises(InputError, match=r"settings.parameters.scale: 1.0, now 2.0"):
+        featurize(data, out, Fake(scale=2.0), scheduler=address, chunk_atoms=20, resume=True)
+    with pytest.raises(InputError, match="are not those of the input"):
+        featurize(data[1:], out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
+    with pytest.raises(InputError, match="joined from shards and cannot grow"):
+        featurize(data, out, Fake(), resume=True)
+
+
+def test_errors_come_back(tmp_path, cluster, small_shards, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", "1s")
+    with pytest.raises(InputError, match="frame 8, atom 0 is Au"):
+        featurize([*frames(8), Atoms("Au")], tmp_path / "a.h5", Fake(), scheduler=cluster.scheduler_address)
+    assert "a.h5" not in files(tmp_path)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler="tcp://127.0.0.1:1")
+    shards = tmp_path / "a.h5.shards"
+    before = files(shards)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        featurize(frames(2), tmp_path / "b.h5", Fake(), scheduler="nonsense")
+    assert not (tmp_path / "b.h5.shards").exists() and files(shards) == before
+    (shards / "run.json").write_text("{")
+    with pytest.raises(FileFormatError, match=r"run.json is damaged \(.*\); remove it, or do not resume"):
+        featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler=cluster.scheduler_address, resume=True)
+
+
+def test_without_dask(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'fastdesc\[distributed\]'"):
+        featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler="local")
+    assert issubclass(InputError, FastdescError) and files(tmp_path) == []
+
+
+def test_local_cluster_from_the_command_line(tmp_path, capsys):
+    write(tmp_path / "in.extxyz", frames(6))
+    words = ["featurize", str(tmp_path / "in.extxyz"), str(tmp_path / "f.h5"), "--species", "Cu", "--cutoff", "3"]
+    words += ["--set", "n_radial=2", "--scheduler", "local", "--workers", "2", "--quiet", "--dtype", "float32"]
+    assert main(words) == 0
+    assert "6 frames" in capsys.readouterr().out

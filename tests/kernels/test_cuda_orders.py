@@ -1,0 +1,179 @@
+"""Every declared CUDA kernel, in every scalar type and width: in any order of threads, and within its arrays."""
+
+import sys
+from functools import cache, partial
+
+import numpy as np
+import pytest
+from cuda_emulator import Module, load
+from helpers.battery import frames_of
+from helpers.emulated import IMPORTABLE, ORDERS, needs_gcc, under_sanitizer
+from helpers.structures import ELEMENTS
+
+import fastdesc as fd
+from fastdesc import geometry
+from fastdesc.backend import cuda
+from fastdesc.networks import feed_forward
+from fastdesc.networks.activations import ACTIVATIONS
+
+# Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
+MODELS = {
+    "gaussian_moments": [
+        lambda **k: fd.GaussianMoments(**k, n_radial=4, n_basis=5, max_rank=3),
+        lambda **k: fd.GaussianMoments(**k, n_radial=5, n_basis=4, max_rank=2, basis="gaussian"),
+        lambda **k: fd.GaussianMoments(**k, n_radial=9, n_basis=17, max_rank=1),
+    ],
+    "embedded_density": [
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=3, l_max=3, n_features=5, iterations=1, hidden=(4,)),
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=9, l_max=2, n_features=6, iterations=2, hidden=(4,)),
+        lambda **k: fd.EmbeddedDensity(**k, n_radial=2, l_max=1, contraction="none"),
+    ],
+    "spline_filters": [
+        lambda n=n, **k: fd.SplineFilters(**k, triplet_cutoff=3.5, r_min=1.0, n_pair=n, n_triplet=n, n_knots=5)
+        for n in (1, 3, 9)
+    ],
+}
+
+
+NAMES = (*MODELS, "geometry", "network")
+
+
+def files_of(name):
+    """Files of kernels that the models of a name are to launch."""
+    return [file for file in cuda.all_specialisations() if file.startswith(name)]
+
+
+def kernels_of(name):
+    return {kernel for file in files_of(name) for kernel in cuda.specialisations(file)}
+
+
+def directions(*shape):
+    return np.random.default_rng(len(shape)).uniform(-1, 1, shape)
+
+
+@cache
+def model(name, k):
+    """A descriptor with random parameters, and what its maps take in float64: dual pairs, pairs, species."""
+    d = MODELS[name][k](species=ELEMENTS, cutoff=4.0)
+    d.set_parameters(**{n: x + 0.1 * directions(*x.shape) for n, x in d.parameters.items()})
+    structures = fd.Structures.from_ase([*frames_of("triclinic"), *frames_of("cluster_and_far_atom")])
+    rij, pairs, species = d.prepare(structures)
+    return d, np.stack([rij, directions(*rij.shape)]), pairs, species
+
+
+def maps(name, k, dtype, pairs_dual, theta_dual):
+    """Results of all maps, on the backend that is active."""
+    d, rij, pairs, species = model(name, k)
+    rij = np.ascontiguousarray(rij if pairs_dual else rij[0], dtype)
+    theta = {n: x.astype(dtype) for n, x in d.parameters.items()}
+    if theta_dual:
+        theta = {n: np.stack([x, directions(*x.shape).astype(dtype)]) for n, x in theta.items()}
+    q, saved = d.forward(rij, pairs, species, theta)
+    dq = directions(*q.shape).astype(dtype)
+    drij = d.pullback(rij, pairs, species, theta, saved, dq)
+    return [q, drij, *d.pullback_parameters(rij, pairs, species, theta, saved, dq).values()]
+
+
+def of_geometry(dtype):
+    structures = fd.Structures.from_ase([*frames_of("triclinic"), *frames_of("cluster_and_far_atom")])
+    pairs = fd.Pairs.find(structures, 4.0)
+    rij = geometry.pair_vectors(structures.positions, structures.cells, pairs, dtype)
+    rho, strain = directions(structures.n_atoms, 3), directions(structures.n_frames, 3, 3)
+    trij = geometry.pair_tangents(rho, strain, rij, pairs)
+    return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
+
+
+def of_network(dtype, n_activations):
+    """Layers that fill no tile: forward and back, with every activation, with bias and without."""
+    rng, out = np.random.default_rng(5), []
+    for k, name in enumerate(list(ACTIVATIONS)[:n_activations]):
+        layers = feed_forward.initial(66, (18, 3), 2, name, rng, bias=k % 2 == 0)
+        layers = [(w.astype(dtype), None if b is None else (b + 0.1).astype(dtype)) for w, b in layers]
+        wide = rng.normal(size=(66, 22)).astype(dtype)
+        y, saved = feed_forward.forward(layers, name, wide[:, 2:19])
+        dx, chain = feed_forward.pullback(layers, name, saved, wide[:2, 3:20])
+        out += [y, *saved[0][1:], *saved[1], dx, *chain]
+    return out
+
+
+def everything(name, n_models=None):
+    """Results of all models of a name, or the first few, in all scalar types."""
+    out = []
+    for dtype in ("float32", "float64"):
+        if name == "geometry":
+            out += of_geometry(dtype)
+        if name == "network":
+            out += of_network(dtype, n_models)
+        for k in range(len(MODELS.get(name, ())[:n_models])):
+            for dual in ((False, False), (True, False), (True, True)):
+                out += maps(name, k, dtype, *dual)
+    return out
+
+
+def spy(loader, seen):
+    """The loader, and a list of the kernels it was asked for."""
+
+    def load(path, names):
+        seen.extend((path.name, name) for name in names)
+        return loader(path, names)
+
+    return load
+
+
+def test_every_file_has_models():
+    assert sorted(file for name in NAMES for file in files_of(name)) == sorted(cuda.all_specialisations())
+
+
+@needs_gcc
+@pytest.mark.parametrize("name", NAMES)
+def test_results_do_not_depend_on_the_order_of_threads(name):
+    """Bit for bit: forward, reverse and random; and nothing that is declared was left out."""
+    seen, results = [], []
+    for order in ORDERS:
+        with cuda.executor(spy(partial(load, order=order, seed=11), seen)):
+            results.append(everything(name))
+    assert {kernel for path, kernel in seen if path in files_of(name)} == kernels_of(name)
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert all(np.isfinite(x).all() for x in results[0])
+
+
+SANITIZED = """
+import sys
+sys.path[:0] = {tests!r}
+from test_cuda_orders import run_sanitized
+run_sanitized({name!r}, {sanitizer!r}, {n_models})
+print("finished")
+"""
+
+
+def run_sanitized(name, sanitizer, n_models):
+    """Run models of a name, kernels instrumented; all of a file's kernels are compiled together."""
+    modules, seen = {}, []
+
+    def loader(path, names):
+        if path.name not in modules:
+            wanted = cuda.specialisations(path.name)
+            modules[path.name] = Module(path, wanted, sanitize=sanitizer, optimise="-O0")
+            modules[path.name].run_threads("random", 7)
+        return modules[path.name]
+
+    with cuda.executor(spy(loader, seen)):
+        everything(name, n_models)
+    missing = kernels_of(name) - {kernel for path, kernel in seen if path in files_of(name)}
+    if n_models is None and missing:
+        sys.exit(f"not launched: {missing}")
+
+
+@needs_gcc
+@pytest.mark.parametrize(("sanitizer", "n_models"), [("address", None), ("thread", 1)])
+@pytest.mark.parametrize("name", NAMES)
+def test_sanitizers_find_nothing(name, sanitizer, n_models):
+    """The first access past the end of an array or of shared memory is seen, and so is every race.
+
+    Races are looked for in one width of every kernel: that takes twenty times as long.
+    """
+    code = SANITIZED.format(tests=IMPORTABLE, name=name, sanitizer=sanitizer, n_models=n_models)
+    status, output = under_sanitizer(sanitizer, code)
+    assert status == 0 and output.endswith("finished\n"), output[-3000:]
