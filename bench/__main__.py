@@ -9,8 +9,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, report, sections
-from bench.workers import ROOT, Workers
+from bench import sections
+from bench.harness import machine, report
+from bench.harness.workers import ROOT, Workers
 
 
 def arguments(argv):
@@ -20,7 +21,7 @@ def arguments(argv):
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: rough figures in a few minutes")
     parser.add_argument("--tiny", action="store_true", help="toy sizes that only show that everything runs")
     parser.add_argument("--peers", default=os.environ.get("FASTDESC_PEERS", str(ROOT / ".bench-env")),
-                        help="folder of the peers' environment (bench/make_peer_env.py makes it)")  # fmt: skip
+                        help="folder of the peers' environment (bench/peers/make_env.py makes it)")  # fmt: skip
     parser.add_argument("--no-peers", action="store_true", help="fastdesc alone")
     parser.add_argument("--rounds", type=int, help="turns of each entry of a row")
     parser.add_argument("--seconds", type=float, help="seconds per turn")
@@ -87,7 +88,7 @@ def main(argv=None):
     has_gpu, gpu_text = machine.gpu()
     gpu_line = f"GPU: {gpu_text}." if has_gpu else f"No GPU figures: {gpu_text}."
     if not options.no_peers and workers.peers_python is None:
-        print(f"No peers: {options.peers} is not there; python bench/make_peer_env.py makes it.", file=sys.stderr)
+        print(f"No peers: {options.peers} is not there; python bench/peers/make_env.py makes it.", file=sys.stderr)
     kind = sections.Machine(has_gpu, about["avx512"], platform.libc_ver()[0] == "glibc", about["cores"])
     chosen = choose(options, kind, sizes)
     try:

@@ -2,7 +2,7 @@
 
     python -m bench.featurization                    # 10 000 frames of 48 atoms; some minutes
     python -m bench.featurization --quick            # rough figures in under a minute
-    python -m bench.featurization --peers FOLDER     # with DScribe's SOAP to HDF5, from bench/make_peer_env.py
+    python -m bench.featurization --peers FOLDER     # with DScribe's SOAP to HDF5, from bench/peers/make_env.py
 
 Freed memory is kept on both sides, as by the command (fastdesc/backend/process.py). Otherwise computing alone asks for fresh pages
 in every batch, which a pipeline with batches in flight does not: the comparison would flatter it. Shares are medians of
@@ -175,7 +175,7 @@ def dscribe(folder, peers, n, cutoff, threads):
     """DScribe's SOAP of the same frames, read by ASE, written to HDF5, on as many processes."""
     python = Path(peers) / "bin" / "python"
     if not python.exists():
-        return {"skipped": f"no {python}: run bench/make_peer_env.py, or give --peers"}
+        return {"skipped": f"no {python}: run bench/peers/make_env.py, or give --peers"}
     words = [python, "-c", DSCRIBE, folder / "frames.extxyz", folder / "soap.h5", str(cutoff), str(n), str(threads)]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
@@ -227,7 +227,7 @@ def main(argv=None):
     parser.add_argument("--cutoff", type=float, default=6.0)
     parser.add_argument("--out", help="write JSON here")
     options = parser.parse_args(argv)
-    from bench.machine import describe
+    from bench.harness.machine import describe
     from fastdesc.backend.process import keep_freed_memory
 
     keep_freed_memory()

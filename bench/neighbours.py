@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import systems
+from bench.harness import systems
 from fastdesc.backend import threads as parallel
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures, complete_cells
@@ -98,7 +98,7 @@ def table(results):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m bench.neighbours", description="Time neighbour searches.")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="names of bench/systems.py, separated by commas")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="names of bench/harness/systems.py, separated by commas")
     parser.add_argument("--cutoff", type=float, default=6.0, help="Å")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each program")

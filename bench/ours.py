@@ -1,6 +1,6 @@
-"""The worker that runs fastdesc itself; every case returns (call, info) as bench/serve.py wants it."""
+"""The worker that runs fastdesc itself; every case returns (call, info) as bench/harness/serve.py wants it."""
 
-from bench.serve import n_threads, pin, serve
+from bench.harness.serve import n_threads, pin, serve
 
 pin()
 
@@ -10,7 +10,8 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 
 import fastdesc as fd  # noqa: E402
-from bench import meam, operations, peak, systems  # noqa: E402
+from bench.harness import operations, peak, systems  # noqa: E402
+from bench.peers import meam_files  # noqa: E402
 from fastdesc.backend.arrays import to_device, to_host  # noqa: E402
 from fastdesc.geometry import forces, pair_vectors, virials  # noqa: E402
 
@@ -44,7 +45,7 @@ def potential(system, cutoff, iterations=None, n_knots=None):
 
 
 def counted(count, pot, structures, pairs):
-    """Operations by one of the functions of bench/operations.py, which knows Gaussian moments alone."""
+    """Operations by one of the functions of bench/harness/operations.py, which knows Gaussian moments alone."""
     if pot.descriptor.family != "gaussian_moments":
         return {}
     return {"operations": count(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)}
@@ -94,7 +95,7 @@ def meam_energy_forces(system="cu2048", dtype="float64"):
     """Energies, forces and virials of an s-MEAM potential read from its file, on a given list."""
     (element,) = systems.species(system)
     with tempfile.TemporaryDirectory() as folder:
-        meam.write(Path(folder) / "potential", element)
+        meam_files.write(Path(folder) / "potential", element)
         pot = fd.read_meam_spline(Path(folder) / "potential", element)
     structures = fd.Structures.from_ase(systems.frames(system))
     pairs, model = fd.Pairs.find(structures, pot.descriptor.cutoff), pot.model(dtype)

@@ -5,7 +5,7 @@ The first entry of a row is the one that the others are compared with.
 
 from dataclasses import dataclass, field
 
-from bench import systems
+from bench.harness import systems
 
 AVX512_BLAS = (("OPENBLAS_CORETYPE", "SkylakeX"),)
 """OpenBLAS picks kernels of Haswell on processors it does not know, though they may have AVX-512."""
@@ -54,7 +54,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Names of the systems (see bench/systems.py)."""
+    """Names of the systems (see bench/harness/systems.py)."""
 
     copper: str = "cu256"
     water: str = "water192"

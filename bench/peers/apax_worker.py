@@ -4,7 +4,7 @@ What is timed is apax's own jitted functions on neighbour lists found beforehand
 longest list of a batch, which is kinder than apax's own calculators (they pad by 25 to 50 %).
 """
 
-from bench.serve import n_threads, pin, serve
+from bench.harness.serve import n_threads, pin, serve
 
 pin()
 
@@ -26,7 +26,7 @@ from apax.nn.builder import GMNNBuilder  # noqa: E402
 from ase.data import atomic_numbers  # noqa: E402
 from flax.core import freeze  # noqa: E402
 
-from bench import systems  # noqa: E402
+from bench.harness import systems  # noqa: E402
 
 
 def model_config(cutoff, n_basis, hidden=(256, 256)):

@@ -1,6 +1,6 @@
 """DScribe: SOAP with n = 8, l = 6, values and (without periodic boundaries) analytical derivatives."""
 
-from bench.serve import pin, serve
+from bench.harness.serve import pin, serve
 
 pin()
 
@@ -9,7 +9,7 @@ from importlib.metadata import version  # noqa: E402
 import numpy as np  # noqa: E402
 from dscribe.descriptors import SOAP  # noqa: E402
 
-from bench import systems  # noqa: E402
+from bench.harness import systems  # noqa: E402
 
 
 def soap(frames, cutoff):

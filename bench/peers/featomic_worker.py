@@ -2,7 +2,7 @@
 
 import os
 
-from bench.serve import n_threads, pin, serve
+from bench.harness.serve import n_threads, pin, serve
 
 pin()
 os.environ["RAYON_NUM_THREADS"] = str(n_threads())
@@ -11,7 +11,7 @@ from importlib.metadata import version  # noqa: E402
 
 import featomic  # noqa: E402
 
-from bench import systems  # noqa: E402
+from bench.harness import systems  # noqa: E402
 
 
 def power_spectrum(cutoff):

@@ -1,6 +1,6 @@
 """vesin: full neighbour lists."""
 
-from bench.serve import pin, serve
+from bench.harness.serve import pin, serve
 
 pin()
 
@@ -8,7 +8,7 @@ from importlib.metadata import version  # noqa: E402
 
 from vesin import NeighborList  # noqa: E402
 
-from bench import systems  # noqa: E402
+from bench.harness import systems  # noqa: E402
 
 
 def neighbours(system="cu4000", cutoff=6.0, quantities="ijSD"):

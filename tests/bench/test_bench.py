@@ -5,8 +5,9 @@ import json
 import pytest
 
 # The benchmark is not installed: it runs from the checkout.
-from bench import operations, report, sections, systems
+from bench import sections
 from bench.__main__ import arguments, main
+from bench.harness import operations, report, systems
 from fastdesc import GaussianMoments
 
 

@@ -13,4 +13,4 @@ def test_small(tmp_path):
     assert found["throughput"]["float32"]["hdf5"]["share"] > 0 and found["memory"]["hdf5"]["10"] > 10
     assert found["compressions"]["gzip"]["bytes"] < found["compressions"]["none"]["bytes"]
     text = featurization.table(found)
-    assert "12 frames of 48 atoms, 360 features" in text and "run bench/make_peer_env.py" in text
+    assert "12 frames of 48 atoms, 360 features" in text and "run bench/peers/make_env.py" in text

@@ -8,8 +8,11 @@ import pytest
 from cuda_emulator import gcc_status
 
 # The benchmark is not installed: it runs from the checkout.
-from bench import gpu, gpu_sections, launches, models, systems
-from bench.gpu_sections import TINY, Session
+from bench import gpu
+from bench.gpu import launches
+from bench.gpu import sections as gpu_sections
+from bench.gpu.sections import TINY, Session
+from bench.harness import models, systems
 from fastdesc.backend import cuda
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the double of a device has its functions from it")

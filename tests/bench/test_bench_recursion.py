@@ -8,7 +8,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 # The benchmark is not installed: it runs from the checkout.
-from bench import recursion, systems
+from bench import recursion
+from bench.harness import systems
 
 
 @pytest.fixture

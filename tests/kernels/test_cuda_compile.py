@@ -7,7 +7,7 @@ from helpers.emulated import Recorder
 from references.gaussian_moments_kernels import Case
 
 # The report is not installed: it runs from the checkout.
-from bench.compile_report import ARCHITECTURES, LIMITS, Resources, compile_file, nvrtc_status
+from bench.gpu.compile_report import ARCHITECTURES, LIMITS, Resources, compile_file, nvrtc_status
 from fastdesc.backend import cuda
 from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from cuda_emulator import EmulatorError, Module, load
-from helpers.emulated import GCC, NO_GCC, ORDERS, needs_gcc, under_sanitizer
+from helpers.emulated import GCC, IMPORTABLE, NO_GCC, ORDERS, TESTS, needs_gcc, under_sanitizer
 
 BAD = TESTS / "cuda_emulator" / "bad.cu"
 

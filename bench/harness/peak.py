@@ -1,6 +1,6 @@
 """What this machine can do at best: fused multiply-adds per second on one core, and matrix products by BLAS.
 
-Both are cases of a worker (bench/serve.py), so they are measured pinned and in turns like everything else.
+Both are cases of a worker (bench/harness/serve.py), so they are measured pinned and in turns like everything else.
 """
 
 import numpy as np

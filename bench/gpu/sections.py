@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 import fastdesc as fd
-from bench import launches, models, systems
-from bench.launches import H200
-from bench.workers import ROOT
+from bench.gpu import launches
+from bench.gpu.launches import H200
+from bench.harness import models, systems
+from bench.harness.workers import ROOT
 from fastdesc.backend.arrays import to_device, to_host
 
 PACKAGES = ("fastdesc", "numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "vesin", "ase", "h5py")
@@ -38,7 +39,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Systems of each section (bench/systems.py), and seconds that one figure is measured for."""
+    """Systems of each section (bench/harness/systems.py), and seconds that one figure is measured for."""
 
     kernels: str = "cu30000"
     checks: str = "cu4000"

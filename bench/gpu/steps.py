@@ -8,8 +8,9 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
-from bench import launches, models, operations, systems
-from bench.gpu_sections import free_memory, seconds_of, wall_of
+from bench.gpu import launches
+from bench.gpu.sections import free_memory, seconds_of, wall_of
+from bench.harness import models, operations, systems
 from fastdesc.features import convert
 from fastdesc.gradient import batch_gradient
 from fastdesc.training.settings import Settings

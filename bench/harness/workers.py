@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PEERS = ("apax", "dscribe", "featomic", "vesin")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -37,7 +37,7 @@ def peers_python(folder):
 
 
 class Worker:
-    """A process that answers requests; see bench/serve.py for what is said."""
+    """A process that answers requests; see bench/harness/serve.py for what is said."""
 
     def __init__(self, python, module, cpus, environment=(), verbose=False):
         variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(len(cpus))), **dict(environment)}

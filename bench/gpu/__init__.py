@@ -20,22 +20,24 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import compile_report, gpu_sections, gpu_steps, launches, models, systems
-from bench.gpu_sections import Session, Sizes
-from bench.workers import ROOT
+from bench.gpu import compile_report, launches, sections
+from bench.gpu import steps as gpu_steps
+from bench.gpu.sections import Session, Sizes
+from bench.harness import models, systems
+from bench.harness.workers import ROOT
 from fastdesc.backend import cuda
 from fastdesc.hdf5.files import write_text
 
 RESULTS = ROOT / "bench" / "results"
 SECTIONS = {
-    "environment": (gpu_sections.environment, 40),
-    "kernels": (gpu_sections.kernels, 90),
+    "environment": (sections.environment, 40),
+    "kernels": (sections.kernels, 90),
     "scaling": (gpu_steps.scaling, 110),
     "training": (gpu_steps.training, 50),
     "dynamics": (gpu_steps.dynamics, 30),
-    "checks": (gpu_sections.checks, 60),
+    "checks": (sections.checks, 60),
     "featurization": (gpu_steps.featurization, 40),
-    "battery": (gpu_sections.battery, 240),
+    "battery": (sections.battery, 240),
 }
 """name -> (function, seconds it may take at most), what is wanted most first."""
 
@@ -126,7 +128,7 @@ def without_gpu(reason, options):
             for name, r in compile_report.compile_file(file, "sm_90").items() if r.spills
         ]  # fmt: skip
         print(f"\nCompiled for sm_90: {len(spilling)} kernels spill {spilling or ''}", flush=True)
-    return subprocess.run(gpu_sections.pytest_command("-k", "emulated or device or cuda"), cwd=ROOT).returncode
+    return subprocess.run(sections.pytest_command("-k", "emulated or device or cuda"), cwd=ROOT).returncode
 
 
 def show(session):
@@ -170,7 +172,7 @@ def main(argv=None, sizes=None):
     session = Session(sizes or Sizes())
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name, "measured": True,
               "load_before": os.getloadavg()[0], "sections": session.results}  # fmt: skip
-    compiling = gpu_sections.start_compiling() if "checks" in options.sections else []
+    compiling = sections.start_compiling() if "checks" in options.sections else []
     try:
         run_sections(options.sections, session, options.budget, lambda: write(record, path))
     finally:
@@ -184,6 +186,3 @@ def main(argv=None, sizes=None):
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

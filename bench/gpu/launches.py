@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench import operations
+from bench.harness import operations
 from fastdesc import geometry
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace

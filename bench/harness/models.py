@@ -1,9 +1,9 @@
-"""The models that are timed on a GPU: one of each family and the recursion, for systems of bench/systems.py."""
+"""The models that are timed on a GPU: one of each family and the recursion, for systems of bench/harness/systems.py."""
 
 import numpy as np
 
 import fastdesc as fd
-from bench import systems
+from bench.harness import systems
 
 HIDDEN = (64, 64)
 DESCRIPTORS = {

@@ -6,8 +6,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.harness.workers import ROOT, cores
 from bench.sections import AVX512_BLAS
-from bench.workers import ROOT, cores
 
 GEMM_SHAPES = {"network layer, 256 atoms": (256, 360, 256), "large": (1024, 1024, 1024)}
 

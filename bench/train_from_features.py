@@ -1,8 +1,8 @@
 """What an epoch of training costs with a trained and a fixed descriptor, from frames and from a features file.
 
-    python -m bench.stored                 # a minute; writes bench/results/stored.json and .md
-    python -m bench.stored --quick         # rough figures in half a minute
-    python -m bench.stored --docs          # and puts the table into docs/fixed-descriptors.md
+    python -m bench.train_from_features                 # a minute; writes bench/results/stored.json and .md
+    python -m bench.train_from_features --quick         # rough figures in half a minute
+    python -m bench.train_from_features --docs          # and puts the table into docs/fixed-descriptors.md
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-MARKS = "<!-- bench.stored -->\n", "<!-- end -->\n"
+MARKS = "<!-- bench.train_from_features -->\n", "<!-- end -->\n"
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "fixed-descriptors.md"
 FIXED, ENERGIES = {"descriptor_learning_rate": 0.0}, {"force_weight": 0.0, "stress_weight": 0.0}
 ROWS = {    # what is trained on what: (settings, from a file, share of the features in memory)
@@ -186,7 +186,7 @@ def main(argv=None):
     parser.add_argument("--out", default="bench/results/stored", help="without suffix")
     parser.add_argument("--docs", action="store_true", help="also put the table into docs/fixed-descriptors.md")
     options = parser.parse_args(argv)
-    from bench.machine import describe
+    from bench.harness.machine import describe
 
     n, n_epochs = (40, 3) if options.quick else (options.frames, options.epochs)
     with tempfile.TemporaryDirectory(prefix="fastdesc-bench-") as folder:

@@ -1,4 +1,4 @@
-"""Make the separate virtual environment that holds the peers: `python bench/make_peer_env.py [FOLDER]`.
+"""Make the separate virtual environment that holds the peers: `python bench/peers/make_env.py [FOLDER]`.
 
 Peers pin and pull in much (JAX, TensorFlow), so they never share an environment with fastdesc.
 """
@@ -15,7 +15,7 @@ WANTED = ("featomic>=0.6",)
 
 
 def main(argv=None):
-    default = Path(__file__).resolve().parent.parent / ".bench-env"
+    default = Path(__file__).resolve().parents[2] / ".bench-env"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", default=default, type=Path, help="default: .bench-env in the checkout")
     parser.add_argument("--cuda", action="store_true", help="JAX with CUDA, to time apax on the GPU too")

@@ -1,6 +1,6 @@
 """What NVRTC makes of the CUDA kernels, without a GPU: registers, stack, spills, shared memory, occupancy.
 
-    python -m bench.compile_report [sm_90 ...] [--kernel gm_moments]
+    python -m bench.gpu.compile_report [sm_90 ...] [--kernel gm_moments]
 
 Every specialisation that kernels/ declare is compiled with the options that CuPy uses at run time. `warps` is how
 many of them a multiprocessor can hold at a time, by registers, shared memory and block size; a limit, not a speed.

@@ -1,0 +1,1 @@
+"""What times: systems, models, operations, workers in processes of their own, reports."""
