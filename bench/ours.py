@@ -164,7 +164,7 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
     """Gradient of the loss on energies and forces and one Adam update, for a batch that stays on the device."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    from fastdesc.gradient import batch_gradient
+    from fastdesc.training.batch_gradient import batch_gradient
     from fastdesc.training.settings import Settings
     from fastdesc.training.trainer import Trainer
 

@@ -21,7 +21,7 @@ _PUBLIC = {
     "select_diverse": "fastdesc.features.selection",
     "train": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
-    "load": "fastdesc.potential",
+    "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
     "write_meam_spline": "fastdesc.potential.meam",
     "FastdescError": "fastdesc.errors",

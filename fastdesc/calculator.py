@@ -12,8 +12,9 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
 from fastdesc.pairs import Pairs, find_on
-from fastdesc.potential import Potential, load
+from fastdesc.potential import Potential
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
+from fastdesc.potential.loading import load
 from fastdesc.structures import Structures, complete_cells
 
 ASE_KEYWORDS = ("restart", "label", "atoms", "directory")

@@ -12,7 +12,7 @@ from bench.gpu import launches
 from bench.gpu.sections import free_memory, seconds_of, wall_of
 from bench.harness import models, operations, systems
 from fastdesc.features import convert
-from fastdesc.gradient import batch_gradient
+from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer
 

@@ -8,9 +8,9 @@ from fastdesc.checks import brief
 from fastdesc.descriptors.short_distances import of_structures
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
-from fastdesc.io.frames import labels, read_frames
+from fastdesc.io.frames import read_frames
+from fastdesc.io.labels import advice, labels
 from fastdesc.structures import Structures
-from fastdesc.unlabelled import advice
 
 FORMAT, VERSION = "fastdesc-predictions", 1
 UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å^3"}

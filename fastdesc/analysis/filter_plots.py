@@ -7,7 +7,8 @@ from fastdesc.analysis.filter_histograms import filter_data
 from fastdesc.analysis.plots import LINE, check_picture, new_figure, save_figure, tidy
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
-from fastdesc.potential import Potential, load
+from fastdesc.potential import Potential
+from fastdesc.potential.loading import load
 
 # Okabe and Ito's colours can be told apart with any colour vision; the line styles help in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

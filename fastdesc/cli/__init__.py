@@ -4,8 +4,7 @@ import os
 import sys
 import warnings
 
-from fastdesc.backend.process import keep_freed_memory
-from fastdesc.blas import prefer_avx512
+from fastdesc.backend.process import keep_freed_memory, prefer_avx512
 from fastdesc.cli.commands import COMMANDS
 from fastdesc.cli.options import parser
 from fastdesc.cli.signals import Interruption

@@ -50,8 +50,8 @@ def convert(args):
 
 
 def train(args):
-    from fastdesc import config_text
     from fastdesc.cli import config
+    from fastdesc.cli import config as config_text
 
     if args.print_default:
         print(config_text.default_text(args.family or config_text.FIRST_FAMILY), end="")
@@ -69,7 +69,7 @@ def evaluate(args):
     from fastdesc.analysis.feature_contributions import feature_shares, shares_table
     from fastdesc.hdf5.files import check_apart, check_target
     from fastdesc.io.frames import expand, read_frames
-    from fastdesc.potential import load
+    from fastdesc.potential.loading import load
 
     # A name that cannot be written is told before the work, not after it.
     check_apart([args.predictions, args.plot], [args.model, *expand(args.frames)])
@@ -129,7 +129,7 @@ def import_(args):
 
 def export(args):
     from fastdesc.hdf5.files import check_apart
-    from fastdesc.potential import load
+    from fastdesc.potential.loading import load
     from fastdesc.potential.meam import write_meam_spline
 
     check_apart([args.potential], [args.model])

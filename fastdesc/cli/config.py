@@ -1,14 +1,116 @@
 """Configuration of a training run: TOML in, checked values out."""
 
+import inspect
+import re
 import tomllib
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import get_args
 
-from fastdesc.config_sections import REQUIRED, SECTIONS, Config, Data, Output, arguments_of, options_of
-from fastdesc.config_text import FIRST_FAMILY, PATHS, example_line, toml_value
-from fastdesc.descriptors import family_class
+from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FileFormatError, InputError, nearest
 from fastdesc.training.settings import Settings
+
+REQUIRED = object()
+SECTIONS = ("data", "descriptor", "potential", "training", "output")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The [data] section.
+
+    Attributes
+    ----------
+    train : str
+        Frames with energies, forces and stresses: extended XYZ (also .gz) or any format ASE reads. Or a features
+        file: energies alone are trained then, and the descriptor is that of the file.
+    valid : str or None
+        Validation frames; without them `valid_fraction` of the training frames is set aside.
+    valid_fraction : float
+        Of the training frames, set aside when no validation frames are given.
+    test : str or None
+        Frames on which the trained model is evaluated at the end; never seen in training.
+    energy_key, forces_key, stress_key : str or None
+        Names of the labels where the files use their own, such as "REF_energy".
+    """
+
+    train: str
+    valid: str | None = None
+    valid_fraction: float = 0.1
+    test: str | None = None
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+
+    def keys(self):
+        """Return the label names as `read_frames` wants them."""
+        return {name: getattr(self, name) for name in ("energy_key", "forces_key", "stress_key")}
+
+
+@dataclass(frozen=True)
+class Output:
+    """The [output] section.
+
+    Attributes
+    ----------
+    folder : str
+        Where the model, the history, the checkpoint, the predictions and the plots go; made when it does not exist.
+    plots : bool
+        Draw learning curve and parity (needs matplotlib).
+    """
+
+    folder: str = "fastdesc-run"
+    plots: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration; paths are absolute or relative to the working directory.
+
+    Attributes
+    ----------
+    data : Data
+    family : str
+    descriptor : dict
+        Arguments of the family's class; `species` is missing when the data shall decide.
+    potential : dict
+        Arguments of Potential.
+    training : Settings
+    output : Output
+    """
+
+    data: Data
+    family: str
+    descriptor: dict
+    potential: dict
+    training: Settings
+    output: Output
+
+
+def documented(section):
+    """Return the class that a section configures; the descriptor's is the family's."""
+    from fastdesc.potential import Potential
+
+    return {"data": Data, "potential": Potential, "training": Settings, "output": Output}[section]
+
+
+def options_of(section):
+    """Return key -> default of a section; REQUIRED where there is none."""
+    cls = documented(section)
+    if section == "potential":
+        return {k: v for k, v in arguments_of(cls).items() if k != "descriptor"}
+    options = {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(cls)}
+    if section == "training":
+        del options["valid_fraction"]    # stands in [data]
+    return options
+
+
+def arguments_of(cls):
+    """Return key -> default of the arguments of a class; REQUIRED where there is none."""
+    arguments = inspect.signature(cls.__init__).parameters
+    empty = inspect.Parameter.empty
+    return {k: REQUIRED if p.default is empty else p.default for k, p in arguments.items() if k != "self"}
+
 
 KINDS = {    # type of the default: (what is accepted, in words)
     bool: (bool, "true or false"),
@@ -120,3 +222,98 @@ def _string(table, key, path):
     if not isinstance(table[key], str):
         raise InputError(f"{path}: [training] {key} is {toml_value(table[key])}; it must be a string")
     return table[key]
+
+
+FIRST_FAMILY = next(iter(FAMILIES))
+PATHS = ("train", "valid", "test")
+OURS = "# What `fastdesc train` was run with, paths and defaults included."
+
+
+def default_text(family=FIRST_FAMILY):
+    """Return a commented configuration with every key at its default."""
+    cls = family_class(family)
+    lines = [
+        "# Configuration of `fastdesc train`. Only data.train is needed; every other key may be left out.",
+        "# Relative paths are relative to the folder of this file. Energies in eV, lengths in Å.",
+    ]
+    for name in SECTIONS:
+        lines += ["", f"[{name}]"]
+        if name == "descriptor":
+            lines += [f"# One of {', '.join(map(toml_value, FAMILIES))}.", f'family = "{family}"']
+            options, comments = {**arguments_of(cls), "species": None}, comments_of(cls.__doc__)
+        else:
+            options, comments = options_of(name), comments_of(documented(name).__doc__)
+        said = None
+        for key, default in options.items():
+            names, text = comments.get(key, ((key,), ""))
+            if names != said:
+                lines += [f"# {line}" for line in text]
+                said = names
+            lines.append(example_line(key, default))
+    return "\n".join(lines) + "\n"
+
+
+def to_text(config):
+    """Return TOML that describes a configuration, from anywhere: paths are absolute."""
+    tables = {
+        "data": {k: str(Path(v).absolute()) if k in PATHS and v else v for k, v in vars(config.data).items()},
+        "descriptor": {"family": config.family, **config.descriptor},
+        "potential": config.potential,
+        "training": {
+            k: str(Path(v).absolute()) if k == "filters_from" and v else v
+            for k, v in config.training.as_dict().items()
+            if k != "valid_fraction"
+        },
+        "output": {**vars(config.output), "folder": str(Path(config.output.folder).absolute())},
+    }
+    lines = [OURS, ""]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{k} = {toml_value(v)}" for k, v in table.items() if v is not None), ""]
+    return "\n".join(lines)
+
+
+def is_ours(path):
+    """Whether a configuration file is one that `to_text` made."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().strip() == OURS
+
+
+def comments_of(doc):
+    """Read a NumPy-style docstring: return name -> (names that share the entry, lines of text)."""
+    found, names, inside = {}, (), False
+    for line in inspect.cleandoc(doc).splitlines():
+        entry = re.fullmatch(r"(\w+(?:, \w+)*) : (.+)", line)
+        if re.fullmatch(r"(Parameters|Attributes|Raises|Notes)", line):
+            inside = line in ("Parameters", "Attributes")
+        elif inside and entry:
+            names = tuple(entry[1].split(", "))
+            choices = re.fullmatch(r"(\{.*\})(, optional)?", entry[2])
+            for name in names:
+                found.setdefault(name, (names, [f"One of {choices[1].strip('{}')}."] if choices else []))
+        elif inside and line.startswith("    ") and names:
+            found[names[0]][1].append(line.strip())
+            for name in names[1:]:
+                found[name] = found[names[0]]
+    return found
+
+
+def example_line(key, default):
+    """Return a line of TOML that sets a key to its default, or shows that it is not set."""
+    if default is REQUIRED:
+        return f'{key} = "{key}.extxyz"'
+    if default is None:
+        return f"# {key} =    (not set)"
+    return f"{key} = {toml_value(default)}"
+
+
+def toml_value(value):
+    """Return a value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return str(value)

@@ -16,7 +16,7 @@ from fastdesc.cli.config import load_config
 from fastdesc.cli.experiment import build_descriptor, run
 from fastdesc.features import featurize
 from fastdesc.hdf5.files import check_target, write_text
-from fastdesc.potential import load
+from fastdesc.potential.loading import load
 
 N_TRAIN, N_TEST = 200, 50
 CONFIG = """\

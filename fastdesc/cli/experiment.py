@@ -4,20 +4,22 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastdesc import config_text
 from fastdesc.analysis.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
+from fastdesc.cli import config as config_text
 from fastdesc.cli import config as configuration
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
-from fastdesc.io.frames import elements, expand, labels, read_frames
-from fastdesc.potential import Potential, load
+from fastdesc.io.frames import expand, read_frames
+from fastdesc.io.labels import advice, labels
+from fastdesc.io.sources import elements
+from fastdesc.potential import Potential
 from fastdesc.potential.file import FORMAT as MODEL
+from fastdesc.potential.loading import load
 from fastdesc.structures import Structures
 from fastdesc.training import run_trainer, trainer_for
 from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
-from fastdesc.unlabelled import advice
 
 FILES = {
     "model": "model.h5",

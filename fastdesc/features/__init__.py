@@ -14,8 +14,9 @@ from fastdesc.features.stream import Ahead, Behind, one_ahead, start
 from fastdesc.features.writer import FeaturesWriter
 from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import filters
-from fastdesc.io.frames import Labels, iread_frames, labels, read_frames
+from fastdesc.io.frames import iread_frames, read_frames
 from fastdesc.io.frames_file import write_frames_file
+from fastdesc.io.labels import Labels, labels
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
 

@@ -19,11 +19,11 @@ import numpy as np
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.features.reader import open_features
+from fastdesc.features.shards import join, shards_of
 from fastdesc.features.stream import compute
 from fastdesc.features.writer import FORMAT, FeaturesWriter
 from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
 from fastdesc.io.sources import build
-from fastdesc.shards_joined import join, shards_of
 
 SHARD_BATCHES = 32
 """Batches in a shard."""

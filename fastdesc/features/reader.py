@@ -9,8 +9,7 @@ import numpy as np
 
 from fastdesc.checks import count
 from fastdesc.errors import InputError, nearest
-from fastdesc.features.open import OpenFeatures
-from fastdesc.features_rows import AtomRows
+from fastdesc.features.open import AtomRows, OpenFeatures
 from fastdesc.hdf5.files import damage_named
 
 

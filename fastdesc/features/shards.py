@@ -4,12 +4,17 @@ HDF5 keeps every source of a virtual dataset open, and where one cannot be opene
 reads zeros without a word. Here a few shards are open at a time, and a missing one is an error.
 """
 
+import json
 import os
 
 import h5py
 import numpy as np
 
 from fastdesc.errors import FileFormatError
+from fastdesc.features.layout import FORMAT, ROWS, SKIPPED
+from fastdesc.hdf5.files import whole_or_nothing
+from fastdesc.hdf5.journal import StreamedFile
+from fastdesc.hdf5.tables import TEXT, InfoColumns, append, create, describe
 
 OPEN_AT_MOST = 16
 
@@ -82,3 +87,91 @@ class Shards:
 
 def _name(k):
     return f"{k:06d}.h5"
+
+
+JOINED = ("features", "numbers", "forces")
+JOINED_JACOBIAN = ("jacobian/centre", "jacobian/atom", "jacobian/values")
+
+
+def shards_of(out):
+    """Folder of the shards of a features file."""
+    return out.with_name(out.name + ".shards")
+
+
+def join(out, n_shards, source, options):
+    """Write the features file whose datasets join those of the shards."""
+    folder = shards_of(out)
+    names = [folder / f"{k:06d}.h5" for k in range(n_shards)]
+    with whole_or_nothing(out, FORMAT) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
+        f.create_group("info")
+        info, n_frames, n_atoms, n_blocks, n_seen = InfoColumns(f["info"]), 0, 0, 0, 0
+        joined = JOINED + (JOINED_JACOBIAN if options["jacobian"] else ())
+        parts = {name: [] for name in joined}
+        bounds = {"frames": [], "atoms": [], "blocks": []}
+        for k, name in enumerate(names):
+            with h5py.File(name, "r") as g:
+                if k == 0:
+                    _begin(f, g, source, options)
+                for key in (*ROWS, *(f"skipped/{x}" for x in SKIPPED)):
+                    if key not in JOINED:
+                        append(f[key], g[key].asstr()[...] if key.endswith("reason") else g[key][...])
+                append(f["offsets"], g["offsets"][1:] + n_atoms)
+                info.append(_infos(g), n_frames)
+                for key in joined:
+                    parts[key].append((f"{folder.name}/{name.name}", g[key].shape))
+                if options["jacobian"]:
+                    append(f["jacobian/offsets"], g["jacobian/offsets"][1:] + n_blocks)
+                    bounds["blocks"].append(int(g["jacobian/offsets"][-1]))
+                    n_blocks += bounds["blocks"][-1]
+                n_frames += int(g.attrs["n_frames"])
+                n_seen += int(g.attrs["n_seen"])
+                n_atoms += len(g["numbers"])
+                bounds["frames"].append(int(g.attrs["n_frames"]))
+                bounds["atoms"].append(len(g["numbers"]))
+                words = {key: (g[key].dtype, dict(g[key].attrs)) for key in joined}
+        info.flush()
+        for key, rows in bounds.items():
+            describe(f.create_dataset(f"shards/{key}", data=np.cumsum([0, *rows])), "1", "n_shards + 1")
+        for key in joined:
+            _virtual(f, key, parts[key], *words[key])
+        f.attrs.update(n_frames=n_frames, n_seen=n_seen, shards=folder.name, n_shards=n_shards)
+
+
+def _begin(f, g, source, options):
+    """Root attributes and empty datasets, as in the first shard."""
+    f.attrs.update(dict(g.attrs))
+    for name, (unit, shape, row, kind) in ROWS.items():
+        if name not in JOINED:
+            create(f, name, unit, shape, row, kind, options["compression"])
+    append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+    for name, kind in SKIPPED.items():
+        create(f, f"skipped/{name}", "1", "n_skipped", (), kind)
+    if options["jacobian"]:
+        append(create(f, "jacobian/offsets", "1", "n_frames + 1", dtype=np.int64), [0])
+    files = create(f, "files", "1", "n_files", (), TEXT)
+    append(files, np.array([json.dumps(x) for x in source.fingerprint()], object))
+    for name in ("names", "parameters"):
+        g.copy(name, f)
+
+
+def _virtual(f, name, parts, dtype, attributes):
+    rows = sum(shape[0] for _, shape in parts)
+    layout = h5py.VirtualLayout((rows, *parts[0][1][1:]), dtype)
+    first = 0
+    for path, shape in parts:
+        if shape[0]:
+            layout[first : first + shape[0]] = h5py.VirtualSource(path, name, shape)
+        first += shape[0]
+    d = f.create_virtual_dataset(name, layout)
+    describe(d, attributes["unit"], attributes["shape"])
+
+
+def _infos(g):
+    """Values by key of the frames of a shard, as a list of dicts."""
+    infos = [{} for _ in range(int(g.attrs["n_frames"]))]
+    for key, d in g["info"].items():
+        text = h5py.check_string_dtype(d.dtype) is not None
+        for k, value in enumerate(d.asstr()[...] if text else d[...].tolist()):
+            if (value != "") if text else (value == value):
+                infos[k][key] = value
+    return infos

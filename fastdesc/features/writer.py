@@ -8,10 +8,9 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
-from fastdesc.growing import append, growing
 from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
 from fastdesc.hdf5.journal import JournaledFile, check_unused, discard, journal_of
-from fastdesc.hdf5.tables import TEXT, InfoColumns, create, describe, open_to_append, prepare_to_read
+from fastdesc.hdf5.tables import TEXT, InfoColumns, append, create, describe, growing, open_to_append, prepare_to_read
 
 
 class FeaturesWriter:

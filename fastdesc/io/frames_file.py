@@ -21,10 +21,9 @@ import h5py
 import numpy as np
 
 from fastdesc import __version__
-from fastdesc.growing import append, growing
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5, whole_or_nothing
 from fastdesc.hdf5.journal import StreamedFile
-from fastdesc.hdf5.tables import InfoColumns, check_rows, create, open_to_append, prepare_to_read
+from fastdesc.hdf5.tables import InfoColumns, append, check_rows, create, growing, open_to_append, prepare_to_read
 from fastdesc.io.frame_batch import Batch
 from fastdesc.structures import Structures
 

@@ -14,8 +14,9 @@ from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.io.extxyz import parsed
 from fastdesc.io.extxyz_split import Blocks
 from fastdesc.io.frame_batch import make_batch, plain_info
-from fastdesc.io.frames import EXTXYZ, check_file, expand, full_stress, iread_ase, stored_results
+from fastdesc.io.frames import EXTXYZ, check_file, expand, iread_ase
 from fastdesc.io.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
+from fastdesc.io.labels import full_stress, stored_results
 
 BATCH_FRAMES = 1024
 DATABASES = (".db",)
@@ -286,3 +287,16 @@ def _stamp(path):
         f.seek(max(0, stat.st_size - DIGEST_BYTES))
         h.update(f.read(DIGEST_BYTES))
     return {"size": stat.st_size, "changed": stat.st_mtime_ns, "digest": h.hexdigest()}
+
+
+def elements(source):
+    """Return the chemical symbols of all frames, ordered by atomic number; frames that cannot be read do not count.
+
+    Raises
+    ------
+    InputError, FileFormatError
+        For a missing file, or when no frame can be read.
+    """
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[z] for z in sorted(Source(source).elements())]

@@ -293,23 +293,3 @@ class Potential:
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
-
-
-def load(path):
-    """Read a potential from a file that `Potential.save` wrote.
-
-    Raises
-    ------
-    InputError
-        When there is no such file.
-    FileFormatError
-        For a truncated or foreign file, or one of a newer version.
-    """
-    from fastdesc.potential.file import load as read
-
-    return read(path)
-
-
-def _below(prefix, arrays):
-    """Entries of a dict whose names begin with `prefix`, which is cut off."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -2,7 +2,8 @@
 
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
-from fastdesc.potential import Potential, load
+from fastdesc.potential import Potential
+from fastdesc.potential.loading import load
 
 
 def load_filters(potential, source, elements=None):

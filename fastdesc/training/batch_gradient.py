@@ -6,7 +6,7 @@ no derivative with respect to its parameters, which is the dearest part of the p
 
 from typing import NamedTuple
 
-from fastdesc.backend.arrays import padded
+from fastdesc.backend.arrays import namespace, padded
 from fastdesc.geometry import forces, pair_tangents, virials
 from fastdesc.potential.evaluation import energies_and_gradient, energies_of_features
 from fastdesc.training.dual_pass import (
@@ -15,7 +15,8 @@ from fastdesc.training.dual_pass import (
     fixed_loss_gradient,
     loss_gradient,
 )
-from fastdesc.training.loss import energy_residuals, residuals
+from fastdesc.training.loss import Metrics, energy_residuals, residuals
+from fastdesc.training.team import ALONE
 
 
 class Way(NamedTuple):
@@ -94,3 +95,32 @@ WAYS = {
     (True, True): FIXED_ENERGIES,
 }
 """(descriptor fixed, energies alone) -> Way."""
+
+
+AT_ONCE = 4096
+"""Atoms per batch where no gradient is taken."""
+
+
+def batch_gradient(potential, model, batch, weights, way=EVERYTHING):
+    """Loss of a batch and its gradient with respect to the parameters of the potential.
+
+    Returns
+    -------
+    found : Residuals
+    gradient : dict of str to float64 array
+        Named as Potential.parameters; without those of the descriptor where the way leaves it fixed.
+    """
+    found, *gradient = way.gradient(model, batch, weights)
+    return found, potential.named_gradient(*gradient)
+
+
+def evaluate_set(model, data, reference, weights, way=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
+    """Loss and errors over a whole set, as a dict of numbers; members of a team share the batches."""
+    metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
+    for group in data.batches(batch_atoms)[team.rank :: team.size]:
+        batch = data.batch(group, reference)
+        found = way.judge(model, batch, weights)
+        metrics.add(found.errors)
+        loss = loss + found.loss * len(group)
+    (loss,) = team.sum([loss])
+    return {"loss": float(loss) / data.n_frames, **metrics.result(team)}

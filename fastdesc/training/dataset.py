@@ -8,11 +8,11 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, pair_vectors
-from fastdesc.io.frames import labels, read_frames
+from fastdesc.io.frames import read_frames
+from fastdesc.io.labels import advice, labels
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.training.loss import Targets
-from fastdesc.unlabelled import advice
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces
-from fastdesc.gradient import initialise
 from fastdesc.training.batch_gradient import predict_batch
+from fastdesc.training.initialise import initialise
 
 AT_ONCE = 1024
 """Atoms whose matrices are in memory together."""

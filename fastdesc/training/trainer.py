@@ -10,21 +10,15 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to
 from fastdesc.checks import numbers
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
-from fastdesc.gradient import (
-    batch_gradient,
-    evaluate_set,
-    initialise,
-    initialise_from_features,
-    initialise_with_descriptor,
-)
 from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.transfer import load_filters
-from fastdesc.training.batch_gradient import FIXED_ENERGIES, WAYS
+from fastdesc.training.batch_gradient import FIXED_ENERGIES, WAYS, batch_gradient, evaluate_set
 from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.training.feature_dataset import FeatureSet, with_features
 from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History, summary
+from fastdesc.training.initialise import initialise, initialise_from_features, initialise_with_descriptor
 from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import AdamW, AMSGrad, WeightAverage

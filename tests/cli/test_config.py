@@ -6,9 +6,16 @@ from dataclasses import fields
 
 import pytest
 
-from fastdesc.cli.config import load_config, read_descriptor
-from fastdesc.config_sections import arguments_of, documented, options_of
-from fastdesc.config_text import comments_of, default_text, to_text
+from fastdesc.cli.config import (
+    arguments_of,
+    comments_of,
+    default_text,
+    documented,
+    load_config,
+    options_of,
+    read_descriptor,
+    to_text,
+)
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.potential import Potential

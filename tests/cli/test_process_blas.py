@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fastdesc.blas import prefer_avx512
+from fastdesc.backend.process import prefer_avx512
 
 ALL = "flags\t\t: fpu sse avx2 avx512f avx512dq avx512bw avx512vl avx512cd"
 

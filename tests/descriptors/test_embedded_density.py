@@ -14,8 +14,9 @@ from references import embedded_density as textbook
 
 from fastdesc import EmbeddedDensity, Potential, load
 from fastdesc.backend import threads
-from fastdesc.gradient import batch_gradient, initialise, predict_batch
+from fastdesc.training.batch_gradient import batch_gradient, predict_batch
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise
 from fastdesc.training.loss import LossWeights, residuals
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer

@@ -17,7 +17,7 @@ from fastdesc.errors import InputError
 from fastdesc.features import CHUNK_ATOMS, featurize, read_features
 from fastdesc.features.layout import frame_key
 from fastdesc.features.stream import one_ahead
-from fastdesc.io.frames import labels
+from fastdesc.io.labels import labels
 from fastdesc.io.sources import Source
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from fastdesc.hdf5 import journal
-from fastdesc.hdf5.journal import CommittedFile, JournaledFile, discard, journal_of, read_journal
-from fastdesc.overlay import Overlay
+from fastdesc.hdf5.journal import CommittedFile, JournaledFile, Overlay, discard, journal_of, read_journal
 
 
 @pytest.mark.parametrize("seed", range(20))

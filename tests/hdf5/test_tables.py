@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from fastdesc.growing import Growing, Strings, growing
 from fastdesc.hdf5 import journal, tables
 from fastdesc.hdf5.journal import CommittedFile, JournaledFile, StreamedFile
+from fastdesc.hdf5.tables import Growing, Strings, growing
 
 CHUNK = 16
 

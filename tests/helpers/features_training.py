@@ -3,8 +3,8 @@
 import numpy as np
 from helpers.training import small_potential
 
-from fastdesc.gradient import initialise
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise
 
 ENERGIES = {"force_weight": 0.0, "stress_weight": 0.0, "descriptor_learning_rate": 0.0}
 

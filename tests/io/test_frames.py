@@ -13,7 +13,8 @@ from helpers.labelled_frames import labelled
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io import extxyz_split
-from fastdesc.io.frames import elements, iread_frames, read_frames
+from fastdesc.io.frames import iread_frames, read_frames
+from fastdesc.io.sources import elements
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from ase.io import write
 from helpers.labelled_frames import labelled
 
 from fastdesc.errors import InputError
-from fastdesc.io.frames import labels, read_frames
+from fastdesc.io.frames import read_frames
+from fastdesc.io.labels import labels
 
 
 def test_labels_and_missing_ones():

@@ -11,9 +11,9 @@ import fastdesc as fd
 from fastdesc.cli import main
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features import convert, featurize, open_features
-from fastdesc.io.frames import elements, read_frames
+from fastdesc.io.frames import read_frames
 from fastdesc.io.frames_file import SLAB, iread_frames_file
-from fastdesc.io.sources import Source
+from fastdesc.io.sources import Source, elements
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from cuda_emulator import load
-from helpers.emulated import Recorder, needs_gcc
+from helpers.emulated import TESTS, Recorder, needs_gcc
 
 from fastdesc.backend import cuda, launch_shapes
 from fastdesc.backend.arrays import padded

@@ -13,11 +13,11 @@ from helpers.training import alloy, five_point
 import fastdesc as fd
 from fastdesc.analysis.info import describe
 from fastdesc.errors import FileFormatError, InputError
-from fastdesc.gradient import batch_gradient, initialise, predict_batch
 from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
-from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES, batch_gradient, predict_batch
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise
 from fastdesc.training.loss import LossWeights, residuals
 from fastdesc.training.parameter_groups import groups_for
 from fastdesc.training.settings import Settings

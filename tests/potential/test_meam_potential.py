@@ -10,9 +10,9 @@ from helpers.lammps_run import lammps_status, published, run
 import fastdesc as fd
 from fastdesc.cli import main
 from fastdesc.errors import InputError
-from fastdesc.gradient import batch_gradient
 from fastdesc.io.meam_spline import MeamSpline, SplineFunction, write_functions
 from fastdesc.numerics.splines import Splines
+from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.loss import LossWeights
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer

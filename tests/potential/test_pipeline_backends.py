@@ -9,8 +9,9 @@ from helpers.ladder_models import RUNGS, placed, rung
 from helpers.potentials import cell, potential
 from helpers.training import alloy, small_potential
 
-from fastdesc.gradient import batch_gradient, initialise
+from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise
 from fastdesc.training.loss import LossWeights
 
 OTHERS = [

@@ -6,8 +6,7 @@ from ase.build import bulk
 from helpers.training import alloy
 
 import fastdesc as fd
-from fastdesc.cli.config import load_config
-from fastdesc.config_text import to_text
+from fastdesc.cli.config import load_config, to_text
 from fastdesc.errors import InputError
 
 KEYWORDS = {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.8, "n_pair": 2, "n_triplet": 2, "n_knots": 6}

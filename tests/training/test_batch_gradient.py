@@ -6,9 +6,9 @@ from helpers.families import FAMILIES
 from helpers.training import alloy, five_point, small_potential
 
 import fastdesc as fd
-from fastdesc.gradient import batch_gradient, evaluate_set, initialise
-from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES
+from fastdesc.training.batch_gradient import ENERGIES, EVERYTHING, FIXED, FIXED_ENERGIES, batch_gradient, evaluate_set
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise
 from fastdesc.training.loss import LossWeights
 from fastdesc.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ from helpers.training import alloy, small_potential
 
 import fastdesc as fd
 from fastdesc.errors import FastdescError, FastdescWarning
-from fastdesc.gradient import predict_batch
+from fastdesc.training.batch_gradient import predict_batch
 from fastdesc.training.dataset import TrainingSet
 from fastdesc.training.loss import LossWeights, residuals
 

@@ -15,13 +15,13 @@ from helpers.training import alloy, small_potential
 
 import fastdesc as fd
 from fastdesc.errors import InputError
-from fastdesc.gradient import initialise
 from fastdesc.training import feature_dataset
 from fastdesc.training.checkpoint import read_checkpoint
 from fastdesc.training.dataset import TrainingSet
 from fastdesc.training.feature_dataset import blocks_of
 from fastdesc.training.from_features import feature_set as stored_set
 from fastdesc.training.from_features import open_stored
+from fastdesc.training.initialise import initialise
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_from_scratch_it_learns(frames, path):
 
 def test_the_energy_scale_matches_spreads(frames, path):
     """Energies per atom of untrained networks spread as the reference energies do."""
-    from fastdesc.gradient import initialise_from_features
+    from fastdesc.training.initialise import initialise_from_features
 
     potential = small_potential()
     data = stored_set(open_stored(path), potential.descriptor, np.float64, "cpu")

@@ -8,8 +8,8 @@ from helpers.training import alloy, small_potential
 import fastdesc as fd
 from fastdesc.cli.config import load_config
 from fastdesc.errors import InputError
-from fastdesc.gradient import batch_gradient
 from fastdesc.training import trainer_for
+from fastdesc.training.batch_gradient import batch_gradient
 
 KEYWORDS = {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.8, "n_pair": 2, "n_triplet": 2, "n_knots": 6}
 CURVATURE, MAGNITUDE = 0.03, 0.7

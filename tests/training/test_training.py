@@ -9,9 +9,10 @@ from helpers.training import alloy, five_point, small_potential
 
 import fastdesc as fd
 from fastdesc.errors import InputError
-from fastdesc.gradient import batch_gradient, initialise, predict_batch, response
+from fastdesc.training.batch_gradient import batch_gradient, predict_batch
 from fastdesc.training.checkpoint import read_checkpoint
 from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.initialise import initialise, response
 from fastdesc.training.loss import LossWeights, residuals
 from fastdesc.training.settings import Settings
 

@@ -1,39 +1,20 @@
-"""The exact gradient of the loss of a batch, and errors over a set: one dual pass, no autograd.
-
-Energies and pair gradients come first, then residuals; pair tangents are made of the residuals, and one dual pass
-(fastdesc.training.dual_pass) yields the gradient of every parameter; fastdesc/training/batch_gradient.py says what may be left out.
-"""
+"""What is fitted before the first step: reference energies, the scale of features, the ranges of splines, the energy scale."""
 
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.networks.scaler import FeatureScaler, reference_energies
 from fastdesc.potential.evaluation import energies_of_features
-from fastdesc.training.batch_gradient import EVERYTHING, predict_batch
-from fastdesc.training.loss import Metrics
-from fastdesc.training.team import ALONE
+from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
 
 RESPONSE = 0.3
 """Å. On the mlearn silicon set, against spreads: energies 16 % and forces 7 % more accurate; 1 Å costs half of that."""
+
 DIRECTIONS = 8
 """Along which responses are probed."""
-AT_ONCE = 4096
-"""Atoms per batch where no gradient is taken."""
+
 SOME_FRAMES = 64
 """Frames from which the response of features is taken, spread over the set, at most AT_ONCE atoms of them."""
-
-
-def batch_gradient(potential, model, batch, weights, way=EVERYTHING):
-    """Loss of a batch and its gradient with respect to the parameters of the potential.
-
-    Returns
-    -------
-    found : Residuals
-    gradient : dict of str to float64 array
-        Named as Potential.parameters; without those of the descriptor where the way leaves it fixed.
-    """
-    found, *gradient = way.gradient(model, batch, weights)
-    return found, potential.named_gradient(*gradient)
 
 
 def initialise(potential, data):
@@ -166,15 +147,3 @@ def _energy_scale(potential, data, groups):
     energies = np.concatenate(energies, axis=1)
     wanted, found = energies[:, np.isfinite(energies[0])].std(axis=1)
     return wanted / found if wanted > 0 and found > 0 else 1.0
-
-
-def evaluate_set(model, data, reference, weights, way=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
-    """Loss and errors over a whole set, as a dict of numbers; members of a team share the batches."""
-    metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
-    for group in data.batches(batch_atoms)[team.rank :: team.size]:
-        batch = data.batch(group, reference)
-        found = way.judge(model, batch, weights)
-        metrics.add(found.errors)
-        loss = loss + found.loss * len(group)
-    (loss,) = team.sum([loss])
-    return {"loss": float(loss) / data.n_frames, **metrics.result(team)}
