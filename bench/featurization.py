@@ -4,8 +4,9 @@
     python -m bench.featurization --quick            # rough figures in under a minute
     python -m bench.featurization --peers FOLDER     # with DScribe's SOAP to HDF5, from bench/peers/make_env.py
 
-Freed memory is kept on both sides, as by the command (fastdesc/backend/process.py). Otherwise computing alone asks for fresh pages
-in every batch, which a pipeline with batches in flight does not: the comparison would flatter it. Shares are medians of
+Freed memory is kept on both sides, as by the command (fastdesc/backend/process.py). Otherwise computing alone asks for
+fresh pages in every batch, which a pipeline with batches in flight does not: the comparison would flatter it. Shares
+are medians of
 turns, each end to end beside computing alone: over minutes a machine's speed changes by more than what is measured.
 Every turn writes a new file, because freeing the pages of an old one takes time, too.
 """

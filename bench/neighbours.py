@@ -98,7 +98,8 @@ def table(results):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m bench.neighbours", description="Time neighbour searches.")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="names of bench/harness/systems.py, separated by commas")
+    parser.add_argument("--systems", default=",".join(SYSTEMS),
+                        help="names of bench/harness/systems.py, separated by commas")  # fmt: skip
     parser.add_argument("--cutoff", type=float, default=6.0, help="Å")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each program")

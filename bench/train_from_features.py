@@ -61,7 +61,7 @@ def epoch(name, source, descriptor, hidden, n_epochs, n_atoms):
     before = feature_dataset.KEPT_BYTES, feature_dataset.BLOCK_BYTES
     if share is not None:
         feature_dataset.KEPT_BYTES = int(share * n_atoms * descriptor.n_features * 4)
-        feature_dataset.BLOCK_BYTES = feature_dataset.KEPT_BYTES // 2    # of so little memory; of 2 GB, blocks are of 16 MB
+        feature_dataset.BLOCK_BYTES = feature_dataset.KEPT_BYTES // 2    # of 2 GB, blocks are 16 MB
     try:
         start = time.process_time()
         potential = fd.Potential(descriptor, hidden=hidden)

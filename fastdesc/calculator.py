@@ -1,6 +1,7 @@
 """ASE calculator over a potential, with a neighbour list that is kept while it is still complete (Verlet skin).
 
-On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed (fastdesc/potential/cuda_graph.py).
+On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed
+(fastdesc/potential/cuda_graph.py).
 """
 
 from pathlib import Path

@@ -11,24 +11,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
 
+TABLE = re.compile(r"^\| (\d) \| (.+) \|$", re.MULTILINE)
 FLOORS = {
-    0: "errors arrays parallel blas heap cuda cuda_shapes nccl jit simd simd_code simd_math simd_tuples monomials "
-    "elementary blocks radial splines files journal overlay room growing tables meam_spline number_table network_cuda",
-    1: "structures pairs device_pairs cell_grid cell_list geometry extxyz xyz_blocks frames frames_file sources "
-    "reading batch unlabelled network activations",
-    2: "descriptors.*",
-    3: "team scaler optimizer schedules heads spline_network parts",
-    4: "potential evaluation graph loss_gradient model_file prediction",
-    5: "training trainer training_set feature_set stored gradient ways loss settings rates history checkpoint "
-    "accuracy config config_sections config_text info dataset features features_file features_opened "
-    "features_rows features_layout structure_features pipeline shards shards_joined distributed selection "
-    "filter_data transfer shares short_distances linear_start meam_potential team_processes",
-    6: "cli cli_options cli_commands interruption calculator experiment plots filter_plots demo __main__",
+    folder: int(floor)
+    for floor, folders in TABLE.findall((REPOSITORY / "CONTRIBUTING.md").read_text())
+    for folder in re.findall(r"`(\w+)`", folders.split("|")[0])
 }
-# The recursion of the embedded density has a small network in each iteration. It alone of the families uses these;
-# they in turn stand on floor 0 alone, so that no circle can close.
-BORROWED = {"network", "activations"}
-BORROWER = "descriptors.embedded_density"
+"""Folder or module directly below fastdesc/ -> floor, from the table of CONTRIBUTING.md."""
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
@@ -43,17 +32,19 @@ def modules():
     return found
 
 
+SOURCES = sorted(
+    path.relative_to(REPOSITORY)
+    for folder in ("fastdesc", "kernels", "tests", "bench", "examples")
+    for path in (REPOSITORY / folder).rglob("*")
+    if path.suffix in (".py", ".cu", ".cuh")
+)
+
 MODULES = modules()
-SIBLINGS = sorted(name for name in MODULES if name.startswith("descriptors."))
 
 
 def floor_of(name):
-    """Return the floor of a module of ours; -1 for one that FLOORS does not list."""
-    for floor, names in FLOORS.items():
-        for pattern in names.split():
-            if name == pattern or (pattern.endswith(".*") and f"{name}.".startswith(pattern[:-1])):
-                return floor
-    return -1
+    """Return the floor of a module of ours: that of its folder; -1 for one that the table does not list."""
+    return FLOORS.get(name.split(".")[0], -1)
 
 
 def imports(tree):
@@ -64,7 +55,9 @@ def imports(tree):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: imports are absolute"
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            for alias in node.names:    # a submodule, or a name in the module
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full.removeprefix("fastdesc.") in MODULES else node.module)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
             "import_module",
             "__import__",
@@ -79,44 +72,56 @@ def imports_of_ours(tree):
     return {name for name in below if name in MODULES}
 
 
+def circles(arrows):
+    """Return the sets of nodes of a graph {node: set of nodes} that reach each other."""
+    reach = {node: set() for node in arrows}
+    for node in arrows:
+        todo = list(arrows[node])
+        while todo:
+            other = todo.pop()
+            if other not in reach[node]:
+                reach[node].add(other)
+                todo += arrows.get(other, ())
+    return {frozenset(b for b in reach[a] if a in reach[b]) for a in reach if a in reach[a]}
+
+
 NAMES = [family.name for family in FAMILIES]
+FOLDER_OF_FAMILY = re.compile(rf"descriptors\.({'|'.join(NAMES)})(\.|$)")
 
 
-def family_of(name, families=NAMES):
-    """Return the family a file of descriptors/ belongs to: descriptors.gaussian_moments_x -> gaussian_moments."""
-    stem = name.removeprefix("descriptors.")
-    return max((f for f in families if stem == f or stem.startswith(f + "_")), key=len, default=None)
+def family_of(name):
+    """Return the family whose folder holds a module; None for what families share."""
+    found = FOLDER_OF_FAMILY.match(name)
+    return found and found[1]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_module_stands_on_a_floor(name):
-    assert floor_of(name) >= 0, f"fastdesc.{name} is new: give it a floor in FLOORS"
+def test_every_folder_has_a_floor_and_every_floor_its_folders():
+    folders = {name.split(".")[0] for name in MODULES}
+    assert folders == set(FLOORS), "CONTRIBUTING.md lists each folder and module directly below fastdesc/ once"
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down(name):
     own = floor_of(name)
-    up = {other for other in imports_of_ours(MODULES[name]) if floor_of(other) > own >= 0}
-    if name.startswith(BORROWER):
-        up -= BORROWED
+    up = {other for other in imports_of_ours(MODULES[name]) if floor_of(other) > own}
     assert not up, f"fastdesc.{name} on floor {own} imports upward: {sorted(up)}"
 
 
-@pytest.mark.parametrize("name", sorted(BORROWED))
-def test_what_a_family_borrows_knows_no_atoms(name):
-    above = {other for other in imports_of_ours(MODULES[name]) if floor_of(other) > 0}
-    assert above <= BORROWED
+def test_no_circles():
+    """Modules import each other in one direction only, imports inside functions included."""
+    arrows = {name: imports_of_ours(tree) - {name} for name, tree in MODULES.items()}
+    assert not {tuple(sorted(circle)) for circle in circles(arrows)}
 
 
-@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("name", [name for name in MODULES if family_of(name)])
 def test_families_do_not_know_each_other(name):
-    for other in imports_of_ours(MODULES[name]) & set(SIBLINGS):
+    for other in imports_of_ours(MODULES[name]):
         assert family_of(other) in (None, family_of(name)), f"fastdesc.{name} imports {other}, another family"
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_cupy_is_judged_in_one_place(name):
-    if name not in ("arrays", "cuda", "nccl"):
+    if not name.startswith("backend."):
         assert not {n for n in imports(MODULES[name]) if n.split(".")[0] == "cupy"}
 
 
@@ -144,10 +149,23 @@ def test_no_gpu_flags(name):
 def test_rules_bite():
     """Planted violations are found."""
     planted = ast.parse("def f():\n    from fastdesc.descriptors import family\n    import pickle\n")
-    assert "descriptors" in imports_of_ours(planted) and floor_of("descriptors.family") > floor_of("arrays")
+    assert imports_of_ours(planted) == {"descriptors.family"}
+    assert floor_of("descriptors.family") > floor_of("backend.arrays")
     assert "pickle" in imports(planted)
     assert floor_of("no_such_module") == -1
-    assert family_of("descriptors.spline_filters_kernels", ["spline", "spline_filters"]) == "spline_filters"
+    assert family_of("descriptors.spline_filters.features") == "spline_filters"
+    assert family_of("descriptors.family") is None
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {frozenset("abc")}
+
+
+PATHS = re.compile(r"(?<![\w/.-])(?:fastdesc|tests|bench|kernels|docs|examples)/[\w/*.-]*\w")
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md")], ids=str)
+def test_paths_in_texts_exist(path):
+    """Comments, docstrings and documents name files by their paths."""
+    for name in PATHS.findall(path.read_text()):
+        assert list(REPOSITORY.glob(name)) or "results/" in name, f"{path} speaks of {name}"
 
 
 # Twins: a kernel has one name in CUDA and in Numba, and its arguments one order.
@@ -161,8 +179,8 @@ def without_comments(text):
 
 
 def cuda_kernels(family):
-    """Return kernel name -> argument names of kernels/<family>*.cu."""
-    text = without_comments("".join(path.read_text() for path in sorted(KERNELS.glob(f"{family}*.cu"))))
+    """Return kernel name -> argument names of kernels/<family>/."""
+    text = without_comments("".join(path.read_text() for path in sorted((KERNELS / family).glob("*.cu"))))
     return {
         name: [a.split("=")[0].replace("*", " ").replace("&", " ").split()[-1] for a in args.split(",")]
         for name, args in KERNEL.findall(text)
@@ -170,8 +188,8 @@ def cuda_kernels(family):
 
 
 def numba_kernels(family):
-    """Return function name -> argument names of descriptors/<family>*.py."""
-    own = [n for n in SIBLINGS if family_of(n) == family]
+    """Return function name -> argument names of descriptors/<family>/."""
+    own = [n for n in MODULES if family_of(n) == family]
     return {
         node.name: [a.arg for a in node.args.args]
         for name in own
@@ -184,9 +202,9 @@ def numba_kernels(family):
 def test_twins_share_name_and_order(family):
     """`first, last` of a Numba chunk is a grid in CUDA; the arrays that follow are the same, in one order."""
     ours, theirs = numba_kernels(family), cuda_kernels(family)
-    assert theirs, f"kernels/{family}*.cu has no kernel that this test can read"
+    assert theirs, f"kernels/{family} has no kernel that this test can read"
     for name, args in theirs.items():
-        assert name in ours, f"{name} of kernels/{family}*.cu has no Numba twin"
+        assert name in ours, f"{name} of kernels/{family} has no Numba twin"
         arrays = [a for a in ours[name] if a not in ("kind", "first", "last")]
         shared = [a for a in args if a in arrays]
         assert shared == [a for a in arrays if a in args], f"{name}: {args} against {ours[name]}"

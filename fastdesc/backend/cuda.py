@@ -276,7 +276,8 @@ class Kernel:
 def _load_with_cupy(path, names):
     import cupy
 
-    return cupy.RawModule(code=source(path.relative_to(kernels_folder()).as_posix()), options=OPTIONS, name_expressions=names)
+    code = source(path.relative_to(kernels_folder()).as_posix())
+    return cupy.RawModule(code=code, options=OPTIONS, name_expressions=names)
 
 
 def kernel(file, name):

@@ -51,10 +51,9 @@ def convert(args):
 
 def train(args):
     from fastdesc.cli import config
-    from fastdesc.cli import config as config_text
 
     if args.print_default:
-        print(config_text.default_text(args.family or config_text.FIRST_FAMILY), end="")
+        print(config.default_text(args.family or config.FIRST_FAMILY), end="")
         return
     if args.config is None:
         raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")

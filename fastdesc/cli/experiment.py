@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fastdesc.analysis.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
-from fastdesc.cli import config as config_text
 from fastdesc.cli import config as configuration
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
@@ -82,7 +81,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     # From here on things are written; what can be wrong with the input has been said.
     _make_folder(folder)
     check_target(paths["model"], MODEL)
-    write_text(paths["settings"], config_text.to_text(config))
+    write_text(paths["settings"], configuration.to_text(config))
     if overwrite:
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
@@ -119,7 +118,7 @@ def _descriptor(config, sets):
         known = elements([*train, *([] if isinstance(valid, Stored) else valid)])
         return build_descriptor(config.family, config.descriptor, known)
     descriptor = train.file.descriptor()
-    if config.descriptor or config.family != config_text.FIRST_FAMILY:
+    if config.descriptor or config.family != configuration.FIRST_FAMILY:
         arguments = {"species": descriptor.species, **config.descriptor}
         check_arguments(train.file, build_descriptor(config.family, arguments, []))
     return descriptor
@@ -195,7 +194,7 @@ def descriptor_for(frames, path=None, family=None, arguments=None):
         own_family, own = configuration.read_descriptor(path)
         family, arguments = family or own_family, {**own, **arguments}
     family, arguments = configuration.descriptor_settings(
-        {"family": family or config_text.FIRST_FAMILY, **arguments}, "command line" if path is None else path
+        {"family": family or configuration.FIRST_FAMILY, **arguments}, "command line" if path is None else path
     )
     known = [] if "species" in arguments else elements(frames)
     return build_descriptor(family, arguments, known)
@@ -204,7 +203,7 @@ def descriptor_for(frames, path=None, family=None, arguments=None):
 def _check_folder(folder, paths, resume, overwrite):
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give output.folder another name")
-    if paths["settings"].exists() and not config_text.is_ours(paths["settings"]):
+    if paths["settings"].exists() and not configuration.is_ours(paths["settings"]):
         raise InputError(f"{paths['settings']} was not written by fastdesc; choose another output.folder")
     if resume and not paths["checkpoint"].exists():
         raise InputError(f"{folder} holds no checkpoint to resume from; leave out --resume")

@@ -41,7 +41,8 @@ class Family:
     trained_like_networks : tuple of str
         Beginnings of the names of parameters that want the learning rate and decay of networks.
     r_min : float or None
-        Å; below it a family goes on as a straight line, of which users are told (fastdesc/descriptors/short_distances.py).
+        Å; below it a family goes on as a straight line, of which users are told
+        (fastdesc/descriptors/short_distances.py).
     """
 
     family = None

@@ -1,7 +1,7 @@
 """A features file, open: what it says of itself, and rows of its datasets, wherever they lie.
 
-Three kinds open alike: a finished file, one in the making as it was at its last commit (fastdesc/hdf5/journal.py), and one
-whose rows lie in shards (fastdesc/features/shards.py).
+Three kinds open alike: a finished file, one in the making as it was at its last commit (fastdesc/hdf5/journal.py), and
+one whose rows lie in shards (fastdesc/features/shards.py).
 """
 
 import json

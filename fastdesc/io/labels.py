@@ -1,4 +1,4 @@
-"""Labels of frames as arrays, with NaN where one is missing; and why frames carry none, in words that say what to do."""
+"""Labels of frames as arrays, with NaN where one is missing; and why frames carry none, with what to do."""
 
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,7 +1,8 @@
 """Layers of a network on the GPU: how the kernels of kernels/networks/feed_forward.cu are launched.
 
 Small batches take one launch a layer, activation included; what makes a layer of a large one is cuBLAS and a fused
-kernel, which are more launches, and fast ones. cuBLAS cannot become part of a CUDA graph (fastdesc/potential/cuda_graph.py) either.
+kernel, which are more launches, and fast ones. cuBLAS cannot become part of a CUDA graph
+(fastdesc/potential/cuda_graph.py) either.
 """
 
 from fastdesc.backend import cuda

@@ -18,8 +18,8 @@ parameters like its own, wherever they lie, in the dtype of a pass; the folded h
     dual_gradients(saved, tsaved, chain, dy, sign) -> gradient, dz   of <dy, y> + sign <c, ty>
     to_inputs(dz) -> dx                                              for those who want the gradient by x too
 
-c is the dy with which `pullback` made `chain`; see fastdesc/networks/feed_forward.py. `seen` holds the indices of the features that a
-head sees, None for all. Columns are atoms; arrays are NumPy or CuPy.
+c is the dy with which `pullback` made `chain`; see fastdesc/networks/feed_forward.py. `seen` holds the indices of the
+features that a head sees, None for all. Columns are atoms; arrays are NumPy or CuPy.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,9 @@
 
     N(q) = sum_u U_u(n_u),    n = W q                                    q: scaled features               (1)
 
-U_u is a cubic spline (fastdesc/numerics/splines.py, both ends clamped) on its own range [x0, x1] of n, with straight lines
-outside. Without bias N(q) = sum_u [U_u(n_u) - U_u(0)], exactly zero where all features are. In running form scaler and
+U_u is a cubic spline (fastdesc/numerics/splines.py, both ends clamped) on its own range [x0, x1] of n, with straight
+lines outside. Without bias N(q) = sum_u [U_u(n_u) - U_u(0)], exactly zero where all features are. In running form
+scaler and
 grid are folded into the affine map, so that knots lie at 0, 1, ..; with piece k of (4) there,
 
     s = W' q + b',    k = floor(s) + 1 (clipped),    t = s - k,    U = sum_m c[m, u, k] t^m               (2)

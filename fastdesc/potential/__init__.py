@@ -293,3 +293,8 @@ class Potential:
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
+
+
+def _below(prefix, arrays):
+    """Entries of a dict whose names begin with `prefix`, which is cut off."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

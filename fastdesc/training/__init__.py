@@ -32,7 +32,8 @@ def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume
     progress : bool
         Show a progress bar with losses.
     **settings
-        Of `fastdesc.training.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed, ...
+        Of `fastdesc.training.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed,
+        ...
 
     Returns
     -------

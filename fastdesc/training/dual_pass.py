@@ -4,8 +4,8 @@ With the energy E of fastdesc/potential/evaluation.py, a loss on energies and fo
 
     dL/dtheta = d/dtheta [ sum_i e_i E_i - D E ],        D E = sum_p dE/dr_p · t_p                         (2)
 
-where e is dL/dE of the atom's frame and the pair tangents t hold dL/dF and dL/dstress (fastdesc/training/loss.py). The pass back
-has cotangents e on the value and -1 on the tangent.
+where e is dL/dE of the atom's frame and the pair tangents t hold dL/dF and dL/dstress (fastdesc/training/loss.py). The
+pass back has cotangents e on the value and -1 on the tangent.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is fitted before the first step: reference energies, the scale of features, the ranges of splines, the energy scale."""
+"""What is fitted before the first step: reference energies, scales of features and energies, ranges of splines."""
 
 import numpy as np
 

@@ -1,5 +1,5 @@
 // Embedded density, features from densities and the way back. Twins, with the formulas:
-// fastdesc/descriptors/embedded_density_{contraction,contraction_pullbacks}.py.
+// fastdesc/descriptors/embedded_density/{contraction,contraction_pullback}.py.
 //
 // specialise ed_contract<S, H>                 S: float, Dual<float>; H: float
 // specialise ed_contract<S, H>                 S: double, Dual<double>; H: double

@@ -1,5 +1,5 @@
 // Embedded density, sums over pairs and their pullbacks to vectors and parameters. Twins, with the formulas:
-// fastdesc/descriptors/embedded_density_{pairs,pullbacks}.py.
+// fastdesc/descriptors/embedded_density/{density,density_pullback}.py.
 //
 // specialise ed_density<S, NR>                 S: float, double, Dual<float>; NR: 4, 8
 // specialise ed_density<S, NR>                 S: Dual<double>; NR: 4

@@ -1,4 +1,4 @@
-// Spline filters. Twins, with the formulas: fastdesc/descriptors/spline_filters_{kernels,pullback,gradient}.py.
+// Spline filters. Twins, with the formulas: fastdesc/descriptors/spline_filters/{features,pullback,parameters_pullback}.py.
 //
 // specialise sf_features<S, NB>             S: float, double, Dual<float>; NB: 1, 4, 8
 // specialise sf_features<S, NB>             S: Dual<double>; NB: 1, 4

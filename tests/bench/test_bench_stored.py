@@ -17,7 +17,8 @@ def test_small(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n" + train_from_features.MARKS[0] + "old\n" + train_from_features.MARKS[1] + "after\n")
     train_from_features.into_docs(text, page)
-    assert page.read_text() == "before\n" + train_from_features.MARKS[0] + text + train_from_features.MARKS[1] + "after\n"
+    begin, end = train_from_features.MARKS
+    assert page.read_text() == f"before\n{begin}{text}{end}after\n"
 
 
 def test_the_page_has_the_marks_of_the_table():

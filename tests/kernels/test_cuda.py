@@ -102,7 +102,7 @@ def test_line_numbers_survive_inlining():
 
 
 def test_specialisations_are_products():
-    names = cuda.specialisations("gaussian_moments/gaussian_moments.cu")
+    names = cuda.specialisations(FILE)
     assert "gm_moments_pullback<Dual<double>, 8>" in names and "gm_contract<float>" in names
     assert len(names) == len(set(names))
 
@@ -127,10 +127,10 @@ def test_declared_types_are_the_compiled_ones(file, scalar):
 
 def test_unknown_kernel_is_named():
     with pytest.raises(DeviceError, match=r"gm_momentz.*did you mean 'gm_moments'"):
-        cuda.parameters("gaussian_moments/gaussian_moments.cu", "gm_momentz<float, 4>")
+        cuda.parameters(FILE, "gm_momentz<float, 4>")
 
 
-CONTRACT = "gm_contract<float>"
+FILE, CONTRACT = "gaussian_moments/gaussian_moments.cu", "gm_contract<float>"
 
 
 def contract_arguments(q):
@@ -141,8 +141,8 @@ def test_launch_converts_numbers_and_rounds_the_grid_up():
     recorder, q = Recorder(), np.zeros((3, 8), np.float32)
     with cuda.executor(recorder):
         for n in (1, 32, 33):
-            cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, n, 32, 256, contract_arguments(q), y=2, shared_mem=12)
-    assert recorder.loaded == [("gaussian_moments/gaussian_moments.cu", CONTRACT)], "compiled more than once"
+            cuda.launch(FILE, CONTRACT, n, 32, 256, contract_arguments(q), y=2, shared_mem=12)
+    assert recorder.loaded == [(FILE, CONTRACT)], "compiled more than once"
     assert [c[1] for c in recorder.calls] == [(1, 2, 1), (1, 2, 1), (2, 2, 1)]
     _, _, block, args, shared = recorder.calls[0]
     assert block == (256,) and shared == 12
@@ -153,14 +153,14 @@ def test_launch_converts_numbers_and_rounds_the_grid_up():
 def test_nothing_is_launched_on_nothing():
     recorder = Recorder()
     with cuda.executor(recorder):
-        cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 0, 32, 256, [])
+        cuda.launch(FILE, CONTRACT, 0, 32, 256, [])
     assert recorder.calls == []
 
 
 def test_real_scalars_take_the_type_of_the_template():
-    by_name = {n: d for n, _, d in cuda.parameters("gaussian_moments/gaussian_moments.cu", "gm_moments<Dual<double>, 4>")}
+    by_name = {n: d for n, _, d in cuda.parameters(FILE, "gm_moments<Dual<double>, 4>")}
     assert by_name["cutoff"] == by_name["rij"] == np.float64 and by_name["row"] == np.int64
-    by_name = {n: d for n, _, d in cuda.parameters("gaussian_moments/gaussian_moments.cu", "gm_moments<Dual<float>, 4>")}
+    by_name = {n: d for n, _, d in cuda.parameters(FILE, "gm_moments<Dual<float>, 4>")}
     assert by_name["cutoff"] == by_name["rij"] == np.float32 and by_name["j"] == np.int32
 
 
@@ -176,7 +176,7 @@ def test_real_scalars_take_the_type_of_the_template():
 def test_wrong_arguments_are_refused(change, message):
     with cuda.executor(Recorder()), pytest.raises(TypeError, match=message):
         args = change(contract_arguments(np.zeros((3, 8), np.float32)))
-        cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 5, 32, 256, args)
+        cuda.launch(FILE, CONTRACT, 5, 32, 256, args)
 
 
 def test_row_stride():
@@ -198,12 +198,12 @@ def test_rows_of_partial_sums_stay_bounded():
 
 
 def test_widths_are_the_fewest_that_suffice():
-    names = cuda.specialisations("gaussian_moments/gaussian_moments.cu")
+    names = cuda.specialisations(FILE)
     widths = [int(name.split(", ")[1][:-1]) for name in names if name.startswith("gm_moments<float,")]
     assert len(widths) > 1
     for n in range(1, max(widths) + 9):
         enough = [w for w in widths if w >= n] or [max(widths)]
-        assert launch_shapes.slab_width("gaussian_moments/gaussian_moments.cu", "gm_moments", "float", n) == min(enough)
+        assert launch_shapes.slab_width(FILE, "gm_moments", "float", n) == min(enough)
 
 
 def test_rows_are_copied_where_they_are_not_whole():

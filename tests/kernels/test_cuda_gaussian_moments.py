@@ -94,7 +94,8 @@ def test_first_and_last_bound_what_is_written():
     q = np.full(case.dq.shape, np.nan)
     sizes = (11, 11, f.n_radial, f.n_moments, f.n_features, *f.offsets.tolist())
     with cuda.executor(load):
-        cuda.launch("gaussian_moments/gaussian_moments.cu", "gm_contract<double>", 6, 16, 256, (3, 9, M, q, *sizes), shared_mem=12800)
+        arguments = (3, 9, M, q, *sizes)
+        cuda.launch(gaussian_moments_cuda.FILE, "gm_contract<double>", 6, 16, 256, arguments, shared_mem=12800)
     assert np.isnan(q[:, :3]).all() and np.isnan(q[:, 9:]).all()
     np.testing.assert_allclose(q[:, 3:9], wanted["gm_contract"][0][:, 3:9], rtol=1e-12, atol=1e-12)
 

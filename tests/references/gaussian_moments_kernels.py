@@ -1,4 +1,4 @@
-"""Slow and obvious Gaussian moments kernel by kernel, in NumPy: what tests/kernels/test_cuda_gaussian_moments.py compares with.
+"""Slow and obvious Gaussian moments, kernel by kernel, in NumPy, for tests/kernels/test_cuda_gaussian_moments.py.
 
 Formulas are analytic in all arrays, so that complex steps differentiate them exactly.
 """

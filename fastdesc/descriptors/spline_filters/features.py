@@ -3,8 +3,8 @@
     G2_i[a] = sum_j rho_a(r_ij; Z_j)                                                                        (1)
     G3_i[b] = sum_{j<k} f_b(r_ij; Z_j) f_b(r_ik; Z_k) g_b(c_jik; Z_j, Z_k),   c_jik = u_ij · u_ik             (2)
 
-with splines rho, f, g of fastdesc.numerics.splines. Each unordered pair of neighbours is visited once. With cotangents d_a of
-G2 and d_b of G3, and
+with splines rho, f, g of fastdesc.numerics.splines. Each unordered pair of neighbours is visited once. With cotangents
+d_a of G2 and d_b of G3, and
 
     e_jk = sum_b d_b f_bj f_bk g_b'(c_jk),   w_bj = d_b sum_k f_bk g_b(c_jk),   v_j = sum_k e_jk u_k           (3)
 

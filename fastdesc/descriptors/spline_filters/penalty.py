@@ -4,8 +4,9 @@ For every filter S of every element on knots over [x0, x1], L = x1 - x0, the los
 
     curvature L³ ∫ S''² dx + magnitude / L ∫ S² dx  =  p M p,   M = curvature L³ R + magnitude G / L        (1)
 
-with the matrices of fastdesc.numerics.splines: both integrals are those of the filter drawn over an interval of length one, so
-that a weight means the same at any number of knots, any cutoff, for distances and for cosines. The gradient is 2 M p.
+with the matrices of fastdesc.numerics.splines: both integrals are those of the filter drawn over an interval of length
+one, so that a weight means the same at any number of knots, any cutoff, for distances and for cosines. The gradient is
+2 M p.
 """
 
 import numpy as np
