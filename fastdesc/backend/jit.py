@@ -104,7 +104,8 @@ def kernel(function):
         with _numba_caches_in(folder):
             compiled = numba.njit(cache=True, **_OPTIONS)(function)
         cache = compiled._cache
-        cache._cache_file = _OneFileEach(cache.cache_path, cache._impl.filename_base, None)
+        # The folder's name knows the source, so where the source lies does not matter: checkouts share their kernels.
+        cache._cache_file = _OneFileEach(str(folder), cache._impl.filename_base, None)
         return compiled
     except (OSError, RuntimeError):  # read-only home: compile anew in each process
         return numba.njit(**_OPTIONS)(function)
