@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cuda_emulator import gcc_status
 
+from fastdesc.backend.cuda import kernels_folder
+
 TESTS = Path(__file__).resolve().parents[1]
 IMPORTABLE = [str(TESTS), str(TESTS / "kernels")]
 """What a process started by a test puts on its path."""
@@ -33,6 +35,11 @@ def under_sanitizer(sanitizer, code):
     return done.returncode, output
 
 
+def file_of(path):
+    """The name of a .cu file below kernels/, as launches give it."""
+    return path.relative_to(kernels_folder()).as_posix()
+
+
 class Recorder:
     """A loader whose kernels write down how they were called."""
 
@@ -40,7 +47,7 @@ class Recorder:
         self.calls, self.loaded = [], []
 
     def __call__(self, path, names):
-        self.loaded += [(path.name, n) for n in names]
+        self.loaded += [(file_of(path), n) for n in names]
         return self
 
     def get_function(self, name):

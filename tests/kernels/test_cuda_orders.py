@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cuda_emulator import Module, load
 from helpers.battery import frames_of
-from helpers.emulated import IMPORTABLE, ORDERS, needs_gcc, under_sanitizer
+from helpers.emulated import IMPORTABLE, ORDERS, file_of, needs_gcc, under_sanitizer
 from helpers.structures import ELEMENTS
 
 import fastdesc as fd
@@ -114,7 +114,7 @@ def spy(loader, seen):
     """The loader, and a list of the kernels it was asked for."""
 
     def load(path, names):
-        seen.extend((path.name, name) for name in names)
+        seen.extend((file_of(path), name) for name in names)
         return loader(path, names)
 
     return load
@@ -153,11 +153,12 @@ def run_sanitized(name, sanitizer, n_models):
     modules, seen = {}, []
 
     def loader(path, names):
-        if path.name not in modules:
-            wanted = cuda.specialisations(path.name)
-            modules[path.name] = Module(path, wanted, sanitize=sanitizer, optimise="-O0")
-            modules[path.name].run_threads("random", 7)
-        return modules[path.name]
+        file = file_of(path)
+        if file not in modules:
+            wanted = cuda.specialisations(file)
+            modules[file] = Module(path, wanted, sanitize=sanitizer, optimise="-O0")
+            modules[file].run_threads("random", 7)
+        return modules[file]
 
     with cuda.executor(spy(loader, seen)):
         everything(name, n_models)

@@ -17,8 +17,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.backend.cuda import active_for
 from fastdesc.checks import MOST, atomic_numbers, count, one_of
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
@@ -288,7 +288,7 @@ class EmbeddedDensity(Family):
 
     def _kernels(self, rij, pairs, species):
         """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
-        if cuda.active_for(rij):
+        if active_for(rij):
             from fastdesc.descriptors.embedded_density import cuda as embedded_density_cuda
 
             return embedded_density_cuda.bind(self, rij, pairs, species)

@@ -11,8 +11,8 @@ from numbers import Integral
 
 import numpy as np
 
-from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.cuda import active_for
 from fastdesc.checks import atomic_numbers, count, one_of, several
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
@@ -184,7 +184,7 @@ class GaussianMoments(Family):
 
     def kernels(self, rij, pairs, species):
         """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
-        if cuda.active_for(rij):
+        if active_for(rij):
             from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 
             return gaussian_moments_cuda.bind(self, rij, pairs, species)

@@ -7,8 +7,8 @@ spline_filters_kernels.py; splines and their ends in fastdesc/numerics/splines.p
 
 import numpy as np
 
-from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.backend.cuda import active_for
 from fastdesc.checks import MOST, atomic_numbers, count, positive
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
@@ -244,7 +244,7 @@ class SplineFilters(Family):
 
     def _backend(self, rij):
         """The module that launches the kernels of the device that rij belongs to."""
-        if cuda.active_for(rij):
+        if active_for(rij):
             from fastdesc.descriptors.spline_filters import cuda as spline_filters_cuda
 
             return spline_filters_cuda
