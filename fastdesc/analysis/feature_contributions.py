@@ -21,7 +21,7 @@ AT_ONCE = 4096
 """Atoms."""
 
 
-def feature_shares(potential, frames, device="cpu", dtype="float64"):
+def feature_contributions(potential, frames, device="cpu", dtype="float64"):
     """Contributions (1) of every feature over some frames.
 
     Parameters
@@ -87,17 +87,17 @@ def _shares(x):
     return x / total if total > 0 else x
 
 
-def shares_table(shares, most=40):
+def contributions_table(contributions, most=40):
     """Return the contributions as text, the largest force first, in meV."""
-    order = sorted(shares, key=lambda name: -shares[name]["forces"])
+    order = sorted(contributions, key=lambda name: -contributions[name]["forces"])
     width = max(map(len, [*order[:most], "feature"]))
     lines = [f"{'feature':{width}}{'energy':>10}{'share':>8}{'force':>10}{'share':>8}"]
     for name in order[:most]:
-        s = shares[name]
+        s = contributions[name]
         e, f = (three_digits(1000 * s[k]) for k in ("energy", "forces"))
         lines.append(f"{name:{width}}{e:>10}{s['energy_share']:>8.1%}{f:>10}{s['forces_share']:>8.1%}")
     lines.append("root mean square over atoms, meV, and over force components, meV/Å")
     if len(order) > most:
-        rest = sum(shares[name]["forces_share"] for name in order[most:])
+        rest = sum(contributions[name]["forces_share"] for name in order[most:])
         lines.append(f"{len(order) - most} more features, together {rest:.1%} of the forces: --json has them all")
     return "\n".join(lines)

@@ -65,7 +65,7 @@ def train(args):
 
 def evaluate(args):
     from fastdesc.analysis.accuracy import FORMAT, compare
-    from fastdesc.analysis.feature_contributions import feature_shares, shares_table
+    from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
     from fastdesc.hdf5.files import check_apart, check_target
     from fastdesc.io.frames import expand, read_frames
     from fastdesc.potential.loading import load
@@ -81,12 +81,14 @@ def evaluate(args):
     potential = load(args.model)
     keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
     found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
-    shares = feature_shares(potential, args.frames, device=args.device, dtype=args.dtype) if args.shares else None
+    contributions = None
+    if args.shares:
+        contributions = feature_contributions(potential, args.frames, device=args.device, dtype=args.dtype)
     if args.json:
-        summary = found.summary() | ({"features": shares} if shares else {})
+        summary = found.summary() | ({"features": contributions} if contributions else {})
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        print(found.table() + (f"\n\n{shares_table(shares)}" if shares else ""))
+        print(found.table() + (f"\n\n{contributions_table(contributions)}" if contributions else ""))
     if args.predictions:
         found.save(args.predictions)
     if args.plot:

@@ -13,7 +13,7 @@ from fastdesc.features.reader import Features, open_features, read_features
 from fastdesc.features.stream import Ahead, Behind, one_ahead, start
 from fastdesc.features.writer import FeaturesWriter
 from fastdesc.hdf5.files import check_apart
-from fastdesc.hdf5.tables import filters
+from fastdesc.hdf5.tables import compression_options
 from fastdesc.io.frames import iread_frames, read_frames
 from fastdesc.io.frames_file import write_frames_file
 from fastdesc.io.labels import Labels, labels
@@ -108,7 +108,7 @@ def featurize(
         raise InputError(f"pool {pool!r} arrived; it must be None, 'mean' or 'sum'")
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
-    filters(compression)
+    compression_options(compression)
     device, dtype = resolve_device(device), resolve_dtype(dtype)
     options = {"pool": pool, "jacobian": jacobian, "compression": compression}
     source = Source(frames)
@@ -156,7 +156,7 @@ def convert(frames, out, progress=True, on_error="raise", compression="none", re
     """
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
-    filters(compression)
+    compression_options(compression)
     source, skipped = Source(frames), []
     check_apart([out], source.files)
     reader = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error))

@@ -47,7 +47,7 @@ def compute(batch, descriptor, device, dtype, pool=None, jacobian=False, on_erro
 
     Parameters
     ----------
-    batch : Batch
+    batch : FrameBatch
     pool : {None, "mean", "sum"}
     on_error : {"raise", "skip"}
         With "skip", frames the descriptor refuses move to the list of skipped ones.

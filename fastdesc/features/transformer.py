@@ -9,7 +9,7 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.features.stream import compute
-from fastdesc.io.frame_batch import Batch
+from fastdesc.io.frame_batch import FrameBatch
 from fastdesc.io.sources import Source, build
 
 BATCH_ATOMS = 8192
@@ -66,7 +66,7 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
         source = Source(X)
         rows = []
         for raw in source.raw_batches(BATCH_ATOMS):
-            batch: Batch = build(raw, source.files)
+            batch: FrameBatch = build(raw, source.files)
             rows.append(compute(batch, self.descriptor, device, dtype, self.pool).features)
         return np.concatenate(rows)
 

@@ -30,7 +30,7 @@ class FeaturesWriter:
     jacobian : bool
         Room for derivatives too.
     compression : str
-        Of floating-point numbers; see tables.filters.
+        Of floating-point numbers; see tables.compression_options.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class FeaturesWriter:
 
         Parameters
         ----------
-        batch : Batch
+        batch : FrameBatch
         features : (n_atoms or n_frames, n_features), or None when the batch has no good frame
         jacobian : Jacobian, optional
         """

@@ -105,7 +105,7 @@ COMPRESSIONS = ("none", "lzf", "gzip", "zstd", "blosc2")
 TEXT = h5py.string_dtype("utf-8")
 
 
-def filters(compression):
+def compression_options(compression):
     """Keywords of h5py's create_dataset for a compression by name.
 
     "none", "lzf" and "gzip" are read by every h5py; "zstd" and "blosc2" need the package hdf5plugin, also to read.
@@ -185,7 +185,7 @@ def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none
     row_bytes = max(1, int(np.prod(row))) * (kind.itemsize if kind is not None else 16)
     if chunk_rows is None:
         chunk_rows = max(1, min(CHUNK_BYTES // row_bytes, 1 << 14))
-    packed = {} if kind is None else filters("gzip" if kind.kind in "iub" else compression)
+    packed = {} if kind is None else compression_options("gzip" if kind.kind in "iub" else compression)
     d = group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk_rows, *row), **packed)
     describe(d, unit, shape)
     return d

@@ -33,7 +33,7 @@ class Skipped:
 
 
 @dataclass(eq=False)
-class Batch:
+class FrameBatch:
     """Frames of the input; shapes with n_frames good frames and their n_atoms atoms.
 
     Attributes
@@ -77,7 +77,7 @@ class Batch:
         structures = s.take(frames) if len(frames) else None
         atoms = ranges(s.first[frames], np.diff(s.first)[frames])
         rows = (x[frames] for x in (self.number, self.file, self.index))
-        return Batch(
+        return FrameBatch(
             structures, self.energies[frames], self.forces[atoms], self.stress[frames],
             [self.infos[k] for k in frames.tolist()], *rows, self.skipped,
         )  # fmt: skip
@@ -147,7 +147,7 @@ def make_batch(frames, number, file, index, on_error):
             first,
         )
     rows = (np.array(x, t)[good] for x, t in ((number, np.int64), (file, np.int32), (index, np.int64)))
-    return Batch(structures, energies, forces, stress, [f.get("info") or {} for f in chosen], *rows, skipped)
+    return FrameBatch(structures, energies, forces, stress, [f.get("info") or {} for f in chosen], *rows, skipped)
 
 
 def _judged(frame, number):

@@ -24,7 +24,7 @@ from fastdesc import __version__
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5, whole_or_nothing
 from fastdesc.hdf5.journal import StreamedFile
 from fastdesc.hdf5.tables import InfoColumns, append, check_rows, create, growing, open_to_append, prepare_to_read
-from fastdesc.io.frame_batch import Batch
+from fastdesc.io.frame_batch import FrameBatch
 from fastdesc.structures import Structures
 
 FORMAT = "fastdesc-frames"
@@ -201,7 +201,7 @@ def stored_batch(frames, number, file, index):
 
     Returns
     -------
-    Batch
+    FrameBatch
         That of `make_batch`, of their dicts.
     """
     steps = [k for k, (x, y) in enumerate(pairwise(frames), 1) if y.slab is not x.slab or y.k != x.k + 1]
@@ -216,4 +216,4 @@ def stored_batch(frames, number, file, index):
     structures = Structures(*map(column, ("numbers", "positions", "cells", "pbc")), first)
     rows = (np.array(x, t) for x, t in ((number, np.int64), (file, np.int32), (index, np.int64)))
     infos = [x.slab.info(x.k) for x in frames]
-    return Batch(structures, *map(column, ("energies", "forces", "stress")), infos, *rows)
+    return FrameBatch(structures, *map(column, ("energies", "forces", "stress")), infos, *rows)

@@ -29,7 +29,7 @@ def default_readers(source, cores):
 
 
 def batches(source, raw, on_error="raise", readers=0):
-    """Yield a Batch for each raw batch, in order.
+    """Yield a FrameBatch for each raw batch, in order.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Where frames come from: files, globs of them, databases, our own HDF5, or memory; one after another, any size.
 
 Reading has two halves. `Source.raw_batches` takes the input apart into batches of raw frames, in order: cheap, in one
-place. `build` turns a raw batch into a `Batch`; for text that is the parsing, and it may happen in another process.
+place. `build` turns a raw batch into a `FrameBatch`; for text that is the parsing, perhaps in another process.
 """
 
 import hashlib
@@ -156,7 +156,7 @@ class Source:
 
 
 def build(raw, files, on_error="raise"):
-    """Turn a raw batch into a Batch.
+    """Turn a raw batch into a FrameBatch.
 
     Parameters
     ----------

@@ -149,10 +149,10 @@ def fold(layers, scaler, seen=None):
     (w, b), *rest = layers
     mean, scale = _like(w, scaler, seen)
     w = w / scale
-    return [(spread(w, seen, scaler.n_features), None if b is None else b - (w @ mean)[:, None]), *rest]
+    return [(scatter_columns(w, seen, scaler.n_features), None if b is None else b - (w @ mean)[:, None]), *rest]
 
 
-def spread(w, seen, n_features):
+def scatter_columns(w, seen, n_features):
     """Return columns of `w` at the indices `seen` of (len(w), n_features), zeros elsewhere; `w` itself for None."""
     if seen is None:
         return w

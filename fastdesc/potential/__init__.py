@@ -12,7 +12,7 @@ from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
-from fastdesc.networks.scaler import FeatureScaler, spread
+from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import find_on
 from fastdesc.potential.build import check_widths, direct_features, make_heads
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
@@ -201,7 +201,7 @@ class Potential:
         theta = self.descriptor.prepared(theta, dtype)
         direct = parameters.get("direct")
         if direct is not None:
-            direct = spread(direct, self.direct_columns, self.descriptor.n_features).astype(dtype)
+            direct = scatter_columns(direct, self.direct_columns, self.descriptor.n_features).astype(dtype)
         scale = parameters["scale"] if "scale" in parameters else namespace(parameters["direct"]).asarray(self.scale)
         return Model(self.descriptor, theta, networks, scale.astype(dtype), direct)
 

@@ -128,7 +128,7 @@ def nothing(typingctx, kind):
 
 
 @intrinsic
-def load_row(typingctx, kind, memory, plane, at):
+def load_consecutive(typingctx, kind, memory, plane, at):
     """Consecutive elements from `at`, one per lane."""
     t = type_of(kind)
 
@@ -140,7 +140,7 @@ def load_row(typingctx, kind, memory, plane, at):
 
 
 @intrinsic
-def store_row(typingctx, memory, plane, at, value):
+def store_consecutive(typingctx, memory, plane, at, value):
     """Write lanes to consecutive elements from `at`."""
 
     def codegen(ctx, b, sig, args):
@@ -153,7 +153,7 @@ def store_row(typingctx, memory, plane, at, value):
 
 
 @intrinsic
-def add_row(typingctx, memory, plane, at, value):
+def add_consecutive(typingctx, memory, plane, at, value):
     """Add lanes to consecutive elements from `at`."""
 
     def codegen(ctx, b, sig, args):
@@ -166,7 +166,7 @@ def add_row(typingctx, memory, plane, at, value):
 
 
 @intrinsic
-def spread(typingctx, kind, memory, plane, at):
+def broadcast(typingctx, kind, memory, plane, at):
     """One element of memory in every lane."""
     t = type_of(kind)
 

@@ -17,7 +17,7 @@ _I64 = ir.IntType(64)
 
 
 @intrinsic
-def spread(typingctx, kind, memory, slot, lane):
+def broadcast(typingctx, kind, memory, slot, lane):
     """One lane of value number `slot` of scratch memory, in every lane."""
     t = code.value_type(kind)
     lanes = t if isinstance(t, Lanes) else t.lanes
@@ -114,7 +114,7 @@ def _turn(b, rows, e):
 
 
 @intrinsic
-def load_row(typingctx, kind, table, start):
+def load_consecutive(typingctx, kind, table, start):
     """As many consecutive scalars of a C-contiguous table (planes, ..) as there are lanes, from number `start` on."""
     t = code.value_type(kind)
     lanes = t if isinstance(t, Lanes) else t.lanes

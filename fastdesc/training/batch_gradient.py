@@ -1,7 +1,7 @@
-"""What one step of training computes, and what it can leave out: four ways from a batch to residuals and gradients.
+"""What one step of training computes, and what it can leave out: four passes from a batch to residuals and gradients.
 
 A loss without forces and stresses needs no derivative with respect to positions, and a descriptor that stays as it is
-no derivative with respect to its parameters, which is the dearest part of the pass back.
+no derivative with respect to its parameters, the most expensive part of the pass back.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from fastdesc.training.loss import Metrics, energy_residuals, residuals
 from fastdesc.training.team import ALONE
 
 
-class Way(NamedTuple):
+class Pass(NamedTuple):
     """Two functions of (model, batch, weights).
 
     `judge` returns Residuals; `gradient` returns Residuals, dtheta (a dict, empty where the descriptor is fixed),
@@ -80,46 +80,46 @@ def _fixed_energy_gradient(model, batch, weights):
     return found, {}, *energy_loss_gradient(model, q, batch.species, chunks, found.de)
 
 
-EVERYTHING = Way(_judge, _gradient)
-FIXED = Way(_judge, _fixed_gradient)
+EVERYTHING = Pass(_judge, _gradient)
+FIXED = Pass(_judge, _fixed_gradient)
 """The descriptor stays as it is."""
-ENERGIES = Way(_judge_energies, _energy_gradient)
+ENERGIES = Pass(_judge_energies, _energy_gradient)
 """The loss has energies alone."""
-FIXED_ENERGIES = Way(_judge_energies, _fixed_energy_gradient)
+FIXED_ENERGIES = Pass(_judge_energies, _fixed_energy_gradient)
 """Both; batches need features only."""
 
-WAYS = {
+PASSES = {
     (False, False): EVERYTHING,
     (True, False): FIXED,
     (False, True): ENERGIES,
     (True, True): FIXED_ENERGIES,
 }
-"""(descriptor fixed, energies alone) -> Way."""
+"""(descriptor fixed, energies alone) -> Pass."""
 
 
 AT_ONCE = 4096
 """Atoms per batch where no gradient is taken."""
 
 
-def batch_gradient(potential, model, batch, weights, way=EVERYTHING):
+def batch_gradient(potential, model, batch, weights, training_pass=EVERYTHING):
     """Loss of a batch and its gradient with respect to the parameters of the potential.
 
     Returns
     -------
     found : Residuals
     gradient : dict of str to float64 array
-        Named as Potential.parameters; without those of the descriptor where the way leaves it fixed.
+        Named as Potential.parameters; without those of the descriptor where the pass leaves it fixed.
     """
-    found, *gradient = way.gradient(model, batch, weights)
+    found, *gradient = training_pass.gradient(model, batch, weights)
     return found, potential.named_gradient(*gradient)
 
 
-def evaluate_set(model, data, reference, weights, way=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
+def evaluate_set(model, data, reference, weights, training_pass=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
     """Loss and errors over a whole set, as a dict of numbers; members of a team share the batches."""
     metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
     for group in data.batches(batch_atoms)[team.rank :: team.size]:
         batch = data.batch(group, reference)
-        found = way.judge(model, batch, weights)
+        found = training_pass.judge(model, batch, weights)
         metrics.add(found.errors)
         loss = loss + found.loss * len(group)
     (loss,) = team.sum([loss])

@@ -16,7 +16,7 @@ from fastdesc.training.loss import Targets
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Some frames, concatenated.
 
     Attributes
@@ -114,16 +114,6 @@ class TrainingSet:
         np.add.at(counts, (self.structures.frame_of_atom, self.species), 1.0)
         return counts
 
-    def force_scale(self, n_species):
-        """Root mean square of the force components on each element, eV/Å; 1 where there are none."""
-        out = np.ones(n_species)
-        for z in range(n_species):
-            f = self._forces[self.species == z]
-            f = f[np.isfinite(f)]
-            if len(f) and (f**2).mean() > 0:
-                out[z] = np.sqrt((f**2).mean())
-        return out
-
     def energies_alone(self, weights):
         """Whether a loss of these weights sees nothing but energies: no forces or stresses, or none with a weight."""
         forces = weights.force > 0 and np.isfinite(self._forces).any()
@@ -160,7 +150,7 @@ class TrainingSet:
             ),
             len(atoms),
         )
-        return Batch(rij, pairs, to_device(species, self.device), targets)
+        return TrainingBatch(rij, pairs, to_device(species, self.device), targets)
 
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""

@@ -25,7 +25,7 @@ AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Some frames, concatenated: what fastdesc.training.batch_gradient needs of a Batch, without geometry.
+    """Some frames, concatenated: what fastdesc.training.batch_gradient needs of a TrainingBatch, without geometry.
 
     Attributes
     ----------

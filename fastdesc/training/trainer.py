@@ -13,7 +13,7 @@ from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.transfer import load_filters
-from fastdesc.training.batch_gradient import FIXED_ENERGIES, WAYS, batch_gradient, evaluate_set
+from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
 from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.training.feature_dataset import FeatureSet, with_features
 from fastdesc.training.from_features import training_set
@@ -56,8 +56,8 @@ class Trainer:
         self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
         rates = [g.rate for name, g in self.optimizer.groups.items() if name.startswith("descriptor/")]
         energies_alone = all(x.energies_alone(self.weights) for x in (self.data, self.valid) if x is not None)
-        self.way = WAYS[not any(rates), energies_alone]
-        if self.way is FIXED_ENERGIES:
+        self.training_pass = PASSES[not any(rates), energies_alone]
+        if self.training_pass is FIXED_ENERGIES:
             self.data = with_features(self.data, potential.descriptor)
             self.valid = with_features(self.valid, potential.descriptor) if valid_frames else None
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
@@ -143,7 +143,7 @@ class Trainer:
             # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
             batch = self.data.batch(own if len(own) else group[:1], self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
-            found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.way)
+            found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.training_pass)
             summed = self.team.sum_dict({"loss": found.loss, **gradient}, len(own) / len(group))
             loss, gradient = summed.pop("loss"), summed
             if self.penalised:
@@ -201,7 +201,8 @@ class Trainer:
         row, loss = {}, train_loss
         if self.valid is not None:
             model = self.potential.model(self.dtype, parameters=averaged)
-            found = evaluate_set(model, self.valid, self.potential.reference, self.weights, self.way, self.team)
+            judged = self.potential.reference, self.weights, self.training_pass, self.team
+            found = evaluate_set(model, self.valid, *judged)
             row = {f"valid_{name}": value for name, value in found.items()}
             loss = found["loss"]
         if self.plateau is not None:

@@ -9,7 +9,7 @@ from helpers.training import alloy
 
 import fastdesc as fd
 from fastdesc.analysis import feature_contributions as module
-from fastdesc.analysis.feature_contributions import feature_shares, shares_table
+from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
 from fastdesc.cli import main
 
 
@@ -28,7 +28,7 @@ def test_shares_of_a_linear_model_are_what_its_weights_say(family, monkeypatch):
     name = "network/0/0/weight"
     w = rng.standard_normal(potential.parameters[name].shape)
     potential.set_parameters({name: w})
-    found = feature_shares(potential, frames)
+    found = feature_contributions(potential, frames)
     assert list(found) == list(d.feature_names_out())
     q = d.compute(frames)
     numbers = np.concatenate([a.numbers for a in frames])
@@ -51,7 +51,7 @@ def test_contributions_to_forces_add_up():
     potential = fd.Potential(d, hidden=(4,))
     frames = alloy(4)
     fd.train(potential, frames, epochs=2, progress=False)
-    (only,) = feature_shares(potential, frames).values()
+    (only,) = feature_contributions(potential, frames).values()
     assert only["forces"] == pytest.approx(rms(potential.predict(frames).forces), rel=1e-9)
     assert only["forces_share"] == 1
 
@@ -74,5 +74,5 @@ def test_table_and_command_line(tmp_path, capsys):
 
 def test_long_tables_are_cut():
     shares = {f"f{k}": {"energy": 1.0, "forces": 1.0 + k, "energy_share": 0.1, "forces_share": 0.1} for k in range(10)}
-    text = shares_table(shares, most=3)
+    text = contributions_table(shares, most=3)
     assert "f9" in text and "f6" not in text and "7 more features, together 70.0% of the forces" in text

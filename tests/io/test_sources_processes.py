@@ -16,7 +16,7 @@ from fastdesc.features import featurize
 from fastdesc.features.stream import AHEAD
 from fastdesc.features.writer import FeaturesWriter
 from fastdesc.io import parser_processes
-from fastdesc.io.frame_batch import Batch
+from fastdesc.io.frame_batch import FrameBatch
 from fastdesc.io.sources import Source, build
 
 
@@ -90,7 +90,7 @@ def test_length_is_estimated_while_reading(tmp_path):
 @pytest.mark.parametrize("slow", ["reader", "compute", "writer"])
 def test_few_batches_are_alive_at_a_time(tmp_path, monkeypatch, slow):
     """Whichever stage is slow, the others wait for it: memory does not grow with the input."""
-    alive, most, init = weakref.WeakSet(), [], Batch.__init__
+    alive, most, init = weakref.WeakSet(), [], FrameBatch.__init__
     forward, append = Fake.forward, FeaturesWriter.append
 
     def counted(self, *args):
@@ -107,7 +107,7 @@ def test_few_batches_are_alive_at_a_time(tmp_path, monkeypatch, slow):
         time.sleep(0.01 * (slow == "writer"))
         return append(*args)
 
-    monkeypatch.setattr(Batch, "__init__", counted)
+    monkeypatch.setattr(FrameBatch, "__init__", counted)
     monkeypatch.setattr(Fake, "forward", computing)
     monkeypatch.setattr(FeaturesWriter, "append", writing)
     write(tmp_path / "in.extxyz", frames() * 6)

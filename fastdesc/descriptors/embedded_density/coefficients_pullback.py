@@ -16,7 +16,7 @@ from fastdesc.descriptors.embedded_density.orbitals import orbital_geometry
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
 from fastdesc.simd.functions import exp
-from fastdesc.simd.gather import load_row, spread
+from fastdesc.simd.gather import broadcast, load_consecutive
 from fastdesc.simd.tuples import axpy, store_tuple, zeros
 
 
@@ -36,11 +36,12 @@ def _mirrored_terms(kind, rij, p, n, halves, normalized, cutoff, terms):
 @inner
 def _products(kind, terms, first, lane, table, start, columns):
     """Sum of ten terms, each times a row of the table; two sums, because one would wait for itself."""
-    one = spread(kind, terms, first, lane) * load_row(kind, table, start)
-    two = spread(kind, terms, first + 1, lane) * load_row(kind, table, start + columns)
+    one = broadcast(kind, terms, first, lane) * load_consecutive(kind, table, start)
+    two = broadcast(kind, terms, first + 1, lane) * load_consecutive(kind, table, start + columns)
     for c in range(2, 10, 2):
-        one = one + spread(kind, terms, first + c, lane) * load_row(kind, table, start + c * columns)
-        two = two + spread(kind, terms, first + c + 1, lane) * load_row(kind, table, start + (c + 1) * columns)
+        at = start + c * columns
+        one = one + broadcast(kind, terms, first + c, lane) * load_consecutive(kind, table, at)
+        two = two + broadcast(kind, terms, first + c + 1, lane) * load_consecutive(kind, table, at + columns)
     return one + two
 
 
@@ -77,7 +78,7 @@ def ed_coefficients_pullback(
                     u = _products(kind, terms, 0, lane, ddensity, start, columns)
                     if halves == 2:
                         u = u + _products(kind, terms, TEN, lane, ddensity, start + TEN * columns, columns)
-                    x = spread(kind, terms, halves * TEN, lane) - centre
+                    x = broadcast(kind, terms, halves * TEN, lane) - centre
                     dck = dck + exp(x * x * minus_alpha) * u
             store(total, 0, dck)
             for lane in range(m):

@@ -11,8 +11,9 @@ from fastdesc.descriptors.embedded_density.contraction_pullback import (
     ed_squares_pullback,
 )
 from fastdesc.descriptors.embedded_density.density import ed_density, ed_density_again
-from fastdesc.descriptors.embedded_density.density_pullback import ed_density_pullback, ed_parameters_pullback
+from fastdesc.descriptors.embedded_density.density_pullback import ed_density_pullback
 from fastdesc.descriptors.embedded_density.parameters import by_name
+from fastdesc.descriptors.embedded_density.parameters_pullback import ed_parameters_pullback
 from fastdesc.simd import kind_of, rows_of
 
 CHUNK = 256
@@ -25,7 +26,7 @@ def bind(family, rij, pairs, species):
     """
     dual, n = rij.ndim == 3, pairs.n_atoms
     kind = kind_of(rij.dtype, dual)
-    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
+    pair_list = (pairs.row, pairs.j, species, rows_of(rij, dual))
     tail = (family.n_moments, bool(family.normalized), float(family.cutoff))
     sizes = (family.n_radial, family.l_max)
 
@@ -54,23 +55,24 @@ def bind(family, rij, pairs, species):
         return sum(for_chunks(task, n, CHUNK), np.zeros(shape))
 
     def density(alpha, r_s, coefficients, out):
-        chunks(ed_density, *mesh, table(alpha), table(r_s), table(coefficients), rows_of(out, dual), *tail)
+        chunks(ed_density, *pair_list, table(alpha), table(r_s), table(coefficients), rows_of(out, dual), *tail)
 
     def density_again(alpha, r_s, coefficients, c, iteration, out):
         theta = table(alpha), table(r_s), table(coefficients)
-        chunks(ed_density_again, *mesh, *theta, table(c), iteration, rows_of(out, dual), *tail)
+        chunks(ed_density_again, *pair_list, *theta, table(c), iteration, rows_of(out, dual), *tail)
 
     def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
         theta = table(alpha), table(r_s), table(coefficients), table(c)
-        chunks(ed_density_pullback, *mesh, *theta, rows_of(ddensity, dual), rows_of(drij, dual), *tail)
+        chunks(ed_density_pullback, *pair_list, *theta, rows_of(ddensity, dual), rows_of(drij, dual), *tail)
 
     def coefficients_pullback(alpha, r_s, ddensity, dc):
-        chunks(ed_coefficients_pullback, *mesh, table(alpha), table(r_s), table(ddensity), rows_of(dc, dual), *tail)
+        arrays = table(alpha), table(r_s), table(ddensity), rows_of(dc, dual)
+        chunks(ed_coefficients_pullback, *pair_list, *arrays, *tail)
 
     def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
         theta = table(alpha), table(r_s), table(coefficients), table(c)
         shape = (3, 2 if dual else 1, *alpha.shape[-2:])
-        total = summed(ed_parameters_pullback, shape, (*mesh, *theta, rows_of(ddensity, dual)), tail)
+        total = summed(ed_parameters_pullback, shape, (*pair_list, *theta, rows_of(ddensity, dual)), tail)
         return total if dual else total[:, 0]
 
     def rows(density, out):

@@ -16,7 +16,7 @@ def bind(family, rij, pairs, species):
     n_species, n_radial, n_moments = len(family.species_numbers), family.n_radial, family.n_moments
     scalar = cuda.scalar_name(rij.dtype, dual)
     warps = 32 // (rij.itemsize * (1 + dual))  # atoms a block: WARPS of pair_loops.cuh
-    mesh = (0, n, pairs.row, pairs.j, species, rij)
+    pair_list = (0, n, pairs.row, pairs.j, species, rij)
     orbitals = (bool(family.normalized), family.cutoff)
 
     def stride(x):
@@ -42,12 +42,12 @@ def bind(family, rij, pairs, species):
     def density(alpha, r_s, coefficients, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients))
         sizes = (whole(rij), stride(out), plane(out), n_species, n_radial, n_moments)
-        over_pairs("ed_density", (*mesh, *theta, out, *sizes, *orbitals), True)
+        over_pairs("ed_density", (*pair_list, *theta, out, *sizes, *orbitals), True)
 
     def density_again(alpha, r_s, coefficients, c, iteration, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, c))
         sizes = (whole(rij), stride(out), plane(out), plane(c), n, n_species, n_radial, n_moments, c.shape[-1])
-        over_pairs("ed_density_again", (*mesh, *theta, iteration, out, *sizes, *orbitals), True)
+        over_pairs("ed_density_again", (*pair_list, *theta, iteration, out, *sizes, *orbitals), True)
 
     def of_all_iterations(c, ddensity):
         return (plane(ddensity), plane(c), n, c.shape[-3], n_species, n_radial, n_moments, c.shape[-1], *orbitals)
@@ -55,7 +55,7 @@ def bind(family, rij, pairs, species):
     def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
         strides = (whole(rij), stride(ddensity), whole(drij))
-        args = (*mesh, *theta, ddensity, drij, *strides, *of_all_iterations(c, ddensity))
+        args = (*pair_list, *theta, ddensity, drij, *strides, *of_all_iterations(c, ddensity))
         over_pairs("ed_density_pullback", args, False)
 
     def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
@@ -65,7 +65,7 @@ def bind(family, rij, pairs, species):
         rows = -(-n // (warps * each)) * warps
         partial = xp.zeros((1 + dual, rows, 3, n_species, n_radial), rij.dtype)
         strides = (each, whole(rij), stride(ddensity))
-        args = (*mesh, *theta, ddensity, partial, *strides, *of_all_iterations(c, ddensity))
+        args = (*pair_list, *theta, ddensity, partial, *strides, *of_all_iterations(c, ddensity))
         over_pairs("ed_parameters_pullback", args, True, each)
         total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
         return total if dual else total[:, 0]
@@ -73,7 +73,7 @@ def bind(family, rij, pairs, species):
     def coefficients_pullback(alpha, r_s, rows, dc):
         theta = map(xp.ascontiguousarray, (alpha, r_s))
         sizes = (whole(rij), whole(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
-        args = (*mesh, *theta, rows, dc, *sizes, *orbitals)
+        args = (*pair_list, *theta, rows, dc, *sizes, *orbitals)
         slabs = -(-n_radial // COLUMNS)
         cuda.launch(MIRROR, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.gaussian_moments.contractions import gm_contract, gm_contract_pullback
-from fastdesc.descriptors.gaussian_moments.moments import gm_beta_pullback, gm_moments, gm_moments_pullback
+from fastdesc.descriptors.gaussian_moments.moments import gm_moments, gm_moments_pullback
+from fastdesc.descriptors.gaussian_moments.parameters_pullback import gm_beta_pullback
 from fastdesc.numerics.radial import BASES
 from fastdesc.simd import kind_of, rows_of
 
@@ -19,7 +20,7 @@ def bind(family, rij, pairs, species):
     """
     dual = rij.ndim == 3
     kind = kind_of(rij.dtype, dual)
-    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual))
+    pair_list = (pairs.row, pairs.j, species, rows_of(rij, dual))
     radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
     channels = (family.n_radial, family.n_moments, family.offsets)
     n_species = len(family.species_numbers)
@@ -31,7 +32,7 @@ def bind(family, rij, pairs, species):
 
     def over_pairs(kernel, beta, *arrays):
         beta = np.ascontiguousarray(beta.reshape(-1, *beta.shape[-4:]))
-        arguments = (*mesh, beta, *map(rows, arrays), *radial)
+        arguments = (*pair_list, beta, *map(rows, arrays), *radial)
         return lambda a, b: kernel(kind, a, b, *arguments)
 
     def over_atoms(kernel, *arrays):
@@ -44,7 +45,7 @@ def bind(family, rij, pairs, species):
 
         def task(a, b):
             dbeta = np.zeros(shape)
-            kernel(kind, a, b, *mesh, dmoments, dbeta, *radial)
+            kernel(kind, a, b, *pair_list, dmoments, dbeta, *radial)
             return dbeta
 
         return task

@@ -31,7 +31,7 @@ def bind(family, rij, pairs, species):
     scalar = cuda.scalar_name(rij.dtype, dual)
     item = rij.itemsize * (2 if dual else 1)
     warps = 32 // item  # atoms a block of the pair kernels
-    mesh = (0, n, pairs.row, pairs.j, species, rij)
+    pair_list = (0, n, pairs.row, pairs.j, species, rij)
     constants = (n_species, family.n_radial, family.n_basis, family.n_moments)
     constants += (BASES.index(family.basis), family.cutoff, R_MIN)
 
@@ -39,7 +39,7 @@ def bind(family, rij, pairs, species):
         width = slab_width(FILE, name, scalar, family.n_radial)
         slabs = -(-family.n_radial // width) if name == "gm_moments" else 1
         strides = [cuda.row_stride(a) for a in (rij, *arrays)]
-        args = (*mesh, xp.ascontiguousarray(beta), *arrays, *strides, *constants)
+        args = (*pair_list, xp.ascontiguousarray(beta), *arrays, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
 
     def over_atoms(name, *arrays):
@@ -58,7 +58,7 @@ def bind(family, rij, pairs, species):
         rows = -(-n // (warps * each)) * warps
         partial = xp.zeros((1 + dual, rows, *table), rij.dtype)
         strides = (cuda.row_stride(rij), cuda.row_stride(dmoments))
-        args = (*mesh, dmoments, partial, each, *strides, *constants)
+        args = (*pair_list, dmoments, partial, each, *strides, *constants)
         slabs = -(-family.n_radial // width), -(-family.n_basis // BASIS_SLAB)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args, *slabs)
         dbeta = partial.sum(axis=1, dtype="float64")

@@ -1,4 +1,4 @@
-"""Gaussian moments, the part that runs over pairs: moments, their pullback to pair vectors and to beta.
+"""Gaussian moments, the part that runs over pairs: moments and their pullback to pair vectors.
 
     R_s(r; Z_i, Z_j) = sum_b beta_{Z_i,Z_j,s,b} g_b(r)                  g_b from fastdesc.numerics.radial        (1)
     M_i[s, c] = sum_j R_s(r_ij) m_c(u_ij),     u = r / |r|                                              (2)
@@ -12,7 +12,6 @@ yyz yzz zzz. (2) is linear in beta: with sums over the bare basis, one set per n
 no loop over pairs needs beta. The pullback goes the same way back: dB from dM by (4), then
 
     dr = u sum_b g'_b e_b + (1 - u u) w / |r|,   e_b = sum_c dB[b, c] m_c,   w = sum_bc g_b dB[b, c] dm_c/du   (5)
-    dbeta_{Z_i,Z,s,b} = sum_c dM_i[s, c] B_i[Z, b, c]                                                   (6)
 
 Monomials of rank 0-2 and those of rank 3 are ten each; the two tens take turns in the registers.
 """
@@ -22,7 +21,7 @@ import numpy as np
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.numerics.radial import radial_basis
-from fastdesc.simd import borrowed, lanes, load, load_atoms, planes_of, scratch, splat, store, store_atoms
+from fastdesc.simd import borrowed, lanes, load, load_atoms, scratch, splat, store, store_atoms
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
@@ -31,7 +30,7 @@ ROW = 2 * TEN  # slots kept per radial or basis function
 
 
 @inner
-def _pair_geometry(kind, vectors, first, last, n_basis, basis, cutoff, units, values, slopes):
+def pair_geometry(kind, vectors, first, last, n_basis, basis, cutoff, units, values, slopes):
     """Unit vector and inverse distance (4 values a slot), g_b and g'_b (n_basis values a slot)."""
     for k in range(first, last):
         x, y, z = load(kind, vectors, 3 * k), load(kind, vectors, 3 * k + 1), load(kind, vectors, 3 * k + 2)
@@ -42,7 +41,7 @@ def _pair_geometry(kind, vectors, first, last, n_basis, basis, cutoff, units, va
 
 
 @inner
-def _basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
+def basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
     """Formula (3) over the slots of one element; two basis functions at a time fill the registers."""
     for b in range(0, n_basis, 2):
         c = min(b + 1, n_basis - 1)
@@ -95,13 +94,13 @@ def _mix(kind, coefficients, source, target, n_out, n_in, out_stride, in_stride,
 
 
 @inner
-def _clear(memory):
+def clear(memory):
     for k in range(len(memory)):
         memory[k] = 0
 
 
 @inner
-def _block_scratch(kind, row, first, last, n_species, n_basis):
+def block_scratch(kind, row, first, last, n_species, n_basis):
     """Memory for one block of atoms; allocated once per chunk."""
     n_slots = n_species * longest_row(row, first, last)
     return (
@@ -127,7 +126,7 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
     n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
     halves = 2 if n_moments > TEN else 1
     width = lanes(kind)
-    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
+    counts, starts, pairs, vectors, units, values, slopes = block_scratch(
         kind, row, first, last, n_species, n_basis
     )
     bare = scratch(kind, n_basis * ROW)
@@ -137,12 +136,12 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
         n = min(width, last - i)
         block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
-        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
-        _clear(mixed)
+        pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
+        clear(mixed)
         for z in range(n_species):
             if starts[z] == starts[z + 1]:
                 continue
-            _basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, halves == 2, bare)
+            basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, halves == 2, bare)
             _beta_in_lanes(beta, z, species, i, n, width, coefficients)
             _mix(kind, coefficients, bare, mixed, n_radial, n_basis, n_basis, 1, halves)
         for s in range(n_radial):
@@ -151,7 +150,7 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
 
 
 @inner
-def _load_moments(kind, array, i, n, n_radial, n_moments, memory):
+def load_moments(kind, array, i, n, n_radial, n_moments, memory):
     """Rows of an array like `moments` into scratch rows of twenty."""
     for s in range(n_radial):
         for c in range(n_moments):
@@ -198,66 +197,25 @@ def gm_moments_pullback(
     n_species, n_radial, n_basis = beta.shape[1], beta.shape[3], beta.shape[4]
     halves = 2 if n_moments > TEN else 1
     width = lanes(kind)
-    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
+    counts, starts, pairs, vectors, units, values, slopes = block_scratch(
         kind, row, first, last, n_species, n_basis
     )
     dbare = scratch(kind, n_basis * ROW)
     dmixed = scratch(kind, n_radial * ROW)
-    _clear(dmixed)
+    clear(dmixed)
     coefficients = scratch(kind, n_radial * n_basis)
     for i in range(first, last, width):
         n = min(width, last - i)
         block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
-        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
-        _load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
+        pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
+        load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
         for z in range(n_species):
             if starts[z] == starts[z + 1]:
                 continue
             _beta_in_lanes(beta, z, species, i, n, width, coefficients)
-            _clear(dbare)
+            clear(dbare)
             _mix(kind, coefficients, dmixed, dbare, n_basis, n_radial, 1, n_basis, halves)
             for k in range(starts[z], starts[z + 1]):
                 _pull_slot(kind, units, values, slopes, dbare, k, n_basis, halves == 2, vectors)
         scatter_block(kind, pairs, starts[n_species], n, vectors, drij)
-
-
-@kernel
-def gm_beta_pullback(kind, first, last, row, j, species, rij, dmoments, dbeta, n_moments, basis, cutoff):
-    """Pullback (6) of the moments of atoms first .. last-1 to beta, added to dbeta in atom order.
-
-    in   row, j, species, rij as for gm_moments; Rows dmoments like moments
-    out  dbeta (planes, n_species, n_species, n_radial, n_basis) float64
-    """
-    row, j, species = borrowed(row), borrowed(j), borrowed(species)
-    n_species, n_radial, n_basis = dbeta.shape[1], dbeta.shape[3], dbeta.shape[4]
-    has_rank3 = n_moments > TEN
-    width = lanes(kind)
-    counts, starts, pairs, vectors, units, values, slopes = _block_scratch(
-        kind, row, first, last, n_species, n_basis
-    )
-    bare = scratch(kind, n_basis * ROW)
-    dmixed = scratch(kind, n_radial * ROW)
-    _clear(dmixed)
-    products = scratch(kind, 1)
-    for i in range(first, last, width):
-        n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
-        fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
-        _pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
-        _load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
-        for z in range(n_species):
-            if starts[z] == starts[z + 1]:
-                continue
-            _basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, has_rank3, bare)
-            for s in range(n_radial):
-                for b in range(n_basis):
-                    total = dot(load_tuple(kind, dmixed, s * ROW, 10), load_tuple(kind, bare, b * ROW, 10))
-                    if has_rank3:
-                        total = total + dot(
-                            load_tuple(kind, dmixed, s * ROW + TEN, 10), load_tuple(kind, bare, b * ROW + TEN, 10)
-                        )
-                    store(products, 0, total)
-                    for plane in range(planes_of(kind)):
-                        for lane in range(n):
-                            dbeta[plane, species[i + lane], z, s, b] += products[plane * width + lane]

@@ -35,7 +35,7 @@ def bind(family, rij, pairs, species, knots):
     kind = kind_of(rij.dtype, dual)
     pair, radial, angular = (family.filters[name] for name in KINDS)
     lanes = [filters_of(kind, lanes_for(n, rij.itemsize)) for n in (pair.group, family.n_triplet)]
-    mesh = (pairs.row, pairs.j, species, rows_of(rij, dual), knots)
+    pair_list = (pairs.row, pairs.j, species, rows_of(rij, dual), knots)
     grids = Grids(
         *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
         pair.n_pieces, radial.n_pieces, angular.n_pieces,
@@ -52,7 +52,7 @@ def bind(family, rij, pairs, species, knots):
         tables = [planes_of(table) for table in arrays[:3]]
         arrays = [contiguous(a) for a in arrays[3:]]
         rows = [rows_of(a, dual) for a in arrays]
-        for_chunks(lambda a, b: kernel(kind, *lanes, a, b, *mesh, *tables, *rows, *sizes), pairs.n_atoms, CHUNK)
+        for_chunks(lambda a, b: kernel(kind, *lanes, a, b, *pair_list, *tables, *rows, *sizes), pairs.n_atoms, CHUNK)
 
     def to_tables(kernel, pair, radial, angular, dq):
         dq = contiguous(dq)
@@ -61,7 +61,7 @@ def bind(family, rij, pairs, species, knots):
 
         def task(a, b):
             out = [np.zeros(shape) for shape in shapes]
-            kernel(kind, *lanes, a, b, *mesh, *tables, rows_of(dq, dual), *(x.reshape(-1) for x in out), *sizes)
+            kernel(kind, *lanes, a, b, *pair_list, *tables, rows_of(dq, dual), *(x.reshape(-1) for x in out), *sizes)
             return out
 
         chunks = for_chunks(task, pairs.n_atoms, CHUNK)

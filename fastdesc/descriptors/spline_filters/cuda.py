@@ -29,7 +29,7 @@ def bind(family, rij, pairs, species, knots):
     warps = 32 // item  # atoms a block
     kinds = [family.filters[name] for name in KINDS]
     group, groups = kinds[0].group, len(kinds[0].rows)
-    mesh = (0, n, pairs.row, pairs.j, species, rij, knots)
+    pair_list = (0, n, pairs.row, pairs.j, species, rij, knots)
     constants = (family.n_pair, family.n_triplet, family.n_elements, groups, int(kinds[2].alike))
     constants += (*(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
 
@@ -42,7 +42,7 @@ def bind(family, rij, pairs, species, knots):
         width = slab_width(FILE, name, scalar, family.n_triplet or family.n_pair)
         slabs = groups * -(-group // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
         strides = [cuda.row_stride(a) for a in (rij, *arrays)]
-        args = (*mesh, *tables, *arrays, *strides, *constants)
+        args = (*pair_list, *tables, *arrays, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
 
     def to_tables(name, pair, radial, angular, dq):
@@ -56,7 +56,7 @@ def bind(family, rij, pairs, species, knots):
             out.append(xp.zeros((1 + dual, rows, elements, pieces, filters, 4), rij.dtype))
         tables = [like_duals(table) for table in (radial, angular)]
         strides = (cuda.row_stride(rij), cuda.row_stride(dq))
-        args = (*mesh, *tables, dq, *out, each, *strides, *constants)
+        args = (*pair_list, *tables, dq, *out, each, *strides, *constants)
         cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args)
         totals = [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
         return [_by_group(xp, total, len(f.rows)) for total, f in zip(totals, kinds, strict=True)]

@@ -38,14 +38,14 @@ from fastdesc.descriptors.spline_filters.neighbours import (
 )
 from fastdesc.simd import peek, planes_of, poke
 from fastdesc.simd.addressed import (
-    add_row,
+    add_consecutive,
+    broadcast,
     get_number,
     get_scalar,
-    load_row,
+    load_consecutive,
     nothing,
     set_scalar,
-    spread,
-    store_row,
+    store_consecutive,
     width_of,
 )
 
@@ -94,18 +94,19 @@ def _pair_sums(kind, filters, pair, first, n, j, species, grids, work):
         for v in range(0, step, width_of(filters)):
             total = nothing(filters)
             for k in range(n):
-                t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
+                t = broadcast(filters, work.memory, work.plane, PLACE * work.length + k)
                 at = v + pair_piece(g, first, k, j, species, grids, work)
                 total = total + spline(filters, pair, at, step, t)
-            store_row(work.memory, work.plane, work.pair_sums + g * step + v, total)
+            store_consecutive(work.memory, work.plane, work.pair_sums + g * step + v, total)
 
 
 @inner
 def _term(filters, angular, base, work, f, k):
     """The term f_bk g_b(c_jk) of (2); f is the element of f_b of neighbour 0."""
-    t = spread(filters, work.memory, work.plane, ANGLES * work.length + k)
+    t = broadcast(filters, work.memory, work.plane, ANGLES * work.length + k)
     at = base + get_number(work.numbers, ANGLE_PIECES * work.length + k)
-    return spline(filters, angular, at, work.step, t) * load_row(filters, work.memory, work.plane, f + k * work.step)
+    value = spline(filters, angular, at, work.step, t)
+    return value * load_consecutive(filters, work.memory, work.plane, f + k * work.step)
 
 
 @inner
@@ -137,8 +138,8 @@ def _triplet_sums(kind, filters, angular, n_close, grids, work):
                     find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
                     total = _row_sum(filters, angular, base + g, work, work.f + g, first, last)
-                    f = load_row(filters, work.memory, work.plane, work.f + a * step + g)
-                    add_row(work.memory, work.plane, work.sums + g, f * total)
+                    f = load_consecutive(filters, work.memory, work.plane, work.f + a * step + g)
+                    add_consecutive(work.memory, work.plane, work.sums + g, f * total)
 
 
 @kernel

@@ -15,14 +15,14 @@ from fastdesc.backend.jit import inner
 from fastdesc.descriptors.spline_filters.cubic_pieces import locate, spline, spline_slope
 from fastdesc.simd import lanes, load_atoms, planes_of, scratch
 from fastdesc.simd.addressed import (
+    broadcast,
     get_number,
     get_scalar,
-    load_row,
+    load_consecutive,
     nothing,
     set_number,
     set_scalar,
-    spread,
-    store_row,
+    store_consecutive,
     width_of,
 )
 from fastdesc.simd.functions import sqrt
@@ -114,11 +114,11 @@ def find_near(kind, rij, first, n, work):
         z = load_atoms(kind, rij, 2, first + k, m)
         d = sqrt(x * x + y * y + z * z)
         inverse = 1.0 / d
-        store_row(memory, plane, X * length + k, x * inverse)
-        store_row(memory, plane, Y * length + k, y * inverse)
-        store_row(memory, plane, Z * length + k, z * inverse)
-        store_row(memory, plane, INVERSE * length + k, inverse)
-        store_row(memory, plane, DISTANCE * length + k, d)
+        store_consecutive(memory, plane, X * length + k, x * inverse)
+        store_consecutive(memory, plane, Y * length + k, y * inverse)
+        store_consecutive(memory, plane, Z * length + k, z * inverse)
+        store_consecutive(memory, plane, INVERSE * length + k, inverse)
+        store_consecutive(memory, plane, DISTANCE * length + k, d)
 
 
 @inner
@@ -134,10 +134,10 @@ def knots_at(kind, work, at):
 def _locate_near(kind, k, knots, grids, work):
     """Places of neighbours from k on, on knots of their own or, as numbers, the same for all."""
     memory, length, plane = work.memory, work.length, work.plane
-    d = load_row(kind, memory, plane, DISTANCE * length + k)
+    d = load_consecutive(kind, memory, plane, DISTANCE * length + k)
     place = locate(d, knots[0], knots[1], knots[2], knots[3], grids.cutoff, grids.pair_pieces - 1,
                    4 * work.group_step, work.numbers, NEAR_PIECES * length + k)  # fmt: skip
-    store_row(memory, plane, PLACE * length + k, place)
+    store_consecutive(memory, plane, PLACE * length + k, place)
 
 
 @inner
@@ -154,10 +154,10 @@ def find_places(kind, g, first, n, j, species, grids, work):
                 set_scalar(memory, (KNOTS + c) * length + k, knots[c])
         for k in range(0, n, lanes(kind)):
             own = (
-                load_row(kind, memory, plane, KNOTS * length + k),
-                load_row(kind, memory, plane, (KNOTS + 1) * length + k),
-                load_row(kind, memory, plane, (KNOTS + 2) * length + k),
-                load_row(kind, memory, plane, (KNOTS + 3) * length + k),
+                load_consecutive(kind, memory, plane, KNOTS * length + k),
+                load_consecutive(kind, memory, plane, (KNOTS + 1) * length + k),
+                load_consecutive(kind, memory, plane, (KNOTS + 2) * length + k),
+                load_consecutive(kind, memory, plane, (KNOTS + 3) * length + k),
             )
             _locate_near(kind, k, own, grids, work)
 
@@ -186,9 +186,9 @@ def find_close(kind, first, n, j, species, grids, work):
     for z in range(work.n_elements):  # ascending: a vector that reaches past the last of z is written over
         x0, per_dx, dx, last = knots_at(kind, work, grids.n_groups * work.n_elements + z)
         for k in range(start_of(work, z), start_of(work, z + 1), lanes(kind)):
-            d = load_row(kind, memory, plane, (CLOSE + DISTANCE) * length + k)
+            d = load_consecutive(kind, memory, plane, (CLOSE + DISTANCE) * length + k)
             place = locate(d, x0, per_dx, dx, last, None, 0, 4 * work.step, numbers, CLOSE_PIECES * length + k)
-            store_row(memory, plane, (CLOSE + PLACE) * length + k, place)
+            store_consecutive(memory, plane, (CLOSE + PLACE) * length + k, place)
     return n_close
 
 
@@ -224,10 +224,10 @@ def triplet_filters(filters, radial, grids, work):
     for z in range(work.n_elements):
         base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
-            t = spread(filters, memory, plane, (CLOSE + PLACE) * length + k)
+            t = broadcast(filters, memory, plane, (CLOSE + PLACE) * length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * length + k)
             for g in range(0, step, width_of(filters)):
-                store_row(memory, plane, work.f + k * step + g, spline(filters, radial, at + g, step, t))
+                store_consecutive(memory, plane, work.f + k * step + g, spline(filters, radial, at + g, step, t))
 
 
 @inner
@@ -237,32 +237,32 @@ def triplet_filters_and_slopes(filters, radial, grids, work):
     for z in range(work.n_elements):
         base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
-            t = spread(filters, memory, plane, (CLOSE + PLACE) * length + k)
+            t = broadcast(filters, memory, plane, (CLOSE + PLACE) * length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * length + k)
             for g in range(0, step, width_of(filters)):
                 f, slope = spline_slope(filters, radial, at + g, step, t)
-                store_row(memory, plane, work.f + k * step + g, f)
-                store_row(memory, plane, work.slopes + k * step + g, slope)
+                store_consecutive(memory, plane, work.f + k * step + g, f)
+                store_consecutive(memory, plane, work.slopes + k * step + g, slope)
 
 
 @inner
 def find_angles(kind, a, first, last, elements, grids, work):
     """Places of the cosines between neighbour a and neighbours first .. last-1, on the knots of a pair of elements."""
     memory, length, plane = work.memory, work.length, work.plane
-    x = spread(kind, memory, plane, (CLOSE + X) * length + a)
-    y = spread(kind, memory, plane, (CLOSE + Y) * length + a)
-    z = spread(kind, memory, plane, (CLOSE + Z) * length + a)
+    x = broadcast(kind, memory, plane, (CLOSE + X) * length + a)
+    y = broadcast(kind, memory, plane, (CLOSE + Y) * length + a)
+    z = broadcast(kind, memory, plane, (CLOSE + Z) * length + a)
     x0, per_dx, dx, n_knots = knots_at(kind, work, (grids.n_groups + 1) * work.n_elements + elements)
     for k in range(first, last, lanes(kind)):
         cosine = (
-            x * load_row(kind, memory, plane, (CLOSE + X) * length + k)
-            + y * load_row(kind, memory, plane, (CLOSE + Y) * length + k)
-            + z * load_row(kind, memory, plane, (CLOSE + Z) * length + k)
+            x * load_consecutive(kind, memory, plane, (CLOSE + X) * length + k)
+            + y * load_consecutive(kind, memory, plane, (CLOSE + Y) * length + k)
+            + z * load_consecutive(kind, memory, plane, (CLOSE + Z) * length + k)
         )
         place = locate(
             cosine, x0, per_dx, dx, n_knots, None, 0, 4 * work.step, work.numbers, ANGLE_PIECES * length + k
         )
-        store_row(memory, plane, ANGLES * length + k, place)
+        store_consecutive(memory, plane, ANGLES * length + k, place)
 
 
 @inner
@@ -270,4 +270,4 @@ def clear(kind, work, at, n):
     """Zero n elements, and up to one vector more."""
     zero = nothing(kind)
     for k in range(at, at + n, width_of(kind)):
-        store_row(work.memory, work.plane, k, zero)
+        store_consecutive(work.memory, work.plane, k, zero)

@@ -34,7 +34,7 @@ from fastdesc.descriptors.spline_filters.neighbours import (
     work_in,
 )
 from fastdesc.simd import lanes, planes_of, scratch
-from fastdesc.simd.addressed import add_row, get_number, load_row, nothing, spread, width_of
+from fastdesc.simd.addressed import add_consecutive, broadcast, get_number, load_consecutive, nothing, width_of
 
 ATOMS_PER_SUM = 16  # single precision sums over so many atoms, double precision over all
 
@@ -62,9 +62,9 @@ def _pair_powers(kind, filters, first, n, j, species, grids, work, sums, size):
     for g in range(grids.n_groups):
         find_places(kind, g, first, n, j, species, grids, work)
         for v in range(0, step, width_of(filters)):
-            weight = load_row(filters, work.memory, work.plane, work.pair_sums + g * step + v)
+            weight = load_consecutive(filters, work.memory, work.plane, work.pair_sums + g * step + v)
             for k in range(n):
-                t = spread(filters, work.memory, work.plane, PLACE * work.length + k)
+                t = broadcast(filters, work.memory, work.plane, PLACE * work.length + k)
                 at = v + pair_piece(g, first, k, j, species, grids, work)
                 add_powers(sums, size, at, step, weight, t)
 
@@ -75,12 +75,12 @@ def _row_powers(filters, angular, base, work, g, weight, first, last, sums, size
     memory, plane, step = work.memory, work.plane, work.step
     total = nothing(filters)
     for k in range(first, last):
-        t = spread(filters, memory, plane, ANGLES * work.length + k)
+        t = broadcast(filters, memory, plane, ANGLES * work.length + k)
         at = base + get_number(work.numbers, ANGLE_PIECES * work.length + k)
         value = spline(filters, angular, at, step, t)
-        f = load_row(filters, memory, plane, work.f + k * step + g)
+        f = load_consecutive(filters, memory, plane, work.f + k * step + g)
         total = total + f * value
-        add_row(memory, plane, work.w + k * step + g, weight * value)
+        add_consecutive(memory, plane, work.w + k * step + g, weight * value)
         add_powers(sums, size, at, step, weight * f, t)
     return total
 
@@ -101,10 +101,10 @@ def _triplet_powers(kind, filters, angular, n_close, grids, work, sums, size):
                 if not grids.angles_alike:
                     find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
-                    d = load_row(filters, memory, plane, work.sums + g)
-                    f = load_row(filters, memory, plane, work.f + a * step + g)
+                    d = load_consecutive(filters, memory, plane, work.sums + g)
+                    f = load_consecutive(filters, memory, plane, work.f + a * step + g)
                     total = _row_powers(filters, angular, base + g, work, g, d * f, first, last, sums, size)
-                    add_row(memory, plane, work.w + a * step + g, d * total)
+                    add_consecutive(memory, plane, work.w + a * step + g, d * total)
 
 
 @inner
@@ -114,10 +114,10 @@ def _radial_powers(filters, grids, work, sums, size):
     for z in range(work.n_elements):
         base = pieces_of(grids.radial_pieces, z, step)
         for k in range(start_of(work, z), start_of(work, z + 1)):
-            t = spread(filters, memory, plane, (CLOSE + PLACE) * work.length + k)
+            t = broadcast(filters, memory, plane, (CLOSE + PLACE) * work.length + k)
             at = base + get_number(work.numbers, CLOSE_PIECES * work.length + k)
             for g in range(0, step, width_of(filters)):
-                add_powers(sums, size, at + g, step, load_row(filters, memory, plane, work.w + k * step + g), t)
+                add_powers(sums, size, at + g, step, load_consecutive(filters, memory, plane, work.w + k * step + g), t)
 
 
 @kernel

@@ -34,14 +34,14 @@ from fastdesc.descriptors.spline_filters.neighbours import (
 )
 from fastdesc.simd import lanes, peek, planes_of, poke, splat, store_atoms
 from fastdesc.simd.addressed import (
-    add_row,
+    add_consecutive,
     add_sum,
+    broadcast,
     get_number,
     get_scalar,
-    load_row,
+    load_consecutive,
     nothing,
-    spread,
-    store_row,
+    store_consecutive,
     width_of,
 )
 
@@ -54,9 +54,9 @@ def _pair_pulls(kind, filters, pair, first, n, j, species, grids, work):
     for g in range(grids.n_groups):
         find_places(kind, g, first, n, j, species, grids, work)
         for v in range(0, step, width_of(filters)):
-            weight = load_row(filters, memory, plane, work.pair_sums + g * step + v)
+            weight = load_consecutive(filters, memory, plane, work.pair_sums + g * step + v)
             for k in range(n):
-                t = spread(filters, memory, plane, PLACE * work.length + k)
+                t = broadcast(filters, memory, plane, PLACE * work.length + k)
                 at = v + pair_piece(g, first, k, j, species, grids, work)
                 slope = spline_slope(filters, pair, at, step, t)[1]
                 add_sum(memory, plane, SLOPE * work.length + k, weight * slope)
@@ -68,12 +68,12 @@ def _row_pull(filters, angular, base, work, g, weight, first, last):
     memory, plane, step = work.memory, work.plane, work.step
     total = nothing(filters)
     for k in range(first, last):
-        t = spread(filters, memory, plane, ANGLES * work.length + k)
+        t = broadcast(filters, memory, plane, ANGLES * work.length + k)
         at = base + get_number(work.numbers, ANGLE_PIECES * work.length + k)
         value, slope = spline_slope(filters, angular, at, step, t)
-        f = load_row(filters, memory, plane, work.f + k * step + g)
+        f = load_consecutive(filters, memory, plane, work.f + k * step + g)
         total = total + f * value
-        add_row(memory, plane, work.w + k * step + g, weight * value)
+        add_consecutive(memory, plane, work.w + k * step + g, weight * value)
         add_sum(memory, plane, PULLS * work.length + k, weight * f * slope)
     return total
 
@@ -82,18 +82,18 @@ def _row_pull(filters, angular, base, work, g, weight, first, last):
 def _spread_pulls(kind, a, n_close, work):
     """Add row j of e_jk to v_j and v_k of (3)."""
     memory, length, plane = work.memory, work.length, work.plane
-    x = spread(kind, memory, plane, (CLOSE + X) * length + a)
-    y = spread(kind, memory, plane, (CLOSE + Y) * length + a)
-    z = spread(kind, memory, plane, (CLOSE + Z) * length + a)
+    x = broadcast(kind, memory, plane, (CLOSE + X) * length + a)
+    y = broadcast(kind, memory, plane, (CLOSE + Y) * length + a)
+    z = broadcast(kind, memory, plane, (CLOSE + Z) * length + a)
     vx, vy, vz = splat(kind, 0.0), splat(kind, 0.0), splat(kind, 0.0)
     for k in range(a + 1, n_close, lanes(kind)):
-        e = load_row(kind, memory, plane, PULLS * length + k)
-        add_row(memory, plane, PULL_X * length + k, e * x)
-        add_row(memory, plane, PULL_Y * length + k, e * y)
-        add_row(memory, plane, PULL_Z * length + k, e * z)
-        vx = vx + e * load_row(kind, memory, plane, (CLOSE + X) * length + k)
-        vy = vy + e * load_row(kind, memory, plane, (CLOSE + Y) * length + k)
-        vz = vz + e * load_row(kind, memory, plane, (CLOSE + Z) * length + k)
+        e = load_consecutive(kind, memory, plane, PULLS * length + k)
+        add_consecutive(memory, plane, PULL_X * length + k, e * x)
+        add_consecutive(memory, plane, PULL_Y * length + k, e * y)
+        add_consecutive(memory, plane, PULL_Z * length + k, e * z)
+        vx = vx + e * load_consecutive(kind, memory, plane, (CLOSE + X) * length + k)
+        vy = vy + e * load_consecutive(kind, memory, plane, (CLOSE + Y) * length + k)
+        vz = vz + e * load_consecutive(kind, memory, plane, (CLOSE + Z) * length + k)
     add_sum(memory, plane, PULL_X * length + a, vx)
     add_sum(memory, plane, PULL_Y * length + a, vy)
     add_sum(memory, plane, PULL_Z * length + a, vz)
@@ -120,15 +120,15 @@ def _triplet_pulls(kind, filters, angular, n_close, grids, work):
                 if not grids.angles_alike:
                     find_angles(kind, a, first, last, elements, grids, work)
                 for g in range(0, step if first < last else 0, width_of(filters)):
-                    d = load_row(filters, memory, plane, work.sums + g)
-                    f = load_row(filters, memory, plane, work.f + a * step + g)
+                    d = load_consecutive(filters, memory, plane, work.sums + g)
+                    f = load_consecutive(filters, memory, plane, work.f + a * step + g)
                     total = _row_pull(filters, angular, base + g, work, g, d * f, first, last)
-                    add_row(memory, plane, work.w + a * step + g, d * total)
+                    add_consecutive(memory, plane, work.w + a * step + g, d * total)
             _spread_pulls(kind, a, n_close, work)
     for k in range(n_close):
         for g in range(0, step, width_of(filters)):
-            slope = load_row(filters, memory, plane, work.slopes + k * step + g)
-            w = load_row(filters, memory, plane, work.w + k * step + g)
+            slope = load_consecutive(filters, memory, plane, work.slopes + k * step + g)
+            w = load_consecutive(filters, memory, plane, work.w + k * step + g)
             add_sum(memory, plane, (CLOSE + SLOPE) * length + k, w * slope)
 
 
@@ -138,10 +138,10 @@ def _write_pairs(kind, first, n, work, drij):
     memory, length, plane = work.memory, work.length, work.plane
     for k in range(0, n, lanes(kind)):
         m = min(lanes(kind), n - k)
-        slope = load_row(kind, memory, plane, SLOPE * length + k)
-        store_atoms(drij, 0, first + k, m, slope * load_row(kind, memory, plane, X * length + k))
-        store_atoms(drij, 1, first + k, m, slope * load_row(kind, memory, plane, Y * length + k))
-        store_atoms(drij, 2, first + k, m, slope * load_row(kind, memory, plane, Z * length + k))
+        slope = load_consecutive(kind, memory, plane, SLOPE * length + k)
+        store_atoms(drij, 0, first + k, m, slope * load_consecutive(kind, memory, plane, X * length + k))
+        store_atoms(drij, 1, first + k, m, slope * load_consecutive(kind, memory, plane, Y * length + k))
+        store_atoms(drij, 2, first + k, m, slope * load_consecutive(kind, memory, plane, Z * length + k))
 
 
 @inner
@@ -149,18 +149,18 @@ def _add_triplets(kind, first, n_close, work, drij):
     """The triplets' part of (4), added to the pairs that have one."""
     memory, length, plane = work.memory, work.length, work.plane
     for k in range(0, n_close, lanes(kind)):
-        x = load_row(kind, memory, plane, (CLOSE + X) * length + k)
-        y = load_row(kind, memory, plane, (CLOSE + Y) * length + k)
-        z = load_row(kind, memory, plane, (CLOSE + Z) * length + k)
-        inverse = load_row(kind, memory, plane, (CLOSE + INVERSE) * length + k)
-        vx = load_row(kind, memory, plane, PULL_X * length + k) * inverse
-        vy = load_row(kind, memory, plane, PULL_Y * length + k) * inverse
-        vz = load_row(kind, memory, plane, PULL_Z * length + k) * inverse
-        along = load_row(kind, memory, plane, (CLOSE + SLOPE) * length + k)
+        x = load_consecutive(kind, memory, plane, (CLOSE + X) * length + k)
+        y = load_consecutive(kind, memory, plane, (CLOSE + Y) * length + k)
+        z = load_consecutive(kind, memory, plane, (CLOSE + Z) * length + k)
+        inverse = load_consecutive(kind, memory, plane, (CLOSE + INVERSE) * length + k)
+        vx = load_consecutive(kind, memory, plane, PULL_X * length + k) * inverse
+        vy = load_consecutive(kind, memory, plane, PULL_Y * length + k) * inverse
+        vz = load_consecutive(kind, memory, plane, PULL_Z * length + k) * inverse
+        along = load_consecutive(kind, memory, plane, (CLOSE + SLOPE) * length + k)
         along = along - (x * vx + y * vy + z * vz)
-        store_row(memory, plane, PULL_X * length + k, vx + along * x)
-        store_row(memory, plane, PULL_Y * length + k, vy + along * y)
-        store_row(memory, plane, PULL_Z * length + k, vz + along * z)
+        store_consecutive(memory, plane, PULL_X * length + k, vx + along * x)
+        store_consecutive(memory, plane, PULL_Y * length + k, vy + along * y)
+        store_consecutive(memory, plane, PULL_Z * length + k, vz + along * z)
     for m in range(planes_of(kind)):
         for k in range(n_close):
             p = first + get_number(work.numbers, WHO * length + k)
