@@ -83,27 +83,27 @@ def test_judging_energies_alone():
         assert value == pytest.approx(whole[name], rel=1e-12)
 
 
-def way_of(frames, valid=None, **settings):
-    """The way a run takes."""
+def pass_of(frames, valid=None, **settings):
+    """The pass that a run takes."""
     from fastdesc.training.settings import Settings
 
     settings = Settings.named(epochs=1, **settings)
-    return Trainer(small_potential(), frames, valid, settings, np.random.default_rng(0)).way
+    return Trainer(small_potential(), frames, valid, settings, np.random.default_rng(0)).training_pass
 
 
-def test_the_shortest_way_is_taken():
+def test_the_cheapest_pass_is_taken():
     frames, bare = alloy(3), alloy(3)
     for atoms in bare:
         del atoms.calc.results["forces"], atoms.calc.results["stress"]
     fixed, energies = {"descriptor_learning_rate": 0.0}, {"force_weight": 0.0, "stress_weight": 0.0}
-    assert way_of(frames) is EVERYTHING
-    assert way_of(frames, **fixed) is FIXED
-    assert way_of(frames, **energies) is ENERGIES
-    assert way_of(frames, **fixed, **energies) is FIXED_ENERGIES
-    assert way_of(bare) is ENERGIES
-    assert way_of(bare, frames) is EVERYTHING
-    assert way_of(frames, force_weight=0.0) is EVERYTHING
-    assert way_of(frames, freeze=["descriptor/*"]) is FIXED
+    assert pass_of(frames) is EVERYTHING
+    assert pass_of(frames, **fixed) is FIXED
+    assert pass_of(frames, **energies) is ENERGIES
+    assert pass_of(frames, **fixed, **energies) is FIXED_ENERGIES
+    assert pass_of(bare) is ENERGIES
+    assert pass_of(bare, frames) is EVERYTHING
+    assert pass_of(frames, force_weight=0.0) is EVERYTHING
+    assert pass_of(frames, freeze=["descriptor/*"]) is FIXED
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
