@@ -120,5 +120,18 @@ def main(argv=None):
     return record
 
 
+def failures(record):
+    """One line for every entry that has an error instead of a time."""
+    return [
+        f"{section}, {row['row']}, {r['who']}: {r['error'].splitlines()[0]}"
+        for section, rows in record["sections"].items()
+        for row in rows
+        for r in row["results"]
+        if "error" in r
+    ]
+
+
 if __name__ == "__main__":
-    main()
+    failed = failures(main())
+    if failed:
+        sys.exit("\n".join([f"{len(failed)} entries failed; --verbose shows what their workers said", *failed]))

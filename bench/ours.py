@@ -31,8 +31,10 @@ def moments(system, cutoff):
     return d
 
 
-def potential(system, cutoff, iterations=None, n_knots=None):
+def potential(system, cutoff, iterations=None, n_knots=None, default=False):
     """Gaussian moments, with a number of iterations embedded densities, with one of knots spline filters: untrained."""
+    if default:
+        return fd.Potential(moments(system, cutoff))
     if n_knots is not None:
         d = fd.SplineFilters(species=systems.species(system), cutoff=cutoff, n_knots=n_knots, **SPLINES)
         return fd.Potential(d, hidden=SPLINES_HIDDEN)
@@ -48,7 +50,7 @@ def counted(count, pot, structures, pairs):
     """Operations by one of the functions of bench/harness/operations.py, which knows Gaussian moments alone."""
     if pot.descriptor.family != "gaussian_moments":
         return {}
-    return {"operations": count(pot.descriptor, HIDDEN, structures.n_atoms, pairs.n_pairs)}
+    return {"operations": count(pot.descriptor, pot.hidden, structures.n_atoms, pairs.n_pairs)}
 
 
 def finished(device):
@@ -66,11 +68,18 @@ def about(structures, pairs, dtype, device, **more):
 
 
 def energy_forces(
-    system="cu256", cutoff=6.0, dtype="float32", device="cpu", find_list=False, iterations=None, n_knots=None
+    system="cu256",
+    cutoff=6.0,
+    dtype="float32",
+    device="cpu",
+    find_list=False,
+    iterations=None,
+    n_knots=None,
+    default=False,
 ):
     """Energies, forces and virials; with `find_list` the list of neighbours is found anew at every call."""
     structures = fd.Structures.from_ase(systems.frames(system))
-    pot = potential(system, cutoff, iterations, n_knots)
+    pot = potential(system, cutoff, iterations, n_knots, default)
     pairs = fd.Pairs.find(structures, cutoff).to_device(device)
     placed = structures.to_device(device)
     wait = finished(device)
@@ -89,6 +98,33 @@ def energy_forces(
 
     more = {**counted(operations.energy_forces, pot, structures, pairs), "energy": float(np.sum(given()[0]))}
     return (found if find_list else given), about(structures, pairs, dtype, device, **more)
+
+
+def predict(system="cu256", cutoff=6.0, dtype="float32", device="cpu"):
+    """The public potential.predict(frames) with the default network: checks and list of neighbours included."""
+    frames, pot = systems.frames(system), potential(system, cutoff, default=True)
+    structures = fd.Structures.from_ase(frames)
+    pairs = fd.Pairs.find(structures, cutoff)
+    more = {**counted(operations.energy_forces, pot, structures, pairs), "lists": "inside"}
+    return lambda: pot.predict(frames, device=device, dtype=dtype), about(structures, pairs, dtype, device, **more)
+
+
+def calculator(system="cu256", cutoff=6.0, dtype="float32", device="cpu", skin=0.5):
+    """A step of dynamics as ASE sees it, default network: atoms move by 0.001 Å, energy and forces are asked for."""
+    pot = potential(system, cutoff, default=True)
+    (atoms,) = (atoms.copy() for atoms in systems.frames(system))
+    structures = fd.Structures.from_ase(atoms)
+    atoms.calc = fd.FastdescCalculator(pot, skin=skin, device=device, dtype=dtype)
+    home, moves = atoms.positions.copy(), np.random.default_rng(0).normal(0.0, 1e-3, (16, *atoms.positions.shape))
+    steps = iter(range(10**9))
+
+    def step():
+        atoms.positions[:] = home + moves[next(steps) % len(moves)]
+        return atoms.get_potential_energy(), atoms.get_forces()
+
+    pairs = fd.Pairs.find(structures, cutoff)
+    more = {**counted(operations.energy_forces, pot, structures, pairs), "lists": f"skin {skin:g} Å"}
+    return step, about(structures, pairs, dtype, device, **more)
 
 
 def meam_energy_forces(system="cu2048", dtype="float64"):
@@ -189,17 +225,17 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
     return step, about(structures, pairs, dtype, device, **more, optimizer="adamw")
 
 
-def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
+def stage(name, system="cu256", cutoff=6.0, dtype="float32", hidden=HIDDEN):
     """One step of energies and forces on the CPU: where the time goes."""
     from fastdesc.networks import feed_forward
 
     d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, "cpu")
     saved = d.forward(rij, pairs, species, theta)[1]
-    run = d._kernels(rij, pairs, species)
+    run = d.kernels(rij, pairs, species)
     beta = theta["beta"]
     q = np.random.default_rng(0).normal(size=(d.n_features, structures.n_atoms)).astype(dtype)
     dmoments, drij = np.ones_like(saved), np.ones_like(rij)
-    layers = feed_forward.initial(d.n_features, HIDDEN, 1, "silu", np.random.default_rng(0))
+    layers = feed_forward.initial(d.n_features, hidden, 1, "silu", np.random.default_rng(0))
     layers = [(w.astype(dtype), b.astype(dtype)) for w, b in layers]
 
     def both_ways():
@@ -211,7 +247,7 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
         "pair vectors": (lambda: pair_vectors(structures.positions, structures.cells, pairs, dtype), 0),
         "moments": (lambda: run(("gm_moments", beta, saved)), operations.moments(d, n, p)),
         "contractions": (lambda: run(("gm_contract", saved, q)), operations.contractions(d, n)),
-        "network, both ways": (both_ways, operations.network(d, HIDDEN, n)),
+        "network, both ways": (both_ways, operations.network(d, hidden, n)),
         "contractions, pullback": (
             lambda: run(("gm_contract_pullback", saved, q, dmoments)),
             operations.contractions_pullback(d, n),
@@ -229,6 +265,8 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32"):
 
 CASES = {
     "energy_forces": energy_forces,
+    "predict": predict,
+    "calculator": calculator,
     "meam_energy_forces": meam_energy_forces,
     "descriptor": descriptor,
     "compute": compute,

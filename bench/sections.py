@@ -15,6 +15,8 @@ KEPT_HEAP = (
 )  # fmt: skip
 """glibc gives large blocks back to the system at once and gets them anew, page fault by page fault: not so here."""
 
+DEFAULT_HIDDEN = (64, 64)
+"""Of a Potential that is not told otherwise."""
 ITERATIONS = (0, 1, 3)
 """Of the embedded densities: EANN, and REANN."""
 KNOTS = (7, 100)
@@ -64,6 +66,7 @@ class Sizes:
     meam: tuple = ("cu2048", "mo2000")
     lists: tuple = ("cu256", "cu4000", "cu32000", "ethanol1000")
     threads: str = "cu4000"
+    default: tuple = ("cu4", "cu32", "cu256", "cu2048")
     scaling: tuple = ("cu100", "cu300", "cu1000", "cu3000", "cu10000", "cu30000", "cu100000")
     memory: str = "cu100000"
     peer_atoms: int = 4000  # apax needs 0.4 MB per atom
@@ -72,7 +75,7 @@ class Sizes:
 QUICK = Sizes(lists=("cu256", "cu4000"), scaling=("cu100", "cu1000", "cu10000"), memory="cu10000", peer_atoms=1100)
 TINY = Sizes(
     copper="cu32", water="water192", molecules="ethanol5", few_molecules="ethanol2", batch="cu32x2", lists=("cu32",),
-    meam=("cu108",), threads="cu32", scaling=("cu32",), memory="cu32", peer_atoms=0,
+    meam=("cu108",), threads="cu32", default=("cu4", "cu32"), scaling=("cu32",), memory="cu32", peer_atoms=0,
 )  # fmt: skip
 
 
@@ -162,8 +165,27 @@ def s_meam(machine, sizes):
 def stages(machine, sizes):
     names = ("pair vectors", "moments", "contractions", "network, both ways", "contractions, pullback",
              "moments, pullback", "forces", "virials")  # fmt: skip
-    entries = [Entry(name, "ours", "stage", {"name": name, "system": sizes.copper}) for name in names]
+    given = {"system": sizes.copper}
+    entries = [Entry(name, "ours", "stage", {"name": name, **given}) for name in names]
+    small = {"name": "network, both ways", **given, "hidden": DEFAULT_HIDDEN}
+    entries.append(Entry("network 64-64, both ways", "ours", "stage", small))
     return [Row(f"{sizes.copper}: {entry.who}", (entry,)) for entry in entries]
+
+
+def default(machine, sizes):
+    """What users meet: the default network, from a handful of atoms on, through each of the doors."""
+    rows = []
+    for system in sizes.default:
+        given = {"system": system}
+        entries = [*_ours("energy_forces", machine, who="evaluate, list given", **given, default=True),
+                   *_ours("predict", machine, who="predict", **given),
+                   *_ours("calculator", machine, who="calculator step, skin 0.5 Å", **given)]  # fmt: skip
+        if machine.glibc:
+            who = "evaluate, list given, heap kept"
+            entries.append(Entry(who, "ours", "energy_forces",
+                                 {**given, "default": True, "dtype": "float32"}, 1, KEPT_HEAP))  # fmt: skip
+        rows.append(Row(f"{systems.n_atoms(system)} atoms, default network", tuple(entries)))
+    return rows
 
 
 def descriptor(machine, sizes):
@@ -257,6 +279,7 @@ def threads(machine, sizes):
 SECTIONS = {
     "energy_forces": (energy_forces, "Energies and forces (one MD step)"),
     "s_meam": (s_meam, "s-MEAM potentials, energies and forces"),
+    "default": (default, "Default network, from 4 atoms on, through each of the doors"),
     "stages": (stages, "Where the time of energies and forces goes"),
     "descriptor": (descriptor, "Descriptor, values"),
     "jacobian": (jacobian, "Descriptor, derivatives"),

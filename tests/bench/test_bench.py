@@ -6,7 +6,7 @@ import pytest
 
 # The benchmark is not installed: it runs from the checkout.
 from bench import sections
-from bench.__main__ import arguments, main
+from bench.__main__ import arguments, failures, main
 from bench.harness import operations, report, systems
 from fastdesc import GaussianMoments
 
@@ -15,9 +15,15 @@ from fastdesc import GaussianMoments
 def record(tmp_path_factory):
     """Results of a toy run without peers, as read back from its file."""
     out = tmp_path_factory.mktemp("bench") / "deep" / "results.json"
-    main(["--tiny", "--no-peers", "--only", "energy_forces,training,neighbours,recursion,memory", "--out", str(out)])
+    main(["--tiny", "--no-peers", "--out", str(out)])
     assert "Energies and forces" in out.with_suffix(".md").read_text()
     return json.loads(out.read_text())
+
+
+def test_every_section_runs_and_no_entry_fails(record):
+    assert set(record["sections"]) == set(sections.SECTIONS)
+    assert all(row["results"] for rows in record["sections"].values() for row in rows)
+    assert failures(record) == []
 
 
 def test_every_entry_has_a_time(record):
@@ -27,6 +33,21 @@ def test_every_entry_has_a_time(record):
         assert "error" not in r, r
         assert 0 < r["best"] <= r["median"]
         assert r["info"]["n_atoms"] > 0
+
+
+def test_every_stage_with_arithmetic_says_its_share_of_peak(record):
+    shares = {row["row"].split(": ")[1]: row["results"][0].get("of_peak") for row in record["sections"]["stages"]}
+    bare = {"pair vectors", "forces", "virials"}
+    assert len(shares) == 9 and bare < set(shares)
+    assert all(0 < share < 1 for name, share in shares.items() if name not in bare)
+
+
+def test_default_network_is_timed_through_each_door(record):
+    small, *_ = record["sections"]["default"]
+    whos = [r["who"] for r in small["results"]]
+    assert small["row"].startswith("4 atoms")
+    assert {"evaluate, list given", "predict", "calculator step, skin 0.5 Å"} <= set(whos)
+    assert all(r["info"]["n_atoms"] == 4 for r in small["results"])
 
 
 def test_first_entry_is_the_unit_of_ratios(record):
@@ -101,6 +122,8 @@ def test_a_failing_entry_is_reported_and_does_not_stop_the_rest():
     assert "ValueError: no" in text
     assert good["best"] == pytest.approx(1e5)
     assert "ratio" not in bad
+    found = failures({"sections": {"training": [{"row": "cu32", "results": results}]}})
+    assert found == ["training, cu32, x: ValueError: no"]
 
 
 def test_systems_are_what_their_names_say():
