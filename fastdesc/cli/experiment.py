@@ -91,11 +91,15 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
         # What is wrong with numbers or settings would be wrong again.
         if paths["checkpoint"].exists() and not isinstance(error, FastdescError):
             say(f"training ended early; --resume goes on from {paths['checkpoint']}")
+        if trainer.best is not None:
+            potential.save(paths["model"])
+            trainer.history.save(paths["history"])
+            say(f"{paths['model']} holds what was reached: {_kept(trainer)}")
         raise
     potential.save(paths["model"])
     history.save(paths["history"])
     say(f"trained {len(history)} epochs in {time.monotonic() - start:.0f} s")
-    say(_best(history))
+    say(_kept(trainer))
     written = ["model", "history", "checkpoint", "settings"]
     written += _evaluate(config, potential, sets, paths, say)
     written += _draw(config, history, paths, written, say)
@@ -215,8 +219,11 @@ def _check_folder(folder, paths, resume, overwrite):
         raise InputError(f"{folder} holds an interrupted run; go on with --resume, or begin anew with --overwrite")
 
 
-def _best(history):
-    row = history.best() or history.best("train_loss")
+def _kept(trainer):
+    """Say what the errors of the parameters in the potential are."""
+    row = trainer.kept
+    if not row:
+        return "no epoch was kept: the potential is what it was before training"
     kind = "valid" if "valid_loss" in row else "train"
     parts = [
         f"{word} {three_digits(1000 * row[f'{kind}_{name}_mae'])} {unit}"
@@ -225,7 +232,8 @@ def _best(history):
         )
         if row.get(f"{kind}_{name}_mae") is not None
     ]
-    return f"best epoch {row['epoch']:g}, MAE on {kind}: {', '.join(parts)}"
+    epoch = f"epoch {row['epoch']:g}, as far as it came" if row is trainer.interim else f"best epoch {row['epoch']:g}"
+    return f"{epoch}, MAE on {kind}: {', '.join(parts)}" if parts else epoch
 
 
 def _evaluate(config, potential, sets, paths, say):

@@ -114,6 +114,23 @@ class TrainingSet:
         np.add.at(counts, (self.structures.frame_of_atom, self.species), 1.0)
         return counts
 
+    def counts(self):
+        """Number of frames whose energy, forces and stress count: labelled, and of a weight above 0."""
+        some_force = np.logical_or.reduceat(np.isfinite(self._forces).any(1), self.structures.first[:-1])
+        known = {"energy": np.isfinite(self.energies), "forces": some_force, "stress": self._has_virial}
+        return {name: int((have & (self.weight > 0)).sum()) for name, have in known.items()}
+
+    @property
+    def _has_virial(self):
+        return np.isfinite(self._virial).any((1, 2))
+
+    def label_arrays(self):
+        """What the frames are and what they teach, as arrays: structures, and labels with weights."""
+        s = self.structures
+        return (s.first, s.numbers, s.positions, s.cells, s.pbc), (
+            self.energies, self._forces, self._virial, self.weight
+        )  # fmt: skip
+
     def energies_alone(self, weights):
         """Whether a loss of these weights sees nothing but energies: no forces or stresses, or none with a weight."""
         forces = weights.force > 0 and np.isfinite(self._forces).any()

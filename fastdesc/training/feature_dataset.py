@@ -120,6 +120,15 @@ class FeatureSet:
         """Number of frames."""
         return len(self.n_atoms)
 
+    def counts(self):
+        """Number of frames whose energy, forces and stress count, as TrainingSet's."""
+        return {"energy": int((np.isfinite(self.energies) & (self._weight > 0)).sum()), "forces": 0, "stress": 0}
+
+    def label_arrays(self):
+        """What the frames are and what they teach, as TrainingSet's; positions a features file does not have."""
+        species = [self._species(k) for k in range(len(self.blocks) - 1)]
+        return (self._first, *species), (self.energies, self._weight)
+
     def energies_alone(self, weights):
         """Whether a loss of these weights sees nothing but energies: always."""
         return True

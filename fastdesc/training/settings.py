@@ -59,7 +59,7 @@ class Settings:
     valid_every : int
         Epochs between validations.
     patience : int or None
-        Stop after so many epochs without a better validation loss.
+        Stop after so many epochs of this run without a better validation loss; judged after each validation.
     checkpoint_every : int
         Epochs between checkpoints.
     seed : int
@@ -70,7 +70,7 @@ class Settings:
     dtype : {"float32", "float64"}
         Of the passes; parameters and optimizer are float64 always.
     time_limit : float or None
-        Seconds after which training ends gracefully.
+        Seconds of this run after which training ends gracefully; a resumed run has as many again.
     """
 
     epochs: int = 1000

@@ -18,6 +18,7 @@ from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write
 from fastdesc.training.feature_dataset import FeatureSet, with_features
 from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History, summary
+from fastdesc.training.identity import check_identity, identity
 from fastdesc.training.initialise import initialise, initialise_from_features, initialise_with_descriptor
 from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import LossWeights, Metrics
@@ -26,6 +27,7 @@ from fastdesc.training.parameter_groups import check_penalty, groups_for
 from fastdesc.training.schedules import Plateau, constant, cosine
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
+from fastdesc.training.what_counts import check_what_counts
 
 
 class Trainer:
@@ -46,6 +48,8 @@ class Trainer:
         self.data = training_set(train_frames, *given)
         self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
+        check_what_counts(self.data, self.valid, self.weights)
+        self.run_of = identity(potential, self.data, self.valid)
         if not potential.fitted:
             {"random": self._start_random, "linear": self._start_linear}[settings.start]()
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
@@ -64,6 +68,7 @@ class Trainer:
         self.plateau = Plateau() if s.schedule == "plateau" else None
         self.history, self.epoch, self.step = History(), 0, 0
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
+        self.judged, self.interim = 0, None    # step of the last validation; row of one in the middle of an epoch
         self.seconds = 0.0
 
     def _start_random(self):
@@ -85,12 +90,13 @@ class Trainer:
     def run(self, checkpoint=None, progress=True, team=ALONE):
         """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential.
 
-        With the other members of a team, whose trainers are in the same state.
+        With the other members of a team, whose trainers are in the same state. However training ends, what has not been
+        validated is validated then; a checkpoint holds the state before, from which a run goes on as if uninterrupted.
         """
         s, self.team = self.settings, team
         if checkpoint is not None:
             check_target(checkpoint, FORMAT)
-        start = time.monotonic() - self.seconds
+        start, before, begun = time.monotonic(), self.seconds, self.epoch
         if progress:
             tqdm.write(f"training on {self.data.report}")
             if self.valid is not None:
@@ -98,6 +104,7 @@ class Trainer:
         hide = None if progress else True  # None: off the terminal only
         bar = tqdm(total=s.epochs, initial=self.epoch, disable=hide, unit="epoch", dynamic_ncols=True)
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
+        ended = False
         try:
             while self.epoch < s.epochs:
                 with warnings.catch_warnings():
@@ -105,7 +112,8 @@ class Trainer:
                     warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
                     row = self._epoch()
                 team.check_same(list(self.parameters.values()))
-                self.seconds = time.monotonic() - start
+                spent = time.monotonic() - start
+                self.seconds = before + spent
                 self.history.rows.append({**row, "seconds": self.seconds})
                 bar.set_postfix_str(summary(row))
                 bar.update()
@@ -115,16 +123,20 @@ class Trainer:
                     if self.epoch % s.checkpoint_every == 0:
                         write_checkpoint(checkpoint, whole)
                         whole = None
-                if s.patience is not None and self.epoch - self.best_epoch >= s.patience:
+                waited = self.epoch - max(self.best_epoch, begun)
+                if s.patience is not None and self.judged == self.step and waited >= s.patience:
                     break
-                if s.time_limit is not None and team.any(self.seconds >= s.time_limit, self.like):
+                if s.time_limit is not None and team.any(spent >= s.time_limit, self.like):
                     break
+            ended = True
+        except Exception:
+            self.judged = self.step    # what went wrong is not worth a validation
+            raise
         finally:
             bar.close()
-            if self.best is not None:
-                self._into_potential(self.best)
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
+            self._keep(ended)
         if self.best is None and any("valid_loss" in row for row in self.history.rows):
             text = "the loss on the validation frames was never finite, and the potential is what it was before"
             warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
@@ -196,7 +208,14 @@ class Trainer:
         return {"cosine": cosine, "constant": constant}[s.schedule](self.step, total, warm)
 
     def _validate(self, train_loss):
-        """Errors on the validation frames with averaged parameters; remembers the best."""
+        """Errors on the validation frames; the schedule and patience go by them."""
+        row, loss = self._judge(train_loss)
+        if self.plateau is not None:
+            self.plateau.update(loss)
+        return row
+
+    def _judge(self, train_loss):
+        """Errors on the validation frames with averaged parameters, and what counts; remembers the best."""
         averaged = self.average.value() if self.average is not None else self.parameters
         row, loss = {}, train_loss
         if self.valid is not None:
@@ -205,12 +224,43 @@ class Trainer:
             found = evaluate_set(model, self.valid, *judged)
             row = {f"valid_{name}": value for name, value in found.items()}
             loss = found["loss"]
-        if self.plateau is not None:
-            self.plateau.update(loss)
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
             self.best = {name: a.copy() for name, a in averaged.items()}
-        return row
+        self.judged = self.step
+        return row, loss
+
+    def _keep(self, ended):
+        """Validate what is there where that is still to be done, and leave the best parameters in the potential.
+
+        Not on one of several devices that was interrupted: the others do not answer any more. Without validation
+        frames and without a whole epoch, what is there is kept.
+        """
+        alone = self.team.size == 1
+        try:
+            if self.judged != self.step and self.valid is not None and (ended or alone):
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
+                    before, (row, loss) = self.best_loss, self._judge(np.inf)
+                if ended and self.history.rows:
+                    self.history.rows[-1] = {**self.history.rows[-1], **row}
+                elif loss < before:
+                    self.interim = {"epoch": self.epoch + 1, **row}
+            elif self.judged != self.step and self.best is None and alone:
+                averaged = self.average.value() if self.average is not None else self.parameters
+                self.best, self.interim = dict(averaged), {"epoch": self.epoch + 1}
+        finally:
+            if self.best is not None:
+                self._into_potential(self.best)
+
+    @property
+    def kept(self):
+        """Row of the history of the parameters that are kept, {} where none are.
+
+        After an interruption in the middle of an epoch these may be of that epoch, as far as it came.
+        """
+        rows = [row for row in self.history.rows if row["epoch"] == self.best_epoch]
+        return self.interim or (rows[0] if rows and self.best is not None else {})
 
     def _into_potential(self, parameters):
         self.potential.set_parameters({name: to_host(a) for name, a in parameters.items()})
@@ -221,9 +271,10 @@ class Trainer:
         """Everything that continuing needs, as nested dicts of arrays and plain values."""
         return {
             "settings": self.settings.as_dict(),
-            "frames": [self.data.n_frames, int(self.data.n_atoms.sum())],
+            "run": self.run_of,
             "epoch": self.epoch,
             "step": self.step,
+            "judged": self.judged,
             "seconds": self.seconds,
             "generator": self.rng.bit_generator.state,
             "history": self.history.rows,
@@ -258,13 +309,13 @@ class Trainer:
 
         # A setting younger than the file had no effect.
         check_settings({**Settings().as_dict(), **state["settings"]}, self.settings.as_dict(), path)
-        if list(state["frames"]) != self.state()["frames"]:
-            raise InputError(f"{path} was made with other training frames; use the same, or another checkpoint file")
+        check_identity(state.get("run"), self.run_of, path)
         shapes = {name: a.shape for name, a in self.parameters.items()}
         for kind in ("parameters", "best"):
             if state[kind] and {name: a.shape for name, a in state[kind].items()} != shapes:
                 raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
         self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
+        self.judged = int(state.get("judged", self.step if state["best"] else 0))
         self.rng.bit_generator.state = state["generator"]
         self.history = History(state["history"])
         if isinstance(self.data, FeatureSet):

@@ -168,7 +168,7 @@ def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypa
         patch.setattr(Trainer, "_epoch", interrupted)
         code, out, err = run("train", tmp_path / "c.toml", "--quiet")
     assert code == 130 and err == "fastdesc: interrupted\n" and "--resume goes on from" in out
-    assert names(tmp_path / "run") == ["checkpoint.h5", "config.toml"]
+    assert names(tmp_path / "run") == ["checkpoint.h5", "config.toml", "history.csv", "model.h5"]
     assert run("train", tmp_path / "c.toml", "--quiet", "--resume")[0] == 0
     model = fd.load(tmp_path / "run" / "model.h5").parameters
     for name, array in fd.load(trained / "run" / "model.h5").parameters.items():

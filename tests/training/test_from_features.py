@@ -242,6 +242,7 @@ def test_a_checkpoint_of_another_descriptor_is_refused(frames, tmp_path):
     """Kept features would not be those of its parameters."""
     c = tmp_path / "c.h5"
     fd.train(small_potential(), frames, checkpoint=c, **settings(epochs=1, **ENERGIES))
-    other = fd.Potential(fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.5, n_radial=3, n_basis=5, seed=7), (12, 8))
+    other = small_potential()
+    other.descriptor.set_parameters(beta=1.5 * other.descriptor.parameters["beta"])
     with pytest.raises(InputError, match="made with another descriptor/beta, of which the features at hand are not"):
         fd.train(other, frames, checkpoint=c, resume=True, **settings(**ENERGIES))
