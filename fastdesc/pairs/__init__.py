@@ -15,6 +15,19 @@ SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
 
 
+class Alone:
+    """The exchange of a list without ghosts: there is nobody to exchange with.
+
+    An exchange moves values of atoms, arrays (n_atoms, n_values) of a list with ghosts, the ghosts last.
+    """
+
+    def forward(self, values):
+        """Overwrite the ghosts' values by those of their owners."""
+
+    def reverse(self, values):
+        """Add the ghosts' values to those of their owners."""
+
+
 class Pairs:
     """Full neighbour list of many frames, sorted by the centre i.
 
@@ -38,9 +51,13 @@ class Pairs:
         Frame f owns the atoms first[f] .. first[f + 1]; on the host always.
     columns : list of int64 arrays, or None
         Atoms of each element, where `note_species` was told.
+    exchange : Alone
+        Where the values of ghosts come from and go to.
     """
 
     columns = None
+    exchange = Alone()
+    _whole = None
 
     def __init__(self, row, j, shift, mirror, cutoff, first):
         self.row = row
@@ -101,6 +118,21 @@ class Pairs:
     @property
     def n_frames(self):
         return len(self.first) - 1
+
+    @property
+    def whole(self):
+        """The list with the rows of ghosts, where this one has those of the centres; else itself."""
+        return self if self._whole is None else self._whole
+
+    def centres(self, n):
+        """The rows of the first n atoms, which are evaluated; the others are ghosts.
+
+        Of a list with ghosts (fastdesc/pairs/ghost_list.py), whose rows hold the mirrors of pairs alone. Arrays of
+        pairs keep the length of the whole list, and species go on naming the elements of all atoms.
+        """
+        rows = Pairs(self.row[: n + 1], self.j, self.shift, self.mirror, self.cutoff, np.array([0, n]))
+        rows._whole = self
+        return rows
 
     @cached_property
     def i(self):

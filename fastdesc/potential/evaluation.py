@@ -135,8 +135,9 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
     drij : (3, n_pairs) array, eV/Å
     tape : Tape or None
     """
-    xp = namespace(rij)
-    q, saved = model.descriptor.forward(rij, pairs, species, model.theta)
+    xp, of_pairs = namespace(rij), species
+    q, saved = model.descriptor.forward(rij, pairs, of_pairs, model.theta)
+    species = species[: pairs.n_atoms]
     dy = model.scale[species][None]
     dq = padded(q.shape, q.dtype, q)
     out, direct = xp.zeros(pairs.n_atoms), xp.zeros(pairs.n_atoms)
@@ -156,7 +157,7 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
         return kept if keep else None
 
     chunks = over_atoms(task, pairs.n_atoms, rij)
-    drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+    drij = model.descriptor.pullback(rij, pairs, of_pairs, model.theta, saved, dq)
     tape = Tape(dq, [part for kept in chunks for part in kept]) if keep else None
     return out * model.scale.astype(np.float64)[species] + direct, drij, tape
 
@@ -178,5 +179,33 @@ def energies_forces_virials(model, positions, cells, pairs, species):
     virials : (n_frames, 3, 3) float64 array, eV: dE/dstrain
     """
     rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
+    out, found, drij = energies_and_forces(model, rij, pairs, species)
+    return out, found, virials(rij, drij, pairs)
+
+
+def energies_and_forces(model, rij, pairs, species):
+    """Atomic energies (1) without E0 and forces, in stages where the list has ghosts.
+
+    A stage goes as far as the next values of neighbours that may be ghosts; between two of them `pairs.whole.exchange`
+    has the values sent. Without ghosts it does nothing, and this is the evaluation of whole frames.
+
+    Parameters
+    ----------
+    rij : (3, n_pairs) array, Å
+    pairs : Pairs
+        Or the `centres` of a list with ghosts.
+    species : int32 array
+        Of all atoms, ghosts too.
+
+    Returns
+    -------
+    out : float64 array, eV
+        Of the centres.
+    forces : float64 (n_atoms, 3) array, eV/Å
+        Of all atoms: on ghosts what the pairs of these centres give.
+    drij : (3, n_pairs) array, eV/Å
+    """
     out, drij, _ = energies_and_gradient(model, rij, pairs, species)
-    return out, forces(drij, pairs), virials(rij, drij, pairs)
+    if pairs.whole is not pairs:
+        drij[:, int(pairs.row[-1]) :] = 0    # the rows of ghosts
+    return out, forces(drij, pairs.whole), drij

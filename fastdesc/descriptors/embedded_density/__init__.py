@@ -34,7 +34,6 @@ from fastdesc.descriptors.embedded_density.recursion import (
     densities_pullback,
     given,
     nothing,
-    rows_like,
     through,
     update,
 )
@@ -201,14 +200,16 @@ class EmbeddedDensity(Family):
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
         run, radial, contraction, networks = self._parts(rij, pairs, species, theta)
+        centres = species[:n]    # behind them, of a list with ghosts, are the ghosts
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
-        c = xp.zeros((*planes, T, n, columns(self.n_radial)), rij.dtype)
+        c = xp.zeros((*planes, T, pairs.whole.n_atoms, columns(self.n_radial)), rij.dtype)
         own = None
         run("ed_density", *radial, densities[..., 0, :, :, :])
         for t in range(T):
-            more = update(contraction, networks[t], densities[..., t, :, :, :], (species, pairs.columns))
-            own = (radial[2][..., species, :] if own is None else own) + xp.swapaxes(more, -1, -2)
-            c[..., t, :, : self.n_radial] = own
+            more = update(contraction, networks[t], densities[..., t, :, :, :], (centres, pairs.columns))
+            own = (radial[2][..., centres, :] if own is None else own) + xp.swapaxes(more, -1, -2)
+            c[..., t, :n, : self.n_radial] = own
+            pairs.whole.exchange.forward(c[..., t, :, : self.n_radial])
             run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
         return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
 
@@ -218,7 +219,9 @@ class EmbeddedDensity(Family):
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
         """
         parts = self._parts(rij, pairs, species, theta)
-        ddensities, _, _ = self._sweep(parts, (species, pairs.columns), saved, dq, Networks.pullback, nothing, {})
+        elements = species[: pairs.n_atoms], pairs.columns
+        again = self._kernels(rij, pairs.whole, species)
+        ddensities, _, _ = self._sweep(parts, again, pairs, elements, saved, dq, Networks.pullback, nothing, {})
         drij = padded(rij.shape, rij.dtype, rij)
         parts.run("ed_density_pullback", *parts.radial, saved.c, ddensities, drij)
         return drij
@@ -229,19 +232,21 @@ class EmbeddedDensity(Family):
         run, radial, contraction, networks = parts
         for of_iteration in networks:
             dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
+        centres, again = species[: pairs.n_atoms], self._kernels(rij, pairs.whole, species)
         ddensities, dc, products = self._sweep(
-            parts, (species, pairs.columns), saved, dq, Networks.backward, contraction.products, dnetworks
+            parts, again, pairs, (centres, pairs.columns), saved, dq, Networks.backward, contraction.products, dnetworks
         )
         sums = run("ed_parameters_pullback", *radial, saved.c, ddensities)
         dtheta = {"alpha": product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
-                dtheta["coefficients"][..., z, :] += xp.where(species == z, dc, 0).sum(axis=-1, dtype=np.float64)
+                dtheta["coefficients"][..., z, :] += xp.where(centres == z, dc, 0).sum(axis=-1, dtype=np.float64)
         return {**dtheta, **contraction.parameters(products), **dnetworks}
 
-    def _sweep(self, parts, elements, saved, dq, back, products, dnetworks):
+    def _sweep(self, parts, run_whole, pairs, elements, saved, dq, back, products, dnetworks):
         """Formula (4), from the last iteration to the first.
 
+        What ghosts find for coefficients, with kernels `run_whole` over all rows, is added to their owners'.
         `elements`, `back` and `products` are what embedded_density_recursion takes; what `back` finds of the networks'
         parameters is added to `dnetworks`.
         Returns the cotangents of all densities, of the coefficients after the element's, and the sum of the products.
@@ -251,7 +256,8 @@ class EmbeddedDensity(Family):
         *planes, _, n_radial, n_moments, n = saved.densities.shape
         ddensities = padded(saved.densities.shape, dq.dtype, dq)
         if T > 0:  # The last row is only read past, by loads that are wider than a row.
-            rows = xp.zeros((*planes, n + 1, 20 if n_moments > 10 else 10, columns(n_radial)), dq.dtype)
+            n_all = pairs.whole.n_atoms    # rows of ghosts stay zero: their cotangents are another's work
+            rows = xp.zeros((*planes, n_all + 1, 20 if n_moments > 10 else 10, columns(n_radial)), dq.dtype)
         cotangents, total, dc = given(dq), 0.0, None
         for t in range(T, -1, -1):
             density, ddensity = saved.densities[..., t, :, :, :], ddensities[..., t, :, :, :]
@@ -261,8 +267,10 @@ class EmbeddedDensity(Family):
                     networks[t].add(dnetworks, dlayers)
             if t > 0:
                 run("ed_rows", ddensity, rows)
-                more = rows_like(ddensity, n_radial)
-                run("ed_coefficients_pullback", *radial[:2], rows, more)
+                more = padded((*planes, n_radial, n_all), dq.dtype, dq)
+                run_whole("ed_coefficients_pullback", *radial[:2], rows, more)
+                pairs.whole.exchange.reverse(xp.swapaxes(more, -1, -2))
+                more = more[..., :n]
                 if dc is not None:
                     more += dc
                 dc = more

@@ -46,11 +46,13 @@ def bind(family, rij, pairs, species):
 
     def density_again(alpha, r_s, coefficients, c, iteration, out):
         theta = map(xp.ascontiguousarray, (alpha, r_s, c))
-        sizes = (whole(rij), stride(out), plane(out), plane(c), n, n_species, n_radial, n_moments, c.shape[-1])
+        n_all, columns = c.shape[-2:]
+        sizes = (whole(rij), stride(out), plane(out), plane(c), n_all, n_species, n_radial, n_moments, columns)
         over_pairs("ed_density_again", (*pair_list, *theta, iteration, out, *sizes, *orbitals), True)
 
     def of_all_iterations(c, ddensity):
-        return (plane(ddensity), plane(c), n, c.shape[-3], n_species, n_radial, n_moments, c.shape[-1], *orbitals)
+        n_later, n_all, columns = c.shape[-3:]
+        return (plane(ddensity), plane(c), n_all, n_later, n_species, n_radial, n_moments, columns, *orbitals)
 
     def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
