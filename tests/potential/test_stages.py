@@ -1,4 +1,4 @@
-"""Evaluation in stages: domains that exchange values of their ghosts find what one process finds for the whole frame."""
+"""Evaluation in stages: domains that exchange values of their ghosts find what one process finds."""
 
 import threading
 from itertools import product
@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from ase.build import bulk
-from helpers.families import FAMILIES
+from helpers.families import EMBEDDED_DENSITY, variants
 
 import fastdesc as fd
 from fastdesc.errors import InputError
@@ -98,10 +98,7 @@ def evaluate(model, domains, d, species, cutoff):
     return owner[ghosts.atoms], out, forces, pairs.exchange
 
 
-CASES = [(family, variant) for family in FAMILIES for variant in family.variants]
-
-
-@pytest.mark.parametrize(("family", "variant"), CASES, ids=[f"{f.name}-{v}" for f, v in CASES])
+@pytest.mark.parametrize(("family", "variant"), variants())
 @pytest.mark.parametrize("n", [1, 3])
 def test_domains_find_what_one_process_finds(family, variant, n):
     atoms, model_of = frame(), potential(family, variant)
@@ -130,8 +127,8 @@ def test_domains_find_what_one_process_finds(family, variant, n):
 
 def test_atoms_left_out_are_not_seen():
     """Without the gold atoms, the copper atoms are as in a frame that never had them."""
-    family = next(f for f, _ in CASES if f.name == "embedded_density")
-    model_of = potential(family, next(v for v in family.variants if family.variants[v].keywords.get("iterations")))
+    own = EMBEDDED_DENSITY.variants
+    model_of = potential(EMBEDDED_DENSITY, next(v for v in own if own[v].keywords.get("iterations")))
     atoms, cutoff = frame(), model_of.descriptor.cutoff
     copper = atoms[atoms.numbers == 29]
     species = np.where(atoms.numbers == 29, 0, -1).astype(np.int32)
