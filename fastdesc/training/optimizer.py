@@ -120,6 +120,7 @@ class AdamW:
 
     _formula, _loop = staticmethod(_adamw), staticmethod(_adamw_loop)
     _kept = ("m", "v")
+    _longest = math.inf    # gradient that can be followed
 
     def __init__(
         self,
@@ -140,12 +141,16 @@ class AdamW:
         self.learning_rate, self.beta1, self.beta2, self.eps, self.clip = learning_rate, beta1, beta2, eps, clip
         self.groups = {name: _group(name, groups or {}, weight_decay) for name in parameters}
         self.n_steps = 0
-        self._moments = {}
+        self._moments, self._shapes = {}, {name: p.shape for name, p in parameters.items()}
         if eps == 0:
             raise InputError("eps is 0; it must be above 0, for a parameter that nothing depends on has v = 0")
         for name, p in parameters.items():
             _check_master(name, p)
-            self._moments |= {f"{kind}/{name}": namespace(p).zeros_like(p) for kind in self._kept}
+            self._moments |= {f"{kind}/{name}": a for kind, a in self._start(name, p).items()}
+
+    def _start(self, name, p):
+        """What is kept of a parameter before the first step: kind -> array."""
+        return {kind: namespace(p).zeros_like(p) for kind in self._kept}
 
     def square_norm(self, gradients):
         """|g|^2 over all parameters that are not frozen, float64, where the gradients are."""
@@ -183,7 +188,7 @@ class AdamW:
         active = [name for name, group in self.groups.items() if group.rate > 0]
         for name in active:
             for what, given in (("parameter", parameters), ("gradient", gradients)):
-                shape, wanted = getattr(given.get(name), "shape", None), self._moments[f"m/{name}"].shape
+                shape, wanted = getattr(given.get(name), "shape", None), self._shapes[name]
                 if shape != wanted:
                     raise InputError(
                         f"{what} {name!r} "
@@ -192,22 +197,26 @@ class AdamW:
                     )
             _check_master(name, parameters[name])
         norm = math.sqrt(self.square_norm(gradients)) if norm is None else norm
-        if not math.isfinite(norm):
+        shorten = 1.0 if self.clip is None or norm <= self.clip else self.clip / norm
+        if not math.isfinite(norm) or shorten * norm > self._longest:
+            words = "too long" if math.isfinite(norm) else "not finite"
             raise FastdescError(
-                f"the gradient is not finite at step {self.n_steps + 1} (its norm is {norm}); "
+                f"the gradient is {words} at step {self.n_steps + 1} (its norm is {norm:.4g}); "
                 "lower the learning rate, or look for a wrong label"
             )
         self.n_steps += 1
         rate = self.learning_rate * factor
-        shorten = 1.0 if self.clip is None or norm <= self.clip else self.clip / norm
-        per_m, per_v = (1 / (1 - beta**self.n_steps) for beta in (self.beta1, self.beta2))
         for name in active:
             group = self.groups[name]
-            rates = (rate * group.rate, group.weight_decay, self.eps, per_m, per_v)
-            numbers = (shorten, self.beta1, self.beta2, 1 - self.beta1, 1 - self.beta2, *rates)
-            changed = [parameters[name], *(self._moments[f"{kind}/{name}"] for kind in self._kept)]
-            _change(self._formula, self._loop, changed, gradients[name], numbers)
+            self._move(name, parameters[name], gradients[name], shorten, rate * group.rate, group.weight_decay)
         return norm
+
+    def _move(self, name, p, g, shorten, rate, decay):
+        """Change one parameter: (2) and (3)."""
+        per_m, per_v = (1 / (1 - beta**self.n_steps) for beta in (self.beta1, self.beta2))
+        numbers = (shorten, self.beta1, self.beta2, 1 - self.beta1, 1 - self.beta2)
+        changed = [p, *(self._moments[f"{kind}/{name}"] for kind in self._kept)]
+        _change(self._formula, self._loop, changed, g, (*numbers, rate, decay, self.eps, per_m, per_v))
 
     def state_dict(self):
         """Return the state: number of steps and moments, as NumPy copies."""

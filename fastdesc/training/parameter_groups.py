@@ -1,11 +1,42 @@
-"""How fast each parameter of a potential learns, and which ones not at all."""
+"""How each parameter of a potential learns: by which optimizer, how fast, and which ones not at all."""
 
+import math
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from fastdesc.errors import InputError, nearest
-from fastdesc.training.optimizer import Group
+from fastdesc.training.matrix_optimizers import SOAP, Muon
+from fastdesc.training.optimizer import AdamW, AMSGrad, Group
+
+
+def optimizer_for(potential, parameters, settings):
+    """Return the optimizer of a run.
+
+    Parameters
+    ----------
+    potential : Potential
+    parameters : dict of str to float64 array
+        What it will change: those of the potential, where they are trained.
+    settings : Settings
+        optimizer, learning_rate, descriptor_learning_rate, weight_decay, freeze and clip.
+    """
+    given = {"learning_rate": 1.0, "groups": groups_for(potential, settings), "clip": settings.clip}
+    if settings.optimizer in ("adamw", "amsgrad"):
+        return {"adamw": AdamW, "amsgrad": AMSGrad}[settings.optimizer](parameters, **given)
+    # The rows of beta are radial functions; those of a layer are its outputs.
+    weights = {name: a.shape for name, a in parameters.items() if name.endswith("weight")}
+    if settings.optimizer == "muon":
+        return Muon(parameters, _matrices(weights), **given)
+    if "descriptor/beta" in parameters:
+        weights["descriptor/beta"] = parameters["descriptor/beta"].shape
+    return SOAP(parameters, _matrices(weights), **given)
+
+
+def _matrices(shapes):
+    """Shapes (rows, columns) of those that are matrices, all axes but the last as rows."""
+    found = {name: (math.prod(shape[:-1]), shape[-1]) for name, shape in shapes.items()}
+    return {name: shape for name, shape in found.items() if min(shape) > 1}
 
 
 def groups_for(potential, settings):

@@ -11,6 +11,7 @@ from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")
 STARTS = ("random", "linear")
+OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Settings:
         Of networks, and of the descriptor's parameters; 0 freezes.
     weight_decay : float
         Decoupled (AdamW), on network weights.
-    amsgrad : bool
-        AMSGrad instead of Adam.
+    optimizer : {"soap", "muon", "adamw", "amsgrad"}
+        SOAP and Muon take the weights of networks as matrices, SOAP also beta of Gaussian moments, and step all else as
+        AdamW does (fastdesc/training/matrix_optimizers.py).
     clip : float or None
         Largest norm of a gradient; longer ones are shortened.
     energy_weight, force_weight, stress_weight : float
@@ -79,7 +81,7 @@ class Settings:
     learning_rate: float = 2e-3
     descriptor_learning_rate: float = 1e-2
     weight_decay: float = 0.01
-    amsgrad: bool = False
+    optimizer: str = "soap"
     clip: float | None = None
     energy_weight: float = 10.0
     force_weight: float = 1.0
@@ -112,6 +114,7 @@ class Settings:
         count("seed", self.seed, 0)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("start", self.start, STARTS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("device", self.device, DEVICES)
         if self.devices != "all":
             count('devices, unless "all",', self.devices)

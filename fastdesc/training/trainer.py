@@ -22,8 +22,8 @@ from fastdesc.training.identity import check_identity, identity
 from fastdesc.training.initialise import initialise, initialise_from_features, initialise_with_descriptor
 from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import LossWeights, Metrics
-from fastdesc.training.optimizer import AdamW, AMSGrad, WeightAverage
-from fastdesc.training.parameter_groups import check_penalty, groups_for
+from fastdesc.training.optimizer import WeightAverage
+from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
 from fastdesc.training.schedules import Plateau, constant, cosine
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
@@ -55,9 +55,8 @@ class Trainer:
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         self.like = next(iter(self.parameters.values()))    # an array of our device
         s = settings
-        method = AMSGrad if s.amsgrad else AdamW
-        groups = groups_for(potential, settings)    # steps of direct weights go by the fitted scaler
-        self.optimizer = method(self.parameters, learning_rate=1.0, groups=groups, clip=s.clip)
+        # Steps of direct weights go by the fitted scaler.
+        self.optimizer = optimizer_for(potential, self.parameters, settings)
         rates = [g.rate for name, g in self.optimizer.groups.items() if name.startswith("descriptor/")]
         energies_alone = all(x.energies_alone(self.weights) for x in (self.data, self.valid) if x is not None)
         self.training_pass = PASSES[not any(rates), energies_alone]

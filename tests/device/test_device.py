@@ -153,12 +153,21 @@ def test_stored_features_train_on_a_device(ledger, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [{}, {"amsgrad": True, "clip": 1.0, "ema": 0.9}])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "amsgrad", "clip": 1.0, "ema": 0.9},
+        {"optimizer": "soap", "clip": 1.0},
+        {"optimizer": "muon"},
+    ],
+    ids=lambda given: given["optimizer"],
+)
 @pytest_everything
 def test_training_waits_once_a_step(family, optimizer, ledger):
     """Three steps and the metrics of their epoch; the same numbers as on the host."""
     frames, results = alloy(3), {}
-    if optimizer and family == "spline filters":
+    if optimizer["optimizer"] == "amsgrad" and family == "spline filters":
         optimizer = {**optimizer, "curvature": 1e-3, "magnitude": 1e-4}
     for device in ("cpu", "cuda"):
         settings = Settings.named(device=device, dtype="float64", epochs=1, batch_size=1, seed=1, **optimizer)
@@ -170,8 +179,10 @@ def test_training_waits_once_a_step(family, optimizer, ledger):
     assert len([w for w in waits if "to_host_together" in w]) == 3
     # What is left is fetched for the row: sums of errors, and of the penalty.
     assert len(waits) == 3 + 1 + ("curvature" in optimizer), waits
+    # Directions of matrices are float32, and a step is at most about the learning rate.
+    atol = 1e-11 if optimizer["optimizer"] in ("adamw", "amsgrad") else 1e-6 * settings.learning_rate
     for one, other in zip(*results.values(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=atol)
 
 
 def test_features_travel_while_the_next_batch_is_prepared(ledger, tmp_path):

@@ -223,6 +223,12 @@ def _checked(name, function, signature, own=None):
     return call
 
 
+def _decomposition(name):
+    """A function of linalg that returns several arrays."""
+    signature = inspect.signature(getattr(real.linalg, name))
+    return _checked(name, lambda *args, **keywords: tuple(getattr(np.linalg, name)(*args, **keywords)), signature)
+
+
 def _of_either(name, args, keywords):
     """Arguments of a function that takes arrays of the host too; None where CuPy returns what it was given."""
     if args and isinstance(args[0], np.ndarray | list | tuple) and not name.startswith("full"):
@@ -260,6 +266,8 @@ class Cupy(types.ModuleType):
     def __init__(self):
         super().__init__("cupy")
         stream_capture.Stream.null = STREAM
+        # CuPy's default is not to ask the device whether a decomposition went well, and so not to wait.
+        self.linalg = types.SimpleNamespace(eigh=_decomposition("eigh"), qr=_decomposition("qr"))
         self.cuda = types.SimpleNamespace(
             **vars(stream_capture.of_cuda(LEDGER.note)),
             get_current_stream=lambda: (stream_capture.STATE.streams or [STREAM])[-1],
