@@ -13,7 +13,6 @@ from fastdesc.errors import InputError
 from fastdesc.training.optimizer import AdamW
 from fastdesc.training.schedules import check_number
 
-
 NOISE = 1e-6
 """Of the length of a gradient: what float32 leaves unknown of an element of it after two products."""
 
@@ -28,7 +27,7 @@ class _OfMatrices(AdamW):
         for name, shape in self.matrices.items():
             if name not in parameters or math.prod(shape) != math.prod(parameters[name].shape) or len(shape) != 2:
                 own = tuple(parameters[name].shape) if name in parameters else "not a parameter"
-                raise InputError(f"matrix {name!r} came with shape {tuple(shape)}, and it is {own}; give (rows, columns)")
+                raise InputError(f"matrix {name!r} came as {tuple(shape)}, and it is {own}; give (rows, columns)")
         super().__init__(parameters, **adam)
 
     def _move(self, name, p, g, shorten, rate, decay):
@@ -127,8 +126,9 @@ def _improved(xp, basis, mean):
 class Muon(_OfMatrices):
     """Momentum whose singular values are made nearly equal: Jordan et al. 2024; scale of Liu et al., arXiv:2502.16982.
 
-        M <- b M + (1 - b) G,    P <- P - rate ( 0.2 sqrt(max(rows, columns)) N(b M + (1 - b) G) + weight_decay P )  (10)
-        N: X <- X / |X|, then five times    A = X X^T,  X <- a X + (b' A + c A^2) X                                (11)
+        M <- b M + (1 - b) G
+        P <- P - rate ( 0.2 sqrt(max(rows, columns)) N(b M + (1 - b) G) + weight_decay P )             (10)
+        N: X <- X / |X|, then five times    A = X X^T,  X <- 3.4445 X + (-4.775 A + 2.0315 A^2) X      (11)
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ def test_the_device_steps_as_the_host_does_and_never_waits(kind):
 
 
 def test_what_cannot_be_followed_is_named():
-    with pytest.raises(InputError, match=r"matrix 'network/0/weight' came with shape \(3, 3\), and it is \(5, 4\)"):
+    with pytest.raises(InputError, match=r"matrix 'network/0/weight' came as \(3, 3\), and it is \(5, 4\)"):
         SOAP(parameters(), {"network/0/weight": (3, 3)})
     with pytest.raises(InputError, match=r"matrix 'nothing' .* not a parameter"):
         Muon(parameters(), {"nothing": (3, 3)})
