@@ -2,7 +2,7 @@
 
 Numba's cache looks at one file only: a cached kernel does not notice that a function it calls has changed in
 another. So the cache folder of a kernel is named by a hash of its module and of all modules of ours that this one
-imports, and a change to any of them starts a new folder.
+imports, and a change to any of them starts a new folder. All are in a folder that no other user can write to.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import numba
 from numba.core.caching import IndexDataCacheFile
 
 import fastdesc
+from fastdesc.backend.private_folder import private_folder
 
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 _PACKAGE = Path(fastdesc.__path__[0])
@@ -52,12 +53,12 @@ def _sources(source, seen):
 
 
 def cache_folder(source):
-    """Folder of compiled kernels of the module at `source`."""
+    """Folder of compiled kernels of the module at `source`; OSError where the disk takes none."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_sources(Path(source).resolve(), set())):
         digest.update(path.read_bytes())
     base = os.environ.get("FASTDESC_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fastdesc" / f"numba-{digest.hexdigest()[:16]}"
+    return private_folder(base) / f"numba-{digest.hexdigest()[:16]}"
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def kernel(function):
     """Compile a kernel: called from Python, releases the GIL, cached on disk where a disk lets us."""
     try:
         folder = cache_folder(function.__code__.co_filename)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
         with _numba_caches_in(folder):
             compiled = numba.njit(cache=True, **_OPTIONS)(function)
         cache = compiled._cache
