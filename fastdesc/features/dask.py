@@ -5,7 +5,8 @@
     OUT.h5.shards/run.json      what they were made of: a resume with anything else is refused
 
 The client reads the input and hands out its batches, the same as in a serial run, so results are the same bit for bit.
-Workers need the package and the folder of the output, not the input. A task whose worker dies runs again elsewhere.
+Workers need the package and the folder of the output, not the input. A task whose worker dies runs again elsewhere
+(fastdesc/features/dask_tasks.py).
 """
 
 import json
@@ -17,7 +18,8 @@ from itertools import islice
 import numpy as np
 
 from fastdesc.descriptors.short_distances import ShortDistances
-from fastdesc.errors import FastdescError, InputError
+from fastdesc.errors import InputError
+from fastdesc.features.dask_tasks import Tasks
 from fastdesc.features.reader import open_features
 from fastdesc.features.shards import join, shards_of
 from fastdesc.features.stream import compute
@@ -27,8 +29,6 @@ from fastdesc.io.sources import build
 
 SHARD_BATCHES = 32
 """Batches in a shard."""
-AHEAD = 2
-"""Tasks for each worker that are handed out ahead."""
 TIMEOUT = "10s"
 """For a scheduler to answer."""
 NOTE = "run.json"
@@ -64,6 +64,7 @@ def featurize_distributed(
         _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
         n, short = _run(client, source, folder, job, chunk_atoms, progress)
     join(out, n, source, options)
+    _discard_unfinished(folder)
     ShortDistances(*short).warn(descriptor, "the frames")
     return out
 
@@ -107,17 +108,14 @@ def make_shard(batches, path, job):
 
 def _run(client, source, folder, job, chunk_atoms, progress):
     """Hand out shards, a bounded number at a time; return how many there are, and of distances the short and all."""
-    from distributed import as_completed
     from tqdm import tqdm
 
     raw = source.raw_batches(chunk_atoms)
-    room = AHEAD * max(1, len(client.ncores()))
-    # Large arguments and functions with side effects: neither hashed nor shared between tasks.
-    remote = client.scatter(job, broadcast=True, hash=False)
-    waiting, k, seen, short = as_completed(loop=client.loop), 0, 0, np.zeros(2, int)
+    tasks = Tasks(client, make_shard, job)
+    k, seen, short = 0, 0, np.zeros(2, int)
 
-    def finished(future):
-        n, *distances = _result(future)
+    def take_one():
+        n, *distances = tasks.next()
         bar.update(n)
         short[:] += distances
 
@@ -132,26 +130,14 @@ def _run(client, source, folder, job, chunk_atoms, progress):
                 _check_shard(path, shard, source)
                 bar.update(frames)
                 continue
-            while waiting.count() >= room:
-                finished(next(waiting))
-            waiting.add(client.submit(make_shard, shard, str(path), remote, pure=False))
+            while tasks.full():
+                take_one()
+            tasks.submit(shard, str(path))
             if not bar.disable:
                 bar.total = source.estimate(seen)
-        for future in waiting:
-            finished(future)
+        while tasks.waiting:
+            take_one()
     return k, short.tolist()
-
-
-def _result(future):
-    from distributed.scheduler import KilledWorker
-
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise FastdescError(
-            f"several workers died on one task ({error}); is there enough memory for them? What is done is kept: "
-            "go on with resume"
-        ) from error
 
 
 def _is_begun(folder, made_of, out):
@@ -171,12 +157,17 @@ def _is_begun(folder, made_of, out):
 
 def _prepare(folder, made_of, kept):
     """Make the folder of the shards, with none in it unless they are to be kept."""
-    for path in folder.glob("[0-9]*.h5*"):
-        # Unfinished shards have a dash in their names.
-        if not kept or "-" in path.name:
-            path.unlink()
+    _discard_unfinished(folder)
+    for path in folder.glob("[0-9]*.h5") if not kept else ():
+        path.unlink()
     folder.mkdir(exist_ok=True)
     write_text(folder / NOTE, json.dumps(made_of, indent=1) + "\n")
+
+
+def _discard_unfinished(folder):
+    """Remove what workers that died have left: unfinished shards have a dash in their names."""
+    for path in folder.glob("[0-9]*-*.h5*"):
+        path.unlink(missing_ok=True)
 
 
 def _first_difference(old, new, name=""):

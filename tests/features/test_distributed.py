@@ -1,17 +1,14 @@
-"""Many workers: the same file as from one, also when workers die; needs dask.distributed."""
+"""Many workers: the same file as from one; needs dask.distributed."""
 
-import os
 import shutil
-import signal
 import sys
-import threading
-import time
 
 import h5py
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
+from helpers.distributed_runs import many, same, start_cluster
 from helpers.featurizing import Fake, files, frames
 
 import fastdesc as fd
@@ -24,49 +21,16 @@ WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 dask = pytest.importorskip("distributed", reason=WHY)
 
 
-class Slow(Fake):
-    """Takes its time, so that a worker can be killed at work."""
-
-    def forward(self, x, structures, species, theta):
-        time.sleep(0.15)
-        return super().forward(x, structures, species, theta)
-
-
 @pytest.fixture(scope="module")
 def cluster():
-    """Three workers in processes, started as a user of a cluster would."""
-    here = os.path.dirname(__file__)
-    environment = {"NUMBA_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, *sys.path])}
-    with dask.LocalCluster(
-        n_workers=3, threads_per_worker=1, dashboard_address=":0", env=environment, silence_logs=50, memory_limit=0
-    ) as cluster:
+    """Two workers in processes, started as a user of a cluster would."""
+    with start_cluster(2) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(module, "SHARD_BATCHES", 2)
-
-
-def many(n=40):
-    data = frames(n)
-    for k, atoms in enumerate(data):
-        if k >= 30:
-            atoms.info["late"] = f"word {k}"
-    return data
-
-
-def same(a, b):
-    """Both files hold the same, bit for bit."""
-    for x, y in zip(read_features(a), read_features(b), strict=True):
-        np.testing.assert_array_equal(x, y) if isinstance(x, np.ndarray) else None
-        assert isinstance(x, np.ndarray) or x == y
-    with open_features(a) as f, open_features(b) as g:
-        s, t = f.table(), g.table()
-        assert list(s) == list(t) and f.skipped == g.skipped
-        for name in s:
-            np.testing.assert_array_equal(s[name], t[name])
-        np.testing.assert_array_equal(f.file["keys"][...], g.file["keys"][...])
 
 
 def test_the_same_as_in_one_process(tmp_path, cluster, small_shards, monkeypatch):
@@ -110,29 +74,6 @@ def test_pooled_with_jacobian(tmp_path, cluster, small_shards):
         for k in (0, 5, 8):
             for a, b in zip(f.jacobian(k).__dict__.values(), g.jacobian(k).__dict__.values(), strict=True):
                 np.testing.assert_array_equal(a, b)
-
-
-def test_a_worker_dies_and_the_run_completes(tmp_path, cluster, small_shards):
-    out, one, data = tmp_path / "out.h5", tmp_path / "one.h5", many()
-    killed = []
-
-    def kill():
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not list(tmp_path.glob("out.h5.shards/*.h5")):
-            time.sleep(0.05)
-        with dask.Client(cluster.scheduler_address, set_as_default=False) as client:
-            pids = client.run(os.getpid)
-            killed.append(next(iter(pids.values())))
-            os.kill(killed[0], signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    featurize(data, out, Slow(), scheduler=cluster.scheduler_address, chunk_atoms=20)
-    thread.join()
-    assert killed, "a worker was killed while there was work"
-    featurize(data, one, Fake(), chunk_atoms=20)
-    same(out, one)
-    assert all("-" not in p.name for p in (tmp_path / "out.h5.shards").glob("*.h5"))
 
 
 def test_resume(tmp_path, cluster, small_shards):
