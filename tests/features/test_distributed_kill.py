@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,11 @@ WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 dask = pytest.importorskip("distributed", reason=WHY)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster():
     """Two workers, which their nannies start again when they die."""
     with start_cluster(2) as cluster:
+        cluster.wait_for_workers(2, timeout=60)
         yield cluster
 
 
@@ -68,12 +68,9 @@ def test_workers_die_and_the_run_completes(tmp_path, cluster, serial, at, moment
     killed = []
 
     def kill():
-        deadline = time.monotonic() + 30
-        while len(pids := [w.pid for w in cluster.workers.values() if w.pid]) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for pid in pids[:which]:
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+        for worker in list(cluster.workers.values())[:which]:
+            os.kill(worker.pid, signal.SIGKILL)
+            killed.append(worker.pid)
 
     at(*MOMENTS[moment], kill)
     out = featurize(many(), tmp_path / "out.h5", Slow(), scheduler=cluster.scheduler_address, chunk_atoms=20)
