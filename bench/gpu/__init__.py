@@ -1,57 +1,72 @@
 """Everything that only a GPU can show, in one command of less than eight minutes.
 
-    python -m bench.gpu [--sections kernels,scaling] [--budget 480] [--out FILE]
+    python -m bench.gpu [--steps kernels,scaling] [--budget 480] [--out FILE]
+    python -m bench.gpu --rehearse [--fault dynamics=crash]      # every step on the tests' double of a device, tiny
 
-Where there is a GPU: its name and rates, every kernel timed beside the floor that its bytes and operations imply,
-energies and forces from 1e2 to 2e6 atoms beside their prediction, training, dynamics, featurization, every kernel
-against float64, and the tests. Results are written after every section; a section that fails is recorded and the rest
-runs. Where there is none it says so, prints and writes what is predicted of an H200, compiles every kernel and runs the
-emulated battery.
+Where there is a GPU: its name and rates, energies and forces of every family, every kernel timed beside the floor that
+its bytes and operations imply, profiler, dynamics, training, sanitizers, pair search, every kernel
+against float64, featurization, and the tests. Each step is a process with a limit of its own; what it finds is written
+at once, as lines of JSON, so that an error of the device or a hang costs one step. Run again with the same --out, it
+goes on with what is not done. Where there is no GPU it says so, prints and writes what is predicted of an H200,
+compiles every kernel and runs the emulated battery. bench/gpu/carry.py prepares a machine without network.
 """
 
 import argparse
 import json
-import os
 import re
 import subprocess
+import sys
 import time
-import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.gpu import compile_report, launches, sections
 from bench.gpu import steps as gpu_steps
-from bench.gpu.sections import Session, Sizes
+from bench.gpu.runner import FAULTS, Session, Step, read, run_all, run_one
+from bench.gpu.sections import TINY, Sizes
 from bench.harness import models, systems
 from bench.harness.workers import ROOT
 from fastdesc.backend import cuda
 from fastdesc.hdf5.files import write_text
 
 RESULTS = ROOT / "bench" / "results"
-SECTIONS = {
-    "environment": (sections.environment, 40),
-    "kernels": (sections.kernels, 90),
-    "scaling": (gpu_steps.scaling, 110),
-    "training": (gpu_steps.training, 50),
-    "dynamics": (gpu_steps.dynamics, 30),
-    "checks": (sections.checks, 60),
-    "featurization": (gpu_steps.featurization, 40),
-    "battery": (sections.battery, 240),
-}
-"""name -> (function, seconds it may take at most), what is wanted most first."""
+STEPS = [
+    Step("environment", sections.environment, 20, vital=True),
+    Step("smoke", sections.smoke, 60, vital=True),
+    Step("rates", sections.rates, 15),
+    Step("energies_and_forces", gpu_steps.energies_and_forces, 70),
+    Step("kernels", sections.kernels, 60),
+    Step("profile", sections.profile, 75),
+    Step("dynamics", gpu_steps.dynamics, 30),
+    Step("training", gpu_steps.training, 40),
+    Step("sanitizer", sections.sanitizer, 60),
+    Step("pair_search", gpu_steps.pair_search, 20),
+    Step("checks", sections.checks, 60),
+    Step("scaling", gpu_steps.scaling, 60),
+    Step("featurization", gpu_steps.featurization, 40),
+    Step("battery", sections.battery, 240),
+]
+"""What is wanted most comes first; seconds are the most that each may take."""
 
 
 def arguments(argv):
+    names = [step.name for step in STEPS]
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="separated by commas")
-    parser.add_argument("--budget", type=float, default=460.0, help="seconds for all sections together")
-    parser.add_argument("--out", type=Path, help="JSON file (default: bench/results/<device>.json)")
+    parser.add_argument("--steps", default=",".join(names), help="separated by commas")
+    parser.add_argument("--budget", type=float, default=460.0, help="seconds for all steps together")
+    parser.add_argument("--out", type=Path, help="file of JSON lines (default: bench/results/<device>.jsonl)")
     parser.add_argument("--quick", action="store_true", help="without a GPU: the prediction alone")
+    parser.add_argument("--rehearse", action="store_true", help="run on the double of a device that the tests have")
+    parser.add_argument("--fault", default="", help=f"with --rehearse, STEP={'|'.join(FAULTS)}: plant a fault")
+    parser.add_argument("--step", help="run one step in this process")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="with --step: the most it may take")
     options = parser.parse_args(argv)
-    options.sections = [name for name in options.sections.split(",") if name]
-    for name in options.sections:
-        if name not in SECTIONS:
-            parser.error(f"unknown section {name!r}; there are {', '.join(SECTIONS)}")
+    options.steps = [name for name in options.steps.split(",") if name]
+    for name in [*options.steps, *([options.step] if options.step else [])]:
+        if name not in names:
+            parser.error(f"unknown step {name!r}; there are {', '.join(names)}")
+    options.fault = tuple(options.fault.split("=")) if options.fault else (None, None)
+    if options.fault != (None, None) and (len(options.fault) != 2 or options.fault[1] not in FAULTS):
+        parser.error(f"--fault is STEP=KIND with a kind of {', '.join(FAULTS)}")
     return options
 
 
@@ -59,30 +74,6 @@ def write(record, path):
     """Replace the file by the record, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-
-def run_sections(names, session, budget, save):
-    """Run sections in order, each within its own limit and what is left of the budget; `save` after each.
-
-    A section is not interrupted but by itself: between its figures it asks how much time is left.
-    """
-    end = time.monotonic() + budget
-    for name in names:
-        function, most = SECTIONS[name]
-        start = time.monotonic()
-        if start >= end:
-            session.results[name] = {"error": f"not run: the budget of {budget:.0f} s was spent"}
-            save()
-            continue
-        session.stop = min(end, start + most)
-        try:
-            found = {"result": function(session)}
-        except Exception as problem:    # whatever it is, it belongs into the file and the rest runs
-            text = f"{type(problem).__name__}: {problem}"
-            found = {"error": text[:4000], "traceback": traceback.format_exc()[-4000:]}
-        session.results[name] = {**found, "seconds": time.monotonic() - start}
-        save()
-        print(f"[{time.monotonic() - start:6.1f} s] {name}: {found.get('error', 'done')}", flush=True)
 
 
 def predicted(system="cu4000"):
@@ -103,7 +94,7 @@ def predicted(system="cu4000"):
     for n in (100, 1000, 10_000, 100_000, 1_000_000):
         for name in models.DESCRIPTORS:
             pot = models.potential(name, "cu1000")
-            seconds = gpu_steps.predicted_energies_and_forces(pot, each * n, n, chip)
+            seconds = gpu_steps.least_seconds(pot, each * n, n, chip)
             steps.append({"model": name, "n_atoms": n, "pairs_per_atom": each, "predicted_s": seconds})
     rates = {"bytes_per_s": chip.bandwidth, "operations_per_s": chip.rates}
     return {"chip": chip.name, "rates": rates, "measured": False, "system": system, "kernels": kernels, "steps": steps}
@@ -130,58 +121,78 @@ def without_gpu(reason, options):
     return subprocess.run(sections.pytest_command("-k", "emulated or device or cuda"), cwd=ROOT).returncode
 
 
-def show(session):
-    """Print what was found, a few lines a section."""
-    found = {name: entry.get("result") for name, entry in session.results.items() if entry.get("result")}
-    if "kernels" in found:
-        print(launches.table(found["kernels"]["rows"], f"Kernels, {session.sizes.kernels}"))
-    for row in found.get("scaling", {}).get("rows", ()):
+def show(path):
+    """Print what a file of results says, a few lines a step."""
+    rows = {}
+    for line in read(path):
+        if "row" in line:
+            rows.setdefault(line["step"], []).append(line["row"])
+    if "kernels" in rows:
+        print(launches.table(rows["kernels"], "Kernels"))
+    for row in rows.get("energies_and_forces", []) + rows.get("scaling", []):
         if "error" in row:
             print(f"{row['model']:>20} {row['n_atoms']:>8} atoms: {row['error'][:90]}")
             continue
-        us = {k: 1e6 * row[f"{k}_s"] for k in ("given", "found", "predicted")}
-        print(f"{row['model']:>20} {row['n_atoms']:>8} atoms: {us['given']:10.1f} µs with the list given, "
-              f"{us['found']:10.1f} with it found, {us['predicted']:10.1f} predicted")  # fmt: skip
+        us = {k: 1e6 * row[f"{k}_s"] for k in ("given", "device", "found") if f"{k}_s" in row}
+        print(f"{row['model']:>20} {row['n_atoms']:>8} atoms, µs: " + ", ".join(f"{k} {v:.1f}" for k, v in us.items()))
     for name in ("training", "dynamics"):
-        rows = found.get(name) or ()
-        for row in rows["rows"] if isinstance(rows, dict) else rows:
+        for row in rows.get(name, []):
             where = row.get("system", row.get("device"))
             graph = f", graph alone {1e3 * row['replay_s']:.3f} ms" if "replay_s" in row else ""
             took = f"{1e3 * row['step_s']:.3f} ms{graph}" if "step_s" in row else row["error"]
             print(f"{name}, {row['model']}, {where}: {took}")
-    for row in found.get("checks", ()):
+    for row in rows.get("checks", []):
         if not row["right"]:
             print(f"WRONG: {row['model']} {row['dtype']}: {row.get('worst', row.get('error'))}")
-    if "featurization" in found:
-        print({k: v for k, v in found["featurization"].items() if k.endswith("frames_per_s")})
-    if "battery" in found:
-        print(found["battery"]["output"].strip().splitlines()[-1:], "exit", found["battery"]["code"])
+    for row in rows.get("featurization", []):
+        print({k: v for k, v in row.items() if k.endswith("frames_per_s")})
+    for row in rows.get("battery", []):
+        print(row["output"].strip().splitlines()[-1:], "exit", row["code"])
 
 
-def main(argv=None, sizes=None):
+def one_step(options):
+    """Run a step in this process, on the device or its double; returns the exit status."""
+    step = next(step for step in STEPS if step.name == options.step)
+    session = Session(TINY if options.rehearse else Sizes(), options.out, step.name, time.monotonic() + options.seconds)
+    fault = options.fault[1] if options.fault[0] == step.name else None
+    if not options.rehearse:
+        return run_one(step, session, fault)
+    sys.path.insert(0, str(ROOT / "tests"))
+    from doubles.cupy_double import device_double
+
+    with device_double():
+        return run_one(step, session, fault)
+
+
+def main(argv=None):
     """Run; returns the exit status."""
     options = arguments(argv)
+    if options.step:
+        return one_step(options)
     usable, reason = cuda.gpu_status()
-    if not usable:
+    if not usable and not options.rehearse:
         return without_gpu(reason, options)
+    path = (options.out or RESULTS / f"{_device_name(options.rehearse)}.jsonl").resolve()
+
+    def command(name, seconds):
+        words = [sys.executable, "-m", "bench.gpu", "--step", name, "--seconds", str(seconds), "--out", str(path)]
+        words += ["--rehearse"] if options.rehearse else []
+        return words + (["--fault", "=".join(options.fault)] if options.fault[0] == name else [])
+
+    steps = [step for step in STEPS if step.name in options.steps]
+    status = run_all(steps, path, options.budget, command)
+    show(path)
+    print(f"written to {path}")
+    failed = [name for name, how in status.items() if how != "done"]
+    if failed:
+        print(f"not done: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _device_name(rehearsed):
+    if rehearsed:
+        return "rehearsal"
     import cupy
 
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    path = options.out or RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    session = Session(sizes or Sizes())
-    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "device": name, "measured": True,
-              "load_before": os.getloadavg()[0], "sections": session.results}  # fmt: skip
-    compiling = sections.start_compiling() if "checks" in options.sections else []
-    try:
-        run_sections(options.sections, session, options.budget, lambda: write(record, path))
-    finally:
-        for process in compiling:
-            process.kill()
-            process.wait()
-    show(session)
-    print(f"written to {path}")
-    failed = [section for section, entry in session.results.items() if "error" in entry]
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
-
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,14 +1,15 @@
 """What `python -m bench.gpu` finds out of a device: name and rates, kernels one by one, right and how fast; tests.
 
-Every section takes a Session and returns plain data for the file. One that fails says so there; the others run.
+Every step takes a Session (bench/gpu/runner.py) and emits plain rows.
 """
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -16,81 +17,51 @@ import numpy as np
 import fastdesc as fd
 from bench.gpu import launches
 from bench.gpu.launches import H200
+from bench.gpu.timing import seconds_of, wall_of
 from bench.harness import models, systems
 from bench.harness.workers import ROOT
+from fastdesc.backend import cuda
 from fastdesc.backend.arrays import to_device, to_host
 
 PACKAGES = ("fastdesc", "numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "vesin", "ase", "h5py")
-
-
-@dataclass
-class Session:
-    """Sizes, budget and clock of a run; `chip` has the rates that floors are taken from."""
-
-    sizes: object
-    chip: object = H200
-    stop: float = float("inf")
-    results: dict = field(default_factory=dict)
-
-    def left(self):
-        """Seconds until the section has to end."""
-        return self.stop - time.monotonic()
+HEAVIEST = "gm_moments|gm_contract|gm_moments_pullback|gm_contract_pullback|ed_contract"
+"""Kernels that the profiler looks at."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Systems of each section (bench/harness/systems.py), and seconds that one figure is measured for."""
+    """Systems of each step (bench/harness/systems.py; numbers are cells of bench/gpu/crystal.py), and seconds that one
+    figure is measured for."""
 
-    kernels: str = "cu30000"
+    smoke: str = "cu32"
+    kernels: str = "cu250000"
     checks: str = "cu4000"
-    scaling: tuple = ("cu100", "cu1000", "cu10000", "cu100000", "cu1000000", "cu2000000")
-    batches: tuple = ("cu256x4", "cu256x32")
+    first: tuple = (63, 29, 14)
+    scaling: tuple = ("cu100", "cu1000", "cu10000", "cu100000", "cu2000000")
+    batches: tuple = ("cu256x32", "cu256x256")
+    pairs: str = "cu100000"
     frames: int = 20000
     seconds: float = 0.2
     copy_bytes: int = 1 << 31
     matrix: int = 4096
+    layers: tuple = (64, 360, 1_000_000)
     tests: tuple = ("-k", "(cuda or gpu or cupy) and not test_cuda_ and not test_bench and not emulated")
 
 
-TINY = Sizes("cu32", "cu32", ("cu32",), ("cu32x2",), 4, 0.0, 1 << 12, 16, ("-k", "nothing_is_called_so"))
+TINY = Sizes("cu32", "cu32", "cu32", (4,), ("cu32",), ("cu32x2",), "cu32", 4, 0.0, 1 << 12, 16, (4, 6, 10),
+             ("-k", "nothing_is_called_so"))  # fmt: skip
 
 
-def seconds_of(call, seconds, most=200):
-    """Median time of a call on the device, by events; the first calls, which compile, are not counted."""
-    import cupy
-
-    for _ in range(2):
-        call()
-    begin, end, times = cupy.cuda.Event(), cupy.cuda.Event(), []
-    stop = time.monotonic() + seconds
-    while not times or (time.monotonic() < stop and len(times) < most):
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(1e-3 * cupy.cuda.get_elapsed_time(begin, end))
-    return float(np.median(times))
-
-
-def wall_of(call, seconds, most=200):
-    """Median time of a call by the clock, the wait for the device included."""
-    import cupy
-
-    wait = cupy.cuda.get_current_stream().synchronize
-    for _ in range(2):
-        call()
-    wait()
-    times, stop = [], time.monotonic() + seconds
-    while not times or (time.monotonic() < stop and len(times) < most):
-        start = time.monotonic()
-        call()
-        wait()
-        times.append(time.monotonic() - start)
-    return float(np.median(times))
+def chip_of(session):
+    """The chip whose rates floors are taken from: the measured one where `rates` has run."""
+    for row in session.found("rates"):
+        if "copy_bytes_per_s" in row:
+            return launches.Chip(row["device"], row["copy_bytes_per_s"], H200.rates)
+    return H200
 
 
 def environment(session):
-    """Name, versions, and the measured rates of the chip, from which floors are taken from here on."""
+    """Name, driver and versions."""
     import cupy
 
     found = {"packages": {}, "python": sys.version.split()[0], "cores": len(os.sched_getaffinity(0))}
@@ -100,23 +71,74 @@ def environment(session):
         except PackageNotFoundError:
             found["packages"][name] = None
     properties = cupy.cuda.runtime.getDeviceProperties(0)
-    found |= {
-        "device": properties["name"].decode(), "multiprocessors": properties["multiProcessorCount"],
-        "memory": properties["totalGlobalMem"], "driver": cupy.cuda.runtime.driverGetVersion(),
-        "runtime": cupy.cuda.runtime.runtimeGetVersion(), "nvrtc": list(cupy.cuda.nvrtc.getVersion()),
-    }  # fmt: skip
-    x = cupy.arange(session.sizes.copy_bytes // 4, dtype=np.float32)
+    session.emit(
+        **found, device=properties["name"].decode(), multiprocessors=properties["multiProcessorCount"],
+        memory=properties["totalGlobalMem"], driver=cupy.cuda.runtime.driverGetVersion(),
+        runtime=cupy.cuda.runtime.runtimeGetVersion(), nvrtc=list(cupy.cuda.nvrtc.getVersion()),
+        carried_cubins=cuda.carried_cubins() is not None, load=os.getloadavg()[0],
+    )  # fmt: skip
+
+
+@contextmanager
+def poisoned():
+    """Context in which fresh memory of the device is NaN: a kernel that leaves something out is seen."""
+    import cupy
+
+    if not hasattr(cupy.cuda, "set_allocator"):    # the tests' double of a device
+        yield
+        return
+    pool = cupy.get_default_memory_pool()
+
+    def allocate(size):
+        found = pool.malloc(size)
+        cupy.cuda.runtime.memset(found.ptr, 0xFF, size)
+        return found
+
+    cupy.cuda.set_allocator(allocate)
+    try:
+        yield
+    finally:
+        cupy.cuda.set_allocator(pool.malloc)
+
+
+def smoke(session):
+    """Every map of every model on a few atoms: everything is written, nothing is NaN, duals of zero change nothing."""
+    wrong = []
+    for name in models.EVERY:
+        for dtype in ("float32", "float64"):
+            row = {"model": name, "dtype": dtype}
+            try:
+                with poisoned():
+                    found = _maps(*_prepared(name, session.sizes.smoke, dtype))
+                row["finite"] = all(bool(np.isfinite(x).all()) for x in found.values())
+            except Exception as problem:    # the other models are to be tried too
+                row |= {"finite": False, "error": repr(problem)[:500]}
+            session.emit(**row)
+            wrong += [] if row["finite"] else [f"{name} in {dtype}"]
+    if wrong:
+        raise RuntimeError(f"not finite: {', '.join(wrong)}")
+
+
+def rates(session):
+    """Rates of the chip, from which floors are taken: copies, matrix products, and how long a launch takes."""
+    import cupy
+
+    sizes = session.sizes
+    x = cupy.arange(sizes.copy_bytes // 4, dtype=np.float32)
     y = cupy.empty_like(x)
-    copy = 2 * x.nbytes / seconds_of(lambda: cupy.copyto(y, x), session.sizes.seconds)
-    n, rates = session.sizes.matrix, {}
+    device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    copy = 2 * x.nbytes / seconds_of(lambda: cupy.copyto(y, x), sizes.seconds)
+    session.emit(device=device, copy_bytes_per_s=copy)
+    n, rng = sizes.matrix, np.random.default_rng(0)
     for dtype in ("float32", "float64"):
-        a = cupy.asarray(np.random.default_rng(0).normal(size=(n, n)).astype(dtype))
-        rates[dtype] = 2 * n**3 / seconds_of(lambda a=a: a @ a, session.sizes.seconds)
+        a = cupy.asarray(rng.normal(size=(n, n)).astype(dtype))
+        rate = 2 * n**3 / seconds_of(lambda a=a: a @ a, sizes.seconds)
+        session.emit(matrix=n, dtype=dtype, operations_per_s=rate)
+    k, m, many = sizes.layers
+    w, q = cupy.ones((k, m), np.float32), cupy.ones((m, many), np.float32)
+    session.emit(layer=[k, m, many], operations_per_s=2 * k * m * many / seconds_of(lambda: w @ q, sizes.seconds))
     small = cupy.zeros(32, np.float32)
-    found["launch_s"] = wall_of(lambda: small.fill(0), session.sizes.seconds)
-    found["copy_bytes_per_s"], found["matrix_product_per_s"] = copy, rates
-    session.chip = launches.Chip(found["device"], copy, session.chip.rates)
-    return found
+    session.emit(launch_s=wall_of(lambda: small.fill(0), sizes.seconds))
 
 
 def pytest_command(*chosen):
@@ -130,12 +152,8 @@ def pytest_command(*chosen):
 def battery(session):
     """The tests that have a device to run on, in processes of their own."""
     command = pytest_command(*session.sizes.tests)
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(1.0, session.left()))
-        return {"command": command[1:], "code": done.returncode, "output": done.stdout[-6000:] + done.stderr[-2000:]}
-    except subprocess.TimeoutExpired as late:
-        text = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
-        raise TimeoutError(f"the battery was not done in time; it had printed {text[-3000:]}") from late
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    session.emit(command=command[1:], code=done.returncode, output=done.stdout[-6000:] + done.stderr[-2000:])
 
 
 def _prepared(name, system, dtype, device="cuda"):
@@ -165,7 +183,7 @@ def on_the_cpu(name, system):
 
 def checks(session):
     """Every kernel, by the maps that use it, against Numba in float64 on a system that fills the device."""
-    found = []
+    wrong = []
     for name in models.EVERY:
         exact = on_the_cpu(name, session.sizes.checks)
         for dtype, bound in (("float64", 1e-10), ("float32", 1e-3)):
@@ -173,7 +191,8 @@ def checks(session):
                 with launches.recorded() as used:
                     got = _maps(*_prepared(name, session.sizes.checks, dtype))
             except Exception as problem:    # one family that fails must not hide the others
-                found.append({"model": name, "dtype": dtype, "right": False, "error": repr(problem)[:500]})
+                session.emit(model=name, dtype=dtype, right=False, error=repr(problem)[:500])
+                wrong.append(f"{name} in {dtype}")
                 continue
             errors = {}
             for what, x in exact.items():
@@ -181,25 +200,16 @@ def checks(session):
                     size = np.linalg.norm(x[plane])
                     errors[f"{what}[{plane}]"] = float(np.linalg.norm(got[what][plane] - x[plane]) / (size or 1.0))
             worst = max(errors.values())
-            found.append({
-                "model": name, "dtype": dtype, "right": bool(worst < bound), "worst": worst, "errors": errors,
-                "kernels": sorted({launch.name for launch in used}),
-            })  # fmt: skip
-    return found
-
-
-def start_compiling():
-    """Start processes that compile the CPU's kernels, which `checks` compares with, while a device is timed."""
-    code = "import sys; from bench import gpu_sections as g; g.on_the_cpu(sys.argv[1], 'cu32')"
-    few = list(models.EVERY)[: max(1, len(os.sched_getaffinity(0)) - 4)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return [subprocess.Popen([sys.executable, "-c", code, name], cwd=ROOT, **quiet) for name in few]
+            used = sorted({launch.name for launch in used})
+            session.emit(model=name, dtype=dtype, right=bool(worst < bound), worst=worst, errors=errors, kernels=used)
+            wrong += [] if worst < bound else [f"{name} in {dtype}"]
+    if wrong:
+        raise RuntimeError(f"wrong: {', '.join(wrong)}")
 
 
 def kernels(session):
     """Every kernel in every width, scalar and dtype: time by events, beside its floors."""
-    found, seen = [], set()
-    system = session.sizes.kernels
+    chip, seen, system = chip_of(session), set(), session.sizes.kernels
     structures = fd.Structures.from_ase(systems.frames(system))
     for dtype in ("float32", "float64"):
         for name in models.EVERY:
@@ -213,15 +223,34 @@ def kernels(session):
             seen |= {launch.name for launch in new}
             host = pairs.to_device("cpu")
             # Of a kernel that is launched several times, every launch does the same amount of work.
-            for row in launches.rows(new, d, to_host(rij), host, session.chip, lambda x: seconds_of(x, 0.1, 20)):
-                found.append({"model": name, "dtype": dtype, **row})
-            if session.left() < 0:
-                return {"rows": found, "stopped": f"out of time at {name}, {dtype}"}
-    return {"rows": found, "stopped": None}
+            for row in launches.rows(new, d, to_host(rij), host, chip, lambda x: seconds_of(x, 0.1, 20)):
+                session.emit(model=name, dtype=dtype, **row)
 
 
-def free_memory():
-    """Give unused blocks of CuPy's pool back."""
-    import cupy
+def _tool(name, *words):
+    """Run a tool of the CUDA toolkit on the step `smoke`; returns (exit status, output), or None without the tool."""
+    if shutil.which(name) is None:
+        return None
+    command = [name, *words, sys.executable, "-m", "bench.gpu", "--step", "smoke"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
+    return done.returncode, done.stdout + done.stderr
 
-    cupy.get_default_memory_pool().free_all_blocks()
+
+def profile(session):
+    """What Nsight Compute says of one launch of each of the heaviest kernels."""
+    found = _tool("ncu", "--set", "full", "--clock-control", "none", "--kernel-name", f"regex:{HEAVIEST}",
+                  "--launch-count", "5")  # fmt: skip
+    said = {"missing": True} if found is None else {"code": found[0], "output": found[1][-60000:]}
+    session.emit(tool="ncu", **said)
+
+
+def sanitizer(session):
+    """compute-sanitizer on every map: accesses outside arrays, then races within blocks."""
+    for tool in ("memcheck", "racecheck"):
+        found = _tool("compute-sanitizer", "--tool", tool, "--error-exitcode", "9")
+        if found is None:
+            session.emit(tool=tool, missing=True)
+            continue
+        session.emit(tool=tool, code=found[0], output=found[1][-6000:])
+        if found[0]:
+            raise RuntimeError(f"{tool} ended with status {found[0]}: {found[1][-500:]}")

@@ -8,8 +8,8 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
-from bench.gpu import launches
-from bench.gpu.sections import free_memory, seconds_of, wall_of
+from bench.gpu import crystal, launches
+from bench.gpu.timing import free_memory, seconds_of, wall_of
 from bench.harness import models, operations, systems
 from fastdesc.features import convert
 from fastdesc.training.batch_gradient import batch_gradient
@@ -17,37 +17,54 @@ from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer
 
 
+def energies_and_forces(session):
+    """The first figures: copper whose pairs come in closed form, on the device and by the clock, large to small."""
+    order = ["gaussian_moments", *(name for name in models.DESCRIPTORS if name != "gaussian_moments")]
+    for name in order:
+        for cells in session.sizes.first if name == order[0] else session.sizes.first[:1]:
+            frame, pairs = crystal.copper(cells)
+            structures = fd.Structures.from_ase([frame])
+            session.emit(**_energies_and_forces(session, structures, f"{cells} cells", name, pairs))
+            free_memory()
+
+
 def scaling(session):
     """Energies and forces of every family from small to large, pairs given and found anew, positions from the host."""
-    found = []
     for system in session.sizes.scaling:
         structures = fd.Structures.from_ase(systems.frames(system))
         for name in models.DESCRIPTORS:
-            if session.left() < 0:
-                return {"rows": found, "stopped": f"out of time at {system}, {name}"}
-            found.append(_energies_and_forces(session, structures, system, name))
+            session.emit(**_energies_and_forces(session, structures, system, name))
         free_memory()
-    return {"rows": found, "stopped": None}
 
 
-def _energies_and_forces(session, structures, system, name):
-    pot = models.potential(name, system)
-    cutoff, placed = pot.descriptor.cutoff, structures.to_device("cuda")
+def _energies_and_forces(session, structures, system, name, pairs=None):
+    pot = models.potential(name, "cu32")
+    placed = structures.to_device("cuda")
     row = {"system": system, "model": name, "n_atoms": structures.n_atoms, "dtype": "float32"}
     try:
-        model = pot.model("float32", "cuda")
-        pairs = fd.Pairs.find(structures, cutoff).to_device("cuda")
+        model, given = pot.model("float32", "cuda"), pairs is not None
+        pairs = (pairs if given else fd.Pairs.find(structures, pot.descriptor.cutoff)).to_device("cuda")
         row["n_pairs"] = pairs.n_pairs
-        row["predicted_s"] = predicted_energies_and_forces(pot, pairs.n_pairs, structures.n_atoms, session.chip)
         few = 20 if structures.n_atoms > 50_000 else 200
         row["given_s"] = wall_of(lambda: pot.evaluate(placed, pairs, model), session.sizes.seconds, few)
-        row["found_s"] = wall_of(lambda: pot.evaluate(structures, model=model), session.sizes.seconds, few)
+        row["device_s"] = seconds_of(lambda: pot.evaluate(placed, pairs, model), session.sizes.seconds, few)
+        if not given:
+            row["found_s"] = wall_of(lambda: pot.evaluate(structures, model=model), session.sizes.seconds, few)
     except Exception as problem:    # for instance a system that does not fit into the memory
         row["error"] = repr(problem)[:500]
     return row
 
 
-def predicted_energies_and_forces(pot, n_pairs, n_atoms, chip, system="cu1000"):
+def pair_search(session):
+    """Pairs of a large cell found on the device, and on the host."""
+    structures = fd.Structures.from_ase(systems.frames(session.sizes.pairs))
+    for where in ("cuda", "cpu"):
+        placed = structures.to_device(where)
+        seconds = wall_of(lambda placed=placed: fd.Pairs.find(placed, 6.0), session.sizes.seconds, 20)
+        session.emit(system=session.sizes.pairs, where=where, seconds=seconds)
+
+
+def least_seconds(pot, n_pairs, n_atoms, chip, system="cu1000"):
     """Sum of the floors of all kernels of one step in float32, and of the network's products; seconds.
 
     Floors are those of `system`, per pair or atom; what launches and the host take is not in it.
@@ -80,7 +97,7 @@ def _name_of(pot):
 
 def training(session):
     """Gradient of a loss on energies and forces and one update; batches cut anew at every step, as in training."""
-    found, rng = [], np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for system in session.sizes.batches:
         frames = [atoms.copy() for atoms in systems.frames(system)]
         for atoms in frames:
@@ -91,10 +108,7 @@ def training(session):
                 row |= _training_step(session, frames, models.potential(name, system), rng)
             except Exception as problem:
                 row["error"] = repr(problem)[:500]
-            found.append(row)
-            if session.left() < 0:
-                return {"rows": found, "stopped": f"out of time at {system}, {name}"}
-    return {"rows": found, "stopped": None}
+            session.emit(**row)
 
 
 def _training_step(session, frames, pot, rng):
@@ -128,7 +142,7 @@ def featurization(session):
                 fd.featurize(source, out, d, device=device, dtype="float32", progress=False, chunk_atoms=65536)
                 found[f"{device}_s"] = time.monotonic() - start
             found[f"{device}_frames_per_s"] = session.sizes.frames / found[f"{device}_s"]
-    return found
+    session.emit(**found)
 
 
 def dynamics(session):
@@ -136,13 +150,11 @@ def dynamics(session):
 
     On a GPU captured as a graph, with the time of the graph alone, and launched kernel by kernel; and on the CPU.
     """
-    found = []
     for name in models.DESCRIPTORS:
         pot = models.potential(name, "water192")
         for device, graph in (("cuda", "auto"), ("cuda", False), ("cpu", False)):
             row = {"model": name, "device": device, "graph": graph}
-            found.append(row | _dynamics_step(session, pot, device, graph))
-    return found
+            session.emit(**row, **_dynamics_step(session, pot, device, graph))
 
 
 def _dynamics_step(session, pot, device, graph):

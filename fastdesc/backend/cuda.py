@@ -5,7 +5,9 @@ imports CuPy before that. Tests run the same sources on NumPy arrays: see `execu
 """
 
 import ctypes
+import hashlib
 import importlib.util
+import json
 import os
 import re
 from contextlib import contextmanager, suppress
@@ -273,11 +275,47 @@ class Kernel:
         self._function(grid, block, converted, shared_mem=shared_mem)
 
 
+def source_hash(file):
+    """Hash of the self-contained text of kernels/<file> and of the options it is compiled with."""
+    return hashlib.sha256("\0".join((source(file), *OPTIONS)).encode()).hexdigest()
+
+
+@cache
+def carried_cubins():
+    """What the folder $FASTDESC_CUBINS holds for this device: {file: {"cubin", "source", "kernels"}}; None without it.
+
+    `python -m bench.gpu.carry` makes such a folder on a machine that has a compiler and no GPU.
+    """
+    folder = os.environ.get("FASTDESC_CUBINS")
+    if not folder:
+        return None
+    import cupy
+
+    described = json.loads((Path(folder) / "cubins.json").read_text())
+    ours = f"sm_{cupy.cuda.Device().compute_capability}"
+    return described["files"] if described["arch"] == ours else None
+
+
+class _Cubin:
+    """A module that was compiled elsewhere; kernels go by the names of their instances, as in cupy.RawModule."""
+
+    def __init__(self, path, lowered):
+        import cupy
+
+        self._module, self._lowered = cupy.RawModule(path=str(path)), lowered
+
+    def get_function(self, name):
+        return self._module.get_function(self._lowered[name])
+
+
 def _load_with_cupy(path, names):
     import cupy
 
-    code = source(path.relative_to(kernels_folder()).as_posix())
-    return cupy.RawModule(code=code, options=OPTIONS, name_expressions=names)
+    file = path.relative_to(kernels_folder()).as_posix()
+    entry = (carried_cubins() or {}).get(file)
+    if entry and entry["source"] == source_hash(file) and set(names) <= set(entry["kernels"]):
+        return _Cubin(Path(os.environ["FASTDESC_CUBINS"]) / entry["cubin"], entry["kernels"])
+    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=names)
 
 
 def kernel(file, name):

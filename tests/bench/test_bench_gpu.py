@@ -1,17 +1,25 @@
 """The benchmark of a GPU: sections run on the double of a device, predictions anywhere; no times are asserted."""
 
 import json
-import time
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cuda_emulator import gcc_status
+from helpers.pair_lists import assert_same_set, check_form
+
+import fastdesc as fd
 
 # The benchmark is not installed: it runs from the checkout.
 from bench import gpu
-from bench.gpu import launches
+from bench.gpu import crystal, launches
 from bench.gpu import sections as gpu_sections
-from bench.gpu.sections import TINY, Session
+from bench.gpu.carry import carry_cubins
+from bench.gpu.compile_report import nvrtc_status
+from bench.gpu.runner import Session, append, read, run_all, run_one
+from bench.gpu.sections import TINY
 from bench.harness import models, systems
 from fastdesc.backend import cuda
 
@@ -63,54 +71,122 @@ def test_without_a_gpu_it_says_so(tmp_path, capsys, monkeypatch):
 
 @needs_gcc
 @needs_no_gpu
-def test_every_section_runs_on_the_double(tmp_path, capsys, monkeypatch):
-    out = tmp_path / "double.json"
+def test_every_step_runs_on_the_double(tmp_path, capsys, monkeypatch):
+    """In this process, all but the tests and the tools of the toolkit."""
     few = {name: models.EVERY[name] for name in ("gaussian_moments", "spline_filters, 4 and 4")}
     monkeypatch.setattr(models, "EVERY", few)
     monkeypatch.setattr(models, "DESCRIPTORS", {"gaussian_moments": few["gaussian_moments"]})
-    monkeypatch.setattr(gpu_sections, "start_compiling", list)
-    monkeypatch.setattr(gpu, "SECTIONS", {name: (f, 1000) for name, (f, _) in gpu.SECTIONS.items()})
-    names = [name for name in gpu.SECTIONS if name != "battery"]
+    out, rows = tmp_path / "double.jsonl", {}
     with device_double():
-        status = gpu.main(["--out", str(out), "--sections", ",".join(names), "--budget", "1000"], TINY)
-    record = json.loads(out.read_text())
-    sections = record["sections"]
-    assert status == 0 and list(sections) == names, {n: s.get("error") for n, s in sections.items()}
-    assert all(check["right"] for check in sections["checks"]["result"]), sections["checks"]
-    used = {name for check in sections["checks"]["result"] for name in check["kernels"]}
-    timed = {row["kernel"] for row in sections["kernels"]["result"]["rows"]}
+        for step in gpu.STEPS:
+            if step.name != "battery":
+                session = Session(TINY, out, step.name)
+                assert run_one(step, session) == 0, (step.name, capsys.readouterr().out)
+                rows[step.name] = session.rows
+    assert [line["row"] for line in read(out)] == json.loads(
+        json.dumps([row for found in rows.values() for row in found], default=float)
+    )
+    assert all(row["finite"] for row in rows["smoke"]) and len(rows["smoke"]) == 4
+    assert all(check["right"] for check in rows["checks"])
+    used = {name for check in rows["checks"] for name in check["kernels"]}
+    timed = {row["kernel"] for row in rows["kernels"]}
     assert used < timed and {"gm_moments<Dual<double>, 5>", "geometry_forces<float>"} < timed
-    for name in ("scaling", "training"):
-        assert not [row for row in sections[name]["result"]["rows"] if "error" in row]
-    captured, launched, host = sections["dynamics"]["result"]
+    for name in ("energies_and_forces", "scaling", "training"):
+        assert rows[name] and not [row for row in rows[name] if "error" in row], rows[name]
+    captured, launched, host = rows["dynamics"]
     assert "replay_s" in captured and captured["difference"] < 1e-3
     assert launched["kernels"] > 10 and launched["not_captured"] is None and host["device"] == "cpu"
-    assert "Test Double" in record["device"] and "with the list given" in capsys.readouterr().out
+    gpu.show(out)
+    assert "given" in capsys.readouterr().out
 
 
-def test_sections_that_fail_are_recorded_and_the_rest_runs(monkeypatch):
-    saved = []
-
-    def broken(session):
-        raise ValueError("no such luck")
-
-    def late(session):
-        return session.left()
-
-    monkeypatch.setattr(gpu, "SECTIONS", {"broken": (broken, 5), "late": (late, 5), "never": (late, 5)})
-    session = Session(TINY)
-    gpu.run_sections(["broken", "late"], session, 100, lambda: saved.append(dict(session.results)))
-    gpu.run_sections(["never"], session, -1, lambda: saved.append(dict(session.results)))
-    assert "ValueError: no such luck" in session.results["broken"]["error"]
-    assert "broken" in session.results["broken"]["traceback"]
-    assert 0 < session.results["late"]["result"] <= 5
-    assert "not run" in session.results["never"]["error"]
-    assert [len(s) for s in saved] == [1, 2, 3]
+@needs_gcc
+@needs_no_gpu
+@pytest.mark.parametrize(("fault", "status"), [("exception", "failed"), ("crash", "failed"), ("hang", "timed out")])
+def test_a_fault_costs_one_step(tmp_path, capsys, monkeypatch, fault, status):
+    """The rehearsal: processes, on the double; and the run goes on where it ended."""
+    out = tmp_path / "r.jsonl"
+    monkeypatch.setattr(gpu, "STEPS", [replace(s, seconds=6.0 if fault == "hang" else 60.0) for s in gpu.STEPS])
+    words = ["--rehearse", "--steps", "environment,profile,rates", "--out", str(out)]
+    assert gpu.main([*words, "--fault", f"profile={fault}"]) == 1
+    found = {line["step"]: line["status"] for line in read(out) if "status" in line}
+    assert found == {"environment": "done", "profile": status, "rates": "done"}
+    assert "not done: profile" in capsys.readouterr().out
+    before = len(read(out))
+    assert gpu.main([*words, "--budget", "0"]) == 1
+    again = read(out)[before:]
+    assert [(line["step"], line["status"]) for line in again] == [("profile", "not run")], "the others were done"
 
 
-def test_unknown_sections_are_refused():
+def test_nothing_runs_after_a_vital_step_that_failed(tmp_path):
+    steps = [gpu.Step("first", None, 60, vital=True), gpu.Step("second", None, 60)]
+    failing = [sys.executable, "-c", "raise SystemExit(3)"]
+    status = run_all(steps, tmp_path / "x.jsonl", 100, lambda name, seconds: failing)
+    assert status == {"first": "failed", "second": "not run"}
+    first, second = read(tmp_path / "x.jsonl")
+    assert "exit status 3" in first["log"] and second["log"] == "first failed"
+
+
+def test_a_line_cut_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "x.jsonl"
+    append(path, {"step": "a", "row": {"x": np.float32(1)}})
+    with open(path, "a") as file:
+        file.write('{"step": "b", "ro')
+    assert read(path) == [{"step": "a", "row": {"x": 1.0}}]
+
+
+@pytest.mark.parametrize(
+    "words", [["--steps", "kernel"], ["--step", "x"], ["--fault", "rates"], ["--fault", "rates=fire"]]
+)
+def test_unknown_steps_and_faults_are_refused(words):
     with pytest.raises(SystemExit):
-        gpu.arguments(["--sections", "kernel"])
+        gpu.arguments(words)
+
+
+def test_copper_in_closed_form():
+    """The pairs are those that the search finds, mirrors included."""
+    frame, pairs = crystal.copper(4)
+    found = fd.Pairs.find(fd.Structures.from_ase([frame]), 6.0)
+    assert pairs.n_pairs == found.n_pairs == 78 * len(frame)
+    check_form(pairs)
+    i, k = (np.repeat(np.arange(p.n_atoms), np.diff(p.row)) for p in (pairs, found))
+    assert_same_set((i, pairs.j, pairs.shift), (k, found.j, found.shift))
+    with pytest.raises(ValueError, match="twice the cutoff"):
+        crystal.copper(3)
+
+
+def test_carried_cubins_are_used_while_their_sources_are_the_same(tmp_path, monkeypatch):
+    """Compiled here, loaded there: by the names of the instances; other sources are compiled anew."""
+    usable, reason = nvrtc_status()
+    if not usable:
+        pytest.skip(reason)
+    loaded = []
+
+    class Module:
+        def __init__(self, **given):
+            self.given = given
+
+        def get_function(self, name):
+            loaded.append((self.given, name))
+            return name
+
+    fake = SimpleNamespace(
+        RawModule=Module, cuda=SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability="90"))
+    )
+    entries = carry_cubins(tmp_path, files=["geometry.cu"])["geometry.cu"]
+    lowered = entries["kernels"]["geometry_forces<float>"]
+    assert lowered.encode() in (tmp_path / entries["cubin"]).read_bytes()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setenv("FASTDESC_CUBINS", str(tmp_path))
+    for source, wanted in ((cuda.source_hash, lowered), (lambda file: "other", "geometry_forces<float>")):
+        cuda.carried_cubins.cache_clear()
+        monkeypatch.setattr(cuda, "source_hash", source)
+        cuda._load_with_cupy(cuda.kernels_folder() / "geometry.cu", ("geometry_forces<float>",)).get_function(
+            "geometry_forces<float>"
+        )
+        assert loaded[-1][1] == wanted
+    assert "path" in loaded[0][0] and "code" in loaded[1][0]
+    cuda.carried_cubins.cache_clear()
 
 
 def test_wrong_numbers_are_seen(monkeypatch):
@@ -121,5 +197,7 @@ def test_wrong_numbers_are_seen(monkeypatch):
     monkeypatch.setattr(
         gpu_sections, "_maps", lambda device, dtype: exact if device == "cpu" else {"q": exact["q"] * 1.0001}
     )
-    found = gpu_sections.checks(Session(TINY, stop=time.monotonic() + 9))
-    assert [c["right"] for c in found] == [False, True]
+    session = Session(TINY)
+    with pytest.raises(RuntimeError, match="wrong: one in float64"):
+        gpu_sections.checks(session)
+    assert [c["right"] for c in session.rows] == [False, True]
