@@ -142,7 +142,8 @@ def iread_ase(path):
     from ase.io.formats import UnknownFileTypeError
 
     try:
-        yield from ase.io.iread(str(path), index=":")
+        # The whole path, and no part of it an index: "a@1.traj", "-" and "postgres.traj" are names of files here.
+        yield from ase.io.iread(str(Path(path).absolute()), index=":", do_not_split_by_at_sign=True)
     except UnknownFileTypeError as error:
         raise FileFormatError(
             f"{path} is of no format ASE knows; use extended XYZ (.xyz, .extxyz, also .gz) or another ASE format"

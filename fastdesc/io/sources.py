@@ -193,7 +193,7 @@ def count(path, kind):
     import ase.db
 
     try:
-        with ase.db.connect(path, serial=True) as db:
+        with ase.db.connect(path.absolute(), type="db", serial=True) as db:
             return db.count()
     except Exception as error:    # sqlite has failures of its own
         raise FileFormatError(f"{path} could not be read by ASE ({error}); check that it is complete") from error
@@ -203,7 +203,7 @@ def _iread_database(path):
     import ase.db
 
     try:
-        with ase.db.connect(path, serial=True) as db:
+        with ase.db.connect(path.absolute(), type="db", serial=True) as db:
             for row in db.select():
                 atoms = row.toatoms()
                 atoms.info.update(row.key_value_pairs)

@@ -132,3 +132,16 @@ def test_convert_keeps_everything(tmp_path, capsys):
     out.write_bytes(data[: len(data) // 2])
     with pytest.raises(FileFormatError, match="truncated"):
         read_frames(out)
+
+
+@pytest.mark.parametrize("name", ["relax.traj@2", "t@1.traj", "job-2024@host.traj", "a@1.json", "d@1.db", "-", "a@:"])
+def test_a_name_is_a_name(tmp_path, monkeypatch, name):
+    """ASE reads part of a name after @ as an index and `-` as standard input; the file of that name has the frames."""
+    monkeypatch.chdir(tmp_path)
+    kind = "db" if ".db" in name else "json" if ".json" in name else "traj"
+    for n, target in ((5, name.partition("@")[0].strip("-") or "other"), (3, name)):    # the first is not to be read
+        write(f"made.{kind}", frames(n))
+        (tmp_path / f"made.{kind}").rename(target)
+    for read in (read_frames(name), read_frames(tmp_path / name), read_frames(convert(name, "out.h5", progress=False))):
+        assert len(read) == 3
+        np.testing.assert_array_equal(read[2].positions, frames(3)[2].positions)
