@@ -1,15 +1,16 @@
 """What is in a file of ours, in words, and how to read it without us."""
 
 import json
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from fastdesc.errors import FileFormatError
+from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.hdf5.files import damage_named, open_hdf5
-from fastdesc.hdf5.journal import CommittedFile, journal_of
+from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
 from fastdesc.hdf5.tables import prepare_to_read
 
 READ_AT_MOST = 1 << 24
@@ -63,14 +64,18 @@ def describe(path):
     FileFormatError
         When it is truncated, or no HDF5 file of fastdesc.
     """
-    with _opened(path) as f:
+
+
+    def read(f):
         with damage_named(path):
             kind = f.attrs.get("format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
         prepare_to_read(f)
         with damage_named(path):
-            blocks = [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
+            return kind, [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
+
+    kind, blocks = _look(path, read)
     if kind in READERS:
         blocks.append("read it without fastdesc:\n\n" + _indented(READERS[kind].format(name=Path(path).name)))
     return "\n\n".join(b for b in blocks if b)
@@ -78,22 +83,26 @@ def describe(path):
 
 def headline(path):
     """Return one line that says how much a features file holds."""
-    with _opened(path) as f:
-        return f"{path}: {_contents(f, f.attrs['format'])}"
+    return _look(path, lambda f: f"{path}: {_contents(f, f.attrs['format'])}")
 
 
-@contextmanager
-def _opened(path):
-    """Open a file for reading; one that is being written as it was at its last commit."""
-    if not journal_of(path).exists():
-        with open_hdf5(path) as f:
-            yield f
-        return
-    with CommittedFile(path) as file:
-        with damage_named(path):
-            f = h5py.File(file, "r")
-        with f:
-            yield f
+def _look(path, read):
+    """Return `read(file)` of an open file; of one that is being written, as it was at its last commit."""
+    for tried in range(TRIES):
+        if not journal_of(path).exists():
+            with open_hdf5(path) as f:
+                return read(f)
+        with suppress(Moved), CommittedFile(path) as beneath:
+            try:
+                with damage_named(path), h5py.File(beneath, "r") as f:
+                    found = read(f)
+                if not beneath.failed:
+                    return found
+            except FastdescError:
+                if not beneath.failed:
+                    raise
+        time.sleep(1e-3 * tried)
+    raise InputError(f"{path} is written faster than it can be read; wait until it is finished")
 
 
 def _head(f, path, kind):

@@ -6,16 +6,17 @@ one whose rows lie in shards (fastdesc/features/shards.py).
 
 import json
 import os
+import time
 from numbers import Integral
 
 import h5py
 import numpy as np
 
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.features.layout import FORMAT, ROWS, VERSION
 from fastdesc.features.shards import Shards
 from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
-from fastdesc.hdf5.journal import CommittedFile, journal_of
+from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
 from fastdesc.hdf5.tables import check_rows, prepare_to_read
 
 
@@ -91,51 +92,92 @@ class OpenFeatures:
 
     def __init__(self, path):
         self.path = as_path(path)
-        self._file, self._process, self._shards = None, None, None
-        f = self._open()
+        self._file, self._process, self._shards, self._beneath, self._last_key = None, None, None, None, None
         try:
-            with damage_named(self.path):
-                self.family = f.attrs["family"]
-                self.parameters = json.loads(f.attrs["parameters"])
-                self.pool = f.attrs.get("pool") or None
-                self.names = [name.decode() for name in f["names"][...].tolist()]
-                self.n_features = f["features"].shape[1]
-                self.dtype = f["features"].dtype
-                self._n = int(f.attrs["n_frames"])
-                self.n_atoms = int(f["offsets"][self._n])
-                _check_sizes(f, self._n, self.n_atoms, self.pool)
-                self._shards = Shards(f, self.path) if "shards" in f.attrs else None
+            self._open()
+            self._look(self._read_head)
         except BaseException:
             self.close()
             raise
 
+    def _read_head(self, f):
+        self.family = f.attrs["family"]
+        self.parameters = json.loads(f.attrs["parameters"])
+        self.pool = f.attrs.get("pool") or None
+        self.names = [name.decode() for name in f["names"][...].tolist()]
+        self.n_features = f["features"].shape[1]
+        self.dtype = f["features"].dtype
+        n = int(f.attrs["n_frames"])
+        n_atoms, n_skipped = int(f["offsets"][n]), len(f["skipped/number"])
+        _check_sizes(f, n, n_atoms, self.pool)
+        last_key = f["keys"][n - 1] if n else None
+        self._shards = Shards(f, self.path) if "shards" in f.attrs else None
+        self._n, self.n_atoms, self._n_skipped, self._last_key = n, n_atoms, n_skipped, last_key
+
     def _open(self):
-        path = self.path
+        """Open the file, as it was at its last commit where it is in the making."""
+        for tried in range(TRIES):
+            try:
+                return self._open_once()
+            except Moved:
+                time.sleep(1e-3 * tried)
+        raise self._too_fast()
+
+    def _open_once(self):
+        path, final = self.path, self.path.with_name(self.path.name.removesuffix(".part"))
         if not path.exists() and part_of(path).exists():
             raise InputError(
                 f"{path} is not finished; open {part_of(path)} to see what is in it, or go on writing with --resume"
             )
-        self._beneath = None
-        if journal_of(path).exists():
-            self._beneath = CommittedFile(path)
+        if self._process is not None and not path.exists() and final.exists():
+            path = final    # it was finished while we read it
+        beneath = CommittedFile(path) if journal_of(path).exists() else None
+        if beneath is None:
+            if path.name.endswith(".part") and path.exists():
+                raise InputError(f"nothing is committed of {path} yet; wait, or go on writing with --resume")
+            f = open_hdf5(path)
+        else:
             try:
                 with damage_named(path):
-                    f = h5py.File(self._beneath, "r")
+                    f = h5py.File(beneath, "r")
             except BaseException:
-                self._beneath.close()
+                beneath.close()
                 raise
-        else:
-            f = open_hdf5(path)
         try:
             check_format(f, path, FORMAT, VERSION)
             prepare_to_read(f)
+            if self._last_key is not None and not _holds(f, self._n, self._last_key):
+                raise InputError(f"{path} was begun anew since it was opened; open it again")
         except BaseException:
             f.close()
+            if beneath is not None:
+                beneath.close()
             raise
-        self._file, self._process = f, os.getpid()
+        self._file, self._process, self._beneath = f, os.getpid(), beneath
         if self._shards is not None:
             self._shards.open = {}
         return f
+
+    def _look(self, read):
+        """Return `read(file)`; again where a commit came in between, of rows that every later commit has too."""
+        for tried in range(TRIES):
+            f, error, found = self.file, None, None
+            try:
+                with damage_named(self.path):
+                    found = read(f)
+            except (Moved, FastdescError, IndexError) as problem:
+                error = problem
+            if self._beneath is None or not self._beneath.failed:
+                if error is not None:
+                    raise error
+                return found
+            self.close()
+            time.sleep(1e-3 * tried)
+            self._open()
+        raise self._too_fast()
+
+    def _too_fast(self):
+        return InputError(f"{self.path} is written faster than it can be read; wait until it is finished")
 
     @property
     def file(self):
@@ -171,13 +213,33 @@ class OpenFeatures:
 
     def _read(self, name, rows):
         """Rows of a dataset, by name."""
-        f = self.file
-        with damage_named(self.path):
-            shards = self._shards is not None and f[name].is_virtual
-            found = self._shards.read(f, name, rows) if shards else f[name][rows]
+
+        def read(f):
+            d = f[name]
+            chosen = self._among_known(d, name, rows)
+            shards = self._shards is not None and d.is_virtual
+            found = self._shards.read(f, name, chosen) if shards else d[chosen]
             if name == "offsets" and (np.diff(found) < 0).any():
                 raise ValueError("offsets descend")
             return found
+
+        return self._look(read)
+
+    def _among_known(self, d, name, rows):
+        """Rows of a dataset without those that were added since the file was opened."""
+        first, *columns = rows if isinstance(rows, tuple) else (rows,)
+        words = d.attrs.get("shape", "") if isinstance(first, slice) else ""
+        known = {"n_frames": self._n, "n_frames + 1": self._n + 1, "n_atoms": self.n_atoms}
+        n = known.get(str(words).partition(",")[0])
+        if n is None:
+            return rows
+        first = slice(*first.indices(n))
+        return (first, *columns) if columns else first
+
+
+def _holds(file, n, key):
+    """Whether the frames that were known are still there."""
+    return int(file.attrs["n_frames"]) >= n and file["keys"][n - 1] == key
 
 
 def _check_sizes(file, n_frames, n_atoms, pool):

@@ -179,10 +179,11 @@ class FeaturesFile(OpenFeatures):
         from fastdesc.descriptors.jacobian import Jacobian
 
         i = self._index(i)
-        if "jacobian" not in self.file:
+        if not self._look(lambda f: "jacobian" in f):
             raise InputError(f"{self.path} holds no Jacobian; featurize with jacobian=True")
+        ends = self._read("jacobian/offsets", slice(i, i + 2)).tolist()
         with damage_named(self.path):
-            a, b = self._read("jacobian/offsets", slice(i, i + 2)).tolist()
+            a, b = ends
         centre, atom, values = (self._read(f"jacobian/{x}", slice(a, b)) for x in ("centre", "atom", "values"))
         return Jacobian(centre, atom, values, len(self.numbers(i)))
 
@@ -205,17 +206,18 @@ class FeaturesFile(OpenFeatures):
 
     def info(self, key):
         """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
-        with damage_named(self.path):
-            keys = list(self.file["info"])
-            if key not in keys:
-                raise InputError(
-                    f"no frame of {self.path} carries info {key!r}{nearest(key, keys)}; "
-                    f"they carry {', '.join(keys) or 'none'}"
-                )
-            d = self.file["info"][key]
-            if h5py.check_string_dtype(d.dtype) is not None:
-                return d.asstr()[: self._n]
-        return self._read(f"info/{key}", slice(None))
+        keys = self._look(lambda f: list(f["info"]))
+        if key not in keys:
+            raise InputError(
+                f"no frame of {self.path} carries info {key!r}{nearest(key, keys)}; "
+                f"they carry {', '.join(keys) or 'none'}"
+            )
+
+        def read(f):
+            d = f["info"][key]
+            return (d.asstr() if h5py.check_string_dtype(d.dtype) is not None else d)[: self._n]
+
+        return self._look(read)
 
     def table(self):
         """Values of each structure: a dict of arrays, (n_structures,) each.
@@ -224,9 +226,7 @@ class FeaturesFile(OpenFeatures):
         """
         columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
         columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
-        with damage_named(self.path):
-            keys = list(self.file["info"])
-        for key in keys:
+        for key in self._look(lambda f: list(f["info"])):
             columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
 
@@ -239,28 +239,31 @@ class FeaturesFile(OpenFeatures):
     @property
     def files(self):
         """Names of the files the frames came from."""
-        with damage_named(self.path):
-            return [json.loads(text)["name"] for text in self.file["files"].asstr()[...]]
+        return self._look(lambda f: [json.loads(text)["name"] for text in f["files"].asstr()[...]])
 
     @property
     def skipped(self):
         """Frames that could not be used: a list of dicts with number, file, index and reason."""
-        with damage_named(self.path):
-            group, names = self.file["skipped"], self.files
+
+        names = self.files
+
+        def read(f):
+            group, n = f["skipped"], self._n_skipped
             rows = zip(
-                *(group[name][...].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[...],
+                *(group[name][:n].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[:n],
                 strict=True,
             )  # fmt: skip
             return [
                 {"number": n, "file": names[f] if f >= 0 else None, "index": i, "reason": str(r)} for n, f, i, r in rows
             ]
 
+        return self._look(read)
+
     def descriptor(self):
         """Rebuild the descriptor that made the features."""
         from fastdesc.descriptors import descriptor_from
 
-        with damage_named(self.path):
-            arrays = {name: d[...] for name, d in self.file["parameters"].items()}
+        arrays = self._look(lambda f: {name: d[...] for name, d in f["parameters"].items()})
         return descriptor_from(self.family, self.parameters, arrays, self.path)
 
     def _index(self, i):

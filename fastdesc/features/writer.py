@@ -9,7 +9,8 @@ import numpy as np
 from fastdesc.errors import InputError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
 from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
-from fastdesc.hdf5.journal import JournaledFile, check_unused, discard, journal_of
+from fastdesc.hdf5.journal import JournaledFile, discard, journal_of
+from fastdesc.hdf5.locks import WriteLock
 from fastdesc.hdf5.tables import TEXT, InfoColumns, append, create, describe, growing, open_to_append, prepare_to_read
 
 
@@ -42,13 +43,21 @@ class FeaturesWriter:
     def __init__(self, path, descriptor, dtype, resume, pool=None, jacobian=False, compression="none"):
         self.path = check_target(path, FORMAT)
         self.part = part_of(self.path)
-        check_unused(self.part)
         self.header = made_with(descriptor, pool, jacobian, compression)
         self.finished = 0    # frames of a finished file that is being added to
-        self.file = None
+        self.file = self.journaled = None
+        self.lock = WriteLock(self.part)    # until the file has its name, or is given up
+        try:
+            self._begin(descriptor, np.dtype(dtype), resume, jacobian, compression)
+        except BaseException:
+            self._close()
+            self.lock.release()
+            raise
+
+    def _begin(self, descriptor, dtype, resume, jacobian, compression):
         if not (resume and self._reopen(descriptor, dtype)):
             discard(self.part)
-            self._create(descriptor, np.dtype(dtype), jacobian, compression)
+            self._create(descriptor, dtype, jacobian, compression)
         self.done, self.n_frames = int(self.file.attrs["n_seen"]), int(self.file.attrs["n_frames"])
         self.n_skipped = len(self.file["skipped/number"])
         self.info = InfoColumns(self.file["info"])
@@ -58,7 +67,7 @@ class FeaturesWriter:
 
     def _create(self, descriptor, dtype, jacobian, compression):
         n = descriptor.n_features
-        self.journaled = JournaledFile(self.part, new=True)
+        self.journaled = JournaledFile(self.part, new=True, lock=self.lock)
         f = self.file = open_to_append(self.journaled, "w")
         f.attrs.update(self.header)
         f.attrs.update(n_frames=0, n_seen=0)
@@ -109,7 +118,7 @@ class FeaturesWriter:
         """Open what an interruption left: the last commit. Without a journal nothing was ever committed."""
         if not (self.part.exists() and journal_of(self.part).exists()):
             return False
-        self.journaled = JournaledFile(self.part, new=False)
+        self.journaled = JournaledFile(self.part, new=False, lock=self.lock)
         try:
             self.file = open_to_append(self.journaled, "r+")
             prepare_to_read(self.file)
@@ -129,7 +138,7 @@ class FeaturesWriter:
                 raise InputError(f"{self.path} is joined from shards and cannot grow; choose another name")
         discard(self.part)
         shutil.copyfile(self.path, self.part)
-        with JournaledFile(self.part, new=False) as file:
+        with JournaledFile(self.part, new=False, lock=self.lock) as file:
             file.commit()
         return True
 
@@ -237,6 +246,7 @@ class FeaturesWriter:
         self.file.close()
         self.journaled.commit()
         self.journaled.close_for_good(self.path)
+        self.lock.release()
 
     def abandon(self):
         """Close after a failure. What was committed stays under its temporary name; nothing else does."""
@@ -246,6 +256,7 @@ class FeaturesWriter:
         self._close()
         if not committed:
             discard(self.part)
+        self.lock.release()
 
     def n_committed(self):
         """Frames of the last commit."""
@@ -258,5 +269,6 @@ class FeaturesWriter:
         if self.file is not None:
             with suppress(OSError, RuntimeError, ValueError):
                 self.file.close()
-        with suppress(OSError):
-            self.journaled.close()
+        if self.journaled is not None:
+            with suppress(OSError):
+                self.journaled.close()

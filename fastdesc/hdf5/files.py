@@ -2,7 +2,8 @@
 
 import json
 import os
-from contextlib import contextmanager, suppress
+import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,8 @@ import numpy as np
 
 from fastdesc import __version__
 from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.hdf5.journal import Moved
+from fastdesc.hdf5.locks import WriteLock, is_same, rename_whole
 
 DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """What reading a damaged file can raise."""
@@ -60,7 +63,7 @@ def damage_named(path, advice="make it again"):
     """Context in which what a damaged file makes HDF5, JSON or NumPy raise becomes a FileFormatError with its name."""
     try:
         yield
-    except FastdescError:
+    except (FastdescError, Moved):
         raise
     except DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -121,12 +124,13 @@ def check_target(path, kind=None):
     if kind is not None and path.exists() and path.stat().st_size and format_of(path) != kind:
         raise InputError(f"{path} exists and is not a file of the kind {kind!r}; choose another name, or remove it")
     part = part_of(path)
-    existed = part.exists()
+    # An unwritable folder speaks here, before any work is done. Nobody else's file is touched: the name is our own.
+    trial = part.with_name(f"{part.name}-{uuid.uuid4().hex[:12]}")
     try:
-        with open(part, "ab"):    # an unwritable folder speaks here, before any work is done
-            pass
-        if not existed:
-            part.unlink()
+        if part.exists():
+            os.close(os.open(part, os.O_RDWR))
+        os.close(os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        trial.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written ({part.name}: {error.strerror}); choose another folder") from error
     return path
@@ -162,16 +166,22 @@ def format_of(path):
 def whole_or_nothing(path, kind=None):
     """Give a temporary name beside `path`; it takes the name `path` when the block ends well and goes otherwise."""
     path = check_target(path, kind)
-    part = part_of(path)
+    part, fd = part_of(path), None
+    lock = WriteLock(part)
     try:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         yield part
-        os.replace(part, path)
+        rename_whole(fd, part, path)
     except BaseException as error:
-        with suppress(FileNotFoundError):
+        if fd is not None and is_same(fd, part):
             part.unlink()
         if isinstance(error, OSError) and error.errno and not error.filename:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
+    finally:
+        if fd is not None:
+            os.close(fd)
+        lock.release()
 
 
 @contextmanager

@@ -9,6 +9,10 @@ they are committed. A commit
     3. applies it to the file.
 
 Reading and writing both begin by taking the journal into account, so it does not matter whether step 3 was finished.
+
+A reader has the state of the journal it began with. The next commit changes the file below it, so each read ends with
+a look whether that journal is still the one in place; where it is not, the read fails with `Moved`, and whoever wants
+to go on opens the file again.
 """
 
 import io
@@ -18,7 +22,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
-from fastdesc.errors import InputError
+from fastdesc.hdf5.locks import WriteLock, is_same, rename_whole
 from fastdesc.hdf5.preallocate import Room
 
 
@@ -78,14 +82,11 @@ class Overlay:
         return len(self.starts)
 
 
-try:
-    import fcntl
-except ImportError:    # no such locks on this system
-    fcntl = None
-
 MAGIC = b"fastdesc journal 1\n"
 HEAD = struct.Struct("<QQ")    # length of the file, number of pieces
 PIECE = struct.Struct("<QQ")    # offset, length
+TRIES = 50
+"""To read a file whose last commit is another one each time."""
 
 
 def journal_of(path):
@@ -94,12 +95,21 @@ def journal_of(path):
     return path.parent / (path.name + ".journal")
 
 
+class Moved(OSError):
+    """What was read belongs to a commit after the one the reader began with."""
+
+
 def read_journal(path):
     """Return (length, [(offset, bytes), ...]) of the last commit to `path`, or None when there is none."""
     try:
         data = journal_of(path).read_bytes()
     except FileNotFoundError:
         return None
+    return _parsed(data)
+
+
+def _parsed(data):
+    """Length and pieces of a journal's bytes; None where they are damaged."""
     body, check = data[:-4], data[-4:]
     if not body.startswith(MAGIC) or struct.pack("<I", zlib.crc32(body)) != check:
         return None
@@ -156,15 +166,48 @@ class _Positioned(io.RawIOBase):
 
 
 class CommittedFile(_Positioned):
-    """The last committed state of a file, read-only, also while another process goes on writing it."""
+    """The last committed state of a file, read-only, also while another process goes on writing it.
+
+    Raises
+    ------
+    Moved
+        From a read after which the journal is not the one in place any more; and when there is no journal.
+    """
 
     def __init__(self, path):
-        super().__init__(os.open(path, os.O_RDONLY))
-        journal = read_journal(path)
+        try:
+            super().__init__(os.open(path, os.O_RDONLY))
+        except FileNotFoundError as error:
+            raise Moved(f"{path} is gone") from error
+        self.name, self.failed = journal_of(path), False    # whether a read came too late
+        try:
+            # Open as long as the file is: no later journal can have the number of its inode.
+            self._journal = os.open(self.name, os.O_RDONLY)
+        except OSError as error:
+            super().close()
+            raise Moved(f"{path} has no journal") from error
+        with os.fdopen(os.dup(self._journal), "rb") as f:
+            journal = _parsed(f.read())
         self.length = os.fstat(self.fd).st_size
         if journal is not None:
             self.length, pieces = journal
             self.over = Overlay(pieces)
+
+    def has_moved(self):
+        """Whether there was a commit since, or the file has its final name, or is gone."""
+        return not is_same(self._journal, self.name)
+
+    def readinto(self, buffer):
+        n = super().readinto(buffer)
+        if self.has_moved():
+            self.failed = True    # HDF5 does not always hand on what is raised here
+            raise Moved(f"{self.name.name} is of a later commit")
+        return n
+
+    def close(self):
+        if not self.closed:
+            os.close(self._journal)
+        super().close()
 
 
 class StreamedFile(_Positioned):
@@ -236,6 +279,8 @@ class JournaledFile(StreamedFile):
     path : Path
     new : bool
         Begin an empty file; otherwise take up the last committed state.
+    lock : WriteLock, optional
+        The lock on `path`, when whoever opens the file holds it already.
 
     Raises
     ------
@@ -243,12 +288,12 @@ class JournaledFile(StreamedFile):
         When it is being written by someone else.
     """
 
-    def __init__(self, path, new):
-        super().__init__(path, os.O_CREAT if new else 0)
+    def __init__(self, path, new, lock=None):
+        self._own_lock = WriteLock(path) if lock is None else None
         try:
-            _lock(self.fd, path)
-        except InputError:
-            self.close()    # once: a second close, by the garbage collector, could hit another file
+            super().__init__(path, os.O_CREAT if new else 0)
+        except BaseException:
+            self._release()
             raise
         if new:
             journal_of(path).unlink(missing_ok=True)
@@ -289,33 +334,22 @@ class JournaledFile(StreamedFile):
 
     def close_for_good(self, name=None):
         """Close the file after its last commit and give it its name; the journal goes, the file is complete."""
-        os.fsync(self.fd)
-        self.close()
-        if name is not None:
-            os.replace(self.path, name)
-        journal_of(self.path).unlink(missing_ok=True)
-
-
-def _lock(fd, path):
-    """InputError when another process writes the file. Not flock, with which HDF5 would keep readers away."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise InputError(f"{path} is being written by another process; wait for it, or choose another name") from None
-    except OSError:    # a file system without locks
-        return
-
-
-def check_unused(path):
-    """InputError when a file is being written; see JournaledFile."""
-    if Path(path).is_file():
-        fd = os.open(path, os.O_RDWR)
         try:
-            _lock(fd, path)
+            if name is not None:
+                rename_whole(self.fd, self.path, name)
+            else:
+                os.fsync(self.fd)
+            journal_of(self.path).unlink(missing_ok=True)
         finally:
-            os.close(fd)
+            self.close()
+
+    def close(self):
+        super().close()
+        self._release()
+
+    def _release(self):
+        if self._own_lock is not None:
+            self._own_lock.release()
 
 
 def discard(path):
