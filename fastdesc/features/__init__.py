@@ -10,7 +10,8 @@ from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.features.layout import POOLS, already_done
 from fastdesc.features.reader import Features, open_features, read_features
-from fastdesc.features.stream import Ahead, Behind, one_ahead, start
+from fastdesc.features.resume import new_batches
+from fastdesc.features.stream import Ahead, Behind, one_ahead, start, without_bad_frames
 from fastdesc.features.writer import FeaturesWriter
 from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import compression_options
@@ -68,7 +69,8 @@ def featurize(
     workers : int, optional
         Threads that compute; by default NUMBA_NUM_THREADS or all cores. With `scheduler`, local worker processes.
     resume : bool
-        Take up an interrupted file, or add the frames that came after those of a finished one.
+        Take up an interrupted file, or add the frames that came after those of a finished one. Frames that were
+        skipped are tried again where the input has changed; one with other labels than before is refused.
     progress : bool
         Show a progress bar when the output is a terminal.
     chunk_atoms : int
@@ -123,12 +125,17 @@ def featurize(
         return Path(out)
     writer = FeaturesWriter(out, descriptor, dtype, resume, **options)
     try:
-        with _threads(workers), _bar(source, writer.done, progress) as bar:
+        with _threads(workers):
             if readers is None:
                 readers = default_readers(source, threads.n_threads())
+
+            def usable(batch):
+                return without_bad_frames(batch, descriptor, device, dtype)
+
+            new = new_batches(source, writer, chunk_atoms, on_error, readers, usable)
             settings = {"pool": pool, "jacobian": jacobian, "on_error": on_error}
-            new = _new_batches(source, writer, chunk_atoms, on_error, readers)
-            short = _stream(new, descriptor, device, dtype, settings, writer, bar, source)
+            with _bar(source, writer.done, progress) as bar:
+                short = _stream(new, descriptor, device, dtype, settings, writer, bar, source)
         writer.finish()
         short.warn(descriptor, "the frames")
     except BaseException:
@@ -187,26 +194,6 @@ def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
     finally:
         reader.stop()
         behind.stop()
-
-
-def _new_batches(source, writer, chunk_atoms, on_error, readers):
-    """Yield the batches that are not in the file yet, after making sure that the others are the same."""
-    done = writer.done
-    untouched = writer.check_input(source)
-    raw = source.raw_batches(chunk_atoms, done if untouched else 0, done)
-    seen = done if untouched else 0
-    for batch in batches(source, raw, on_error if done == 0 else "skip", readers):
-        seen += batch.n_seen
-        if seen <= done:
-            writer.check_keys(batch)
-            continue
-        if on_error == "raise" and batch.skipped:
-            raise InputError(batch.skipped[0].reason)
-        yield batch
-    if seen < done:
-        raise InputError(
-            f"{writer.path} holds {done} frames and the input only {seen}; resuming adds frames and drops none"
-        )
 
 
 def _counted(reader, source, bar, skipped):

@@ -58,8 +58,12 @@ class FeaturesWriter:
         if not (resume and self._reopen(descriptor, dtype)):
             discard(self.part)
             self._create(descriptor, dtype, jacobian, compression)
-        self.done, self.n_frames = int(self.file.attrs["n_seen"]), int(self.file.attrs["n_frames"])
-        self.n_skipped = len(self.file["skipped/number"])
+        self.done = int(self.file.attrs["n_seen"])
+        self._count(int(self.file.attrs["n_frames"]))
+
+    def _count(self, n_frames):
+        """Go on behind the rows there are."""
+        self.n_frames, self.n_skipped = n_frames, len(self.file["skipped/number"])
         self.info = InfoColumns(self.file["info"])
         self.tables = {name: growing(self.file[name]) for name in self._names()}
         self.n_atoms = int(self.file["offsets"][-1])
@@ -170,23 +174,17 @@ class FeaturesWriter:
         d[:] = np.array([json.dumps(x) for x in now], object)
         return bool(before) and now[: len(before)] == before
 
-    def check_keys(self, batch):
-        """InputError unless the frames of a batch, all from before `done`, are those of the file."""
+    def take_back(self, number):
+        """Forget the frames from a number in the input on; nothing is permanent before the next commit."""
         f = self.file
-        kept = np.flatnonzero(~np.isin(batch.number, f["skipped/number"][...]))
-        if not len(kept):
-            return
-        ours, keys = batch.number[kept], batch.keys()[kept]
-        a = int(np.searchsorted(f["number"], ours[0]))
-        theirs = f["number"][a : a + len(kept)], f["keys"][a : a + len(kept)]
-        n = len(theirs[0])
-        same = np.zeros(len(kept), bool)
-        same[:n] = (theirs[0] == ours[:n]) & (theirs[1] == keys[:n])
-        if not same.all():
-            raise InputError(
-                f"frame {ours[~same][0]} of the input is not the one in {self.path}; resuming needs the same frames in "
-                "the same order, with new ones at the end"
-            )
+        self._flush()
+        k, skipped = (int(np.searchsorted(f[name], number)) for name in ("number", "skipped/number"))
+        atoms, blocks = int(f["offsets"][k]), int(f["jacobian/offsets"][k]) if self.header["jacobian"] else 0
+        rows = {"n_frames": k, "n_frames + 1": k + 1, "n_atoms": atoms, "n_blocks": blocks, "n_skipped": skipped}
+        for d in (*(f[name] for name in self._names()), *f["info"].values()):
+            d.resize(rows[d.attrs["shape"].partition(",")[0]], axis=0)
+        self.done, self.finished = number, min(self.finished, k)
+        self._count(k)
 
     def append(self, batch, features=None, jacobian=None):
         """Add a batch.
