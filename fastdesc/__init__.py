@@ -1,6 +1,7 @@
 """fastdesc: fast descriptors of atomic environments, with analytic derivatives, on CPU and GPU."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -29,7 +30,30 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name):
+if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
+    from fastdesc.calculator import FastdescCalculator as FastdescCalculator
+    from fastdesc.descriptors.embedded_density import EmbeddedDensity as EmbeddedDensity
+    from fastdesc.descriptors.gaussian_moments import GaussianMoments as GaussianMoments
+    from fastdesc.descriptors.spline_filters import SplineFilters as SplineFilters
+    from fastdesc.errors import FastdescError as FastdescError
+    from fastdesc.features import convert as convert
+    from fastdesc.features import featurize as featurize
+    from fastdesc.features.reader import open_features as open_features
+    from fastdesc.features.reader import read_features as read_features
+    from fastdesc.features.selection import select_diverse as select_diverse
+    from fastdesc.features.transformer import StructureFeatures as StructureFeatures
+    from fastdesc.io.frames import read_frames as read_frames
+    from fastdesc.pairs import Pairs as Pairs
+    from fastdesc.potential import Potential as Potential
+    from fastdesc.potential.loading import load as load
+    from fastdesc.potential.meam import read_meam_spline as read_meam_spline
+    from fastdesc.potential.meam import write_meam_spline as write_meam_spline
+    from fastdesc.potential.transfer import load_filters as load_filters
+    from fastdesc.structures import Structures as Structures
+    from fastdesc.training import train as train
+
+
+def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import fastdesc` costs nothing and touches no CUDA."""
     if name in _PUBLIC:
         value = getattr(import_module(_PUBLIC[name]), name)
@@ -38,5 +62,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'fastdesc' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

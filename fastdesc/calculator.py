@@ -4,9 +4,12 @@ On a GPU the evaluation of a small system is captured once as a CUDA graph and r
 (fastdesc/potential/cuda_graph.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
@@ -15,8 +18,10 @@ from fastdesc.geometry import stress_voigt
 from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential import Potential
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
+from fastdesc.potential.evaluation import Model
 from fastdesc.potential.loading import load
 from fastdesc.structures import Structures, complete_cells
+from fastdesc.types import Device, DType, FilePath
 
 ASE_KEYWORDS = ("restart", "label", "atoms", "directory")
 
@@ -68,9 +73,18 @@ class FastdescCalculator(Calculator):
         With ``graph=True``, where the evaluation cannot be captured.
     """
 
+    _model: Model | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (as ASE's)
 
-    def __init__(self, potential, skin=0.5, device="cpu", dtype="float64", graph="auto", **keywords):
+    def __init__(
+        self,
+        potential: Potential | FilePath,
+        skin: float = 0.5,
+        device: Device = "cpu",
+        dtype: DType = "float64",
+        graph: bool | Literal["auto"] = "auto",
+        **keywords: Any,
+    ) -> None:
         for name in keywords:    # ASE would take any name for a parameter and forget it
             if name not in ASE_KEYWORDS:
                 known = ("skin", "device", "dtype", "graph", *ASE_KEYWORDS)
@@ -95,12 +109,12 @@ class FastdescCalculator(Calculator):
         self.searches = self.captures = 0
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget results, pairs and the copy of the potential's parameters: call it after changing the potential."""
         super().reset()
         self._last = self._model = self._pairs = self._found_for = self.captured = self.not_captured = None
 
-    def check_state(self, atoms, tol=1e-15):
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last step (ASE's entry), to the last bit: faster than ASE's comparison."""
         before = self.atoms
         if before is None or len(before) != len(atoms):
@@ -109,7 +123,12 @@ class FastdescCalculator(Calculator):
         arrays += [("cell", before.cell.array, atoms.cell.array), ("pbc", before.pbc, atoms.pbc)]
         return [name for name, old, new in arrays if not np.array_equal(old, new)]
 
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
         """Compute all properties of a structure (ASE's entry)."""
         super().calculate(atoms, properties, system_changes)
         new = self._last = self._structures(self.atoms)

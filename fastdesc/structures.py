@@ -1,11 +1,16 @@
 """Frames at the door: many structures concatenated into flat arrays, checked once."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.errors import InputError
+from fastdesc.types import Array, Device, Float64
 
 SMALLEST_SINE = 1e-8
 """Periodic cell vectors whose box fills less than this part of a brick of the same edges are called dependent."""
@@ -30,7 +35,7 @@ class Structures:
         Frame f owns the atoms first[f] .. first[f + 1].
     """
 
-    def __init__(self, numbers, positions, cells, pbc, first):
+    def __init__(self, numbers: Array, positions: Array, cells: Array, pbc: Array, first: Array) -> None:
         self.numbers = numbers
         self.positions = positions
         self.cells = cells
@@ -38,7 +43,7 @@ class Structures:
         self.first = first
 
     @classmethod
-    def from_ase(cls, frames):
+    def from_ase(cls, frames: Atoms | Iterable[Atoms]) -> Self:
         """Concatenate an `ase.Atoms` or a list of them.
 
         Raises
@@ -47,10 +52,11 @@ class Structures:
             For an empty list, something that is not an Atoms, a frame without atoms, a position or cell that is
             not finite, and periodic directions whose cell vectors are zero or dependent; names frame and atom.
         """
-        frames = list(frames) if hasattr(frames, "__iter__") and not hasattr(frames, "get_positions") else [frames]
-        if not frames:
+        several = hasattr(frames, "__iter__") and not hasattr(frames, "get_positions")
+        given: list[Any] = list(frames) if several else [frames]
+        if not given:
             raise InputError("an empty list of frames arrived; give at least one ase.Atoms")
-        for f, atoms in enumerate(frames):
+        for f, atoms in enumerate(given):
             if not hasattr(atoms, "get_positions"):
                 raise InputError(f"frame {f} is a {type(atoms).__name__}; give an ase.Atoms or a list of them")
             if len(atoms) == 0:
@@ -61,23 +67,23 @@ class Structures:
                         f"the {name} of frame {f} are of the type {atoms.arrays[name].dtype}; give real numbers"
                     )
         structures = cls(
-            np.concatenate([a.arrays["numbers"] for a in frames]).astype(np.int32),
-            np.concatenate([a.arrays["positions"] for a in frames]).astype(np.float64),
-            np.array([a.cell.array for a in frames], np.float64),
-            np.array([a.pbc for a in frames], bool),
-            np.cumsum([0, *map(len, frames)], dtype=np.int64),
+            np.concatenate([a.arrays["numbers"] for a in given]).astype(np.int32),
+            np.concatenate([a.arrays["positions"] for a in given]).astype(np.float64),
+            np.array([a.cell.array for a in given], np.float64),
+            np.array([a.pbc for a in given], bool),
+            np.cumsum([0, *map(len, given)], dtype=np.int64),
         )
         structures.check()
         return structures
 
-    def check(self):
+    def check(self) -> None:
         """Raise InputError for numbers no kernel can use; see `from_ase`."""
         self._check_positions()
         if not np.isfinite(self.cells).all():
             f = int(np.flatnonzero(~np.isfinite(self.cells).all((1, 2)))[0])
             raise InputError(f"the cell of frame {f} is {self.cells[f].tolist()}; cell vectors must be finite")
         # Non-periodic directions do not count: a slab may come without its third vector.
-        for f in np.flatnonzero(self.pbc.any(1) & (_fill(self.cells, self.pbc) < SMALLEST_SINE)):
+        for f in map(int, np.flatnonzero(self.pbc.any(1) & (_fill(self.cells, self.pbc) < SMALLEST_SINE))):
             raise InputError(
                 f"frame {f} is periodic in {self.pbc[f].tolist()} but its cell {self.cells[f].tolist()} has zero or "
                 "dependent vectors there; set the cell or switch these directions off with atoms.pbc"
@@ -88,7 +94,7 @@ class Structures:
             atom = int(np.flatnonzero(~np.isfinite(self.positions).all(1))[0])
             raise InputError(f"{self.name_atom(atom)} is at {self.positions[atom]}; positions must be finite")
 
-    def moved(self, positions):
+    def moved(self, positions: ArrayLike) -> "Structures":
         """The same frames with their atoms elsewhere; all else was judged before.
 
         Parameters
@@ -105,39 +111,39 @@ class Structures:
         moved.host_cells, moved.volumes = self.host_cells, self.volumes
         return moved
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Structures: {self.n_frames} frames, {self.n_atoms} atoms>"
 
     @property
-    def n_frames(self):
+    def n_frames(self) -> int:
         return len(self.first) - 1
 
     @property
-    def n_atoms(self):
+    def n_atoms(self) -> int:
         return len(self.numbers)
 
     @cached_property
-    def frame_of_atom(self):
+    def frame_of_atom(self) -> NDArray[np.int32]:
         """int32 (n_atoms,)"""
         counts = np.diff(self.first)
         return np.repeat(np.arange(self.n_frames, dtype=np.int32), counts)
 
     @cached_property
-    def host_cells(self):
+    def host_cells(self) -> Float64:
         """float64 (n_frames, 3, 3): `cells` on the host, also where positions and cells are on a device."""
         return to_host(self.cells)
 
     @cached_property
-    def volumes(self):
+    def volumes(self) -> Float64:
         """float64 (n_frames,) in Å^3, always positive; zero where a cell vector is missing."""
         return np.abs(np.linalg.det(self.host_cells))
 
-    def name_atom(self, atom):
+    def name_atom(self, atom: int) -> str:
         """'frame f, atom a' of an index into all atoms, for messages."""
         f = int(np.searchsorted(self.first, atom, side="right")) - 1
         return f"frame {f}, atom {atom - int(self.first[f])}"
 
-    def species(self, model_species_numbers):
+    def species(self, model_species_numbers: Sequence[int]) -> NDArray[np.int32]:
         """Index of every atom's element in the model's list.
 
         Parameters
@@ -170,13 +176,13 @@ class Structures:
             )
         return species
 
-    def blocks(self, n_atoms):
+    def blocks(self, n_atoms: int) -> "Iterator[Structures]":
         """Yield all frames, in order, as Structures that begin within `n_atoms` atoms of each other."""
         block = self.first[:-1] // n_atoms
         for one in np.unique(block):
             yield self.take(np.flatnonzero(block == one))
 
-    def take(self, frame_indices):
+    def take(self, frame_indices: ArrayLike) -> "Structures":
         """The Structures of some frames, in the order asked for."""
         frame_indices = np.atleast_1d(np.asarray(frame_indices, np.int64))
         counts = np.diff(self.first)[frame_indices]
@@ -187,7 +193,7 @@ class Structures:
         )
 
     @classmethod
-    def concatenate(cls, structures):
+    def concatenate(cls, structures: "Sequence[Structures]") -> Self:
         """One Structures out of a list of them, frames in order."""
         xp = namespace(structures[0].positions)
         offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
@@ -200,7 +206,7 @@ class Structures:
             np.concatenate([*first, offsets[-1:]]).astype(np.int64),
         )
 
-    def to_device(self, device):
+    def to_device(self, device: Device) -> "Structures":
         """The same frames with positions and cells on "cpu" or "cuda"; the integers stay on the host."""
         positions, cells = to_device(self.positions, device), to_device(self.cells, device)
         if positions is self.positions:

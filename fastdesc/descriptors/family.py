@@ -13,18 +13,22 @@ gradient of a loss on energies and forces. Components come first and atoms or pa
 """
 
 import inspect
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
+from ase import Atoms
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.checks import numbers
 from fastdesc.descriptors import frame_chunks
-from fastdesc.descriptors.jacobian import row_jacobian
+from fastdesc.descriptors.jacobian import Jacobian, row_jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import pair_vectors
 from fastdesc.io.frames import read_frames
-from fastdesc.pairs import find_on
+from fastdesc.pairs import Pairs, find_on
 from fastdesc.structures import Structures
+from fastdesc.types import Array, Arrays, Device, DType, Float64, Frames
 
 
 class Family:
@@ -45,18 +49,22 @@ class Family:
         (fastdesc/descriptors/short_distances.py).
     """
 
-    family = None
-    trained_like_networks = ()
-    r_min = None
+    family: ClassVar[str]
+    trained_like_networks: ClassVar[tuple[str, ...]] = ()
+    r_min: float | None = None
+    species_numbers: tuple[int, ...]
+    cutoff: float
+    n_features: int
+    parameters: dict[str, Float64]
 
     # ------------------------------------------------------------------ constructor arguments and parameters
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor arguments by name, as scikit-learn's estimators do."""
         names = [p for p in inspect.signature(type(self).__init__).parameters if p != "self"]
         return {name: getattr(self, name) for name in names}
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; trained parameters start anew."""
         known = self.get_params()
         for name in params:
@@ -68,7 +76,7 @@ class Family:
         self.__dict__ = type(self)(**{**known, **params}).__dict__
         return self
 
-    def set_parameters(self, **arrays):
+    def set_parameters(self, **arrays: Array) -> None:
         """Replace trainable parameters.
 
         Raises
@@ -86,50 +94,52 @@ class Family:
             new[name] = numbers(name, array, self.parameters[name].shape)
         self.parameters.update(new)
 
-    def theta(self, dtype, device="cpu"):
+    def theta(self, dtype: DType, device: Device = "cpu") -> Arrays:
         """Return the parameters as a family's maps want them: one dtype, one device."""
         return {name: to_device(array.astype(dtype), device) for name, array in self.parameters.items()}
 
-    def prepared(self, theta, dtype):
+    def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with what the maps make of plain parameters alone, by further names; they take either.
 
         For many evaluations with the same parameters. Families that make little of them return theta as it is.
         """
         return theta
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items())
         return f"{type(self).__name__}({arguments})"
 
     # --------------------------------------------------------------------------------- the maps, by families
 
-    def forward(self, rij, pairs, species, theta):
+    def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Any]:
         """Return features q ((2,) n_features, n_atoms) and what the pullbacks want to be handed back."""
         raise TypeError(f"{type(self).__name__} does not define forward")
 
-    def pullback(self, rij, pairs, species, theta, saved, dq):
+    def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Formula (1): return drij, shaped as rij."""
         raise TypeError(f"{type(self).__name__} does not define pullback")
 
-    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+    def pullback_parameters(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
+    ) -> Arrays:
         """Formula (2): return a dict like theta, float64, with a leading axis of two for duals."""
         raise TypeError(f"{type(self).__name__} does not define pullback_parameters")
 
-    def feature_names_out(self):
+    def feature_names_out(self) -> list[str]:
         """Return n_features strings that say what each feature is."""
         raise TypeError(f"{type(self).__name__} does not define feature_names_out")
 
-    def count_below_r_min(self, rij):
+    def count_below_r_min(self, rij: Array) -> int:
         """Return how many distances of pair vectors lie below `r_min`, where nothing was fitted."""
         return 0
 
-    def adapt_initial(self, rij, pairs, species, theta):
+    def adapt_initial(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
         """Fit initial parameters to a batch before training; parameters that were changed since stay as they are.
 
         Families whose initial parameters suit any structures do nothing.
         """
 
-    def penalty(self, theta, curvature, magnitude):
+    def penalty(self, theta: Arrays, curvature: float, magnitude: float) -> tuple[Any, Arrays]:
         """Return what the loss gets for parameters alone, and its gradient, a dict like theta.
 
         Raises
@@ -144,7 +154,9 @@ class Family:
 
     # ---------------------------------------------------------------------------------------- the front door
 
-    def prepare(self, frames, dtype="float64", device="cpu"):
+    def prepare(
+        self, frames: Atoms | Sequence[Atoms] | Structures, dtype: DType = "float64", device: Device = "cpu"
+    ) -> tuple[Array, Pairs, Array]:
         """Turn frames into what the maps take: rij, pairs, species.
 
         Parameters
@@ -160,7 +172,19 @@ class Family:
             pairs.note_species(species, len(self.species_numbers))
         return rij, pairs, to_device(species, device)
 
-    def compute(self, frames, jacobian=False, device="cpu", dtype="float64"):
+    @overload
+    def compute(
+        self, frames: Frames, jacobian: Literal[False] = False, device: Device = "cpu", dtype: DType = "float64"
+    ) -> Array: ...
+
+    @overload
+    def compute(
+        self, frames: Frames, jacobian: Literal[True], device: Device = "cpu", dtype: DType = "float64"
+    ) -> tuple[Array, Jacobian]: ...
+
+    def compute(
+        self, frames: Frames, jacobian: bool = False, device: Device = "cpu", dtype: DType = "float64"
+    ) -> Array | tuple[Array, Jacobian]:
         """Compute the features of all atoms.
 
         Parameters

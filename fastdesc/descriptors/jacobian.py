@@ -30,7 +30,7 @@ class Jacobian:
     values: np.ndarray
     n_atoms: int
 
-    def todense(self):
+    def todense(self) -> np.ndarray:
         """Return the full array, (n_atoms, n_features, n_atoms, 3)."""
         dense = np.zeros((self.n_atoms, self.values.shape[1], self.n_atoms, 3), self.values.dtype)
         dense[self.centre, :, self.atom] = self.values

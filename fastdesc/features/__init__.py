@@ -2,10 +2,12 @@
 
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal, overload
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.checks import count
+from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.features.layout import POOLS, already_done
@@ -20,6 +22,7 @@ from fastdesc.io.frames_file import write_frames_file
 from fastdesc.io.labels import Labels, labels
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
+from fastdesc.types import Compression, Device, DType, FilePath, Frames, OnError, Pool
 
 __all__ = [
     "Features", "Labels", "convert", "featurize", "iread_frames", "labels", "open_features", "read_features",
@@ -32,23 +35,23 @@ MOST_WORKERS = 1024
 
 
 def featurize(
-    frames,
-    out,
-    descriptor,
-    device="cpu",
-    dtype="float64",
-    workers=None,
-    resume=False,
-    progress=True,
-    chunk_atoms=CHUNK_ATOMS,
+    frames: Frames,
+    out: FilePath,
+    descriptor: Family,
+    device: Device = "cpu",
+    dtype: DType = "float64",
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    chunk_atoms: int = CHUNK_ATOMS,
     *,
-    pool=None,
-    jacobian=False,
-    on_error="raise",
-    compression="none",
-    readers=None,
-    scheduler=None,
-):
+    pool: Pool | None = None,
+    jacobian: bool = False,
+    on_error: OnError = "raise",
+    compression: Compression = "none",
+    readers: int | None = None,
+    scheduler: str | None = None,
+) -> Path:
     """Compute the features of frames and write them, with what the frames carry, to an HDF5 file.
 
     Frames stream through: reading, computing and writing overlap, and memory does not grow with the input. What was
@@ -144,7 +147,28 @@ def featurize(
     return writer.path
 
 
-def convert(frames, out, progress=True, on_error="raise", compression="none", report=False):
+@overload
+def convert(
+    frames: Frames, out: FilePath, progress: bool = True, on_error: OnError = "raise",
+    compression: Compression = "none", report: Literal[False] = False,
+) -> Path: ...  # fmt: skip
+
+
+@overload
+def convert(
+    frames: Frames, out: FilePath, progress: bool = True, on_error: OnError = "raise",
+    compression: Compression = "none", *, report: Literal[True],
+) -> tuple[Path, list[dict[str, Any]]]: ...  # fmt: skip
+
+
+def convert(
+    frames: Frames,
+    out: FilePath,
+    progress: bool = True,
+    on_error: OnError = "raise",
+    compression: Compression = "none",
+    report: bool = False,
+) -> Path | tuple[Path, list[dict[str, Any]]]:
     """Write frames, with what they carry, to an HDF5 file that is read many times faster than text.
 
     Parameters
@@ -164,7 +188,8 @@ def convert(frames, out, progress=True, on_error="raise", compression="none", re
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
     compression_options(compression)
-    source, skipped = Source(frames), []
+    source = Source(frames)
+    skipped: list[Any] = []
     check_apart([out], source.files)
     reader = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error))
     try:

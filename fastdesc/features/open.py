@@ -7,7 +7,10 @@ one whose rows lie in shards (fastdesc/features/shards.py).
 import json
 import os
 import time
+from collections.abc import Callable
 from numbers import Integral
+from pathlib import Path
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -18,6 +21,7 @@ from fastdesc.features.shards import Shards
 from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
 from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
 from fastdesc.hdf5.tables import check_rows, prepare_to_read
+from fastdesc.types import Array, FilePath, Pool
 
 
 class AtomRows:
@@ -31,13 +35,13 @@ class AtomRows:
         Takes what HDF5 can choose rows by.
     """
 
-    def __init__(self, path, shape, read):
+    def __init__(self, path: Path, shape: tuple[int, int], read: Callable[[Any], Array]) -> None:
         self.path, self.shape, self._read = path, shape, read
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which):
+    def __getitem__(self, which: Any) -> Array:
         rows, *columns = which if isinstance(which, tuple) else (which,)
         _ = np.empty((1, self.shape[1]))[(0, *columns)]    # IndexError for columns that are not there
         rows = self._chosen(rows)
@@ -90,7 +94,16 @@ class OpenFeatures:
         As `open_features` says.
     """
 
-    def __init__(self, path):
+    path: Path
+    n_atoms: int
+    n_features: int
+    dtype: np.dtype[Any]
+    pool: Pool | None
+    names: list[str]
+    family: str
+    parameters: dict[str, Any]
+
+    def __init__(self, path: FilePath) -> None:
         self.path = as_path(path)
         self._file, self._process, self._shards, self._beneath, self._last_key = None, None, None, None, None
         try:
@@ -180,13 +193,13 @@ class OpenFeatures:
         return InputError(f"{self.path} is written faster than it can be read; wait until it is finished")
 
     @property
-    def file(self):
+    def file(self) -> h5py.File:
         """The open h5py.File."""
         if self._file is None:
             raise InputError(f"{self.path} was closed; open it again with open_features")
         return self._file if self._process == os.getpid() else self._open()
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         if self._file is not None and self._process == os.getpid():
             self._file.close()
@@ -196,10 +209,10 @@ class OpenFeatures:
                 self._beneath.close()
         self._file = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __getstate__(self):
@@ -208,7 +221,7 @@ class OpenFeatures:
     def __setstate__(self, state):
         self.__init__(state["path"])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._n
 
     def _read(self, name, rows):

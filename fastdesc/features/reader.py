@@ -1,16 +1,22 @@
 """Reading a features file: all of it into memory, or lazily, whatever its size; by structure, by atom, as a table."""
 
 import json
+from collections.abc import Iterator
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdesc.checks import count
+from fastdesc.descriptors import descriptor_from
+from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.features.open import AtomRows, OpenFeatures
 from fastdesc.hdf5.files import damage_named
+from fastdesc.types import Array, Arrays, FilePath, Float64
 
 
 class Features(NamedTuple):
@@ -22,9 +28,9 @@ class Features(NamedTuple):
     energies: np.ndarray
     forces: np.ndarray
     stress: np.ndarray
-    names: list
+    names: list[str]
     family: str
-    parameters: dict
+    parameters: dict[str, Any]
 
 
 class FeatureRows(NamedTuple):
@@ -51,7 +57,7 @@ class FeatureRows(NamedTuple):
     stress: np.ndarray
 
 
-def read_features(path):
+def read_features(path: FilePath) -> Features:
     """Read a features file into memory.
 
     Returns
@@ -66,12 +72,11 @@ def read_features(path):
         When it is truncated, foreign, unfinished or of a newer version.
     """
     with open_features(path) as f:
-        return Features(
-            *(f._read(name, slice(None)) for name in Features._fields[:6]), f.names, f.family, f.parameters
-        )
+        arrays: list[Any] = [f._read(name, slice(None)) for name in Features._fields[:6]]
+        return Features._make([*arrays, f.names, f.family, f.parameters])
 
 
-def open_features(path):
+def open_features(path: FilePath) -> "FeaturesFile":
     """Open a features file; nothing is read before it is asked for.
 
     A file in the making, or one that an interruption left (`<name>.part`), opens as it was at its last commit.
@@ -101,18 +106,18 @@ class FeaturesFile(OpenFeatures):
     Structures are counted from 0; what there is to know of the file is in its attributes (`OpenFeatures`).
     """
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         rows = f"{self.pool} of each structure" if self.pool else "each atom"
         return f"<{self.path}: {self._n} structures, {self.n_atoms} atoms, {self.n_features} features of {rows}>"
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Array]:
         for rows in self.batches():
             if self.pool:
                 yield from rows.features
             else:
                 yield from np.split(rows.features, rows.offsets[1:-1])
 
-    def __getitem__(self, which):
+    def __getitem__(self, which: Any) -> Array:
         """Features of one structure, or of several, one below the other.
 
         Parameters
@@ -144,40 +149,38 @@ class FeaturesFile(OpenFeatures):
         return np.concatenate(found) if found else np.zeros((0, self.n_features), self.dtype)
 
     @property
-    def atoms(self):
+    def atoms(self) -> AtomRows:
         """Rows by atom instead of by structure: `f.atoms[a:b]`, NumPy."""
         if self.pool:
             raise InputError(f"{self.path} holds the {self.pool} of each structure; rows of atoms were not kept")
         return AtomRows(self.path, (self.n_atoms, self.n_features), lambda which: self._read("features", which))
 
     @property
-    def offsets(self):
+    def offsets(self) -> NDArray[np.int64]:
         """(n_structures + 1,) int64: structure i owns the atoms offsets[i] .. offsets[i + 1]."""
         return self._read("offsets", slice(None))
 
     @property
-    def energies(self):
+    def energies(self) -> Float64:
         """(n_structures,) eV; NaN where missing."""
         return self._read("energies", slice(None))
 
-    def forces(self, i):
+    def forces(self, i: int) -> Float64:
         """(n_atoms of structure i, 3) eV/Å."""
         i = self._index(i)
         return self._rows("forces", i, i + 1)
 
-    def numbers(self, i):
+    def numbers(self, i: int | slice) -> Array:
         """(n_atoms of structure i,) atomic numbers; of consecutive structures for a slice."""
         if not isinstance(i, slice):
-            i = self._index(i)
-            return self._rows("numbers", i, i + 1)
+            k = self._index(i)
+            return self._rows("numbers", k, k + 1)
         if i.step not in (None, 1):
             raise InputError(f"step {i.step!r} came; structures are consecutive here: leave it out")
         return self._rows("numbers", *i.indices(self._n)[:2])
 
-    def jacobian(self, i):
+    def jacobian(self, i: int) -> Jacobian:
         """Derivatives of the features of structure i: a Jacobian, as compute(..., jacobian=True) returns it."""
-        from fastdesc.descriptors.jacobian import Jacobian
-
         i = self._index(i)
         if not self._look(lambda f: "jacobian" in f):
             raise InputError(f"{self.path} holds no Jacobian; featurize with jacobian=True")
@@ -187,12 +190,12 @@ class FeaturesFile(OpenFeatures):
         centre, atom, values = (self._read(f"jacobian/{x}", slice(a, b)) for x in ("centre", "atom", "values"))
         return Jacobian(centre, atom, values, len(self.numbers(i)))
 
-    def batches(self, n=1024):
+    def batches(self, n: int = 1024) -> Iterator[FeatureRows]:
         """Iterate over the file as FeatureRows of `n` structures."""
         count("n", n)
         return (self.rows(a, min(a + n, self._n)) for a in range(0, self._n, n))
 
-    def rows(self, a, b):
+    def rows(self, a: int, b: int) -> FeatureRows:
         """Structures a .. b as FeatureRows, 0 <= a < b <= len(self)."""
         count("a", a, 0, self._n - 1)
         count("b", b, a + 1, self._n)
@@ -204,7 +207,7 @@ class FeaturesFile(OpenFeatures):
             self._read("stress", slice(a, b)),
         )  # fmt: skip
 
-    def info(self, key):
+    def info(self, key: str) -> Array:
         """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
         keys = self._look(lambda f: list(f["info"]))
         if key not in keys:
@@ -219,7 +222,7 @@ class FeaturesFile(OpenFeatures):
 
         return self._look(read)
 
-    def table(self):
+    def table(self) -> Arrays:
         """Values of each structure: a dict of arrays, (n_structures,) each.
 
         n_atoms, energy (eV), number, file, index, and what the frames carried in their info.
@@ -230,19 +233,19 @@ class FeaturesFile(OpenFeatures):
             columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
 
-    def dataframe(self):
+    def dataframe(self) -> Any:
         """`table` as a pandas.DataFrame; needs pandas."""
         import pandas
 
         return pandas.DataFrame(self.table())
 
     @property
-    def files(self):
+    def files(self) -> list[str]:
         """Names of the files the frames came from."""
         return self._look(lambda f: [json.loads(text)["name"] for text in f["files"].asstr()[...]])
 
     @property
-    def skipped(self):
+    def skipped(self) -> list[dict[str, Any]]:
         """Frames that could not be used: a list of dicts with number, file, index and reason."""
 
         names = self.files
@@ -259,10 +262,8 @@ class FeaturesFile(OpenFeatures):
 
         return self._look(read)
 
-    def descriptor(self):
+    def descriptor(self) -> Family:
         """Rebuild the descriptor that made the features."""
-        from fastdesc.descriptors import descriptor_from
-
         arrays = self._look(lambda f: {name: d[...] for name, d in f["parameters"].items()})
         return descriptor_from(self.family, self.parameters, arrays, self.path)
 

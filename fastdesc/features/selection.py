@@ -1,14 +1,18 @@
 """A diverse subset of structures: farthest-point selection on features."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
+from fastdesc.types import Float64
 
 ROWS = 8192
 
 
-def select_diverse(features, n, scale=True, first=None):
+def select_diverse(
+    features: ArrayLike | FeaturesFile, n: int, scale: bool = True, first: int | None = None
+) -> tuple[NDArray[np.int64], Float64]:
     """Choose structures one by one, each the farthest from those chosen so far.
 
     Gonzalez, Theor. Comput. Sci. 38, 293 (1985): the largest distance that remains is at most twice the smallest

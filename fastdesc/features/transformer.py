@@ -1,16 +1,20 @@
 """A descriptor as a scikit-learn transformer: one row of features for each structure."""
 
 import copy
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
+from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.features.stream import compute
 from fastdesc.io.frame_batch import FrameBatch
 from fastdesc.io.sources import Source, build
+from fastdesc.types import Array, Device, DType, Frames, Pool
 
 BATCH_ATOMS = 8192
 
@@ -35,18 +39,20 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
     >>> model.fit(frames, energies)
     """
 
-    def __init__(self, descriptor, pool="mean", device="cpu", dtype="float64"):
+    def __init__(
+        self, descriptor: Family, pool: Pool = "mean", device: Device = "cpu", dtype: DType = "float64"
+    ) -> None:
         self.descriptor = descriptor
         self.pool = pool
         self.device = device
         self.dtype = dtype
 
-    def fit(self, X, y=None):
+    def fit(self, X: Frames, y: Any = None) -> Self:
         """Check the arguments; nothing is learned."""
         self._check()
         return self
 
-    def transform(self, X):
+    def transform(self, X: Frames) -> Array:
         """Compute one row for each structure.
 
         Parameters
@@ -70,7 +76,7 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
             rows.append(compute(batch, self.descriptor, device, dtype, self.pool).features)
         return np.concatenate(rows)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the columns: the pool, and what each feature is."""
         self._check()
         return np.array([f"{self.pool} {name}" for name in self.descriptor.feature_names_out()], object)
@@ -104,7 +110,7 @@ def _check_pool(pool):
         raise InputError(f"pool {pool!r} arrived; it must be 'mean' or 'sum'")
 
 
-def pooled_features(features, pool="mean", n=4096):
+def pooled_features(features: FeaturesFile, pool: Pool = "mean", n: int = 4096) -> Array:
     """Return one row for each structure of a features file.
 
     Parameters

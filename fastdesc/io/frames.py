@@ -1,6 +1,7 @@
 """Frames in: anything ASE reads becomes a list of ase.Atoms."""
 
 import glob
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io.extxyz import iread_extxyz
 from fastdesc.io.labels import full_stress
+from fastdesc.types import Frames
 
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
 
-def read_frames(source, *, energy_key=None, forces_key=None, stress_key=None):
+def read_frames(
+    source: Frames, *, energy_key: str | None = None, forces_key: str | None = None, stress_key: str | None = None
+) -> list[Atoms]:
     """Read frames and their labels.
 
     Parameters
@@ -44,7 +48,7 @@ def read_frames(source, *, energy_key=None, forces_key=None, stress_key=None):
     return _relabelled(frames, keys, source) if keys else frames
 
 
-def iread_frames(source):
+def iread_frames(source: Frames) -> Iterator[Atoms]:
     """Yield the frames of `read_frames` one after another, without holding all of them in memory where possible."""
     if isinstance(source, Atoms):
         yield source

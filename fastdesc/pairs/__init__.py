@@ -1,15 +1,19 @@
 """Neighbour lists: who sees whom across periodic images, in rows, with mirrors."""
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from numbers import Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.pairs import cell_list, cuda
 from fastdesc.structures import Structures, owners
+from fastdesc.types import Array, Device
 
 SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
@@ -55,11 +59,11 @@ class Pairs:
         Where the values of ghosts come from and go to.
     """
 
-    columns = None
-    exchange = Alone()
-    _whole = None
+    columns: list[Array] | None = None
+    exchange: Alone = Alone()
+    _whole: "Pairs | None" = None
 
-    def __init__(self, row, j, shift, mirror, cutoff, first):
+    def __init__(self, row: Array, j: Array, shift: Array, mirror: Array, cutoff: float, first: Array) -> None:
         self.row = row
         self.j = j
         self.shift = shift
@@ -68,7 +72,7 @@ class Pairs:
         self.first = first
 
     @classmethod
-    def find(cls, structures, cutoff):
+    def find(cls, structures: Structures, cutoff: float) -> Self:
         """Find all pairs closer than the cutoff; they lie where the positions do.
 
         Periodic images count, also those of the centre itself. For positions on a GPU vesin searches there, where all
@@ -104,27 +108,27 @@ class Pairs:
             _refuse_closest(structures, pairs)
         return pairs
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Pairs: {self.n_pairs} of {self.n_atoms} atoms in {self.n_frames} frames, cutoff {self.cutoff} Å>"
 
     @property
-    def n_pairs(self):
+    def n_pairs(self) -> int:
         return len(self.j)
 
     @property
-    def n_atoms(self):
+    def n_atoms(self) -> int:
         return len(self.row) - 1
 
     @property
-    def n_frames(self):
+    def n_frames(self) -> int:
         return len(self.first) - 1
 
     @property
-    def whole(self):
+    def whole(self) -> "Pairs":
         """The list with the rows of ghosts, where this one has those of the centres; else itself."""
         return self if self._whole is None else self._whole
 
-    def centres(self, n):
+    def centres(self, n: int) -> "Pairs":
         """The rows of the first n atoms, which are evaluated; the others are ghosts.
 
         Of a list with ghosts (fastdesc/pairs/ghost_list.py), whose rows hold the mirrors of pairs alone. Arrays of
@@ -135,7 +139,7 @@ class Pairs:
         return rows
 
     @cached_property
-    def i(self):
+    def i(self) -> Array:
         """int32 (n_pairs,): the centre of every pair."""
         xp = namespace(self.j)
         marks = xp.zeros(self.n_pairs + 1, xp.int32)
@@ -144,22 +148,22 @@ class Pairs:
         return xp.cumsum(marks[:-1], dtype=xp.int32)
 
     @cached_property
-    def frame(self):
+    def frame(self) -> Array:
         """int32 (n_atoms,): the frame of every atom, on the device of the pairs."""
         frame = np.repeat(np.arange(self.n_frames, dtype=np.int32), np.diff(self.first))
         return namespace(self.j).asarray(frame)
 
     @cached_property
-    def bounds(self):
+    def bounds(self) -> Array:
         """int64 (n_frames + 1,): `first` on the device of the pairs."""
         return namespace(self.j).asarray(self.first)
 
     @cached_property
-    def starts(self):
+    def starts(self) -> Array:
         """int64 (n_frames + 1,): frame f owns the pairs starts[f] .. starts[f + 1]; on the host always."""
         return to_host(self.row[self.bounds])
 
-    def note_species(self, species, n_species):
+    def note_species(self, species: Array, n_species: int) -> None:
         """Note which atoms are of each element, told by the host: a device would have to be asked and waited for.
 
         Parameters
@@ -172,7 +176,7 @@ class Pairs:
         self.columns = [order[end - n : end] for end, n in zip(ends, np.diff(ends, prepend=0), strict=True)]
 
     @classmethod
-    def concatenate(cls, pairs):
+    def concatenate(cls, pairs: "Sequence[Pairs]") -> Self:
         """One Pairs out of a list of them (of one cutoff and device), frames in order."""
         xp = namespace(pairs[0].j)
         atoms = np.cumsum([0, *(p.n_atoms for p in pairs)])
@@ -186,7 +190,7 @@ class Pairs:
             np.concatenate([*(p.first[:-1] + a for p, a in zip(pairs, atoms, strict=False)), atoms[-1:]]),
         )
 
-    def take(self, frames):
+    def take(self, frames: ArrayLike) -> "Pairs":
         """The Pairs of some frames, in the order asked for."""
         xp = namespace(self.j)
         frames = np.atleast_1d(np.asarray(frames, np.int64))
@@ -206,7 +210,7 @@ class Pairs:
         taken.starts, taken.bounds, taken.frame = starts, bounds[0], frame.astype(np.int32)
         return taken
 
-    def to_device(self, device):
+    def to_device(self, device: Device) -> "Pairs":
         """The same pairs on "cpu" or "cuda"."""
         j = to_device(self.j, device)
         if j is self.j:

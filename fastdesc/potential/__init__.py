@@ -1,7 +1,8 @@
 """A potential: descriptor, feature scaler and networks; energies, forces and stresses of frames; one file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
-from fastdesc.pairs import find_on
+from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential.build import check_widths, direct_features, make_heads
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.prediction import Prediction, groups
 from fastdesc.structures import Structures
+from fastdesc.types import Activation, Array, Arrays, Device, DType, FilePath, Float64, Frames
 
 ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
 
@@ -81,16 +83,16 @@ class Potential:
 
     def __init__(
         self,
-        descriptor,
-        hidden=None,
-        activation="silu",
-        network="per_species",
-        seed=0,
+        descriptor: Family,
+        hidden: Sequence[int] | None = None,
+        activation: Activation = "silu",
+        network: Literal["per_species", "shared", "spline", "none"] = "per_species",
+        seed: int = 0,
         *,
-        direct=False,
-        bias=True,
-        n_knots=9,
-    ):
+        direct: bool | Sequence[str] = False,
+        bias: bool = True,
+        n_knots: int = 9,
+    ) -> None:
         if not isinstance(descriptor, Family):
             raise InputError(f"descriptor came as {descriptor!r}; give an object such as GaussianMoments(species=[..])")
         if not isinstance(bias, bool):
@@ -112,7 +114,7 @@ class Potential:
     # ------------------------------------------------------------------------------------------- parameters
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Float64]:
         """What training changes, by name: float64 arrays, in a fixed order."""
         networks = [network.parameters for network in self.networks]
         return self._named(self.descriptor.parameters, networks, self.scale, self.direct_weights)
@@ -127,7 +129,7 @@ class Potential:
             out["direct"] = direct
         return out
 
-    def named_gradient(self, dtheta, dnetworks, dscale, ddirect):
+    def named_gradient(self, dtheta: Arrays, dnetworks: Sequence[Any], dscale: Array, ddirect: Array | None) -> Arrays:
         """Gradient by the names of `parameters`, from what fastdesc.training.dual_pass returns."""
         unfolded = [
             network.unfolded(gradient, self.scaler, self.seen)
@@ -135,7 +137,7 @@ class Potential:
         ]
         return self._named(dtheta, unfolded, dscale, None if ddirect is None else ddirect[:, self.direct_columns])
 
-    def set_parameters(self, parameters):
+    def set_parameters(self, parameters: Mapping[str, Array]) -> None:
         """Replace parameters by name.
 
         Raises
@@ -156,33 +158,35 @@ class Potential:
         self.direct_weights = new.get("direct", self.direct_weights)
 
     @property
-    def buffers(self):
+    def buffers(self) -> Arrays:
         """What else the networks need, by name: arrays that training does not change."""
         return {f"network/{k}/{name}": a for k, own in enumerate(self.networks) for name, a in own.buffers.items()}
 
-    def set_buffers(self, buffers):
+    def set_buffers(self, buffers: Mapping[str, Array]) -> None:
         """Replace buffers by name; InputError where they do not fit."""
         self.networks = [network.replaced(_below(f"network/{k}/", buffers)) for k, network in enumerate(self.networks)]
 
     @property
-    def arguments(self):
+    def arguments(self) -> dict[str, Any]:
         """The constructor's arguments but for the descriptor, by name."""
         return {name: getattr(self, name) for name in ARGUMENTS}
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(array.size for array in self.parameters.values())
 
     @property
-    def fitted(self):
+    def fitted(self) -> bool:
         """Whether feature scaler, reference energies, direct weights or ranges of splines have been fitted, or set."""
         plain = FeatureScaler.identity(self.descriptor.n_features)
         same = np.array_equal(self.scaler.mean, plain.mean) and np.array_equal(self.scaler.scale, plain.scale)
         weighted = bool((self.direct_weights != 1).any())
         return bool(self.reference.any()) or not same or weighted or any(network.placed for network in self.networks)
 
-    def model(self, dtype="float64", device="cpu", parameters=None):
+    def model(
+        self, dtype: DType = "float64", device: Device = "cpu", parameters: Mapping[str, Array] | None = None
+    ) -> Model:
         """Return the parameters in one dtype on one device, as fastdesc.potential.evaluation wants them.
 
         Parameters
@@ -207,7 +211,9 @@ class Potential:
 
     # ------------------------------------------------------------------------------------------- prediction
 
-    def predict(self, frames, device="cpu", dtype="float64", forces=True, stress=True):
+    def predict(
+        self, frames: Frames, device: Device = "cpu", dtype: DType = "float64", forces: bool = True, stress: bool = True
+    ) -> Prediction:
         """Energies, forces and stresses of frames.
 
         Parameters
@@ -235,12 +241,14 @@ class Potential:
         for group in groups(structures):
             part = structures.take(group) if len(group) < structures.n_frames else structures
             parts.append(self.evaluate(part, None, model, derivatives=forces or stress))
-        joined = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
+        joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
         energy, found_forces, found_virials, atomic = joined
         voigt = stress_voigt(found_virials, structures.volumes) if stress else None
         return Prediction(energy, found_forces if forces else None, voigt, atomic)
 
-    def evaluate(self, structures, pairs=None, model=None, derivatives=True):
+    def evaluate(
+        self, structures: Structures, pairs: Pairs | None = None, model: Model | None = None, derivatives: bool = True
+    ) -> tuple[Float64, Float64 | None, Float64 | None, Float64]:
         """Energies, forces and virials as arrays: the engine behind `predict` and the calculator.
 
         Parameters
@@ -259,7 +267,7 @@ class Potential:
         energies : (n_atoms,) float64, eV
         """
         model = self.model() if model is None else model
-        device = "cpu" if isinstance(model.scale, np.ndarray) else "cuda"
+        device: Device = "cpu" if isinstance(model.scale, np.ndarray) else "cuda"
         species = structures.species(self.descriptor.species_numbers)
         if pairs is None:
             structures, pairs = find_on(structures, self.descriptor.cutoff, device)
@@ -277,20 +285,20 @@ class Potential:
         energy, atomic = self.totals(atomic, species, pairs.first)
         return energy, *(found or (None, None)), atomic
 
-    def totals(self, atomic, species, first):
+    def totals(self, atomic: Array, species: Array, first: Array) -> tuple[Float64, Float64]:
         """Energies of frames and of their atoms (float64, eV), references added to `atomic`."""
         atomic = atomic + self.reference[species]
         return np.add.reduceat(atomic, first[:-1]), atomic
 
     # ------------------------------------------------------------------------------------------------ files
 
-    def save(self, path):
+    def save(self, path: FilePath) -> None:
         """Write the potential to one HDF5 file, whole or not at all (see fastdesc.potential.file)."""
         from fastdesc.potential.file import save
 
         save(self, path)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
 

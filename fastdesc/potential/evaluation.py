@@ -6,6 +6,7 @@ with one network N for all elements or one for each, and the direct term w where
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +34,11 @@ class Model:
         w of (1), eV.
     """
 
-    descriptor: object
-    theta: dict
-    networks: list
-    scale: object
-    direct: object = None
+    descriptor: Any
+    theta: dict[str, Any]
+    networks: list[Any]
+    scale: Any
+    direct: Any = None
 
 
 @dataclass

@@ -11,9 +11,10 @@ from fastdesc.hdf5.files import check_format, damage_named, open_hdf5
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential import Potential
 from fastdesc.potential.file import FORMAT, VERSION
+from fastdesc.types import FilePath
 
 
-def load(path):
+def load(path: FilePath) -> Potential:
     """Read a potential.
 
     Raises

@@ -6,6 +6,8 @@ is a Potential over spline filters whose direct term is phi and whose network is
 those of LAMMPS' pair style meam/spline to rounding; training may go on from there.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from fastdesc.descriptors.spline_filters import SplineFilters
@@ -16,6 +18,7 @@ from fastdesc.networks.scaler import fold
 from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import Splines
 from fastdesc.potential import Potential
+from fastdesc.types import FilePath
 
 FORM = (
     "only SplineFilters with n_triplet=1 under a Potential with network='spline' and hidden=(1,) can be of that form; "
@@ -24,7 +27,7 @@ FORM = (
 """What to do with another model."""
 
 
-def read_meam_spline(path, element=None):
+def read_meam_spline(path: FilePath, element: str | None = None) -> Potential:
     """Read a file for LAMMPS' pair style meam/spline as a potential.
 
     Parameters
@@ -59,7 +62,9 @@ def read_meam_spline(path, element=None):
     return potential
 
 
-def write_meam_spline(path, potential, comment="", form="named"):
+def write_meam_spline(
+    path: FilePath, potential: Potential, comment: str = "", form: Literal["named", "single"] = "named"
+) -> None:
     """Write a potential as a file for LAMMPS' pair style meam/spline, exactly, whole or not at all.
 
     Parameters

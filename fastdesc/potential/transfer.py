@@ -1,12 +1,19 @@
 """Filters of a trained model for another, to train on or to keep (setting `freeze`)."""
 
+from collections.abc import Mapping
+
 from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.potential import Potential
 from fastdesc.potential.loading import load
+from fastdesc.types import FilePath
 
 
-def load_filters(potential, source, elements=None):
+def load_filters(
+    potential: Potential,
+    source: Potential | SplineFilters | FilePath,
+    elements: Mapping[str | int, str | int] | None = None,
+) -> None:
     """Replace spline filters of a potential by those of another; all that was trained on the old ones begins anew.
 
     Parameters
@@ -35,9 +42,14 @@ def load_filters(potential, source, elements=None):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     if not isinstance(source, Potential | SplineFilters):
         source = load(source)
-    ours, theirs = potential.descriptor, getattr(source, "descriptor", source)
-    for whose, descriptor in (("the potential", ours), ("the model to load filters from", theirs)):
-        if not isinstance(descriptor, SplineFilters):
-            raise InputError(f"{whose} has {type(descriptor).__name__}; only SplineFilters have filters")
+    ours = _spline_filters("the potential", potential.descriptor)
+    theirs = _spline_filters("the model to load filters from", getattr(source, "descriptor", source))
     ours.set_parameters(**ours.with_filters_of(theirs, elements))
     vars(potential).update(vars(Potential(ours, **potential.arguments)))
+
+
+def _spline_filters(whose: str, descriptor: object) -> SplineFilters:
+    """Return the descriptor, which must be SplineFilters."""
+    if not isinstance(descriptor, SplineFilters):
+        raise InputError(f"{whose} has {type(descriptor).__name__}; only SplineFilters have filters")
+    return descriptor

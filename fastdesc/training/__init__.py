@@ -1,20 +1,33 @@
 """Training a potential on energies, forces and stresses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastdesc.errors import InputError
+from fastdesc.features.reader import FeaturesFile
 from fastdesc.io.frames import read_frames
 from fastdesc.potential import Potential
 from fastdesc.training.checkpoint import fetched, read_checkpoint
 from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features
+from fastdesc.training.history import History
 from fastdesc.training.settings import Settings
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
+from fastdesc.types import FilePath, Frames
 
 
-def train(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, progress=True, **settings):
+def train(
+    potential: Potential,
+    train_frames: Frames | FeaturesFile,
+    valid_frames: Frames | FeaturesFile | None = None,
+    *,
+    checkpoint: FilePath | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> History:
     """Train a potential in place; the best parameters seen on the validation frames are kept.
 
     Parameters

@@ -14,8 +14,11 @@ and the pairs are visited once more for the cotangents of all A^(t) together.
 """
 
 from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
+from ase import Atoms
 
 from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.backend.cuda import active_for
@@ -40,6 +43,9 @@ from fastdesc.descriptors.embedded_density.recursion import (
 from fastdesc.descriptors.family import Family
 from fastdesc.errors import InputError
 from fastdesc.networks.activations import check_activation
+from fastdesc.pairs import Pairs
+from fastdesc.structures import Structures
+from fastdesc.types import Activation, Array, Arrays, DType, Species
 
 CONTRACTIONS = ("hyper", "none")
 NETWORKS = ("per_species", "shared")
@@ -110,19 +116,19 @@ class EmbeddedDensity(Family):
     def __init__(
         self,
         *,
-        species,
-        cutoff=6.0,
-        n_radial=8,
-        l_max=2,
-        iterations=0,
-        contraction="hyper",
-        n_features=None,
-        normalized=False,
-        networks="per_species",
-        hidden=(64, 64),
-        activation="silu",
-        seed=0,
-    ):
+        species: Species,
+        cutoff: float = 6.0,
+        n_radial: int = 8,
+        l_max: int = 2,
+        iterations: int = 0,
+        contraction: Literal["hyper", "none"] = "hyper",
+        n_features: int | None = None,
+        normalized: bool = False,
+        networks: Literal["per_species", "shared"] = "per_species",
+        hidden: Sequence[int] = (64, 64),
+        activation: Activation = "silu",
+        seed: int = 0,
+    ) -> None:
         self.species, self.cutoff, self.n_radial, self.l_max = species, cutoff, n_radial, l_max
         self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
         self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
@@ -156,17 +162,17 @@ class EmbeddedDensity(Family):
         count("n_features", asked, most=MOST)
         return int(asked)
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor arguments by name, as scikit-learn's estimators do."""
         return {**super().get_params(deep), "n_features": self._asked_features}
 
-    def feature_names_out(self):
+    def feature_names_out(self) -> list[str]:
         """Return names: 'density_17', or with contraction 'none' 'density_l1_k3' by degree and radial function."""
         if self.contraction == "none":
             return [f"density_l{l}_k{k}" for l in range(self.l_max + 1) for k in range(self.n_radial)]
         return [f"density_{m}" for m in range(self.n_features)]
 
-    def calibrate(self, frames):
+    def calibrate(self, frames: Atoms | Sequence[Atoms] | Structures) -> Self:
         """Fit the initial parameters to the statistics of some structures; for before training, not after.
 
         Scales `hyper` so that features without iterations have a mean square of one, and the first layer of every
@@ -183,7 +189,7 @@ class EmbeddedDensity(Family):
         self._calibrate(*self.prepare(frames), self.theta(np.float64))
         return self
 
-    def adapt_initial(self, rij, pairs, species, theta):
+    def adapt_initial(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
         """Calibrate, unless parameters were changed since they were made."""
         initial = initial_parameters(self)
         if all(np.array_equal(array, initial[name]) for name, array in self.parameters.items()):
@@ -196,7 +202,7 @@ class EmbeddedDensity(Family):
 
     # ------------------------------------------------------------------------------------------------- maps
 
-    def forward(self, rij, pairs, species, theta):
+    def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Saved]:
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
         run, radial, contraction, networks = self._parts(rij, pairs, species, theta)
@@ -213,7 +219,7 @@ class EmbeddedDensity(Family):
             run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
         return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
 
-    def pullback(self, rij, pairs, species, theta, saved, dq):
+    def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs).
 
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
@@ -226,9 +232,12 @@ class EmbeddedDensity(Family):
         parts.run("ed_density_pullback", *parts.radial, saved.c, ddensities, drij)
         return drij
 
-    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+    def pullback_parameters(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
+    ) -> Arrays:
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
-        xp, parts, dnetworks = namespace(rij), self._parts(rij, pairs, species, theta), {}
+        xp, parts = namespace(rij), self._parts(rij, pairs, species, theta)
+        dnetworks: Arrays = {}
         run, radial, contraction, networks = parts
         for of_iteration in networks:
             dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
@@ -277,7 +286,7 @@ class EmbeddedDensity(Family):
                 cotangents = through(networks[t - 1], back, contraction, elements, dc)
         return ddensities, dc, total
 
-    def prepared(self, theta, dtype):
+    def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with the exponents of the radial functions and `hyper` in blocks."""
         more = {EXPONENTS: exponents(theta["alpha"])}
         if self.contraction == "hyper":

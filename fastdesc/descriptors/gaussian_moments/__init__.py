@@ -5,9 +5,11 @@ J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: 
 fastdesc/numerics/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussian_moments_contractions.py.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement as unordered
 from itertools import product
 from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from fastdesc.descriptors.gaussian_moments import cpu
 from fastdesc.descriptors.gaussian_moments.jacobian import moments_jacobian
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES
+from fastdesc.pairs import Pairs
+from fastdesc.types import Array, Arrays, Species
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""
@@ -105,15 +109,15 @@ class GaussianMoments(Family):
     def __init__(
         self,
         *,
-        species,
-        cutoff=6.0,
-        n_radial=5,
-        n_basis=8,
-        basis="bessel",
-        max_rank=3,
-        contractions=None,
-        seed=0,
-    ):
+        species: Species,
+        cutoff: float = 6.0,
+        n_radial: int = 5,
+        n_basis: int = 8,
+        basis: Literal["bessel", "gaussian"] = "bessel",
+        max_rank: int = 3,
+        contractions: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
         self.species, self.cutoff, self.n_radial, self.n_basis = species, cutoff, n_radial, n_basis
         self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
         self.species_numbers = atomic_numbers(species)
@@ -150,13 +154,13 @@ class GaussianMoments(Family):
             )
         return sorted({int(k) for k in wanted})
 
-    def feature_names_out(self):
+    def feature_names_out(self) -> list[str]:
         """Return names such as 'M1_0i M1_2i': moment rank, radial channel, summed indices."""
         return [CONTRACTIONS[k].format(*t) for k in self.selected for t in _tuples(k, self.n_radial)]
 
     # ------------------------------------------------------------------------------------------------- maps
 
-    def forward(self, rij, pairs, species, theta):
+    def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Array]:
         """Return q ((2,) n_features, n_atoms) and the moments ((2,) n_radial, n_moments, n_atoms)."""
         planes, n = rij.shape[:-2], pairs.n_atoms
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
@@ -165,7 +169,7 @@ class GaussianMoments(Family):
         run(("gm_moments", _like_duals(theta["beta"], rij), moments), ("gm_contract", moments, q))
         return q, moments
 
-    def pullback(self, rij, pairs, species, theta, saved, dq):
+    def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
         run = self.kernels(rij, pairs, species)
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
@@ -173,7 +177,9 @@ class GaussianMoments(Family):
         run(contraction, ("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij))
         return drij
 
-    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+    def pullback_parameters(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
+    ) -> Arrays:
         """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
         run = self.kernels(rij, pairs, species)
         dmoments = padded(saved.shape, rij.dtype, rij)
@@ -182,7 +188,7 @@ class GaussianMoments(Family):
     def _jacobian(self, rij, pairs, species, theta, saved, structures):
         return moments_jacobian(self, rij, pairs, species, theta, saved)
 
-    def kernels(self, rij, pairs, species):
+    def kernels(self, rij: Array, pairs: Pairs, species: Array) -> Callable[..., Any]:
         """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
         if active_for(rij):
             from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda

@@ -5,6 +5,9 @@ Lenosky et al., Modelling Simul. Mater. Sci. Eng. 8, 825 (2000). The formulas st
 spline_filters_kernels.py; splines and their ends in fastdesc/numerics/splines.py.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded, to_host
@@ -15,9 +18,11 @@ from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.spline_filters import cpu, transfer
 from fastdesc.descriptors.spline_filters import penalty as spline_filters_penalty
-from fastdesc.descriptors.spline_filters.knots import BEYOND, KINDS, check_names, knots_of, of_each, shared
+from fastdesc.descriptors.spline_filters.knots import BEYOND, KINDS, Kind, check_names, knots_of, of_each, shared
 from fastdesc.errors import InputError, nearest
 from fastdesc.numerics.splines import ENDS, MOST_KNOTS, Splines
+from fastdesc.pairs import Pairs
+from fastdesc.types import Array, Arrays, DType, Species
 
 LAST = {"clamped": "zero", "natural": "zero_natural", "free": "clamped"}
 """How a radial filter ends at its last knot."""
@@ -74,23 +79,24 @@ class SplineFilters(Family):
     """
 
     family = "spline_filters"
+    r_min: float
 
     def __init__(
         self,
         *,
-        species,
-        cutoff=5.5,
-        triplet_cutoff=4.5,
-        r_min=1.5,
-        n_pair=4,
-        n_triplet=8,
-        n_knots=12,
-        ends=("clamped", "clamped"),
-        angular_ends=("natural", "natural"),
-        shared=False,
-        seed=0,
-        knots=None,
-    ):
+        species: Species,
+        cutoff: float = 5.5,
+        triplet_cutoff: float = 4.5,
+        r_min: float = 1.5,
+        n_pair: int = 4,
+        n_triplet: int = 8,
+        n_knots: int = 12,
+        ends: tuple[str, str] = ("clamped", "clamped"),
+        angular_ends: tuple[str, str] = ("natural", "natural"),
+        shared: bool = False,
+        seed: int = 0,
+        knots: Mapping[str, Any] | None = None,
+    ) -> None:
         self.species, self.cutoff, self.triplet_cutoff, self.r_min = species, cutoff, triplet_cutoff, r_min
         self.n_pair, self.n_triplet, self.n_knots = n_pair, n_triplet, n_knots
         self.ends, self.angular_ends, self.shared, self.seed = ends, angular_ends, shared, seed
@@ -146,16 +152,16 @@ class SplineFilters(Family):
             raise InputError(f"shared came as {self.shared!r}; it must be True or False")
         check_names(self.knots)
 
-    def cutoffs(self, dtype):
+    def cutoffs(self, dtype: DType) -> tuple[float, float]:
         """Cutoffs of pairs and of triplets (Å) as kernels want them: what lies within rounding of one is beyond it."""
         near = 1 - 8 * float(np.finfo(dtype).eps)
         return float(self.cutoff) * near, float(self.triplet_cutoff) * near
 
-    def feature_names_out(self):
+    def feature_names_out(self) -> list[str]:
         """Return names 'pair_0', .., 'triplet_0', ..: the filters that make each feature."""
         return [f"pair_{a}" for a in range(self.n_pair)] + [f"triplet_{b}" for b in range(self.n_triplet)]
 
-    def spline(self, kind, a, element):
+    def spline(self, kind: Kind, a: int, element: int) -> Splines:
         """Return the Splines of one filter: its parameters are the first n_parameters of its row.
 
         Parameters
@@ -166,7 +172,7 @@ class SplineFilters(Family):
         """
         return self.filters[kind].of(a, element)
 
-    def elements_of(self, kind):
+    def elements_of(self, kind: Kind) -> list[tuple[int, ...]]:
         """Return what the second axis of a parameter stands for: tuples of one or two indices of elements, or of all.
 
         One for each filter of a distance, two for one of an angle; with ``shared=True`` a single empty tuple.
@@ -176,11 +182,11 @@ class SplineFilters(Family):
             return [()]
         return [(a, b) for a in n for b in n if a <= b] if kind == "triplet_angular" else [(a,) for a in n]
 
-    def with_filters_of(self, other, elements=None):
+    def with_filters_of(self, other: "SplineFilters", elements: Mapping[str | int, str | int] | None = None) -> Arrays:
         """Return parameters with filters of another SplineFilters; see spline_filters_transfer.transferred."""
         return transfer.transferred(self, other, elements)
 
-    def count_below_r_min(self, rij):
+    def count_below_r_min(self, rij: Array) -> int:
         """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.
 
         Parameters
@@ -193,7 +199,7 @@ class SplineFilters(Family):
 
     # ------------------------------------------------------------------------------------------------- maps
 
-    def forward(self, rij, pairs, species, theta):
+    def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Any]:
         """Return q ((2,) n_features, n_atoms), and knots and the coefficients of all pieces of all filters."""
         q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
         backend = self._backend(rij)
@@ -203,17 +209,20 @@ class SplineFilters(Family):
         backend.bind(self, rij, pairs, species, knots)("sf_features", *tables, q)
         return q, (knots, tables)
 
-    def pullback(self, rij, pairs, species, theta, saved, dq):
+    def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
         drij, (knots, tables) = padded(rij.shape, rij.dtype, rij), saved
         self._backend(rij).bind(self, rij, pairs, species, knots)("sf_pullback", *tables, dq, drij)
         return drij
 
-    def pullback_parameters(self, rij, pairs, species, theta, saved, dq):
+    def pullback_parameters(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
+    ) -> Arrays:
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
         knots, tables = saved
         run = self._backend(rij).bind(self, rij, pairs, species, knots)
-        xp, gradient = namespace(rij), {}
+        xp = namespace(rij)
+        gradient: Arrays = {}
         for name, d in zip(KINDS, run("sf_parameters_pullback", *tables, dq), strict=True):
             filters, (planes, groups, n_elements, size) = self.filters[name], d.shape[:4]
             pieces = xp.asarray(filters.pieces.swapaxes(-1, -2))
@@ -222,11 +231,11 @@ class SplineFilters(Family):
             gradient[name] = dtheta if rij.ndim == 3 else dtheta[0]
         return gradient
 
-    def penalty(self, theta, curvature, magnitude):
+    def penalty(self, theta: Arrays, curvature: float, magnitude: float) -> tuple[Any, Arrays]:
         """Return what the curvature and magnitude of all filters add to the loss, and its gradient."""
         return spline_filters_penalty.penalty(self.spline, theta, curvature, magnitude)
 
-    def prepared(self, theta, dtype):
+    def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with knots and coefficients of all pieces, in dtype and where theta lies."""
         more = {PIECES.format(name): self._coefficients(theta[name], name, dtype) for name in KINDS}
         return {**theta, **more, KNOTS: namespace(theta["pair"]).asarray(knots_of(self).astype(dtype))}

@@ -7,6 +7,7 @@ their grids, so that a distance is located once a group; the filters of triplets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from fastdesc.descriptors.spline_filters.initial import mixtures, of_waves
 from fastdesc.errors import InputError, nearest
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS, Splines
 
-KINDS = ("pair", "triplet_radial", "triplet_angular")
+Kind: TypeAlias = Literal["pair", "triplet_radial", "triplet_angular"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Names of the parameters, too."""
 BEYOND = {"pair": 1, "triplet_radial": 1, "triplet_angular": 0}
 """Pieces behind those of a spline: radial filters are zero from the cutoff on, however they end."""
