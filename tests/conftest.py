@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import write
+from helpers.backends import GPU, absent
 from helpers.command_line import CONFIG
 
 from fastdesc.cli import main
@@ -20,15 +21,30 @@ def shared_folder():
     return Path(os.environ.get("FASTDESC_SHARED", REPOSITORY.parent / "shared"))
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what needs a GPU where there is none, and the other way round."""
+    unusable = "no_gpu" if GPU else "gpu"
+    out = [item for item in items if item.get_closest_marker(unusable)]
+    if out:
+        items[:] = [item for item in items if not item.get_closest_marker(unusable)]
+        config.hook.pytest_deselected(items=out)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say once what this machine lacks."""
+    for line in absent():
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def reference_numbers():
     """Return load(name) -> dict of arrays from shared/reference; skips, saying where it looked."""
 
     def load(name):
-        path = shared_folder() / "reference" / name
-        if not path.exists():
-            pytest.skip(f"no {path}; set FASTDESC_SHARED to the folder that holds reference/")
-        with np.load(path, allow_pickle=False) as data:
+        folder = shared_folder() / "reference"
+        if not folder.exists():    # one reason for all, which pytest prints once
+            pytest.skip(f"no {folder}; set FASTDESC_SHARED to the folder that holds reference/")
+        with np.load(folder / name, allow_pickle=False) as data:
             return dict(data)
 
     return load

@@ -16,12 +16,10 @@ from references.neighbours import neighbours, pair_vectors
 import fastdesc
 from fastdesc import Pairs, Structures, geometry
 from fastdesc.backend import threads as parallel
-from fastdesc.backend.cuda import gpu_status
 from fastdesc.errors import DeviceError, InputError
 
 TOLERANCE = 1e-12
 SINGLE = 64 * 2.0**-24
-GPU, NO_GPU = gpu_status()
 
 pytestmark = pytest.mark.parametrize(("family", "variant"), variants())
 
@@ -259,14 +257,14 @@ def test_compute_refuses_unknown_files_types_and_devices(d):
         d.compute("no_such.xyz")
 
 
-@pytest.mark.skipif(GPU, reason="there is a GPU")
+@pytest.mark.no_gpu
 def test_missing_gpu_is_reported(d):
     with pytest.raises(DeviceError, match="cuda"):
         d.compute(ZOO["dimer"](), device="cuda")
     np.testing.assert_array_equal(d.compute(ZOO["dimer"](), device="auto"), d.compute(ZOO["dimer"]()))
 
 
-@pytest.mark.skipif(not GPU, reason=f"no GPU: {NO_GPU}")
+@pytest.mark.gpu
 def test_gpu_equals_cpu(d):
     frames = frames_of(TOGETHER)
     one, two = (d.compute(frames, jacobian=True, device=device) for device in ("cuda", "cpu"))

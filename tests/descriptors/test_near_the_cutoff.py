@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from helpers.backends import BACKENDS, SKIPS
+from helpers.backends import BACKENDS, HERE
 from helpers.battery import descriptor_of
 from helpers.families import variants
 
@@ -14,12 +14,9 @@ INSIDE = (0, 1e-16, 3e-16, 1e-13, 1e-11, 1e-9, 1e-8, 3e-8, 1e-7, 1e-6, 1e-5, 3e-
 
 @pytest.mark.parametrize("dual", [False, True], ids=["plain", "dual"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize(("family", "variant"), variants())
 def test_nothing_much_happens(family, variant, backend, dtype, dual):
-    usable, reason = SKIPS[backend]
-    if not usable:
-        pytest.skip(f"{backend}: {reason}")
     descriptor, rng = descriptor_of(family, variant), np.random.default_rng(3)
     direction = np.array([0.48, -0.6, 0.64])
     frames = [Atoms("CO", positions=[np.zeros(3), descriptor.cutoff * (1 - h) * direction]) for h in INSIDE]

@@ -12,12 +12,12 @@ from helpers.ladder_models import RUNGS
 from helpers.training import alloy
 
 import fastdesc as fd
-from fastdesc.backend import cuda
 from fastdesc.errors import DeviceError, InputError
 from fastdesc.potential import cuda_graph
 
 real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 from doubles.cupy_double import device_double  # noqa: E402
+from helpers.backends import DOUBLE_AND_GPU  # noqa: E402
 from helpers.device_models import DESCRIPTORS, potential  # noqa: E402
 
 
@@ -31,12 +31,12 @@ def ledger():
         yield found
 
 
-@pytest.fixture(params=["double", "cuda"])
+@pytest.fixture(params=DOUBLE_AND_GPU)
 def somewhere(request):
     """A device: the double, and a GPU where there is one."""
-    usable, reason = cuda.gpu_status() if request.param == "cuda" else gcc_status()
-    if not usable:
-        pytest.skip(f"{request.param}: {reason}")
+    usable, reason = gcc_status()
+    if request.param == "double" and not usable:
+        pytest.skip(reason)
     with device_double() if request.param == "double" else nullcontext():
         yield
 

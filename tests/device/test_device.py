@@ -1,14 +1,16 @@
 """What the host does for a device: one wait for each step, nothing of one among the other; see device_double.py."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from cuda_emulator import gcc_status
+from helpers.backends import DOUBLE_AND_GPU
 from helpers.device_models import DESCRIPTORS, potential
 from helpers.ladder_models import RUNGS
 from helpers.training import alloy
 
 import fastdesc as fd
-from fastdesc.backend import cuda
 from fastdesc.backend.arrays import to_host
 from fastdesc.training.from_features import open_stored
 from fastdesc.training.settings import Settings
@@ -30,16 +32,10 @@ def ledger():
         yield found
 
 
-@pytest.fixture(params=["double", "cuda"])
+@pytest.fixture(params=DOUBLE_AND_GPU)
 def somewhere(request):
     """A device: the double, and a GPU where there is one."""
-    usable, reason = cuda.gpu_status()
-    if request.param == "cuda":
-        if not usable:
-            pytest.skip(f"cuda: {reason}")
-        yield
-        return
-    with device_double():
+    with device_double() if request.param == "double" else nullcontext():
         yield
 
 

@@ -1,4 +1,7 @@
-"""Where the battery runs: Numba, CUDA C++ on the CPU emulator, and a real GPU where there is one."""
+"""Where the battery runs: Numba, CUDA C++ on the CPU emulator, and a real GPU where there is one.
+
+Tests are made for the backends of this machine alone; `absent` says which ones are missing, and why, once for all.
+"""
 
 from contextlib import contextmanager, nullcontext
 
@@ -14,7 +17,9 @@ from fastdesc.backend.arrays import to_device, to_host
 
 # The emulator is some hundred times slower than the kernels are meant to be: few structures, all of them telling.
 EMULATED = ("cluster_and_far_atom", "triclinic", TOGETHER)
-SKIPS = {"numba": (True, ""), "emulated": gcc_status(), "cuda": cuda.gpu_status()}
+GPU, NO_GPU = cuda.gpu_status()
+STATUS = {"numba": (True, ""), "emulated": gcc_status(), "cuda": (GPU, NO_GPU)}
+"""Backend -> whether it is here, and why not."""
 
 
 class Run:
@@ -76,6 +81,14 @@ def emulator():
 
 
 BACKENDS = {"numba": (nullcontext, "cpu"), "emulated": (emulator, "cpu"), "cuda": (nullcontext, "cuda")}
+HERE = [name for name in BACKENDS if STATUS[name][0]]
+DOUBLE_AND_GPU = ["double", *(["cuda"] if GPU else [])]
+"""Devices for what the host does for one: the double of CuPy, and a GPU where there is one."""
+
+
+def absent():
+    """Return one line for each backend that is not here."""
+    return [f"not tested: backend '{name}', for {reason}" for name, (usable, reason) in STATUS.items() if not usable]
 
 
 @contextmanager
@@ -87,14 +100,11 @@ def started(backend, case):
 
 
 def runs():
-    """Return pytest parameters (backend, (family, variant, structure)); a backend that is not there skips, with why."""
-    found = []
-    for backend in BACKENDS:
-        usable, reason = SKIPS[backend]
-        marks = [pytest.mark.skipif(not usable, reason=f"{backend}: {reason}")]
-        for family in FAMILIES:
-            for variant in family.variants:
-                for structure in EMULATED if backend == "emulated" else (*ZOO, TOGETHER):
-                    value = (backend, (family, variant, structure))
-                    found.append(pytest.param(value, id=f"{backend}-{family.name}-{variant}-{structure}", marks=marks))
-    return found
+    """Return pytest parameters (backend, (family, variant, structure)) for the backends that are here."""
+    return [
+        pytest.param((backend, (family, variant, structure)), id=f"{backend}-{family.name}-{variant}-{structure}")
+        for backend in HERE
+        for family in FAMILIES
+        for variant in family.variants
+        for structure in (EMULATED if backend == "emulated" else (*ZOO, TOGETHER))
+    ]

@@ -91,12 +91,11 @@ def test_chunks_on_threads_give_the_whole():
 # CuPy
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("activation", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_gpu_gives_what_the_cpu_gives(activation, dtype):
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    if not cupy.is_available():
-        pytest.skip("no GPU is usable")
     layers, data = cast(network((20, 10), 2, True, activation), dtype), [a.astype(dtype) for a in arrays(2)]
     expected, _ = everything(layers, activation, *data)
     on_gpu = [(cupy.asarray(w), cupy.asarray(b)) for w, b in layers]

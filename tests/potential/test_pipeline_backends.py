@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.backends import BACKENDS, SKIPS
+from helpers.backends import BACKENDS, HERE
 from helpers.ladder_models import RUNGS, placed, rung
 from helpers.potentials import cell, potential
 from helpers.training import alloy, small_potential
@@ -14,12 +14,7 @@ from fastdesc.training.dataset import TrainingSet
 from fastdesc.training.initialise import initialise
 from fastdesc.training.loss import LossWeights
 
-OTHERS = [
-    pytest.param(name, marks=pytest.mark.skipif(not SKIPS[name][0], reason=f"{name}: {SKIPS[name][1]}"))
-    for name in BACKENDS
-    if name != "numba"
-]
-
+OTHERS = [name for name in HERE if name != "numba"]
 
 PLACED = {name: partial(potential, name) for name in ("per_species", "shared")}
 PLACED |= {name: partial(placed, name) for name in RUNGS}

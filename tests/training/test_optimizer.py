@@ -243,11 +243,10 @@ def test_fused_kernels_calculate_in_double(formula, n_arrays, n_numbers):
     assert floating_types(lambda x, y: x * (1.0 - y), "float64", 1, [0.5]) != {"double"}  # what must not happen
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_the_gpu_steps_as_the_cpu_does(kind):
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    if not cupy.is_available():
-        pytest.skip("no GPU is usable")
     p = parameters()
     q = {name: cupy.asarray(a) for name, a in p.items()}
     a, b = (kind(x, weight_decay=0.1, clip=1.0) for x in (p, q))
