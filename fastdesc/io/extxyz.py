@@ -19,7 +19,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
 from fastdesc.io.extxyz_numbers import read_table, unpacked
-from fastdesc.io.extxyz_split import Blocks
+from fastdesc.io.extxyz_split import VECTORS, Blocks
 
 PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)
@@ -29,6 +29,8 @@ WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 UNUSUAL = ("\\", "'", "{", "[", "_JSON", '""')
 PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
+FARTHEST = 2000
+"""Characters from the end of a frame in which its vectors stand."""
 LOGICAL = {"T": True, "F": False, "True": True, "False": False, "1": True, "0": False}
 
 
@@ -174,6 +176,11 @@ def _frame(text, n_atoms):
     lattice = info.pop("Lattice", None)
     pbc = np.zeros(3, bool)
     pbc[:] = info.pop("pbc", lattice is not None)
+    vectors = _vectors(text)
+    if vectors:
+        if lattice is not None:
+            raise ValueError("it has a Lattice and lines VEC, which is one cell too many")
+        lattice, pbc = np.array(vectors + [[0.0] * 3] * (3 - len(vectors))).T, np.arange(3) < len(vectors)
     results = {name: info.pop(name) for name in PER_FRAME if name in info}
     results.update((name, arrays.pop(name)) for name in PER_ATOM if name in arrays)
     if np.shape(results.get("stress")) == (3, 3):
@@ -183,6 +190,15 @@ def _frame(text, n_atoms):
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
         "info": info, "arrays": arrays, "results": results,
     }  # fmt: skip
+
+
+def _vectors(text):
+    """Vectors of the cell, one for each line VEC1, VEC2, .. at the end of a text."""
+    end = text[-FARTHEST:]
+    lines = [line for line in map(str.split, end.splitlines()) if line and line[0] in VECTORS] if "VEC" in end else []
+    if [line[0] for line in lines] != [*VECTORS[: len(lines)]] or any(len(line) != 4 for line in lines):
+        raise ValueError("its lines VEC1, VEC2 and VEC3 are not the vectors of a cell: in order, three numbers each")
+    return [list(map(float, line[1:])) for line in lines]
 
 
 def _arrays(text, n_atoms, columns):
