@@ -215,8 +215,8 @@ def _frame(lines, n_atoms, path):
         if _begins_a_frame(lines, k) and (k > 1 or not _is_atom(lines[2])):
             lines.take(k)
             return FileFormatError(
-                f"{path}, frame that starts at line {number}: {there} and {max(0, k - 2)} follow before the next frame; "
-                "a line is missing, or the file was written on after a crash"
+                f"{path}, frame that starts at line {number}: {there} and {max(0, k - 2)} follow before the next "
+                "frame; a line is missing, or the file was written on after a crash"
             )
         k += 1
     if n_atoms and lines[k] is not None and _is_atom(lines[k]) and not _vector(lines[k]):
