@@ -123,6 +123,10 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "hidden": (list, "a list, such as [64, 64]"),
     "direct": (bool | list, "true, false or a list of names of features"),
     "devices": (int | str, 'a whole number or "all"'),
+    "epochs": (int, "a whole number, such as 500"),
+    "steps": (int, "a whole number, such as 12000"),
+    "minutes": (int | float, "a number, such as 5"),
+    "batch_atoms": (int, "a whole number, such as 512"),
 }
 
 

@@ -86,7 +86,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        history = run_trainer(trainer, paths["checkpoint"], progress)
+        history = run_trainer(trainer, paths["checkpoint"], progress, paths["history"])
     except BaseException as error:
         # What is wrong with numbers or settings would be wrong again.
         if paths["checkpoint"].exists() and not isinstance(error, FastdescError):

@@ -1,5 +1,6 @@
 """Training a potential on energies, forces and stresses."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastdesc.potential import Potential
 from fastdesc.training.checkpoint import fetched, read_checkpoint
 from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features
 from fastdesc.training.history import History
+from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
@@ -26,6 +28,8 @@ def train(
     checkpoint: FilePath | None = None,
     resume: bool = False,
     progress: bool = True,
+    history: FilePath | None = None,
+    callback: Callable[[Epoch], Any] | None = None,
     **settings: Any,
 ) -> History:
     """Train a potential in place; the best parameters seen on the validation frames are kept.
@@ -43,7 +47,12 @@ def train(
     resume : bool
         Continue from `checkpoint` if it exists, with the numbers of an uninterrupted run.
     progress : bool
-        Show a progress bar with losses.
+        Show what was chosen, a line after every epoch and, on a terminal, a bar.
+    history : path, optional
+        CSV file that has the row of every epoch as soon as it is over.
+    callback : callable, optional
+        Called after every epoch with an `Epoch` (fastdesc.training.progress): its row, the history, the time left;
+        training ends, as after the last epoch, where it returns True. With several devices the first one calls it.
     **settings
         Of `fastdesc.training.settings.Settings`: epochs, batch_size, learning_rate, force_weight, device, dtype, seed,
         ...
@@ -60,17 +69,17 @@ def train(
         that is pooled or of another descriptor, and settings that it cannot follow.
     """
     trainer = trainer_for(potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings)
-    return run_trainer(trainer, checkpoint, progress)
+    return run_trainer(trainer, checkpoint, progress, history, callback)
 
 
-def run_trainer(trainer, checkpoint=None, progress=True):
+def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=None):
     """Let a Trainer run, on as many devices as its settings ask for; return its History."""
     size = team_size(trainer.settings.devices, trainer.settings.device)
     if size == 1:
-        return trainer.run(checkpoint, progress)
+        return trainer.run(checkpoint, progress, history=history, callback=callback)
     given = trainer.potential, *trainer.sources, trainer.settings, fetched(trainer.state())
     with gathered(size, join, given) as team:
-        return trainer.run(checkpoint, progress, team)
+        return trainer.run(checkpoint, progress, team, history, callback)
 
 
 def join(team, potential, train_frames, valid_frames, settings, state):

@@ -25,6 +25,11 @@ def cosine(step, n_steps, n_warmup=0, final=0.0):
     return constant(step, n_steps, n_warmup) * (1 - (1 - final) * fallen)
 
 
+def is_late(epoch, epochs, late):
+    """Whether the middle of an epoch, which count from 0, lies in the last fraction `late` of all."""
+    return (epoch + 0.5) / epochs >= 1 - late
+
+
 def _progress(step, n_steps, n_warmup):
     return min(1.0, max(0.0, (step - n_warmup) / max(1, n_steps - 1 - n_warmup)))
 

@@ -20,12 +20,17 @@ class Settings:
 
     Attributes
     ----------
-    epochs : int
-        Passes over the training frames.
+    epochs : int or None
+        Passes over the training frames; None takes as many as `steps` or `minutes` make, and without these 12 000
+        steps, at most 2000 epochs (fastdesc/training/budget.py).
+    steps : int or None
+        Steps of the optimizer, rounded to whole epochs.
+    minutes : float or None
+        Epochs that take about so long, by the time of some steps before the first; the schedule ends with them.
     batch_size : int or None
         Structures per step; None cuts steps by `batch_atoms`.
-    batch_atoms : int
-        Atoms per step at most (one structure at least).
+    batch_atoms : int or None
+        Atoms per step at most (one structure at least); None takes a sixteenth of all, from 32 to 512.
     learning_rate, descriptor_learning_rate : float
         Of networks, and of the descriptor's parameters; 0 freezes.
     weight_decay : float
@@ -37,6 +42,10 @@ class Settings:
         Largest norm of a gradient; longer ones are shortened.
     energy_weight, force_weight, stress_weight : float
         On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.training.loss).
+    late : float
+        Last fraction of the steps, in which energies count more; validation losses weigh so throughout.
+    late_energy_factor : float
+        By which energy_weight rises then; 1 leaves it as it is.
     curvature, magnitude : float
         Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
         (fastdesc/descriptors/spline_filters/penalty.py); they keep filters readable.
@@ -75,9 +84,11 @@ class Settings:
         Seconds of this run after which training ends gracefully; a resumed run has as many again.
     """
 
-    epochs: int = 1000
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
-    batch_atoms: int = 512
+    batch_atoms: int | None = None
     learning_rate: float = 2e-3
     descriptor_learning_rate: float = 1e-2
     weight_decay: float = 0.01
@@ -86,6 +97,8 @@ class Settings:
     energy_weight: float = 10.0
     force_weight: float = 1.0
     stress_weight: float = 0.1
+    late: float = 0.25
+    late_energy_factor: float = 30.0
     curvature: float = 0.0
     magnitude: float = 0.0
     freeze: tuple = ()
@@ -106,9 +119,9 @@ class Settings:
     time_limit: float | None = None
 
     def __post_init__(self):
-        for name in ("epochs", "batch_atoms", "valid_every", "checkpoint_every"):
+        for name in ("valid_every", "checkpoint_every"):
             count(name, getattr(self, name))
-        for name in ("batch_size", "patience"):
+        for name in ("epochs", "steps", "batch_size", "batch_atoms", "patience"):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name))
         count("seed", self.seed, 0)
@@ -122,16 +135,23 @@ class Settings:
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
         for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
-        for name in ("ema", "valid_fraction", "warmup"):
+        for name in ("ema", "valid_fraction", "warmup", "late"):
             self._in_range(name, 0, 1)
+        self._in_range("late_energy_factor", 0, math.inf)
         object.__setattr__(self, "freeze", strings("freeze", self.freeze, 'names, such as "descriptor/*"'))
-        for name in ("clip", "time_limit"):
+        for name in ("clip", "time_limit", "minutes"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
         if self.filters_from is not None and not isinstance(self.filters_from, str | PathLike):
             raise InputError(f"filters_from came as {self.filters_from!r}; give the path of a model file")
         if self.filters_elements is not None and self.filters_from is None:
             raise InputError(f"filters_elements {self.filters_elements!r} came without filters_from; name the model")
+        budget = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(budget) > 1:
+            raise InputError(f"{' and '.join(budget)} came together; give one of them")
+        for name in ("minutes", "late_energy_factor"):
+            if getattr(self, name) == 0:
+                raise InputError(f"{name} came as 0; give a number above 0, or leave it out")
         if self.clip == 0:
             raise InputError("clip came as 0, which would stop every step; leave it out, or give a number above 0")
         if self.energy_weight + self.force_weight + self.stress_weight == 0:

@@ -2,9 +2,9 @@
 
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checks import numbers
@@ -14,17 +14,19 @@ from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.transfer import load_filters
 from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
+from fastdesc.training.budget import step_frames, with_budget
 from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
 from fastdesc.training.feature_dataset import FeatureSet, with_features
 from fastdesc.training.from_features import training_set
-from fastdesc.training.history import History, summary
+from fastdesc.training.history import History
 from fastdesc.training.identity import check_identity, identity
 from fastdesc.training.initialise import initialise, initialise_from_features, initialise_with_descriptor
 from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
-from fastdesc.training.schedules import Plateau, constant, cosine
+from fastdesc.training.progress import Progress
+from fastdesc.training.schedules import Plateau, constant, cosine, is_late
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
 from fastdesc.training.what_counts import check_what_counts
@@ -69,6 +71,25 @@ class Trainer:
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
         self.judged, self.interim = 0, None    # step of the last validation; row of one in the middle of an epoch
         self.seconds = 0.0
+        self.timed = settings.minutes is not None
+        self.settings, self.chosen = with_budget(settings, self.data, self._seconds_of_step)
+        forces = not energies_alone    # energies against nothing need no weight
+        self.late_energy = settings.energy_weight * (settings.late_energy_factor if forces else 1.0)
+
+    def _seconds_of_step(self, settings):
+        """Shortest time of some steps on copies, the first of which compiles."""
+        parameters, times = {name: a.copy() for name, a in self.parameters.items()}, []
+        optimizer = optimizer_for(self.potential, parameters, settings)
+        for group in step_frames(settings, self.data, np.arange(self.data.n_frames))[:4]:
+            for _ in range(2):
+                start = time.monotonic()
+                batch = self.data.batch(group, self.potential.reference)
+                model = self.potential.model(self.dtype, parameters=parameters)
+                _, gradient = batch_gradient(self.potential, model, batch, self.weights, self.training_pass)
+                norm = np.sqrt(to_host_together(optimizer.square_norm(gradient))[0])
+                optimizer.step(parameters, gradient, 0.0, norm=float(norm))
+                times.append(time.monotonic() - start)
+        return min(times)
 
     def _start_random(self):
         """Fit all that needs no gradient; a descriptor stays as it is if any of it is frozen or stored."""
@@ -86,7 +107,7 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------- the loop
 
-    def run(self, checkpoint=None, progress=True, team=ALONE):
+    def run(self, checkpoint=None, progress=True, team=ALONE, history=None, callback=None):
         """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential.
 
         With the other members of a team, whose trainers are in the same state. However training ends, what has not been
@@ -96,12 +117,12 @@ class Trainer:
         if checkpoint is not None:
             check_target(checkpoint, FORMAT)
         start, before, begun = time.monotonic(), self.seconds, self.epoch
-        if progress:
-            tqdm.write(f"training on {self.data.report}")
-            if self.valid is not None:
-                tqdm.write(f"validating on {self.valid.report}")
-        hide = None if progress else True  # None: off the terminal only
-        bar = tqdm(total=s.epochs, initial=self.epoch, disable=hide, unit="epoch", dynamic_ncols=True)
+        shown = Progress(self.history, s.epochs, int(self.data.n_atoms.sum()), progress, history, callback)
+        shown.say(f"training on {self.data.report}")
+        if self.valid is not None:
+            shown.say(f"validating on {self.valid.report}")
+        if self.chosen:
+            shown.say(f"chosen: {self.chosen}")
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         ended = False
         try:
@@ -113,15 +134,15 @@ class Trainer:
                 team.check_same(list(self.parameters.values()))
                 spent = time.monotonic() - start
                 self.seconds = before + spent
-                self.history.rows.append({**row, "seconds": self.seconds})
-                bar.set_postfix_str(summary(row))
-                bar.update()
+                self.history.rows.append({**row, "weight_norm": self._weight_norm(), "seconds": self.seconds})
                 if checkpoint is not None:
                     # An interruption strikes in the middle of an epoch, from where nothing could go on exactly.
                     whole = snapshot(self.state())
                     if self.epoch % s.checkpoint_every == 0:
                         write_checkpoint(checkpoint, whole)
                         whole = None
+                if team.any(shown.after(self.history.rows[-1]), self.like):
+                    break
                 waited = self.epoch - max(self.best_epoch, begun)
                 if s.patience is not None and self.judged == self.step and waited >= s.patience:
                     break
@@ -132,7 +153,7 @@ class Trainer:
             self.judged = self.step    # what went wrong is not worth a validation
             raise
         finally:
-            bar.close()
+            shown.close()
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
             self._keep(ended)
@@ -147,14 +168,18 @@ class Trainer:
 
     def _epoch(self):
         s = self.settings
-        groups = self._groups(self.data.order(self.rng))
+        groups = step_frames(s, self.data, self.data.order(self.rng))
+        late, before = (is_late(epoch, s.epochs, s.late) for epoch in (self.epoch, self.epoch - 1))
+        weights = self._judging if late else self.weights
+        if late and not before and self.valid is None:
+            self.best_loss = np.inf    # losses on training frames weigh otherwise from here
         metrics, total, penalty = Metrics(self.like), 0.0, 0.0
         for group in groups:
             own = self.team.share(group, self.data.n_atoms[group])
             # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
             batch = self.data.batch(own if len(own) else group[:1], self.potential.reference)
             model = self.potential.model(self.dtype, parameters=self.parameters)
-            found, gradient = batch_gradient(self.potential, model, batch, self.weights, self.training_pass)
+            found, gradient = batch_gradient(self.potential, model, batch, weights, self.training_pass)
             summed = self.team.sum_dict({"loss": found.loss, **gradient}, len(own) / len(group))
             loss, gradient = summed.pop("loss"), summed
             if self.penalised:
@@ -184,18 +209,22 @@ class Trainer:
             row |= self._validate(row["train_loss"])
         return row
 
+    def _weight_norm(self):
+        """Length of all weights of networks."""
+        weights = [a.reshape(-1) for name, a in self.parameters.items() if name.endswith("weight")]
+        squares = to_host_together(*(a @ a for a in weights)) if weights else []
+        return float(np.sqrt(sum(map(float, squares))))
+
     def _penalty(self, parameters):
         """What curvature and magnitude add to the loss, and its gradient, named like the parameters."""
         theta = {n.removeprefix("descriptor/"): p for n, p in parameters.items() if n.startswith("descriptor/")}
         value, gradient = self.potential.descriptor.penalty(theta, self.settings.curvature, self.settings.magnitude)
         return value, {f"descriptor/{name}": g for name, g in gradient.items()}
 
-    def _groups(self, order):
-        """Frames of each step."""
-        size = self.settings.batch_size
-        if size is None:
-            return self.data.batches(self.settings.batch_atoms, order)
-        return [order[k : k + size] for k in range(0, len(order), size)]
+    @property
+    def _judging(self):
+        """Weights of the end of the run, which also validate."""
+        return replace(self.weights, energy=self.late_energy) if self.settings.late else self.weights
 
     def _factor(self, steps_per_epoch):
         """Factor of all learning rates at this step."""
@@ -219,7 +248,7 @@ class Trainer:
         row, loss = {}, train_loss
         if self.valid is not None:
             model = self.potential.model(self.dtype, parameters=averaged)
-            judged = self.potential.reference, self.weights, self.training_pass, self.team
+            judged = self.potential.reference, self._judging, self.training_pass, self.team
             found = evaluate_set(model, self.valid, *judged)
             row = {f"valid_{name}": value for name, value in found.items()}
             loss = found["loss"]
@@ -313,6 +342,8 @@ class Trainer:
         for kind in ("parameters", "best"):
             if state[kind] and {name: a.shape for name, a in state[kind].items()} != shapes:
                 raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
+        if self.timed:
+            self.settings = replace(self.settings, epochs=state["settings"]["epochs"])
         self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
         self.judged = int(state.get("judged", self.step if state["best"] else 0))
         self.rng.bit_generator.state = state["generator"]

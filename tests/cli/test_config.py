@@ -86,7 +86,7 @@ def test_printed_default_names_and_explains_every_key(family):
     assert all(len(line) < 121 for line in lines)
     unset = [line.split()[1] for line in lines if line.endswith("(not set)")]
     assert {"valid", "test", "species", "patience"} <= set(unset)
-    assert "batch_atoms" in tomllib.loads(text)["training"]
+    assert "learning_rate" in tomllib.loads(text)["training"]
 
 
 def test_training_section_is_the_arguments_of_train():
@@ -110,6 +110,7 @@ def test_training_section_is_the_arguments_of_train():
         (MINIMAL + '[training]\nepochs = "many"', r'\[training\] epochs is "many"; it must be a whole number, such as'),
         (MINIMAL + "[training]\nepochs = true", r"\[training\] epochs is true; it must be a whole number"),
         (MINIMAL + "[training]\nepochs = 1.5", r"\[training\] epochs is 1.5; it must be a whole number"),
+        (MINIMAL + '[training]\nminutes = "5"', r'\[training\] minutes is "5"; it must be a number, such as 5'),
         (MINIMAL + "[training]\nepochs = 0", r"\[training\] epochs"),
         (MINIMAL + "[training]\nema = [1]", r"\[training\] ema is \[1\]; it must be a number"),
         (MINIMAL + "[training]\nvalid_fraction = 0.1", r"\[training\] has no key 'valid_fraction'"),
