@@ -52,13 +52,18 @@ def _sources(source, seen):
     return seen
 
 
+def cache_base():
+    """Our folder of what is compiled at first use, in $FASTDESC_CACHE, $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("FASTDESC_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return private_folder(base)
+
+
 def cache_folder(source):
     """Folder of compiled kernels of the module at `source`; OSError where the disk takes none."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_sources(Path(source).resolve(), set())):
         digest.update(path.read_bytes())
-    base = os.environ.get("FASTDESC_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return private_folder(base) / f"numba-{digest.hexdigest()[:16]}"
+    return cache_base() / f"numba-{digest.hexdigest()[:16]}"
 
 
 @contextmanager

@@ -138,6 +138,12 @@ def export(args):
     print(f"{args.potential}: written from {args.model}")
 
 
+def lammps(args):
+    from fastdesc.cli.lammps import lammps
+
+    lammps(args)
+
+
 COMMANDS = {
     "demo": demo,
     "featurize": featurize,
@@ -148,6 +154,7 @@ COMMANDS = {
     "plot": plot,
     "import": import_,
     "export": export,
+    "lammps": lammps,
 }
 
 

@@ -1,0 +1,244 @@
+"""What the pair style calls: models, one evaluation, and the exchange in the middle of it (pair_fastdesc.cpp)."""
+
+import ctypes
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.errors import FastdescError, InputError
+from fastdesc.geometry import virials
+from fastdesc.lammps.virials import atom_virials
+from fastdesc.pairs import Pairs
+from fastdesc.pairs.ghost_list import GhostList
+from fastdesc.potential.evaluation import energies_and_forces
+from fastdesc.potential.loading import load
+
+SENTENCE, DIGEST = 2048, 64
+OPTIONS = {"dtype": ("float64", "float32"), "device": ("cpu", "cuda", "auto")}
+
+
+class Step(ctypes.Structure):
+    """FastdescStep of pair_fastdesc.cpp."""
+
+    _fields_ = [  # noqa: RUF012 (as ctypes wants it)
+        *((name, ctypes.c_int64) for name in ("model", "n_local", "n_all", "n_rows", "rebuilt")),
+        *((name, ctypes.c_void_p) for name in ("type", "centres", "j", "row", "x", "f", "eatom", "vatom", "cvatom")),
+        *((name, ctypes.POINTER(ctypes.c_double)) for name in ("energy", "virial")),
+        ("pair", ctypes.c_void_p),
+    ]
+
+
+OPEN = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double),
+    ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
+STEP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Step), ctypes.c_void_p)
+CLOSE = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+
+
+class Runtime:
+    """The Python side of one loaded pair style.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+        The compiled pair style.
+    """
+
+    def __init__(self, library):
+        library.fastdesc_exchange.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        self.library, self.models, self.last = library, {}, 0
+        # Kept: ctypes would free them while LAMMPS still calls.
+        self.calls = OPEN(self._open), STEP(self._step), CLOSE(self._close)
+        library.fastdesc_register(*self.calls)
+
+    def node(self):
+        """Number of this rank on its node, and how many ranks the node has."""
+        rank, size = ctypes.c_int(), ctypes.c_int()
+        self.library.fastdesc_node(ctypes.byref(rank), ctypes.byref(size))
+        return rank.value, size.value
+
+    def _open(self, words, number, cutoff, digest, sentence):
+        try:
+            opened = open_model(words.decode(), self)
+        except BaseException as error:
+            return _tell(error, sentence)
+        self.last += 1
+        self.models[self.last] = opened
+        number[0], cutoff[0] = self.last, float(opened.cutoff)
+        ctypes.memmove(digest, opened.digest.encode()[: DIGEST - 1], DIGEST - 1)
+        return 0
+
+    def _step(self, step, sentence):
+        try:
+            step = step.contents
+            self.models[step.model].evaluate(step, self.library)
+            return 0
+        except BaseException as error:    # nothing may leave through C++
+            return _tell(error, sentence)
+
+    def _close(self, number):
+        self.models.pop(number, None)
+
+
+def _tell(error, sentence):
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, FastdescError):
+        text = f"{type(error).__name__}: {text}"
+    ctypes.memmove(sentence, text.encode()[: SENTENCE - 1] + b"\0", min(len(text.encode()), SENTENCE - 1) + 1)
+    return 1
+
+
+def open_model(words, runtime=None):
+    """Make a LammpsModel of what stands behind pair_style and pair_coeff.
+
+    Parameters
+    ----------
+    words : str
+        Words of pair_style, a line end, model file and elements of pair_coeff; words are apart by tabs.
+
+    Raises
+    ------
+    InputError, FileFormatError
+        For unknown options, a file that is no model, and elements that the model does not know.
+    """
+    style, coeff = ([w for w in line.split("\t") if w] for line in words.split("\n"))
+    options = {name: values[0] for name, values in OPTIONS.items()}
+    for name, value in zip(style[::2], [*style[1::2], ""], strict=False):
+        if value not in OPTIONS.get(name, ()):
+            known = "; ".join(f"{n} {' or '.join(v)}" for n, v in OPTIONS.items())
+            raise InputError(f"pair_style fastdesc came with {f'{name} {value}'.strip()!r}; it takes {known}")
+        options[name] = value
+    path, *elements = coeff
+    return LammpsModel(load(path), Path(path).read_bytes(), elements, runtime, **options)
+
+
+class LammpsModel:
+    """A potential for the atom types of one LAMMPS run.
+
+    Parameters
+    ----------
+    potential : Potential
+    content : bytes
+        Of its file, by which ranks tell whether they have the same.
+    elements : list of str
+        For each atom type, "NULL" for those that are left to other pair styles.
+    runtime : Runtime, optional
+        Tells which GPU is this rank's.
+    """
+
+    def __init__(self, potential, content, elements, runtime=None, dtype="float64", device="cpu"):
+        from ase.data import atomic_numbers, chemical_symbols
+
+        known = potential.descriptor.species_numbers
+        for element in elements:
+            if element != "NULL" and atomic_numbers.get(element) not in known:
+                names = ", ".join(chemical_symbols[z] for z in known)
+                raise InputError(f"pair_coeff names {element!r}, which the model does not know; it knows {names}, and NULL")
+        self.potential, self.cutoff = potential, float(potential.descriptor.cutoff)
+        self.digest = hashlib.sha256(content + repr((elements, dtype)).encode()).hexdigest()
+        of_types = [-1, *(-1 if e == "NULL" else known.index(atomic_numbers[e]) for e in elements)]
+        self.species = np.array(of_types, np.int32)
+        self.device = resolve_device(device)
+        if self.device == "cuda" and runtime is not None:
+            _take_own_gpu(runtime)
+        self.model = potential.model(resolve_dtype(dtype), self.device)
+        self.ghosts = None
+
+    def evaluate(self, step, library):
+        """Do what one call of Pair::compute asks for."""
+        n = step.n_all
+        if step.rebuilt or self.ghosts is None:
+            self._take(step)
+        ghosts, energy = self.ghosts, 0.0
+        exchange = LammpsExchange(library, step.pair, n, ghosts)
+        if n == 0:
+            positions = np.zeros((0, 3))
+        else:
+            positions = _view(step.x, ctypes.c_double, (n, 3))
+        whole, rij = ghosts.within(positions, self.cutoff, self.model.scale.dtype)
+        species = ghosts.species
+        if self.device == "cuda":
+            whole = Pairs(*(to_device(x, "cuda") for x in (whole.row, whole.j)), None, to_device(whole.mirror, "cuda"),
+                          whole.cutoff, whole.first)    # fmt: skip
+            rij, species = to_device(rij, "cuda"), to_device(species, "cuda")
+        whole.exchange = exchange
+        centres = whole.centres(ghosts.n_own)
+        out, found, drij = energies_and_forces(self.model, rij, centres, species)
+        own = to_host(out) + self.potential.reference[ghosts.species[: ghosts.n_own]]
+        energy = float(own.sum())
+        step.energy[0] = energy
+        w = to_host(virials(rij, drij, whole))[0]
+        for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
+            step.virial[k] = -w[a, b]
+        if n == 0:
+            return
+        _view(step.f, ctypes.c_double, (n, 3))[ghosts.atoms] += to_host(found)
+        if step.eatom:
+            _view(step.eatom, ctypes.c_double, (n,))[ghosts.atoms[: ghosts.n_own]] += own
+        if step.vatom or step.cvatom:
+            w = atom_virials(rij, drij, whole)
+            if step.cvatom:
+                _view(step.cvatom, ctypes.c_double, (n, 9))[ghosts.atoms] += w
+            if step.vatom:
+                w[:, 3:6] = 0.5 * (w[:, 3:6] + w[:, 6:9])
+                _view(step.vatom, ctypes.c_double, (n, 6))[ghosts.atoms] += w[:, :6]
+
+    def _take(self, step):
+        """Take a new list of neighbours."""
+        row = _view(step.row, ctypes.c_int64, (step.n_rows + 1,))
+        centres = _view(step.centres, ctypes.c_int32, (step.n_rows,))
+        j = _view(step.j, ctypes.c_int32, (int(row[-1]),))
+        self.ghosts = GhostList(centres, row, j, self.species[_view(step.type, ctypes.c_int32, (step.n_all,))])
+
+
+class LammpsExchange:
+    """The exchange between ranks, and between an atom and its periodic images, by LAMMPS.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+    pair : address of the pair style
+    n_all : int
+        Atoms that this rank knows.
+    ghosts : GhostList
+    """
+
+    def __init__(self, library, pair, n_all, ghosts):
+        self.library, self.pair, self.n_all = library, pair, n_all
+        self.own, self.ghosts = ghosts.atoms[: ghosts.n_own], ghosts.atoms[ghosts.n_own :]
+
+    def forward(self, values):
+        """Overwrite the ghosts' values by those of their owners."""
+        sent = np.zeros((self.n_all, values.shape[1]))
+        sent[self.own] = to_host(values[: len(self.own)])
+        self._exchange(sent, 1)
+        values[len(self.own) :] = namespace(values).asarray(sent[self.ghosts])
+
+    def reverse(self, values):
+        """Add the ghosts' values to those of their owners."""
+        sent = np.zeros((self.n_all, values.shape[1]))
+        sent[self.own], sent[self.ghosts] = np.split(to_host(values), [len(self.own)])
+        self._exchange(sent, 0)
+        values[: len(self.own)] = namespace(values).asarray(sent[self.own])
+
+    def _exchange(self, sent, forward):
+        self.library.fastdesc_exchange(self.pair, sent.ctypes.data, sent.shape[1], forward)
+
+
+def _view(address, kind, shape):
+    """The array that lies at an address."""
+    n = int(np.prod(shape))
+    if n == 0 or not address:
+        return np.zeros(shape, np.dtype(kind))
+    return np.ctypeslib.as_array((kind * n).from_address(address)).reshape(shape)
+
+
+def _take_own_gpu(runtime):
+    """Ranks of a node share its GPUs out."""
+    import cupy
+
+    rank, _ = runtime.node()
+    cupy.cuda.Device(rank % cupy.cuda.runtime.getDeviceCount()).use()
