@@ -48,14 +48,14 @@ def plugin(version, headers=None, mpi=None, out=None):
     if not (headers / "pair.h").is_file():
         raise InputError(f"{headers} holds no pair.h; give the folder of LAMMPS' headers, its src or include/lammps")
     compiler = compiler_command()
-    includes = [headers, *([Path(mpi)] if mpi is not None else mpi_headers())]
+    includes = [headers.resolve(), *([Path(mpi).resolve()] if mpi is not None else mpi_headers())]
     options = [*OPTIONS, f"-DFASTDESC_VERSION={int(version)}", *(f"-I{folder}" for folder in includes)]
     if out is None:
         key = [SOURCE.read_text(encoding="utf-8"), *compiler, *options, _release()]
         out = cache_base() / "lammps" / hashlib.sha256("\n".join(key).encode()).hexdigest()[:16] / "fastdescplugin.so"
         if out.is_file():
             return out
-    return _compiled(compiler, options, Path(out))
+    return _compiled(compiler, options, Path(out).resolve())
 
 
 def package_headers():
@@ -117,8 +117,8 @@ def _compiled(compiler, options, out):
     handle, partial = tempfile.mkstemp(dir=out.parent, suffix=".so")
     os.close(handle)
     try:
-        command = [*compiler, *options, str(SOURCE), "-o", partial]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        command = [*compiler, *options, SOURCE.name, "-o", partial]
+        done = subprocess.run(command, cwd=SOURCE.parent, capture_output=True, text=True, errors="replace")
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
             said = lines[0].strip() if lines else f"exit code {done.returncode}"

@@ -22,7 +22,7 @@ OPTIONS = {"dtype": ("float64", "float32"), "device": ("cpu", "cuda", "auto")}
 class Step(ctypes.Structure):
     """FastdescStep of pair_fastdesc.cpp."""
 
-    _fields_ = [  # noqa: RUF012 (as ctypes wants it)
+    _fields_ = [
         *((name, ctypes.c_int64) for name in ("model", "n_local", "n_all", "n_rows", "rebuilt")),
         *((name, ctypes.c_void_p) for name in ("type", "centres", "j", "row", "x", "f", "eatom", "vatom", "cvatom")),
         *((name, ctypes.POINTER(ctypes.c_double)) for name in ("energy", "virial")),
@@ -136,7 +136,7 @@ class LammpsModel:
         for element in elements:
             if element != "NULL" and atomic_numbers.get(element) not in known:
                 names = ", ".join(chemical_symbols[z] for z in known)
-                raise InputError(f"pair_coeff names {element!r}, which the model does not know; it knows {names}, and NULL")
+                raise InputError(f"pair_coeff names {element!r} and the model knows {names} (or NULL)")
         self.potential, self.cutoff = potential, float(potential.descriptor.cutoff)
         self.digest = hashlib.sha256(content + repr((elements, dtype)).encode()).hexdigest()
         of_types = [-1, *(-1 if e == "NULL" else known.index(atomic_numbers[e]) for e in elements)]
@@ -152,7 +152,7 @@ class LammpsModel:
         n = step.n_all
         if step.rebuilt or self.ghosts is None:
             self._take(step)
-        ghosts, energy = self.ghosts, 0.0
+        ghosts = self.ghosts
         exchange = LammpsExchange(library, step.pair, n, ghosts)
         if n == 0:
             positions = np.zeros((0, 3))
@@ -168,8 +168,7 @@ class LammpsModel:
         centres = whole.centres(ghosts.n_own)
         out, found, drij = energies_and_forces(self.model, rij, centres, species)
         own = to_host(out) + self.potential.reference[ghosts.species[: ghosts.n_own]]
-        energy = float(own.sum())
-        step.energy[0] = energy
+        step.energy[0] = float(own.sum())
         w = to_host(virials(rij, drij, whole))[0]
         for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
             step.virial[k] = -w[a, b]
