@@ -91,7 +91,7 @@ class PairFastdesc : public Pair {
   void coeff(int n, char **words) override
   {
     const int types = atom->ntypes;
-    if (n < 3 || strcmp(words[0], "*") != 0 || strcmp(words[1], "*") != 0)
+    if (n < 3)    // that it begins with * * LAMMPS has seen
       error->all(FLERR, "pair_coeff of pair style fastdesc must read: pair_coeff * * MODEL and an element or NULL "
                         "for each atom type");
     if (n != 3 + types)

@@ -51,7 +51,7 @@ def command_line(folder, ranks, **changed):
 REFUSED = {
     "element": (1, {"coeff": "cu.h5 Cu Xx"}, "pair_coeff names 'Xx' and the model knows Cu"),
     "names": (1, {"coeff": "cu.h5 Cu"}, "1 element names and there are 2 atom types"),
-    "stars": (1, {"extra": "pair_coeff 1 1 cu.h5 Cu"}, "pair_coeff * * MODEL"),
+    "stars": (1, {"extra": "pair_coeff * *"}, "pair_coeff * * MODEL"),
     "missing": (2, {"coeff": "none.h5 Cu Cu"}, "none.h5"),
     "foreign": (1, {"coeff": "foreign.h5 Cu Cu"}, "foreign.h5"),
     "units": (1, {"units": "real"}, "came with units real; it needs units metal"),
