@@ -59,6 +59,13 @@ def gpu_status():
     return count.value > 0, f"the NVIDIA driver found {count.value} CUDA device(s)"
 
 
+def take_gpu(rank):
+    """Use one GPU of this machine in this thread from now on: that of a rank, in turn where ranks are more."""
+    import cupy
+
+    cupy.cuda.Device(rank % cupy.cuda.runtime.getDeviceCount()).use()
+
+
 def _cuda_of_cupy():
     """Major version of the CUDA that CuPy was made for; 0 where its name does not tell."""
     for major in (13, 12):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.backend.cuda import take_gpu
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.geometry import virials
 from fastdesc.lammps.virials import atom_virials
@@ -143,7 +144,7 @@ class LammpsModel:
         self.species = np.array(of_types, np.int32)
         self.device = resolve_device(device)
         if self.device == "cuda" and runtime is not None:
-            _take_own_gpu(runtime)
+            take_gpu(runtime.node()[0])    # ranks of a node share its GPUs out
         self.model = potential.model(resolve_dtype(dtype), self.device)
         self.ghosts = None
 
@@ -233,11 +234,3 @@ def _view(address, kind, shape):
     if n == 0 or not address:
         return np.zeros(shape, np.dtype(kind))
     return np.ctypeslib.as_array((kind * n).from_address(address)).reshape(shape)
-
-
-def _take_own_gpu(runtime):
-    """Ranks of a node share its GPUs out."""
-    import cupy
-
-    rank, _ = runtime.node()
-    cupy.cuda.Device(rank % cupy.cuda.runtime.getDeviceCount()).use()
