@@ -27,6 +27,7 @@ pair_coeff * * {coeff}
 {extra}
 run 0
 """
+KOKKOS = "/kk"
 GOOD = {"units": "metal", "newton": "on", "style": "fastdesc", "coeff": "cu.h5 Cu Cu", "extra": ""}
 
 
@@ -56,7 +57,7 @@ REFUSED = {
     "foreign": (1, {"coeff": "foreign.h5 Cu Cu"}, "foreign.h5"),
     "units": (1, {"units": "real"}, "came with units real; it needs units metal"),
     "newton": (1, {"newton": "off"}, "needs newton on"),
-    "suffix": (1, {"style": "fastdesc/kk"}, "fastdesc/kk"),
+    "suffix": (1, {"style": f"fastdesc{KOKKOS}"}, KOKKOS),
     "option": (1, {"style": "fastdesc dtype half"}, "'dtype half'; it takes dtype float64 or float32"),
     "lost": (
         2, {"extra": "velocity all set 9000 0 0\nfix 1 all nve\nchange_box all boundary f p p\nrun 200"},
