@@ -127,6 +127,7 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "steps": (int, "a whole number, such as 12000"),
     "minutes": (int | float, "a number, such as 5"),
     "batch_atoms": (int, "a whole number, such as 512"),
+    "reference": (dict, "energies by element, such as {H = -13.6}"),
 }
 
 

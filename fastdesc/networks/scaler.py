@@ -187,7 +187,7 @@ def _like(w, scaler, seen):
     return (xp.asarray(a if seen is None else a[seen]) for a in (scaler.mean, scaler.scale))
 
 
-def reference_energies(compositions, energies, weights=None):
+def reference_energies(compositions, energies, weights=None, fixed=None):
     """Energy of each element that describes total energies best, by linear least squares.
 
     Minimises sum_f w_f^2 (E_f - sum_Z n_fZ E_Z)^2. Where that leaves a choice, the energies are as near to the mean
@@ -203,11 +203,13 @@ def reference_energies(compositions, energies, weights=None):
         Frames whose energy is not finite are left out.
     weights : (n_frames,) array, optional
         w_f; by default 1 / number of atoms, so that errors count per atom.
+    fixed : (n_species,) array, optional
+        E_Z of elements that have one already, eV; NaN where it is to be fitted.
 
     Returns
     -------
     (n_species,) float64, eV
-        0 for an element that occurs in no frame with an energy.
+        `fixed` where that is a number; 0 for another element that occurs in no frame with an energy.
 
     Raises
     ------
@@ -229,6 +231,11 @@ def reference_energies(compositions, energies, weights=None):
 
     used = np.isfinite(energies) & (weights > 0)
     out = np.zeros(counts.shape[1])
+    if fixed is not None:
+        known = np.isfinite(fixed)
+        out[known] = np.asarray(fixed, np.float64)[known]
+        energies, counts = energies - counts @ out, np.where(known, 0.0, counts)
+        used &= counts.any(axis=1)
     known = (counts[used] > 0).any(axis=0)
     if not known.any():
         return out
@@ -247,3 +254,24 @@ def reference_energies(compositions, energies, weights=None):
         x += shrink * (vt.T @ (inverse * (u.T @ (rest - a @ x))))
     out[known] = mean + x
     return out
+
+
+def undetermined(compositions):
+    """Tell the elements whose energies no set of total energies of these compositions decides.
+
+    Parameters
+    ----------
+    compositions : (n_frames, n_species) array
+
+    Returns
+    -------
+    (n_species,) bool
+        False also for an element that does not occur.
+    """
+    counts = np.unique(np.asarray(compositions, np.float64), axis=0)
+    occurs = (counts > 0).any(axis=0)
+    length = np.linalg.norm(counts, axis=0)
+    _, s, vt = np.linalg.svd(counts / np.where(occurs, length, 1), full_matrices=False)
+    rows = vt[s > SMALLEST * s.max(initial=0.0)]
+    # The part of each unit vector that lies in the span of the compositions: an energy is known where it is all of it.
+    return occurs & ((rows**2).sum(axis=0) < 1 - 1e-8)

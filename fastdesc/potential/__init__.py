@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.checks import numbers
@@ -15,7 +16,7 @@ from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
-from fastdesc.potential.build import check_widths, direct_features, make_heads
+from fastdesc.potential.build import check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.prediction import Prediction, groups
 from fastdesc.structures import Structures
@@ -51,13 +52,16 @@ class Potential:
         atom has exactly its reference energy. All activations vanish at zero.
     n_knots : int
         Of each spline of network "spline".
+    reference : dict, optional
+        Energy of an isolated atom, in eV, by element, such as {H = -13.6}: used as it is. Other elements get theirs
+        from the training frames: from one of an isolated atom where there is one, else by least squares.
 
     Attributes
     ----------
     scaler : FeatureScaler
         Mean and scale of every feature; identity until fitted.
     reference : (n_species,) float64, eV
-        Energy of each element that the network does not have to learn.
+        Energy of each element that the network does not have to learn. Numbers set here before training are used.
     scale : (n_species,) float64, eV
     networks : list of heads (fastdesc/networks/heads.py)
         Float64, on scaled features; one for all elements or one for each.
@@ -92,6 +96,7 @@ class Potential:
         direct: bool | Sequence[str] = False,
         bias: bool = True,
         n_knots: int = 9,
+        reference: Mapping[str | int, float] | None = None,
     ) -> None:
         if not isinstance(descriptor, Family):
             raise InputError(f"descriptor came as {descriptor!r}; give an object such as GaussianMoments(species=[..])")
@@ -106,7 +111,8 @@ class Potential:
         n_species = len(descriptor.species_numbers)
         n_in = descriptor.n_features if self.seen is None else len(self.seen)
         self.scaler = FeatureScaler.identity(descriptor.n_features)
-        self.reference = np.zeros(n_species)
+        self.given = reference_given(reference, descriptor.species_numbers)
+        self.reference = np.array([self.given.get(chemical_symbols[z], 0.0) for z in descriptor.species_numbers])
         self.scale = np.ones(n_species)
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
         self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
@@ -168,8 +174,19 @@ class Potential:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments but for the descriptor, by name."""
-        return {name: getattr(self, name) for name in ARGUMENTS}
+        """The constructor's arguments but for the descriptor, by name; `reference` where it was given."""
+        arguments = {name: getattr(self, name) for name in ARGUMENTS}
+        return arguments | ({"reference": dict(self.given)} if self.given else {})
+
+    @property
+    def set_references(self) -> np.ndarray:
+        """Reference energies that are not to be fitted, (n_species,) eV, NaN for the others.
+
+        Those of the argument `reference`; all of them where the attribute was set.
+        """
+        given = np.array([self.given.get(chemical_symbols[z], np.nan) for z in self.descriptor.species_numbers])
+        plain = np.nan_to_num(given)
+        return given if np.array_equal(self.reference, plain) else np.array(self.reference, np.float64)
 
     @property
     def n_parameters(self) -> int:
@@ -178,11 +195,11 @@ class Potential:
 
     @property
     def fitted(self) -> bool:
-        """Whether feature scaler, reference energies, direct weights or ranges of splines have been fitted, or set."""
+        """Whether feature scaler, direct weights or ranges of splines have been fitted, or set."""
         plain = FeatureScaler.identity(self.descriptor.n_features)
         same = np.array_equal(self.scaler.mean, plain.mean) and np.array_equal(self.scaler.scale, plain.scale)
         weighted = bool((self.direct_weights != 1).any())
-        return bool(self.reference.any()) or not same or weighted or any(network.placed for network in self.networks)
+        return not same or weighted or any(network.placed for network in self.networks)
 
     def model(
         self, dtype: DType = "float64", device: Device = "cpu", parameters: Mapping[str, Array] | None = None

@@ -1,8 +1,12 @@
 """From the arguments of a potential to its parts: the heads, and which features go past them."""
 
-import numpy as np
+from collections.abc import Mapping
+from numbers import Real
 
-from fastdesc.checks import MOST, count, one_of, several
+import numpy as np
+from ase.data import chemical_symbols
+
+from fastdesc.checks import MOST, atomic_numbers, count, one_of, several
 from fastdesc.errors import InputError, nearest
 from fastdesc.networks import feed_forward
 from fastdesc.networks.activations import check_activation
@@ -36,6 +40,40 @@ def check_widths(network, hidden):
     if network == "none" and hidden:
         raise InputError(f"hidden came as {hidden}, but network 'none' has no layers; leave it out")
     return tuple(int(w) for w in hidden) or (HIDDEN[network] if network == "spline" else ())
+
+
+def reference_given(reference, known):
+    """Return the argument `reference` of a potential as a dict of symbols and floats; {} for None.
+
+    Parameters
+    ----------
+    reference : dict or None
+        Symbol or atomic number -> eV.
+    known : sequence of int
+        Atomic numbers of the descriptor.
+
+    Raises
+    ------
+    InputError
+        For an element that the descriptor does not know, one named twice, or an energy that is no finite number.
+    """
+    if reference is None:
+        return {}
+    if not isinstance(reference, Mapping):
+        raise InputError(f"reference came as {reference!r}; give energies by element, such as {{'H': -13.6}}, in eV")
+    numbers = [atomic_numbers([element])[0] for element in reference]
+    out = {}
+    for number, value in zip(numbers, reference.values(), strict=True):
+        symbol = chemical_symbols[number]
+        if number not in known:
+            elements = ", ".join(chemical_symbols[z] for z in known)
+            raise InputError(f"reference names {symbol}, which the descriptor does not know; it knows {elements}")
+        if symbol in out:
+            raise InputError(f"reference names {symbol} twice; name each element once")
+        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+            raise InputError(f"reference of {symbol} came as {value!r}; it must be a finite number, in eV")
+        out[symbol] = float(value)
+    return out
 
 
 def make_heads(network, n_in, n_species, hidden, activation, bias, n_knots, seed):

@@ -8,11 +8,11 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
-from fastdesc.io.frames import read_frames
 from fastdesc.potential import Potential
 from fastdesc.training.checkpoint import fetched, read_checkpoint
 from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features
 from fastdesc.training.history import History
+from fastdesc.training.places import read_placed
 from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
 from fastdesc.training.team_processes import gathered, team_size
@@ -130,8 +130,8 @@ def _read(source, purpose):
     """Frames, or those of a features file."""
     if isinstance(source, Stored):
         return source
-    return open_stored(source, purpose) if is_features(source) else read_frames(source)
+    return open_stored(source, purpose) if is_features(source) else read_placed(source, purpose)
 
 
 def _some(frames, which):
-    return frames.take(which) if isinstance(frames, Stored) else [frames[k] for k in which]
+    return frames.take(which)

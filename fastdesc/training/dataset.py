@@ -8,11 +8,11 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, pair_vectors
-from fastdesc.io.frames import read_frames
 from fastdesc.io.labels import advice, labels
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.training.loss import Targets
+from fastdesc.training.places import place_name, read_placed
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TrainingSet:
     """
 
     def __init__(self, source, descriptor, dtype, device="cpu", purpose="training"):
-        self.frames = read_frames(source)
+        self.frames = read_placed(source, purpose)
         known = labels(self.frames)
         self.report = known.report(self.frames)
         if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
@@ -123,6 +123,18 @@ class TrainingSet:
     @property
     def _has_virial(self):
         return np.isfinite(self._virial).any((1, 2))
+
+    def where(self, frame):
+        """Name a frame by its index and its file."""
+        return place_name(*self.frames.places[frame])
+
+    def lone_atoms(self):
+        """Frames of one atom that sees no other, and no image of its own."""
+        return np.flatnonzero((self.n_atoms == 1) & (np.diff(self.pairs.starts) == 0))
+
+    def species_of(self, frame):
+        """Index of the element of the first atom of a frame."""
+        return int(self.species[self.structures.first[frame]])
 
     def label_arrays(self):
         """What the frames are and what they teach, as arrays: structures, and labels with weights."""

@@ -92,14 +92,17 @@ class FeatureSet:
     device : {"cpu", "cuda"}
     report : str
         What the set holds, in one line.
+    place : callable
+        Number of a frame -> its index and file, in words.
     """
 
-    def __init__(self, n_atoms, energies, weight, blocks, window, load, species, dtype, device, report):
+    def __init__(self, n_atoms, energies, weight, blocks, window, load, species, dtype, device, report, place):
         self.n_atoms, self.energies, self._weight = n_atoms, energies, weight
         self.blocks, self.window, self._load, self._species = np.asarray(blocks), window, load, species
         self.dtype, self.device, self.report = np.dtype(dtype), device, report
         self._first = np.concatenate([[0], np.cumsum(n_atoms)])
         self._kept = OrderedDict()
+        self.place = place
 
     @classmethod
     def of_frames(cls, data, descriptor):
@@ -112,7 +115,7 @@ class FeatureSet:
         features, species = namespace(rows[0]).concatenate(rows), data.species
         return cls(
             data.n_atoms, data.energies, data.weight, [0, data.n_frames], 1, lambda k: (features, species),
-            lambda k: species, data.dtype, data.device, data.report,
+            lambda k: species, data.dtype, data.device, data.report, data.where,
         )  # fmt: skip
 
     @property
@@ -123,6 +126,19 @@ class FeatureSet:
     def counts(self):
         """Number of frames whose energy, forces and stress count, as TrainingSet's."""
         return {"energy": int((np.isfinite(self.energies) & (self._weight > 0)).sum()), "forces": 0, "stress": 0}
+
+    def where(self, frame):
+        """Name a frame by its index and its file."""
+        return self.place(frame)
+
+    def lone_atoms(self):
+        """Frames of one atom that sees no other: its features are zero."""
+        alone = [f for f in np.flatnonzero(self.n_atoms == 1) if not self._frame(f)[0].any()]
+        return np.array(alone, int)
+
+    def species_of(self, frame):
+        """Index of the element of the first atom of a frame."""
+        return int(self._frame(frame)[1][0])
 
     def label_arrays(self):
         """What the frames are and what they teach, as TrainingSet's; positions a features file does not have."""

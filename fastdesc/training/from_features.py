@@ -15,6 +15,7 @@ from fastdesc.features.reader import FeaturesFile, open_features
 from fastdesc.hdf5.files import format_of, part_of, to_json
 from fastdesc.training.dataset import TrainingSet, check_weight
 from fastdesc.training.feature_dataset import FeatureSet, blocks_of
+from fastdesc.training.places import place_name
 from fastdesc.training.settings import Settings
 
 LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
@@ -203,7 +204,11 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
         return species_of(np.concatenate([file.numbers(slice(a, b)) for a, b in runs(k)]))
 
     weight = np.array([check_weight(k, w) for k, w in zip(frames.tolist(), _weights(file)[frames], strict=True)])
-    return FeatureSet(n_atoms, energies, weight, bounds, window, load, species, dtype, device, stored.report)
+
+    def place(k):
+        return place_name(str(file.path), int(frames[k]))
+
+    return FeatureSet(n_atoms, energies, weight, bounds, window, load, species, dtype, device, stored.report, place)
 
 
 def _weights(file):

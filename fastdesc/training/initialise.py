@@ -3,9 +3,10 @@
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
-from fastdesc.networks.scaler import FeatureScaler, reference_energies
+from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
+from fastdesc.training.references import fit_reference, level
 
 RESPONSE = 0.3
 """Å. On the mlearn silicon set, against spreads: energies 16 % and forces 7 % more accurate; 1 Å costs half of that."""
@@ -26,7 +27,12 @@ def initialise(potential, data):
     of the untrained networks are as large as the reference forces: learning rates then mean the same for every
     material and descriptor.
     """
-    _fit_reference(potential, data)
+    level(potential, data, fit_scales(potential, data))
+
+
+def fit_scales(potential, data):
+    """Do what `initialise` does, but for the level of the energies; return what `fit_reference` returned."""
+    fixed = fit_reference(potential, data)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
     theta = potential.descriptor.theta(data.dtype, data.device)
     groups = data.batches(AT_ONCE)
@@ -37,6 +43,7 @@ def initialise(potential, data):
     _fit_inputs(potential, scaler.mean, np.where(moved > 0, RESPONSE * moved, scaler.scale))
     _fit_networks(potential, _features(potential.descriptor, data, groups, theta))
     _multiply(potential, _force_scale(potential, data, groups))
+    return fixed
 
 
 def initialise_with_descriptor(potential, data):
@@ -49,25 +56,20 @@ def initialise_with_descriptor(potential, data):
 def initialise_from_features(potential, data):
     """Fit the same from a FeatureSet, which knows neither responses nor forces: features by their spread, and an energy
     scale such that energies per atom of the untrained networks spread as the reference energies do."""
-    _fit_reference(potential, data)
+    fixed = fit_reference(potential, data)
     scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE)
     for group in groups:
         scaler.partial_fit(data.batch(group, potential.reference).q)
     _fit_inputs(potential, scaler.mean, scaler.scale)
     _fit_networks(potential, lambda: ((b.q, b.species) for b in (data.batch(g, potential.reference) for g in groups)))
     _multiply(potential, _energy_scale(potential, data, groups[:: -(-len(groups) // 64)]))
+    level(potential, data, fixed)
 
 
 def _sample(potential, data):
     """A batch of frames spread over the set."""
     some = np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int)
     return data.batch(data.batches(AT_ONCE, some)[0], potential.reference)
-
-
-def _fit_reference(potential, data):
-    if np.isfinite(data.energies).any():
-        compositions = data.compositions(len(potential.descriptor.species_numbers))
-        potential.reference = reference_energies(compositions, data.energies)
 
 
 def _fit_inputs(potential, mean, scale):

@@ -20,7 +20,8 @@ from fastdesc.descriptors.spline_filters import SplineFilters
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces
 from fastdesc.training.batch_gradient import predict_batch
-from fastdesc.training.initialise import initialise
+from fastdesc.training.initialise import fit_scales
+from fastdesc.training.references import known_references
 
 AT_ONCE = 1024
 """Atoms whose matrices are in memory together."""
@@ -51,12 +52,13 @@ def start_linear(potential, data, weights, curvature=0.0):
         For another potential, or data without energies and forces.
     """
     column = direct_pair(potential)
-    p, reference = fit_pair_potential(potential.descriptor, data, weights, curvature)
+    known = known_references(potential, data)
+    p, reference = fit_pair_potential(potential.descriptor, data, weights, curvature, known=known)
     size = float(np.sqrt((p[..., :-2] ** 2).mean())) or 1.0
     filters = potential.descriptor.parameters[KIND].copy()
     filters[FIRST] = p / size
     potential.descriptor.set_parameters(**{KIND: filters})
-    initialise(potential, data)
+    fit_scales(potential, data)
     potential.reference = reference
     direct = np.zeros_like(potential.direct_weights)
     direct[:, column] = size
@@ -81,7 +83,7 @@ def direct_pair(potential):
     return int(column[0])
 
 
-def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOOTHNESS):
+def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOOTHNESS, known=None):
     """Solve (2).
 
     Parameters
@@ -93,6 +95,8 @@ def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOO
     curvature : float
     smoothness : float
         Least weight of the curvature, relative to the data.
+    known : (n_species,) array, eV, optional
+        Reference energies that are not to be fitted; NaN for the others.
 
     Returns
     -------
@@ -111,17 +115,21 @@ def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOO
     width = descriptor.parameters[KIND].shape[-1]
     n = len(elements) * width
     products = np.zeros((n + n_species, n + n_species + 1))
-    zero, counts = np.zeros(n_species), data.compositions(n_species)
+    known = np.full(n_species, np.nan) if known is None else known
+    fixed, free = np.nan_to_num(known), np.isnan(known)
+    counts = data.compositions(n_species)
+    above, counts = data.energies - counts @ fixed, counts * free
+    n_free = counts.sum(axis=1)
     # Measured from a mean energy, all-electron energies keep their digits.
-    per_atom = data.energies / data.n_atoms
+    per_atom = above[n_free > 0] / n_free[n_free > 0]
     level = float(np.nanmean(per_atom)) if np.isfinite(per_atom).any() else 0.0
     for group in data.batches(AT_ONCE):
-        batch = data.batch(group, zero)
+        batch = data.batch(group, fixed)
         by_energy, by_force = _structure_vectors(batch, elements, splines, width)
         n_atoms = np.diff(to_host(batch.targets.first))
         energy, force = to_host(batch.targets.energy), to_host(batch.targets.forces).reshape(-1)
         weight = to_host(batch.targets.weight)
-        x = np.concatenate([by_energy, counts[group], (energy - level * n_atoms)[:, None]], axis=1)
+        x = np.concatenate([by_energy, counts[group], (energy - level * n_free[group])[:, None]], axis=1)
         _add(products, x, np.sqrt(weights.energy * weight) / n_atoms)
         x = np.concatenate([by_force, np.zeros((len(force), n_species)), force[:, None]], axis=1)
         _add(products, x, np.repeat(np.sqrt(weights.force * weight / (3 * n_atoms)), 3 * n_atoms))
@@ -137,7 +145,7 @@ def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOO
     length = np.sqrt(np.diag(matrix))
     length[length == 0] = 1
     solution = lstsq(matrix / np.outer(length, length), right / length, cond=1e-13)[0] / length
-    return solution[:n].reshape(len(elements), width), solution[n:] + level
+    return solution[:n].reshape(len(elements), width), np.where(free, solution[n:] + level, fixed)
 
 
 def _structure_vectors(batch, elements, splines, width):
