@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import stress_voigt
-from fastdesc.pairs import Pairs, find_on
+from fastdesc.pairs import SAME_PLACE, Pairs, check_distances, closest, find_on
 from fastdesc.potential import Potential
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
 from fastdesc.potential.evaluation import Model
@@ -39,7 +39,8 @@ class FastdescCalculator(Calculator):
         cutoff + 2 max|u| <= s (cutoff + skin).                                                                    (2)
 
     With a fixed cell this is the usual rule: no atom has moved by more than half of the skin. Pairs beyond the cutoff
-    contribute exactly zero, so the skin changes speed and nothing else.
+    contribute exactly zero, so the skin changes speed and nothing else. Two atoms at one place are refused whatever the
+    skin: by (1) distances need a look only where s times the shortest of the list does not exceed 2 max|u|.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class FastdescCalculator(Calculator):
     Raises
     ------
     InputError
-        For a negative skin, and whatever makes a structure unusable.
+        For a negative skin, whatever makes a structure unusable, and energies or forces that are not finite.
     DeviceError
         With ``graph=True``, where the evaluation cannot be captured.
     """
@@ -131,11 +132,15 @@ class FastdescCalculator(Calculator):
     ) -> None:
         """Compute all properties of a structure (ASE's entry)."""
         super().calculate(atoms, properties, system_changes)
+        self.results = {}    # those of before are not those of a structure that is refused
         new = self._last = self._structures(self.atoms)
         if self._model is None:
             self._model = self.potential.model(self.dtype, self.device)
         placed = new if self._pairs_hold(new) else self._search(new)
-        energy, forces, virials, energies = self._evaluated(placed)
+        with np.errstate(over="ignore", invalid="ignore"):    # told below, in one sentence
+            energy, forces, virials, energies = self._evaluated(placed)
+        if not (np.isfinite(forces).all() and np.isfinite(energy[0]) and np.isfinite(virials).all()):
+            self._refuse(placed, energy[0], forces)
         self.results = {
             "energy": float(energy[0]),
             "free_energy": float(energy[0]),
@@ -205,7 +210,25 @@ class FastdescCalculator(Calculator):
             return False
         moved, s = _strain_apart(old, new)
         cutoff = self.potential.descriptor.cutoff
-        return cutoff + 2 * moved <= s * (cutoff + self.skin)
+        if cutoff + 2 * moved > s * (cutoff + self.skin):
+            return False
+        if s * self._pairs.shortest - 2 * moved <= SAME_PLACE:
+            check_distances(*self._beside(new))
+        return True
+
+    def _beside(self, new):
+        """Structures and pairs, where the pairs are."""
+        return (new if isinstance(self._pairs.j, np.ndarray) else new.to_device("cuda")), self._pairs
+
+    def _refuse(self, new, energy, forces):
+        """Raise the InputError for results that are not finite, with what may be the reason."""
+        where = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+        what = f"the force on atom {where[0]}" if len(where) else "the energy or the stress"
+        found = closest(*self._beside(new))
+        apart = "" if found is None else f"; the closest atoms, {found[0]} and {found[1]}, are {found[2]:.3g} Å apart"
+        raise InputError(
+            f"{what} is not finite (energy {energy:g} eV){apart}: look at the structure, or take a shorter time step"
+        )
 
 
 def _strain_apart(old, new):

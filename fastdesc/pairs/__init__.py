@@ -57,9 +57,12 @@ class Pairs:
         Atoms of each element, where `note_species` was told.
     exchange : Alone
         Where the values of ghosts come from and go to.
+    shortest : float
+        Distance of the closest pair when the list was found, Å; inf where there was none, 0 where that is not known.
     """
 
     columns: list[Array] | None = None
+    shortest: float = 0.0
     exchange: Alone = Alone()
     _whole: "Pairs | None" = None
 
@@ -104,8 +107,9 @@ class Pairs:
         except MemoryError as error:
             raise InputError(f"{too_many}, more than fit into memory; check its unit or give fewer frames") from error
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
+        pairs.shortest = float(shortest)
         if shortest < SAME_PLACE:
-            _refuse_closest(structures, pairs)
+            check_distances(structures, pairs)
         return pairs
 
     def __repr__(self) -> str:
@@ -217,7 +221,7 @@ class Pairs:
             return self
         row, shift, mirror = (to_device(x, device) for x in (self.row, self.shift, self.mirror))
         moved = Pairs(row, j, shift, mirror, self.cutoff, self.first)
-        moved.starts = self.starts
+        moved.starts, moved.shortest = self.starts, self.shortest
         if self.columns is not None:
             moved.columns = [to_device(x, device) for x in self.columns]
         return moved
@@ -276,12 +280,22 @@ def _expected(structures, cutoff):
     return float((counts**2 / volumes).sum() * 4 / 3 * np.pi * cutoff**3)
 
 
-def _refuse_closest(structures, pairs):
-    """Raise the InputError that names the two atoms that sit at one place."""
+def closest(structures, pairs):
+    """Return the names of the two closest atoms of a list, as frames are now, and their distance in Å; or None."""
     from fastdesc.geometry import pair_vectors
 
+    if not pairs.n_pairs:
+        return None
     rij = to_host(pair_vectors(structures.positions, structures.cells, pairs, np.float64))
     d = np.sqrt((rij**2).sum(0))
     p = int(d.argmin())
     a, b = (structures.name_atom(int(to_host(x)[p])) for x in (pairs.i, pairs.j))
-    raise InputError(f"{a} and {b.split(', ')[1]} are {d[p]:.1e} Å apart; two atoms cannot share one place: remove one")
+    return a, b.split(", ")[1], float(d[p])
+
+
+def check_distances(structures, pairs):
+    """InputError that names the two atoms of a list that now sit at one place, if there are any."""
+    found = closest(structures, pairs)
+    if found is not None and found[2] < SAME_PLACE:
+        a, b, d = found
+        raise InputError(f"{a} and {b} are {d:.1e} Å apart; two atoms cannot share one place: remove one")
