@@ -4,13 +4,15 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from fastdesc.analysis.accuracy import compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.cli import config as configuration
 from fastdesc.descriptors import family_class
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
-from fastdesc.io.frames import expand, read_frames
+from fastdesc.io.frames import expand
 from fastdesc.io.labels import advice, labels
 from fastdesc.io.sources import elements
 from fastdesc.potential import Potential
@@ -18,7 +20,10 @@ from fastdesc.potential.file import FORMAT as MODEL
 from fastdesc.potential.loading import load
 from fastdesc.structures import Structures
 from fastdesc.training import run_trainer, trainer_for
+from fastdesc.training.dataset import report
 from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
+from fastdesc.training.places import read_placed
+from fastdesc.training.told_before import tell_of_new_elements
 
 FILES = {
     "model": "model.h5",
@@ -75,6 +80,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
     for name in sets:
         _check_frames(sets[name], getattr(config.data, name), descriptor)
+    _tell_of_test(sets, descriptor)
     settings = {"checkpoint": paths["checkpoint"], "resume": resume, **config.training.as_dict()}
     trainer = trainer_for(potential, sets["train"], sets.get("valid"), **settings)
 
@@ -109,7 +115,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
 def _read(name, path, keys):
     """Frames, or those of a features file."""
     if not is_features(path):
-        return read_frames(path, **keys)
+        return read_placed(path, name, **keys)
     if name == "test":
         raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
     return open_stored(path, {"train": "training", "valid": "validation"}[name])
@@ -130,7 +136,7 @@ def _descriptor(config, sets):
 
 def _report(frames):
     """What there is in a set, in one line."""
-    return frames.report if isinstance(frames, Stored) else labels(frames).report(frames)
+    return frames.report if isinstance(frames, Stored) else report(frames, labels(frames))
 
 
 def _check_frames(frames, path, descriptor):
@@ -145,6 +151,19 @@ def _check_frames(frames, path, descriptor):
         raise InputError(
             f"{path}: none of the {len(frames)} frames carries an energy, forces or a stress; {advice(frames)}"
         )
+
+
+def _tell_of_test(sets, descriptor):
+    """Tell of elements that only the test frames hold."""
+    if "test" not in sets or isinstance(sets["train"], Stored):
+        return
+    numbers = descriptor.species_numbers
+    seen, asked = (_compositions(sets[name], numbers) for name in ("train", "test"))
+    tell_of_new_elements(seen.any(axis=0), asked, numbers, sets["test"].where, "test")
+
+
+def _compositions(frames, numbers):
+    return np.array([[np.count_nonzero(atoms.numbers == z) for z in numbers] for atoms in frames])
 
 
 def _make_folder(folder):

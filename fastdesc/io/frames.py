@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io.extxyz import iread_extxyz
-from fastdesc.io.labels import full_stress
+from fastdesc.io.labels import full_stress, is_virial, stress_of_virial
 from fastdesc.types import Frames
 
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
@@ -28,7 +28,8 @@ def read_frames(
         glob of them; or frames, handed back as they are.
     energy_key, forces_key, stress_key : str, optional
         Names of the labels in ``atoms.info`` (energy, stress) and ``atoms.arrays`` (forces) when a file uses its own,
-        such as ``REF_energy``; they replace labels of the standard names.
+        such as ``REF_energy``; they replace labels of the standard names. A stress under a name that ends in "virial"
+        is taken as one: stress = -virial / volume.
 
     Returns
     -------
@@ -180,6 +181,8 @@ def _relabelled(frames, keys, source):
                 found[name] = True
         if "stress" in results:
             results["stress"] = full_stress(results["stress"])
+            if is_virial(keys.get("stress")):
+                results["stress"] = stress_of_virial(results["stress"], atoms)
         new = atoms.copy()
         new.calc = SinglePointCalculator(new, **results)
         out.append(new)

@@ -91,6 +91,25 @@ def full_stress(stress):
     return stress.reshape(3, 3)
 
 
+def is_virial(key):
+    """Whether a name of a label means a virial: one that ends in "virial" or "virials"."""
+    return isinstance(key, str) and key.lower().endswith(("virial", "virials"))
+
+
+def stress_of_virial(virial, atoms):
+    """Stress of a virial in the sign of extended XYZ, eV: -virial / volume, eV/Å^3, positive in tension.
+
+    Raises
+    ------
+    InputError
+        For a frame without a volume.
+    """
+    volume = abs(np.linalg.det(atoms.cell.array))
+    if volume == 0:
+        raise InputError(f"a virial came with a cell {atoms.cell.array.tolist()} without volume; give the whole cell")
+    return -np.asarray(virial, float) / volume
+
+
 def stored_results(atoms):
     """Return the results of a frame's calculator, if they belong to the frame as it stands; nothing is computed."""
     calc = atoms.calc

@@ -1,6 +1,7 @@
 """Frames made ready for training: pairs and pair vectors found once and kept, labels with NaN where missing."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 
 import numpy as np
@@ -12,7 +13,8 @@ from fastdesc.io.labels import advice, labels
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.training.loss import Targets
-from fastdesc.training.places import place_name, read_placed
+from fastdesc.training.outliers import outliers
+from fastdesc.training.places import read_placed
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class TrainingBatch:
         return frame_sums(per_atom[None], self.pairs)[:, 0]
 
 
+def report(frames, known):
+    """Say in one line what frames with some Labels teach: stresses of slabs do not count.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+    known : Labels
+    """
+    bulk = np.array([atoms.pbc.all() for atoms in frames])
+    return known._replace(stress=np.where(bulk[:, None, None], known.stress, np.nan)).report(frames)
+
+
 def check_weight(k, value):
     """Return the weight of frame k in the loss; InputError where it can be none."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < np.inf:
@@ -81,7 +95,6 @@ class TrainingSet:
     def __init__(self, source, descriptor, dtype, device="cpu", purpose="training"):
         self.frames = read_placed(source, purpose)
         known = labels(self.frames)
-        self.report = known.report(self.frames)
         if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
             raise InputError(
                 f"none of the {len(self.frames)} {purpose} frames carries an energy or forces; {advice(self.frames)}"
@@ -94,7 +107,10 @@ class TrainingSet:
         self.pairs, self.rij = pairs.to_device(device), to_device(rij, device)
         self.device, self.dtype = device, rij.dtype
         self.energies = known.energies
-        volumes = np.where(self.structures.pbc.all(1), self.structures.volumes, np.nan)
+        bulk = self.structures.pbc.all(1)
+        self.dropped_stress = np.isfinite(known.stress).any((1, 2)) & ~bulk
+        self.report = report(self.frames, known)
+        volumes = np.where(bulk, self.structures.volumes, np.nan)
         self._virial = known.stress * volumes[:, None, None]
         self._forces, self.weight = known.forces, weight
 
@@ -107,6 +123,30 @@ class TrainingSet:
     def n_atoms(self):
         """Number of atoms of every frame, (n_frames,)."""
         return np.diff(self.structures.first)
+
+    @cached_property
+    def outliers(self):
+        """Frames far outside the rest, as `fastdesc.training.outliers.outliers` returns them."""
+        return outliers(self, int(self.species.max()) + 1)
+
+    def usual(self):
+        """Frames whose labels are not far outside the rest, in order: what scales go by."""
+        return np.flatnonzero(~np.logical_or.reduce([far for far, *_ in self.outliers.values()]))
+
+    def largest_forces(self):
+        """Length of the largest force in each frame, (n_frames,) eV/Å; NaN where there is none."""
+        length = np.sqrt((self._forces**2).sum(axis=1))
+        return np.fmax.reduceat(length, self.structures.first[:-1])
+
+    def largest_stress(self):
+        """Largest component of each stress that counts, (n_frames,) eV/Å^3; NaN where there is none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return abs(self._virial).max((1, 2)) / self.structures.volumes
+
+    def force_size(self):
+        """Root mean square of all force components, eV/Å; 0 where there are none."""
+        f = self._forces[np.isfinite(self._forces)]
+        return float(np.sqrt((f**2).mean())) if len(f) else 0.0
 
     def compositions(self, n_species):
         """Number of atoms of each element in each frame, (n_frames, n_species)."""
@@ -126,7 +166,7 @@ class TrainingSet:
 
     def where(self, frame):
         """Name a frame by its index and its file."""
-        return place_name(*self.frames.places[frame])
+        return self.frames.where(frame)
 
     def lone_atoms(self):
         """Frames of one atom that sees no other, and no image of its own."""

@@ -6,6 +6,7 @@ memory: blocks come in random order, and the frames of as many as fit are shuffl
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from fastdesc.features.stream import rows_by_atom
 from fastdesc.geometry import frame_sums
 from fastdesc.training.dataset import cut
 from fastdesc.training.loss import Targets
+from fastdesc.training.outliers import outliers
 
 KEPT_BYTES = 1 << 31
 """Features of one set in memory. A share of the free memory would let the machine decide the order of the frames."""
@@ -148,6 +150,19 @@ class FeatureSet:
     def energies_alone(self, weights):
         """Whether a loss of these weights sees nothing but energies: always."""
         return True
+
+    @cached_property
+    def outliers(self):
+        """Frames far outside the rest, as TrainingSet's; judged by energies."""
+        return outliers(self, 1 + max(int(self._species(k).max()) for k in range(len(self.blocks) - 1)))
+
+    def usual(self):
+        """Frames whose labels are not far outside the rest, in order: what scales go by."""
+        return np.flatnonzero(~self.outliers["energy"][0])
+
+    def largest_forces(self):
+        """NaN for every frame: forces are not known."""
+        return np.full(self.n_frames, np.nan)
 
     def compositions(self, n_species):
         """Number of atoms of each element in each frame, (n_frames, n_species)."""

@@ -21,6 +21,7 @@ SOME_FRAMES = 64
 def initialise(potential, data):
     """Fit what needs no gradient: reference energies, feature scaler, and the energy scale.
 
+    Frames whose labels are far outside the rest (fastdesc/training/outliers.py) do not count in that.
     Features are measured by their response: one unit is how far a feature moves when an atom does by RESPONSE. Their
     spread would be the usual unit, but it is that of the rarest environments, surfaces or a melt among crystals, next
     to which all others look alike. The energy scale is such that forces
@@ -35,7 +36,7 @@ def fit_scales(potential, data):
     fixed = fit_reference(potential, data)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
     theta = potential.descriptor.theta(data.dtype, data.device)
-    groups = data.batches(AT_ONCE)
+    groups = data.batches(AT_ONCE, data.usual())
     for group in groups:
         batch = data.batch(group, potential.reference)
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
@@ -57,7 +58,7 @@ def initialise_from_features(potential, data):
     """Fit the same from a FeatureSet, which knows neither responses nor forces: features by their spread, and an energy
     scale such that energies per atom of the untrained networks spread as the reference energies do."""
     fixed = fit_reference(potential, data)
-    scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE)
+    scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE, data.usual())
     for group in groups:
         scaler.partial_fit(data.batch(group, potential.reference).q)
     _fit_inputs(potential, scaler.mean, scaler.scale)
@@ -68,8 +69,9 @@ def initialise_from_features(potential, data):
 
 def _sample(potential, data):
     """A batch of frames spread over the set."""
-    some = np.linspace(0, data.n_frames - 1, min(data.n_frames, SOME_FRAMES)).astype(int)
-    return data.batch(data.batches(AT_ONCE, some)[0], potential.reference)
+    usual = data.usual()
+    some = np.linspace(0, len(usual) - 1, min(len(usual), SOME_FRAMES)).astype(int)
+    return data.batch(data.batches(AT_ONCE, usual[some])[0], potential.reference)
 
 
 def _fit_inputs(potential, mean, scale):

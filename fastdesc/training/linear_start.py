@@ -21,7 +21,7 @@ from fastdesc.errors import InputError
 from fastdesc.geometry import forces
 from fastdesc.training.batch_gradient import predict_batch
 from fastdesc.training.initialise import fit_scales
-from fastdesc.training.references import known_references
+from fastdesc.training.references import known_references, usual_energies
 
 AT_ONCE = 1024
 """Atoms whose matrices are in memory together."""
@@ -118,12 +118,12 @@ def fit_pair_potential(descriptor, data, weights, curvature=0.0, smoothness=SMOO
     known = np.full(n_species, np.nan) if known is None else known
     fixed, free = np.nan_to_num(known), np.isnan(known)
     counts = data.compositions(n_species)
-    above, counts = data.energies - counts @ fixed, counts * free
+    above, counts = usual_energies(data) - counts @ fixed, counts * free
     n_free = counts.sum(axis=1)
     # Measured from a mean energy, all-electron energies keep their digits.
     per_atom = above[n_free > 0] / n_free[n_free > 0]
     level = float(np.nanmean(per_atom)) if np.isfinite(per_atom).any() else 0.0
-    for group in data.batches(AT_ONCE):
+    for group in data.batches(AT_ONCE, data.usual()):
         batch = data.batch(group, fixed)
         by_energy, by_force = _structure_vectors(batch, elements, splines, width)
         n_atoms = np.diff(to_host(batch.targets.first))
@@ -180,7 +180,7 @@ def _left_over(potential, data, direct):
     """Ratio of the forces that direct terms alone leave to those of the networks alone."""
     weights, scale = potential.direct_weights, potential.scale
     left = found = 0.0
-    for group in data.batches(4 * AT_ONCE):
+    for group in data.batches(4 * AT_ONCE, data.usual()):
         batch = data.batch(group, potential.reference)
         sizes = []
         for alone, factor in ((direct, 0.0), (np.zeros_like(direct), 1.0)):

@@ -18,6 +18,10 @@ class Placed(list):
         super().__init__(frames)
         self.places = list(places)
 
+    def where(self, k):
+        """Name frame k by its index and its file."""
+        return place_name(*self.places[k])
+
     def take(self, which):
         """Some of these frames."""
         return Placed([self[k] for k in which], [self.places[k] for k in which])

@@ -34,6 +34,11 @@ def known_references(potential, data):
     return known
 
 
+def usual_energies(data):
+    """Energies of a set, (n_frames,) eV; NaN also for those far outside the rest."""
+    return np.where(data.outliers["energy"][0], np.nan, data.energies)
+
+
 def fit_reference(potential, data):
     """Set the reference energies of a potential; return those that needed no fit (`known_references`).
 
@@ -41,9 +46,10 @@ def fit_reference(potential, data):
     """
     known = known_references(potential, data)
     compositions = data.compositions(len(known))
-    labelled = np.isfinite(data.energies)
+    energies = usual_energies(data)
+    labelled = np.isfinite(energies)
     if labelled.any():
-        potential.reference = reference_energies(compositions, data.energies, fixed=known)
+        potential.reference = reference_energies(compositions, energies, fixed=known)
     else:
         potential.reference = np.nan_to_num(known)
     rest = compositions[labelled][:, ~np.isfinite(known)]
@@ -73,8 +79,8 @@ def level(potential, data, fixed):
     """
     if not (np.isfinite(fixed).any() and potential.bias and isinstance(potential.networks[0], FeedForward)):
         return
-    model, found = potential.model(data.dtype, data.device), np.empty(data.n_frames)
-    for group in data.batches(AT_ONCE):
+    model, found = potential.model(data.dtype, data.device), np.full(data.n_frames, np.nan)
+    for group in data.batches(AT_ONCE, data.usual()):
         batch = data.batch(group, potential.reference)
         atomic, _ = energies_of_features(model, batch.features(model), batch.species, columns=batch.columns)
         found[group] = to_host(namespace(atomic).stack([batch.targets.energy, batch.frame_sums(atomic)])).T @ [1, -1]

@@ -29,6 +29,7 @@ from fastdesc.training.progress import Progress
 from fastdesc.training.schedules import Plateau, constant, cosine, is_late
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
+from fastdesc.training.told_before import tell_of_sets
 from fastdesc.training.what_counts import check_what_counts
 
 
@@ -51,6 +52,7 @@ class Trainer:
         self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
         check_what_counts(self.data, self.valid, self.weights)
+        tell_of_sets(self.data, self.valid, potential)
         self.run_of = identity(potential, self.data, self.valid)
         if not potential.fitted:
             {"random": self._start_random, "linear": self._start_linear}[settings.start]()

@@ -1,0 +1,79 @@
+"""Frames whose labels are far outside the rest: they are told, and scales do not go by them."""
+
+import numpy as np
+
+from fastdesc.networks.scaler import reference_energies
+
+FAR = 10.0
+"""Times what MOST of the frames reach."""
+MOST = 0.9
+LEAST_FORCE, LEAST_ENERGY = 1.0, 0.1
+"""eV/Å and eV/atom within which nothing is far."""
+PASSES = 30
+
+
+def far_outside(values, least):
+    """Tell which values are over FAR times what MOST of them reach; none that is not above `least`.
+
+    Parameters
+    ----------
+    values : (n,) array
+        At least 0; NaN does not count.
+    least : float
+
+    Returns
+    -------
+    far : (n,) bool
+    typical : float
+        What MOST of them reach; NaN without values.
+    """
+    known = np.sort(values[np.isfinite(values)])
+    if not len(known):
+        return np.zeros(len(values), bool), np.nan
+    typical = known[int(MOST * (len(known) - 1))]
+    far = np.nan_to_num(values) > max(FAR * typical, least)
+    return far & (typical > 0), float(typical)
+
+
+def energy_deviations(compositions, energies):
+    """Distances of energies per atom from those that reference energies of elements give, (n_frames,) eV/atom.
+
+    These are of the least sum of absolute values, by least squares with weights again and again: one frame among many,
+    however wrong, moves them little. NaN where there is no energy.
+    """
+    n_atoms = compositions.sum(axis=1)
+    weights, off = 1 / n_atoms, np.full(len(energies), np.nan)
+    known = np.isfinite(energies)
+    if not known.any():
+        return off
+    for _ in range(PASSES):
+        off = abs(energies - compositions @ reference_energies(compositions, energies, weights)) / n_atoms
+        least = 1e-6 * max(float(np.nanmax(off)), 1e-6)
+        weights = np.where(known, 1 / (n_atoms * np.sqrt(np.maximum(off, least))), 0.0)
+    return off
+
+
+def outliers(data, n_species):
+    """Find the frames of a set whose forces or energies are far outside the rest.
+
+    Isolated atoms are not judged: their energies are far from those of matter, as they should be.
+
+    Parameters
+    ----------
+    data : TrainingSet or FeatureSet
+    n_species : int
+
+    Returns
+    -------
+    dict of str to (far (n_frames,) bool, typical, values (n_frames,))
+        By "forces" (the largest on an atom, eV/Å) and "energy" (deviation, eV/atom).
+    """
+    alone = np.zeros(data.n_frames, bool)
+    alone[data.lone_atoms()] = True
+    energies = np.where(alone, np.nan, data.energies)
+    forces = np.where(alone, np.nan, data.largest_forces())
+    deviations = energy_deviations(data.compositions(n_species), energies)
+    return {
+        "forces": (*far_outside(forces, LEAST_FORCE), forces),
+        "energy": (*far_outside(deviations, LEAST_ENERGY), deviations),
+    }
