@@ -59,7 +59,7 @@ def test_isolated_atoms_give_their_energies_exactly(bias, box):
 
 
 def test_a_periodic_atom_that_sees_its_images_is_not_isolated():
-    frames = [*mixed(), lone("Cu", 77.0, 2.6)]
+    frames = [*mixed(), lone("Cu", 0.3, 2.6)]
     p = potential()
     fd.train(p, frames, **QUICK)
     counts = np.array([[(a.numbers == z).sum() for z in (29, 79)] for a in frames])
