@@ -11,6 +11,7 @@ from fastdesc.errors import InputError
 from fastdesc.training import trainer as module
 from fastdesc.training import trainer_for
 from fastdesc.training.batch_gradient import batch_gradient
+from fastdesc.training.budget import step_frames
 from fastdesc.training.checkpoint import read_checkpoint
 
 FOR_TRAINERS = {"batch_atoms": 24, "dtype": "float64", "seed": 5}
@@ -136,7 +137,7 @@ def test_an_interruption_keeps_what_is_there(tmp_path, monkeypatch, validated):
     given = (frames[:6], frames[6:]) if validated else (frames[:6],)
     settings = {"epochs": 9, "valid_every": 10, "valid_fraction": 0.0, "checkpoint": tmp_path / "c.h5", "resume": False}
     trainer = trainer_for(potential, *given, **FOR_TRAINERS, **settings)
-    per_epoch = len(trainer._groups(np.arange(6)))
+    per_epoch = len(step_frames(trainer.settings, trainer.data, np.arange(6)))
     interrupted(monkeypatch, 3 * per_epoch + 1 if validated else 1)
     with pytest.raises(KeyboardInterrupt):
         trainer.run(tmp_path / "c.h5", progress=False)
@@ -154,7 +155,7 @@ def test_an_interruption_after_a_better_epoch_keeps_that(monkeypatch):
     frames, potential = alloy(6), small_potential()
     trainer = trainer_for(potential, frames[:4], frames[4:], epochs=9, **FOR_TRAINERS)
     scripted(monkeypatch, [3.0, 1.0, 2.0])
-    interrupted(monkeypatch, 2 * len(trainer._groups(np.arange(4))) + 1)
+    interrupted(monkeypatch, 2 * len(step_frames(trainer.settings, trainer.data, np.arange(4))) + 1)
     with pytest.raises(KeyboardInterrupt):
         trainer.run(progress=False)
     assert trainer.kept["epoch"] == 2 and trainer.kept["valid_loss"] == 1.0
