@@ -19,6 +19,7 @@ import numpy as np
 TESTS = Path(__file__).parents[1]
 THERMO = ("pe", "pxx", "pyy", "pzz", "pxy", "pxz", "pyz")
 FLUX = tuple(f"c_flux[{k}]" for k in range(1, 7))
+CENTROID = "compute sa all centroid/stress/atom NULL virial", "compute flux all heat/flux ke pea sa"
 OF_ATOMS = {
     "forces": ("f", 3), "positions": ("x", 3), "energies": ("c_pea", 1), "centroid": ("c_sa", 9),
     "stresses": ("c_sp", 6),
@@ -76,17 +77,19 @@ def run(lmp, case):
     fill(lmp, case)
     lmp.commands_list(case.get("style", ["pair_style fastdesc", f"pair_coeff * * {case['model']} "
                                          + " ".join(case["elements"])]))    # fmt: skip
+    flux = FLUX if case.get("centroid", True) else ()    # not every pair style has centroid virials
     lmp.commands_list(
         [
             *case.get("commands", ()), "neigh_modify every 1 delay 0 check yes", "compute ke all ke/atom",
-            "compute pea all pe/atom", "compute sa all centroid/stress/atom NULL virial",
-            "compute sp all stress/atom NULL virial", "compute flux all heat/flux ke pea sa",
-            f"thermo_style custom step {' '.join(THERMO)} {' '.join(FLUX)}", "thermo_modify norm no",
+            "compute pea all pe/atom", "compute sp all stress/atom NULL virial",
+            *(CENTROID if flux else ()),
+            f"thermo_style custom step {' '.join(THERMO)} {' '.join(flux)}", "thermo_modify norm no",
             f"run {case['steps']}",
         ]
     )  # fmt: skip
-    out = {"thermo": [lmp.get_thermo(name) for name in THERMO], "flux": [lmp.get_thermo(name) for name in FLUX]}
-    for name, (what, width) in OF_ATOMS.items():
+    out = {"thermo": [lmp.get_thermo(name) for name in THERMO], "flux": [lmp.get_thermo(name) for name in flux]}
+    of_atoms = {name: of for name, of in OF_ATOMS.items() if flux or name != "centroid"}
+    for name, (what, width) in of_atoms.items():
         out[name] = np.array(lmp.gather(what, 1, width)).reshape(-1, width).tolist()
     lmp.command("clear")
     return out

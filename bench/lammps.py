@@ -1,0 +1,140 @@
+"""LAMMPS with pair style fastdesc against a bare loop of ours, on one rank and on two.
+
+    python -m bench.lammps                          # 10 000 atoms of copper, all families; some minutes
+    python -m bench.lammps --atoms 2000 --steps 10 --families moments
+
+Both run the same steps of NVE with lists made anew as atoms move, and the same skin, each rank and the loop on one
+thread (--threads). Prints µs of wall time per atom and step, and ratios; --out writes them as JSON.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.build import bulk
+
+import fastdesc as fd
+from fastdesc.backend import threads
+from fastdesc.pairs import Pairs
+from fastdesc.structures import Structures
+
+SKIN, DT, KELVIN, MASS = 0.5, 0.001, 300, 63.546
+"""Å, ps, K, u."""
+ACCELERATION = 9648.533
+"""Å/ps² per eV/Å and u."""
+
+FAMILIES = {
+    "moments": lambda: fd.GaussianMoments(species=["Cu"], cutoff=5.0, n_radial=5, n_basis=8),
+    "density, T=0": lambda: fd.EmbeddedDensity(species=["Cu"], cutoff=5.0, iterations=0),
+    "density, T=1": lambda: fd.EmbeddedDensity(species=["Cu"], cutoff=5.0, iterations=1),
+    "splines": lambda: fd.SplineFilters(species=["Cu"], cutoff=5.0, triplet_cutoff=4.0),
+}
+
+INPUT = """\
+units metal
+atom_style atomic
+read_data {data}
+pair_style fastdesc
+pair_coeff * * {model} Cu
+neighbor {skin} bin
+neigh_modify every 1 delay 0 check yes
+velocity all create {kelvin} 4928 loop geom
+fix 1 all nve
+timestep {dt}
+thermo_style custom step pe etotal
+run 2
+run {steps}
+"""
+
+
+def crystal(n):
+    repeats = max(2, round((n / 4) ** (1 / 3)))
+    atoms = bulk("Cu", "fcc", a=3.61, cubic=True).repeat(repeats)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def loop(potential, atoms, steps):
+    """Seconds of the bare loop: velocity Verlet over `Potential.evaluate`, pairs found anew after half a skin."""
+    structures, model = Structures.from_ase(atoms), potential.model()
+    rng = np.random.default_rng(2)
+    x = atoms.positions.copy()
+    v = rng.normal(0, np.sqrt(8.617333e-5 * KELVIN / MASS * ACCELERATION), x.shape)
+    found, pairs, f = x, Pairs.find(structures, potential.descriptor.cutoff + SKIN), None
+    for step in range(steps + 2):
+        if step == 2:
+            start = time.perf_counter()
+        if f is not None:
+            v += 0.5 * DT * f / MASS * ACCELERATION
+            x = x + DT * v
+        moved = structures.moved(x)
+        if ((x - found) ** 2).sum(1).max() > (SKIN / 2) ** 2:
+            found, pairs = x, Pairs.find(moved, potential.descriptor.cutoff + SKIN)
+        f = potential.evaluate(moved, pairs, model)[1]
+        v += 0.5 * DT * f / MASS * ACCELERATION
+    return time.perf_counter() - start
+
+
+def in_lammps(folder, model, atoms, steps, ranks):
+    """Seconds of the same steps in LAMMPS, as it tells them."""
+    atoms.write(folder / "data.lammps", format="lammps-data", masses=True)
+    text = INPUT.format(data="data.lammps", model=model, skin=SKIN, kelvin=KELVIN, dt=DT, steps=steps)
+    (folder / "in.lammps").write_text(text)
+    beside = Path(sys.executable).with_name("mpiexec")
+    mpiexec = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fastdesc", "lammps", "in.lammps", "--", "-log", "none"]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads.n_threads())}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    found = re.findall(r"Loop time of (\S+) on", done.stdout)
+    if done.returncode or len(found) != 2:
+        raise SystemExit(f"LAMMPS failed: {done.stdout[-500:]}{done.stderr[-500:]}")
+    return float(found[-1])
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.lammps", description=__doc__.split("\n")[0])
+    parser.add_argument("--atoms", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=2, help="turns of which the fastest counts")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--threads", type=int, default=1, help="of the loop and of each rank (default: 1)")
+    parser.add_argument("--out", help="JSON file")
+    options = parser.parse_args(argv)
+    threads.set_threads(options.threads)
+    atoms, record = crystal(options.atoms), {}
+    per = 1e6 / (len(atoms) * options.steps)
+    print(f"{len(atoms)} atoms, {options.steps} steps, float64, µs per atom and step")
+    for name in options.families:
+        potential = fd.Potential(FAMILIES[name](), hidden=(32, 32))
+        potential.scale[:] = 1e-3    # untrained: atoms hardly notice each other, and none comes too close
+        with tempfile.TemporaryDirectory() as folder:
+            potential.save(Path(folder) / "model.h5")
+            turns = {"loop": [], **{f"ranks {n}": [] for n in options.ranks}}
+            for _ in range(options.rounds):
+                turns["loop"].append(per * loop(potential, atoms, options.steps))
+                for n in options.ranks:
+                    turns[f"ranks {n}"].append(
+                        per * in_lammps(Path(folder), "model.h5", atoms, options.steps, n)
+                    )
+        record[name] = best = {what: min(times) for what, times in turns.items()}
+        one = best.get("ranks 1")
+        told = ", ".join(f"{what} {value:.2f}" for what, value in best.items())
+        ratios = [f"one rank / loop {one / best['loop']:.2f}"] if one else []
+        ratios += [f"{n} ranks {one / best[f'ranks {n}']:.2f} times one" for n in options.ranks if one and n > 1]
+        print(f"{name:14} {told}; {', '.join(ratios)}", flush=True)
+    if options.out:
+        record = {"atoms": len(atoms), "steps": options.steps, "results": record}
+        Path(options.out).write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
