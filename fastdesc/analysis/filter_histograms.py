@@ -75,7 +75,7 @@ def filter_data(descriptor, frames):
     distances, cosines = np.zeros((n, BINS), np.int64), np.zeros((n * (n + 1) // 2, BINS), np.int64)
     source, n_frames, n_atoms = Source(frames), 0, 0
     for raw in source.raw_batches(BATCH_ATOMS):
-        batch = build(raw, source.files)
+        batch = build(raw, source.files, with_info=False)
         rij, pairs, species = descriptor.prepare(batch.structures)
         most = int(np.diff(pairs.row).max(initial=1))
         close, unit = np.empty(most, np.int32), np.empty((3, most))

@@ -10,6 +10,7 @@
     file, index (n_frames,)            where it came from: row of `files` (-1: memory), number in that file
     keys       (n_frames,)             uint64 hash of each frame's elements, positions, cell and periodicity
     info/<key> (n_frames,)             numbers and strings the frames carried
+    info_json  (n_frames,)             JSON of what they carried besides, where there is any: see fastdesc/hdf5/info.py
     skipped/   number, file, index, reason of frames that could not be used
     jacobian/  centre, atom (n,), values (n, n_features, 3), offsets (n_frames + 1,): rows of each frame, whose
                atoms are counted from 0; only where it was asked for

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.features.open import AtomRows, OpenFeatures
 from fastdesc.hdf5.files import damage_named
+from fastdesc.hdf5.info import read_info_column, read_info_keys
 from fastdesc.types import Array, Arrays, FilePath, Float64
 
 
@@ -207,20 +207,23 @@ class FeaturesFile(OpenFeatures):
             self._read("stress", slice(a, b)),
         )  # fmt: skip
 
+    @property
+    def info_keys(self) -> list[str]:
+        """Keys of the frames' info."""
+        return self._look(lambda f: read_info_keys(f, "info", self._n))
+
     def info(self, key: str) -> Array:
-        """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it."""
-        keys = self._look(lambda f: list(f["info"]))
+        """Values of one key of the frames' info, (n_structures,): NaN or an empty string where a frame lacks it.
+
+        Numbers and booleans are float64; lists are JSON; a key that is text for any frame is text for all.
+        """
+        keys = self.info_keys
         if key not in keys:
             raise InputError(
                 f"no frame of {self.path} carries info {key!r}{nearest(key, keys)}; "
                 f"they carry {', '.join(keys) or 'none'}"
             )
-
-        def read(f):
-            d = f["info"][key]
-            return (d.asstr() if h5py.check_string_dtype(d.dtype) is not None else d)[: self._n]
-
-        return self._look(read)
+        return self._look(lambda f: read_info_column(f, "info", key, self._n))
 
     def table(self) -> Arrays:
         """Values of each structure: a dict of arrays, (n_structures,) each.
@@ -229,7 +232,7 @@ class FeaturesFile(OpenFeatures):
         """
         columns = {"n_atoms": np.diff(self.offsets), "energy": self.energies}
         columns |= {name: self._read(name, slice(None)) for name in ("number", "file", "index")}
-        for key in self._look(lambda f: list(f["info"])):
+        for key in self.info_keys:
             columns[key if key not in columns else f"info {key}"] = self.info(key)
         return columns
 

@@ -13,8 +13,9 @@ import numpy as np
 from fastdesc.errors import FileFormatError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED
 from fastdesc.hdf5.files import whole_or_nothing
+from fastdesc.hdf5.info import InfoColumns, read_info
 from fastdesc.hdf5.journal import StreamedFile
-from fastdesc.hdf5.tables import TEXT, InfoColumns, append, create, describe
+from fastdesc.hdf5.tables import TEXT, append, create, describe
 
 OPEN_AT_MOST = 16
 
@@ -116,7 +117,7 @@ def join(out, n_shards, source, options):
                     if key not in JOINED:
                         append(f[key], g[key].asstr()[...] if key.endswith("reason") else g[key][...])
                 append(f["offsets"], g["offsets"][1:] + n_atoms)
-                info.append(_infos(g), n_frames)
+                info.append(read_info(g, "info", 0, int(g.attrs["n_frames"])), n_frames)
                 for key in joined:
                     parts[key].append((f"{folder.name}/{name.name}", g[key].shape))
                 if options["jacobian"]:
@@ -164,14 +165,3 @@ def _virtual(f, name, parts, dtype, attributes):
         first += shape[0]
     d = f.create_virtual_dataset(name, layout)
     describe(d, attributes["unit"], attributes["shape"])
-
-
-def _infos(g):
-    """Values by key of the frames of a shard, as a list of dicts."""
-    infos = [{} for _ in range(int(g.attrs["n_frames"]))]
-    for key, d in g["info"].items():
-        text = h5py.check_string_dtype(d.dtype) is not None
-        for k, value in enumerate(d.asstr()[...] if text else d[...].tolist()):
-            if (value != "") if text else (value == value):
-                infos[k][key] = value
-    return infos

@@ -72,7 +72,7 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
         source = Source(X)
         rows = []
         for raw in source.raw_batches(BATCH_ATOMS):
-            batch: FrameBatch = build(raw, source.files)
+            batch: FrameBatch = build(raw, source.files, with_info=False)
             rows.append(compute(batch, self.descriptor, device, dtype, self.pool).features)
         return np.concatenate(rows)
 

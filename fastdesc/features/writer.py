@@ -9,9 +9,10 @@ import numpy as np
 from fastdesc.errors import InputError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
 from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
+from fastdesc.hdf5.info import InfoColumns
 from fastdesc.hdf5.journal import JournaledFile, discard, journal_of
 from fastdesc.hdf5.locks import WriteLock
-from fastdesc.hdf5.tables import TEXT, InfoColumns, append, create, describe, growing, open_to_append, prepare_to_read
+from fastdesc.hdf5.tables import TEXT, append, create, describe, growing, open_to_append, prepare_to_read
 
 
 class FeaturesWriter:
@@ -181,7 +182,7 @@ class FeaturesWriter:
         k, skipped = (int(np.searchsorted(f[name], number)) for name in ("number", "skipped/number"))
         atoms, blocks = int(f["offsets"][k]), int(f["jacobian/offsets"][k]) if self.header["jacobian"] else 0
         rows = {"n_frames": k, "n_frames + 1": k + 1, "n_atoms": atoms, "n_blocks": blocks, "n_skipped": skipped}
-        for d in (*(f[name] for name in self._names()), *f["info"].values()):
+        for d in (*(f[name] for name in self._names()), *self.info.datasets()):
             d.resize(rows[d.attrs["shape"].partition(",")[0]], axis=0)
         self.done, self.finished = number, min(self.finished, k)
         self._count(k)

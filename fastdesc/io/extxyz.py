@@ -27,6 +27,8 @@ KINDS = {"S": str, "R": float, "I": int, "L": bool}
 ARRAY_NAMES = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "initial_charges"}
 WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+FLAG = re.compile(r"[^\W\d]\w*$")
+"""A single word that can be the name of a flag."""
 UNUSUAL = ("\\", "'", "{", "[", "_JSON", '""')
 PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
 FARTHEST = 2000
@@ -159,9 +161,30 @@ def _header(line):
     return key_val_str_to_dict(line) if line[at:].strip() else info
 
 
+def _info(comment):
+    """Key and value of a comment line; what is neither, in one piece.
+
+    Single words are keys to ASE, with the value True. Names of flags stay such keys; free text, whose words differ in
+    every frame, is the value of "comment".
+    """
+    if not comment:
+        return {}
+    if "=" not in comment:
+        return {"comment": comment}
+    info = _header(comment)
+    free = [key for key, value in info.items() if value is True and not FLAG.match(key)]
+    # A key that has a sign of equality is no free text, whatever it looks like.
+    free = [word for word in free if not re.search(rf"{re.escape(word)}[\"']?\s*=", comment)]
+    for word in free:
+        del info[word]
+    if free:
+        info["comment" if "comment" not in info else "comment (free text)"] = " ".join(free)
+    return info
+
+
 def _frame(text, n_atoms):
     comment, _, text = text.partition("\n")
-    info = _header(comment) if comment.strip() else {}
+    info = _info(comment.strip())
     arrays = _arrays(text, n_atoms, _columns(info.pop("Properties", "species:S:1:pos:R:3")))
     symbols = arrays.pop("symbols", None)
     numbers = arrays.pop("numbers", None)

@@ -1,14 +1,19 @@
 """A batch: some consecutive frames of the input as flat arrays, with what they carry and where they came from."""
 
+import datetime
 import hashlib
-import json
 from dataclasses import dataclass, field
 from itertools import pairwise
+from numbers import Real
+from pathlib import PurePath
 
 import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.structures import Structures, ranges
+
+MOST_BITS = 10_000
+"""Of a whole number in a frame's info; Python itself refuses to write longer ones."""
 
 
 @dataclass
@@ -43,7 +48,7 @@ class FrameBatch:
     forces : (n_atoms, 3) float64, eV/Å
     stress : (n_frames, 3, 3) float64, eV/Å^3
     infos : list of dict
-        Number or string by key.
+        By key, what `json.dumps` takes.
     number, index : (n_frames,) int64
         Number of each frame in the input, and in its file.
     file : (n_frames,) int32
@@ -168,19 +173,57 @@ def _judged(frame, number):
     return frame
 
 
-def plain_info(info):
-    """Number or string by key, of a frame's info: what is neither becomes JSON, or is left out."""
+def plain_info(info, number):
+    """What JSON can say of a frame's info, by key: numbers, text, booleans, None, lists and dicts of these.
+
+    Parameters
+    ----------
+    info : dict
+    number : int
+        Of the frame, for messages.
+
+    Raises
+    ------
+    InputError
+        For a value that no file can hold.
+    """
     plain = {}
     for key, value in info.items():
-        if not isinstance(key, str) or not key:
-            continue
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, str | bool | int | float):
-            plain[key] = value
-        elif value is not None:
-            try:
-                plain[key] = json.dumps(value.tolist() if isinstance(value, np.ndarray) else value)
-            except (TypeError, ValueError):
-                continue
+        try:
+            plain[key if isinstance(key, str) else str(key)] = _plain(value)
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            why = "it contains itself" if isinstance(error, RecursionError) else str(error)
+            raise InputError(
+                f"frame {number} carries an info {str(key)[:60]!r} that cannot be stored ({why}); make it numbers or "
+                "text, or remove it"
+            ) from error
     return plain
+
+
+def _plain(value):
+    """A value as JSON takes it; ValueError or TypeError for what it cannot take."""
+    if value is None or isinstance(value, str | bool | float):
+        return str(value) if type(value) is not str and isinstance(value, str) else value
+    if isinstance(value, int):
+        if value.bit_length() > MOST_BITS:
+            raise ValueError(f"a whole number of {value.bit_length()} bits")
+        return int(value)
+    if isinstance(value, np.bool_ | np.integer | np.floating | np.str_):
+        return _plain(float(value) if isinstance(value, np.longdouble) else value.item())
+    if isinstance(value, np.ndarray):
+        return [_plain(x) for x in value.tolist()] if value.ndim else _plain(value.item())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(x) for x in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(x) for key, x in value.items()}
+    if isinstance(value, complex | np.complexfloating):
+        return {"__complex__": [float(value.real), float(value.imag)]}    # as ASE writes them
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, Real):    # fractions
+        return float(value)
+    if isinstance(value, np.datetime64 | np.timedelta64 | datetime.date | datetime.timedelta | PurePath):
+        return str(value)
+    if hasattr(value, "todict"):
+        return _plain(value.todict())
+    raise TypeError(f"a {type(value).__name__}")

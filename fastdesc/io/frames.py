@@ -127,12 +127,13 @@ def _reader(path):
 
 
 def _iread_own(path):
+    from fastdesc.hdf5.info import alive
     from fastdesc.io.frames_file import iread_frames_file
 
     for stored in iread_frames_file(path):
         frame = stored.as_dict()
         atoms = Atoms(frame["numbers"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"])
-        atoms.info.update(frame["info"])
+        atoms.info.update(alive(frame["info"]))
         results = {name: frame[name] for name in ("energy", "forces", "stress") if frame[name] is not None}
         if np.isnan(frame["forces"]).all():
             results.pop("forces", None)

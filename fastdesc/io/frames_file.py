@@ -9,6 +9,7 @@
     forces     (n_atoms, 3)         eV/Å
     stress     (n_frames, 3, 3)     eV/Å^3, positive in tension
     info/<key> (n_frames,)          numbers or strings
+    info_json  (n_frames,)          JSON of what frames carry besides, where there is any: see fastdesc/hdf5/info.py
 
 `fastdesc convert` writes it. Every dataset carries the attributes `unit` and `shape`.
 """
@@ -17,13 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from fastdesc import __version__
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5, whole_or_nothing
+from fastdesc.hdf5.info import InfoColumns, check_info, read_info
 from fastdesc.hdf5.journal import StreamedFile
-from fastdesc.hdf5.tables import InfoColumns, append, check_rows, create, growing, open_to_append, prepare_to_read
+from fastdesc.hdf5.tables import append, check_rows, create, growing, open_to_append, prepare_to_read
 from fastdesc.io.frame_batch import FrameBatch
 from fastdesc.structures import Structures
 
@@ -117,10 +118,7 @@ def _check_tables(f, n_frames):
     if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not 0 <= n_frames < len(offsets) or offsets[0] != 0:
         raise ValueError(f"offsets are not those of {n_frames} frames")
     check_rows(f, TABLES, n_frames, int(offsets[n_frames]))
-    for key, d in f["info"].items():
-        text = h5py.check_string_dtype(d.dtype) is not None
-        if d.shape != (n_frames,) or not (text or d.dtype.kind in "fiub"):
-            raise ValueError(f"info {key} has the shape {d.shape} and the type {d.dtype}")
+    check_info(f, "info", n_frames)
 
 
 class Slab:
@@ -131,8 +129,8 @@ class Slab:
     first : list of int
         Frame k owns the atoms first[k] .. first[k + 1].
     numbers, positions, forces, cells, pbc, energies, stress : arrays, as in the file
-    infos : dict
-        Column by key.
+    infos : list of dict
+        What each frame has in its info.
     """
 
     def __init__(self, f, a, b):
@@ -143,7 +141,7 @@ class Slab:
             rows = slice(*offsets[[0, -1]]) if words.startswith("n_atoms") else slice(a, b)
             setattr(self, name, f[name][rows])
         self.first = (offsets - offsets[0]).tolist()
-        self.infos = {key: _column(d, a, b) for key, d in f["info"].items()}
+        self.infos = read_info(f, "info", a, b)
 
     def __iter__(self):
         for k in range(len(self.first) - 1):
@@ -160,17 +158,8 @@ class Slab:
             "energy": None if np.isnan(self.energies[k]) else float(self.energies[k]),
             "forces": self.forces[i:j],
             "stress": None if np.isnan(self.stress[k]).all() else self.stress[k],
-            "info": self.info(k),
+            "info": self.infos[k],
         }
-
-    def info(self, k):
-        """What frame k has in its info, a dict."""
-        return {key: column[k] for key, column in self.infos.items() if column[k] != "" and column[k] == column[k]}
-
-
-def _column(d, a, b):
-    """Values of a dataset as a list of str or float."""
-    return list(d.asstr()[a:b]) if h5py.check_string_dtype(d.dtype) is not None else d[a:b].tolist()
 
 
 class StoredFrame(NamedTuple):
@@ -215,5 +204,5 @@ def stored_batch(frames, number, file, index):
     first = np.concatenate([[0], np.cumsum([x.n_atoms for x in frames], dtype=np.int64)])
     structures = Structures(*map(column, ("numbers", "positions", "cells", "pbc")), first)
     rows = (np.array(x, t) for x, t in ((number, np.int64), (file, np.int32), (index, np.int64)))
-    infos = [x.slab.info(x.k) for x in frames]
+    infos = [x.slab.infos[x.k] for x in frames]
     return FrameBatch(structures, *map(column, ("energies", "forces", "stress")), infos, *rows)

@@ -155,7 +155,7 @@ class Source:
         return found
 
 
-def build(raw, files, on_error="raise"):
+def build(raw, files, on_error="raise", with_info=True):
     """Turn a raw batch into a FrameBatch.
 
     Parameters
@@ -163,6 +163,8 @@ def build(raw, files, on_error="raise"):
     raw : list of (number, file, index, payload)
     files : list of Path
     on_error : {"raise", "skip"}
+    with_info : bool
+        Judge and keep what frames carry in their info.
 
     Raises
     ------
@@ -172,7 +174,10 @@ def build(raw, files, on_error="raise"):
     number, file, index, payloads = zip(*raw, strict=True)
     if all(isinstance(x, StoredFrame) and x.n_atoms for x in payloads):
         return stored_batch(payloads, number, file, index)
-    frames = [_frame(payload, number, files[file] if file >= 0 else None) for number, file, _, payload in raw]
+    frames = [
+        _judged_info(_frame(payload, files[file] if file >= 0 else None, number), number, with_info)
+        for number, file, _, payload in raw
+    ]
     return make_batch(frames, number, file, index, on_error)
 
 
@@ -226,7 +231,17 @@ def _checked_list(frames):
     return frames
 
 
-def _frame(payload, number, path):
+def _judged_info(frame, number, with_info):
+    """A frame with what a file can hold of its info, or the InputError for what none can."""
+    if isinstance(frame, Exception):
+        return frame
+    try:
+        return {**frame, "info": plain_info(frame["info"], number) if with_info else {}}
+    except InputError as error:
+        return error
+
+
+def _frame(payload, path, number):
     """A payload as a dict of `make_batch`, or the error that it is."""
     if isinstance(payload, Exception):
         return payload
@@ -242,7 +257,7 @@ def _frame(payload, number, path):
         return error
     results = frame["results"]
     found = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-    return _with_stress({**frame, **found, "info": plain_info(frame["info"])}, number)
+    return _with_stress({**frame, **found}, number)
 
 
 def _from_atoms(atoms, number):
@@ -250,7 +265,7 @@ def _from_atoms(atoms, number):
     frame = {
         "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
         "energy": results.get("energy"), "forces": results.get("forces"), "stress": results.get("stress"),
-        "info": plain_info(atoms.info),
+        "info": atoms.info,
     }  # fmt: skip
     return _with_stress(frame, number)
 

@@ -213,7 +213,7 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
 
 def _weights(file):
     """``info["weight"]`` of every frame of a file; 1 where it had none."""
-    if "info/weight" not in file.file:
+    if "weight" not in file.info_keys:
         return np.ones(len(file))
     weight = np.asarray(file.info("weight"))
     if weight.dtype.kind != "f":

@@ -145,25 +145,3 @@ def test_strings(tmp_path):
             g.append(np.array(words, object))
         g.flush()
         assert list(f["x"].asstr()[...]) == ["ä", "", "c" * 1000] and len(g) == 3
-
-
-def test_info_columns_keep_their_places(tmp_path):
-    """Keys that come and go, change from numbers to strings, and begin late; flushed, reopened, and gone on with."""
-    infos = [{"a": 1.0}, {}, {"a": 2.0, "b/c": "x"}, {"a": "three"}, {"b/c": 4.0}, {"late": 5.0}, {}]
-    path = tmp_path / "x.h5"
-    with h5py.File(path, "w") as f:
-        f.create_group("info")
-    for first in range(0, len(infos), 2):
-        with h5py.File(path, "r+") as f:
-            columns = tables.InfoColumns(f["info"])
-            for k in range(first, min(first + 2, len(infos))):
-                columns.append(infos[k : k + 1], k)
-            columns.flush()
-    with h5py.File(path) as f:
-        text = {key for key, d in f["info"].items() if h5py.check_string_dtype(d.dtype)}
-        got = {key: list(d.asstr()[...] if key in text else d[...]) for key, d in f["info"].items()}
-    nan = np.nan
-    assert set(got) == {"a", "a (text)", "b|c", "late"}
-    np.testing.assert_array_equal(got["a"], [1, nan, 2, nan, nan, nan, nan])
-    assert got["a (text)"] == ["", "", "", "three", "", "", ""] and got["b|c"] == ["", "", "x", "", "4.0", "", ""]
-    np.testing.assert_array_equal(got["late"], [nan] * 5 + [5, nan])
