@@ -60,6 +60,9 @@ def test_learning_curve(tmp_path, drawn):
     np.testing.assert_allclose(lines["train"].get_ydata(), 100 / np.arange(1, 11))
     np.testing.assert_array_equal(lines["valid"].get_xdata(), [2, 4, 6, 8, 10])
     np.testing.assert_allclose(lines["kept"].get_xdata(), [6], err_msg="the smallest validation loss")
+    stars = [{line.get_label(): line for line in ax.get_lines()}["kept"] for ax in fig.axes]
+    assert [star.get_marker() for star in stars] == ["*"] * 3 and {star.get_xdata()[0] for star in stars} == {6}
+    np.testing.assert_allclose([star.get_ydata()[0] for star in stars], [1 / 3, 200 / 6, 300])
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv"])
@@ -75,6 +78,7 @@ def test_learning_curve_without_validation_and_with_one_epoch(tmp_path, drawn):
     plot_learning(history(valid=False), tmp_path / "l.png")
     plot_learning(history(1), tmp_path / "l.png")
     assert [len(fig.axes) for fig in drawn] == [2, 2]
+    assert not any(line.get_label() == "kept" for fig in drawn for ax in fig.axes for line in ax.get_lines())
 
 
 @pytest.mark.parametrize("n_frames", [10, 2000])

@@ -16,6 +16,7 @@ from sklearn.utils import estimator_checks as checks
 
 import fastdesc as fd
 from fastdesc.errors import InputError
+from fastdesc.features.stream import pooled
 
 
 def crystals(n=12):
@@ -49,6 +50,16 @@ def test_one_row_for_each_structure(tmp_path, d, pool):
     single = fd.StructureFeatures(d, pool, dtype="float32").transform(frames)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+def test_pooling_adds_up_in_double_precision(pool):
+    """2^24 + 1 is no float32: a sum in that would not see the ones."""
+    q = np.array([[2.0**24, 1, 1, 1, 1, 7, 8, 9]], np.float32)
+    n = np.array([[5], [3]]) if pool == "mean" else 1
+    found = pooled(q, np.array([0, 5, 8]), pool)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, (np.array([[2.0**24 + 4], [24]]) / n).astype(np.float32))
 
 
 def test_clones_and_pickles_keep_trained_parameters(d):

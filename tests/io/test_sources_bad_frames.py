@@ -79,6 +79,23 @@ def test_a_file_that_breaks_does_not_stop_the_others(tmp_path):
         assert [s["file"] for s in f.skipped] == ["a.traj"] and f.table()["file"].tolist()[-3:] == [1, 1, 1]
 
 
+def test_a_skipped_frame_is_named_by_its_index_in_its_file(tmp_path):
+    """In the second of two files: one that cannot be parsed, one that the descriptor refuses; numbers run on."""
+    write(tmp_path / "a.extxyz", frames(3))
+    bad = frames(5)
+    bad[3].positions[0] = np.nan
+    write(tmp_path / "b.extxyz", bad)
+    text = (tmp_path / "b.extxyz").read_text().split("\n")
+    at = len(bad[0]) + 2    # the header of the second frame
+    text[at + 2] = "Cu nonsense 0 0"
+    (tmp_path / "b.extxyz").write_text("\n".join(text))
+    out = featurize(tmp_path / "?.extxyz", tmp_path / "f.h5", Fake(), on_error="skip")
+    with open_features(out) as f:
+        assert [(s["file"], s["index"], s["number"]) for s in f.skipped] == [("b.extxyz", 1, 4), ("b.extxyz", 3, 6)]
+        table = f.table()
+        assert table["index"].tolist() == [0, 1, 2, 0, 2, 4] and table["number"].tolist() == [0, 1, 2, 3, 5, 7]
+
+
 def test_labels_of_the_wrong_shape_are_skipped(tmp_path):
     data = frames(6)
     data[2].calc.results["forces"] = np.zeros((2, 3))

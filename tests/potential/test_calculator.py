@@ -98,6 +98,22 @@ def test_skin_without_a_full_cell(make):
     assert skinned.searches < 5
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_a_cell_that_is_compressed_along_one_axis_and_stretched_along_others(axis):
+    """Of the deformation it is the smallest singular value that counts: along one axis pairs come within the cutoff."""
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    calc = atoms.calc = fd.FastdescCalculator(P, skin=0.3)
+    atoms.get_forces()
+    factors = np.full(3, 1.05)
+    factors[axis] = 0.92    # 0.92 x 4.8 Å is below the cutoff of 4.5 Å, 0.95 x 4.8 Å is not
+    for factor, searches in ((0.95, 1), (0.92, 2)):
+        factors[axis] = factor
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell * factors, scale_atoms=True)
+        np.testing.assert_allclose(calc.get_property("forces", strained), P.predict(strained).forces, atol=1e-10)
+        assert calc.searches == searches
+
+
 def test_when_the_list_is_found_anew():
     atoms = crystal()
     calc = fd.FastdescCalculator(P, skin=0.4)
