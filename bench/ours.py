@@ -231,7 +231,7 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32", hidden=HIDDEN):
 
     d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, "cpu")
     saved = d.forward(rij, pairs, species, theta)[1]
-    run = d.kernels(rij, pairs, species)
+    kernels = d.kernels(rij, pairs, species)
     beta = theta["beta"]
     q = np.random.default_rng(0).normal(size=(d.n_features, structures.n_atoms)).astype(dtype)
     dmoments, drij = np.ones_like(saved), np.ones_like(rij)
@@ -245,15 +245,15 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32", hidden=HIDDEN):
     n, p = structures.n_atoms, pairs.n_pairs
     calls = {
         "pair vectors": (lambda: pair_vectors(structures.positions, structures.cells, pairs, dtype), 0),
-        "moments": (lambda: run(("gm_moments", beta, saved)), operations.moments(d, n, p)),
-        "contractions": (lambda: run(("gm_contract", saved, q)), operations.contractions(d, n)),
+        "moments": (lambda: kernels.gm_moments(beta, saved), operations.moments(d, n, p)),
+        "contractions": (lambda: kernels.gm_contract(saved, q), operations.contractions(d, n)),
         "network, both ways": (both_ways, operations.network(d, hidden, n)),
         "contractions, pullback": (
-            lambda: run(("gm_contract_pullback", saved, q, dmoments)),
+            lambda: kernels.gm_contract_pullback(saved, q, dmoments),
             operations.contractions_pullback(d, n),
         ),
         "moments, pullback": (
-            lambda: run(("gm_moments_pullback", beta, dmoments, drij)),
+            lambda: kernels.gm_moments_pullback(beta, dmoments, drij),
             operations.moments_pullback(d, n, p),
         ),
         "forces": (lambda: forces(drij, pairs), 0),

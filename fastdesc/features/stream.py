@@ -117,7 +117,7 @@ def _at_once(batch, descriptor, device, dtype, pool, jacobian):
     theta = descriptor.theta(rij.dtype, device)
     short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
     q, saved = descriptor.forward(rij, pairs, species, theta)
-    found = descriptor._jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
+    found = descriptor.jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
     if pool is not None:
         return Computed(batch, pooled(to_host(q), structures.first, pool), found, short)
     # While these features travel, the pairs of the next batch are found.

@@ -50,7 +50,8 @@ def fit_scales(potential, data):
 def initialise_with_descriptor(potential, data):
     """Fit the same, and before it the initial parameters of a descriptor that is to be trained."""
     descriptor, sample = potential.descriptor, _sample(potential, data)
-    descriptor.adapt_initial(sample.rij, sample.pairs, sample.species, descriptor.theta(data.dtype, data.device))
+    theta = descriptor.theta(data.dtype, data.device)
+    descriptor.training_hints.adapt_initial(sample.rij, sample.pairs, sample.species, theta)
     initialise(potential, data)
 
 

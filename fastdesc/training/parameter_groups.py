@@ -57,7 +57,7 @@ def groups_for(potential, settings):
     networks = Group(s.learning_rate, s.weight_decay)
     groups = {"descriptor/": Group(s.descriptor_learning_rate), "network/": networks, "": Group(s.learning_rate)}
     # Networks inside a descriptor diverge at the rate that suits its radial functions.
-    inside = potential.descriptor.trained_like_networks if s.descriptor_learning_rate else ()
+    inside = potential.descriptor.training_hints.trained_like_networks if s.descriptor_learning_rate else ()
     groups |= {f"descriptor/{name}": networks for name in inside}
     # Knots are values of a function, which shall not shrink like weights.
     groups |= {name: Group(s.learning_rate) for name in names if name.endswith("/splines")}

@@ -220,7 +220,8 @@ class Trainer:
     def _penalty(self, parameters):
         """What curvature and magnitude add to the loss, and its gradient, named like the parameters."""
         theta = {n.removeprefix("descriptor/"): p for n, p in parameters.items() if n.startswith("descriptor/")}
-        value, gradient = self.potential.descriptor.penalty(theta, self.settings.curvature, self.settings.magnitude)
+        hints, s = self.potential.descriptor.training_hints, self.settings
+        value, gradient = hints.penalty(theta, s.curvature, s.magnitude)
         return value, {f"descriptor/{name}": g for name, g in gradient.items()}
 
     @property

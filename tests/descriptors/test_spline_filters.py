@@ -217,8 +217,8 @@ def test_counts_distances_below_r_min():
     near = np.sqrt((rij**2).sum(0))[0]
     for r_min, count in ((near + 1e-9, 2), (near - 1e-9, 0)):
         d.set_params(r_min=r_min)
-        assert d.count_below_r_min(rij) == count
-        assert d.count_below_r_min(np.stack([rij, rij])) == count
+        assert d.training_hints.count_below_r_min(rij) == count
+        assert d.training_hints.count_below_r_min(np.stack([rij, rij])) == count
 
 
 def test_goes_on_linearly_below_r_min():

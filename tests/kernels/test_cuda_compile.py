@@ -55,9 +55,9 @@ def test_launches_keep_to_the_bounds(compiled, dtype, dual):
     recorder, case = Recorder(), Case(7, 8, 3, "bessel", 2)
     rij, arguments = case.arguments(dtype, dual)
     with cuda.executor(recorder):
-        run = gaussian_moments_cuda.bind(case.family, rij, case.pairs, case.species)
+        kernels = gaussian_moments_cuda.Kernels(case.family, rij, case.pairs, case.species)
         for name, (inputs, shape) in arguments.items():
-            run((name, *inputs, *([] if shape is None else [rij.repeat(100, -1)[..., : shape[-1]]])))
+            getattr(kernels, name)(*inputs, *([] if shape is None else [rij.repeat(100, -1)[..., : shape[-1]]]))
     resources = compiled("gaussian_moments/gaussian_moments.cu", "sm_90")
     assert len(recorder.calls) == 5
     for name, _, block, _, _ in recorder.calls:

@@ -9,6 +9,7 @@ from helpers.emulated import IMPORTABLE, ORDERS, under_sanitizer
 from references.gaussian_moments_kernels import CUTOFF, Case, pull_moments
 
 from fastdesc.backend import cuda
+from fastdesc.descriptors import kernels as descriptors_kernels
 from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 from fastdesc.errors import InputError
 
@@ -34,15 +35,15 @@ def case_and_reference(name):
 def run_all(case, dtype, dual, check_padding=True):
     """Return {kernel: output}; outputs have padding, which must stay untouched."""
     rij, arguments = case.arguments(dtype, dual)
-    run = gaussian_moments_cuda.bind(case.family, rij, case.pairs, case.species)
+    kernels = gaussian_moments_cuda.Kernels(case.family, rij, case.pairs, case.species)
     found = {}
     for name, (inputs, shape) in arguments.items():
         if shape is None:
-            found[name] = run((name, *inputs))
+            found[name] = getattr(kernels, name)(*inputs)
             continue
         whole = np.full((*shape[:-1], shape[-1] + 3 * check_padding), np.nan, dtype)
         found[name] = whole[..., : shape[-1]]
-        run((name, *inputs, found[name]))
+        getattr(kernels, name)(*inputs, found[name])
         assert np.isnan(whole[..., shape[-1] :]).all(), f"{name} wrote past its rows"
     return found
 
@@ -104,7 +105,7 @@ def test_sums_of_many_atoms_per_warp():
     """Atoms that share a partial sum of dbeta give the same total."""
     case, wanted = case_and_reference("elements")
     with pytest.MonkeyPatch.context() as m, cuda.executor(load):
-        m.setattr(gaussian_moments_cuda, "atoms_per_warp", lambda *_: 2)
+        m.setattr(descriptors_kernels, "atoms_per_warp", lambda *_: 2)
         found = run_all(case, "float64", dual=False)["gm_beta_pullback"]
     np.testing.assert_allclose(found, wanted["gm_beta_pullback"][0], rtol=0, atol=1e-12 * abs(found).max())
 

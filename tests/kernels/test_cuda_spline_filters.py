@@ -10,8 +10,8 @@ from helpers.emulated import IMPORTABLE, ORDERS, under_sanitizer
 from helpers.structures import ELEMENTS, ZOO
 
 from fastdesc.backend import cuda
+from fastdesc.descriptors import kernels
 from fastdesc.descriptors.spline_filters import SplineFilters
-from fastdesc.descriptors.spline_filters import cuda as spline_filters_cuda
 
 GCC, NO_GCC = gcc_status()
 pytestmark = pytest.mark.skipif(not GCC, reason=NO_GCC)
@@ -99,7 +99,7 @@ def test_sums_of_many_atoms_per_warp():
     """Atoms that share a partial sum give the same total."""
     wanted = run_all("four", "float64", True)
     with pytest.MonkeyPatch.context() as m, cuda.executor(load):
-        m.setattr(spline_filters_cuda, "atoms_per_warp", lambda *_: 2)
+        m.setattr(kernels, "atoms_per_warp", lambda *_: 2)
         found = run_all("four", "float64", True)
     for name in ("pair", "triplet_radial", "triplet_angular"):
         np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-12 * abs(wanted[name]).max())

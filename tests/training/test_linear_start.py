@@ -86,7 +86,7 @@ def test_curvature_smooths_the_fit():
     parts = []
     for curvature in (0.0, 1e-2):
         p, _ = fit_pair_potential(d, data, WEIGHTS, curvature)
-        parts.append(d.penalty({"pair": p[None]}, 1.0, 0.0)[0])
+        parts.append(d.training_hints.penalty({"pair": p[None]}, 1.0, 0.0)[0])
     assert parts[1] < 0.5 * parts[0]
 
 

@@ -37,17 +37,18 @@ def test_penalty_is_the_integral_over_every_filter(end):
         unit = s.x1 - s.x0
         expected += CURVATURE * unit**4 * (s.values(p, x, 2) ** 2).mean(-1).sum()
         expected += MAGNITUDE * (s.values(p, x) ** 2).mean(-1).sum()
-    assert d.penalty(theta, CURVATURE, MAGNITUDE)[0] == pytest.approx(expected, rel=1e-6)
+    assert d.training_hints.penalty(theta, CURVATURE, MAGNITUDE)[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_gradient_of_the_penalty_is_exact():
     """A central difference of a quadratic function has no error of its own, whatever the step."""
     d = filters()
     theta = random_theta(d)
-    gradient = d.penalty(theta, CURVATURE, MAGNITUDE)[1]
+    gradient = d.training_hints.penalty(theta, CURVATURE, MAGNITUDE)[1]
     for name, p in theta.items():
         direction = np.random.default_rng(1).standard_normal(p.shape)
-        low, high = (d.penalty({**theta, name: p + h * direction}, CURVATURE, MAGNITUDE)[0] for h in (-1, 1))
+        moved = ({**theta, name: p + h * direction} for h in (-1, 1))
+        low, high = (d.training_hints.penalty(near, CURVATURE, MAGNITUDE)[0] for near in moved)
         assert (gradient[name] * direction).sum() == pytest.approx((high - low) / 2, rel=1e-12), name
 
 
@@ -64,8 +65,8 @@ def test_a_weight_means_the_same_at_any_number_of_knots():
         else:
             resampled[name][..., -2:] = s.values(p, [s.x0, s.x1], 1)
     for weights in ((1, 0), (0, 1)):
-        value = coarse.penalty(theta, *weights)[0]
-        assert fine.penalty(resampled, *weights)[0] == pytest.approx(value, rel=1e-12)
+        value = coarse.training_hints.penalty(theta, *weights)[0]
+        assert fine.training_hints.penalty(resampled, *weights)[0] == pytest.approx(value, rel=1e-12)
 
 
 def test_training_adds_the_penalty_to_the_gradient():
@@ -84,7 +85,7 @@ def test_training_adds_the_penalty_to_the_gradient():
     order = np.random.default_rng(0).permutation(4)
     batch = trainer.data.batch(order, potential.reference)
     found, plain = batch_gradient(potential, potential.model(), batch, trainer.weights)
-    value, added = potential.descriptor.penalty(potential.descriptor.parameters, CURVATURE, MAGNITUDE)
+    value, added = potential.descriptor.training_hints.penalty(potential.descriptor.parameters, CURVATURE, MAGNITUDE)
     for name, g in plain.items():
         expected = g + added.get(name.removeprefix("descriptor/"), 0.0)
         np.testing.assert_allclose(seen[name], expected, rtol=1e-9, atol=1e-12 * abs(expected).max(), err_msg=name)
@@ -99,7 +100,7 @@ def test_curvature_smooths():
         history = fd.train(potential, alloy(6), epochs=40, descriptor_learning_rate=0.05, curvature=weight,
                            progress=False)  # fmt: skip
     assert "train_penalty" not in history.columns()
-    parts = [p.descriptor.penalty(p.descriptor.parameters, 1.0, 0.0)[0] for p in (smooth, rough)]
+    parts = [p.descriptor.training_hints.penalty(p.descriptor.parameters, 1.0, 0.0)[0] for p in (smooth, rough)]
     assert parts[0] < 0.5 * parts[1]
 
 
@@ -116,7 +117,7 @@ def test_a_penalty_that_some_filters_follow():
     still = potential.descriptor.parameters["pair"].copy()
     history = fd.train(potential, alloy(3), epochs=2, curvature=1.0, freeze=["descriptor/pair"], progress=False)
     np.testing.assert_array_equal(potential.descriptor.parameters["pair"], still)
-    assert min(history["train_penalty"]) > potential.descriptor.penalty({"pair": still}, 1.0, 0.0)[0]
+    assert min(history["train_penalty"]) > potential.descriptor.training_hints.penalty({"pair": still}, 1.0, 0.0)[0]
 
 
 def test_a_linear_start_follows_the_curvature_alone():

@@ -2,8 +2,8 @@
 
 Zhang, Hu, Jiang, J. Phys. Chem. Lett. 10, 4962 (2019); Zhang, Xia, Jiang, Phys. Rev. Lett. 127, 156002 (2021).
 
-    A_i[k, c] = sum_j c_jk phi_kc(r_ij)                              embedded_density_pairs.py                 (1)
-    q_i = squares of A_i, contracted                                 embedded_density_contraction.py           (2)
+    A_i[k, c] = sum_j c_jk phi_kc(r_ij)                              density.py                                (1)
+    q_i = squares of A_i, contracted                                 contraction.py                            (2)
     c_i^(0) = coefficients_{Z_i},   c_i^(t) = c_i^(t-1) + N_t(q_i^(t-1)),   t = 1..iterations                  (3)
 
 (1) and (2) are made once for each c^(t); the features are the last q. Backwards, with dc^(t) and dq^(t) cotangents,
@@ -25,7 +25,8 @@ from fastdesc.backend.cuda import active_for
 from fastdesc.checks import MOST, atomic_numbers, count, one_of
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors.embedded_density import cpu
+from fastdesc.descriptors.descriptor import Descriptor
+from fastdesc.descriptors.embedded_density import cpu, cuda
 from fastdesc.descriptors.embedded_density.contraction import blocked
 from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density.jacobian import receptive_field_jacobian
@@ -40,7 +41,8 @@ from fastdesc.descriptors.embedded_density.recursion import (
     through,
     update,
 )
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.embedded_density.training_hints import EmbeddedDensityHints
+from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError
 from fastdesc.networks.activations import check_activation
 from fastdesc.pairs import Pairs
@@ -55,10 +57,10 @@ N_MOMENTS = (1, 4, 10, 20)
 BLOCKED = "hyper/blocked"
 """Further name of prepared parameters: see EmbeddedDensity.prepared."""
 Saved = namedtuple("Saved", "densities c")
-Parts = namedtuple("Parts", "run radial contraction networks")
+Parts = namedtuple("Parts", "kernels radial contraction networks")
 
 
-class EmbeddedDensity(Family):
+class EmbeddedDensity(Descriptor):
     """Embedded-density descriptor, and its recursion over neighbours of neighbours.
 
     Parameters
@@ -111,7 +113,6 @@ class EmbeddedDensity(Family):
     """
 
     family = "embedded_density"
-    trained_like_networks = ("network.", "hyper")
 
     def __init__(
         self,
@@ -186,16 +187,16 @@ class EmbeddedDensity(Family):
         -------
         self
         """
-        self._calibrate(*self.prepare(frames), self.theta(np.float64))
+        self.calibrate_to(*self.prepare(frames), self.theta(np.float64))
         return self
 
-    def adapt_initial(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
-        """Calibrate, unless parameters were changed since they were made."""
-        initial = initial_parameters(self)
-        if all(np.array_equal(array, initial[name]) for name, array in self.parameters.items()):
-            self._calibrate(rij, pairs, species, theta)
+    @property
+    def training_hints(self) -> EmbeddedDensityHints:
+        """What training asks of densities: networks learn as such, and initial features are scaled."""
+        return EmbeddedDensityHints(self)
 
-    def _calibrate(self, rij, pairs, species, theta):
+    def calibrate_to(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
+        """`calibrate` to a batch of pairs."""
         first = self.forward(rij, pairs, species, theta)[1].densities[0]
         q = self._parts(rij, pairs, species, theta).contraction.features(first)
         self.parameters = calibrated_parameters(self, to_host(q).T.astype(np.float64))
@@ -205,18 +206,18 @@ class EmbeddedDensity(Family):
     def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Saved]:
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
-        run, radial, contraction, networks = self._parts(rij, pairs, species, theta)
+        kernels, radial, contraction, networks = self._parts(rij, pairs, species, theta)
         centres = species[:n]    # behind them, of a list with ghosts, are the ghosts
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
         c = xp.zeros((*planes, T, pairs.whole.n_atoms, columns(self.n_radial)), rij.dtype)
         own = None
-        run("ed_density", *radial, densities[..., 0, :, :, :])
+        kernels.ed_density(*radial, densities[..., 0, :, :, :])
         for t in range(T):
             more = update(contraction, networks[t], densities[..., t, :, :, :], (centres, pairs.columns))
             own = (radial[2][..., centres, :] if own is None else own) + xp.swapaxes(more, -1, -2)
             c[..., t, :n, : self.n_radial] = own
             pairs.whole.exchange.forward(c[..., t, :, : self.n_radial])
-            run("ed_density_again", *radial, c, t, densities[..., 1 + t, :, :, :])
+            kernels.ed_density_again(*radial, c, t, densities[..., 1 + t, :, :, :])
         return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
@@ -226,10 +227,10 @@ class EmbeddedDensity(Family):
         """
         parts = self._parts(rij, pairs, species, theta)
         elements = species[: pairs.n_atoms], pairs.columns
-        again = self._kernels(rij, pairs.whole, species)
+        again = self.kernels(rij, pairs.whole, species)
         ddensities, _, _ = self._sweep(parts, again, pairs, elements, saved, dq, Networks.pullback, nothing, {})
         drij = padded(rij.shape, rij.dtype, rij)
-        parts.run("ed_density_pullback", *parts.radial, saved.c, ddensities, drij)
+        parts.kernels.ed_density_pullback(*parts.radial, saved.c, ddensities, drij)
         return drij
 
     def pullback_parameters(
@@ -238,29 +239,29 @@ class EmbeddedDensity(Family):
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
         xp, parts = namespace(rij), self._parts(rij, pairs, species, theta)
         dnetworks: Arrays = {}
-        run, radial, contraction, networks = parts
+        kernels, radial, contraction, networks = parts
         for of_iteration in networks:
             dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
-        centres, again = species[: pairs.n_atoms], self._kernels(rij, pairs.whole, species)
+        centres, again = species[: pairs.n_atoms], self.kernels(rij, pairs.whole, species)
         ddensities, dc, products = self._sweep(
             parts, again, pairs, (centres, pairs.columns), saved, dq, Networks.backward, contraction.products, dnetworks
         )
-        sums = run("ed_parameters_pullback", *radial, saved.c, ddensities)
+        sums = kernels.ed_parameters_pullback(*radial, saved.c, ddensities)
         dtheta = {"alpha": product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
                 dtheta["coefficients"][..., z, :] += xp.where(centres == z, dc, 0).sum(axis=-1, dtype=np.float64)
         return {**dtheta, **contraction.parameters(products), **dnetworks}
 
-    def _sweep(self, parts, run_whole, pairs, elements, saved, dq, back, products, dnetworks):
+    def _sweep(self, parts, whole, pairs, elements, saved, dq, back, products, dnetworks):
         """Formula (4), from the last iteration to the first.
 
-        What ghosts find for coefficients, with kernels `run_whole` over all rows, is added to their owners'.
-        `elements`, `back` and `products` are what embedded_density_recursion takes; what `back` finds of the networks'
+        What ghosts find for coefficients, with the kernels `whole` over all rows, is added to their owners'.
+        `elements`, `back` and `products` are what recursion.py takes; what `back` finds of the networks'
         parameters is added to `dnetworks`.
         Returns the cotangents of all densities, of the coefficients after the element's, and the sum of the products.
         """
-        run, radial, contraction, networks = parts
+        kernels, radial, contraction, networks = parts
         xp, T = namespace(dq), self.iterations
         *planes, _, n_radial, n_moments, n = saved.densities.shape
         ddensities = padded(saved.densities.shape, dq.dtype, dq)
@@ -275,9 +276,9 @@ class EmbeddedDensity(Family):
                 if dlayers is not None:
                     networks[t].add(dnetworks, dlayers)
             if t > 0:
-                run("ed_rows", ddensity, rows)
+                kernels.ed_rows(ddensity, rows)
                 more = padded((*planes, n_radial, n_all), dq.dtype, dq)
-                run_whole("ed_coefficients_pullback", *radial[:2], rows, more)
+                whole.ed_coefficients_pullback(*radial[:2], rows, more)
                 pairs.whole.exchange.reverse(xp.swapaxes(more, -1, -2))
                 more = more[..., :n]
                 if dc is not None:
@@ -294,24 +295,22 @@ class EmbeddedDensity(Family):
         return {**theta, **more}
 
     def _parts(self, rij, pairs, species, theta):
-        run = self._kernels(rij, pairs, species)
+        kernels = self.kernels(rij, pairs, species)
         labels, n_species, depth = network_labels(self), len(self.species_numbers), len(tuple(self.hidden)) + 1
         networks = [
             Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
         ]
         hyper = self.contraction == "hyper"
-        contraction = Hyper(run, theta["hyper"], theta.get(BLOCKED)) if hyper else Squares(run, self.n_features)
-        return Parts(run, radial_parameters(theta, rij), contraction, networks)
+        contraction = Hyper(kernels, theta["hyper"], theta.get(BLOCKED)) if hyper else Squares(kernels, self.n_features)
+        return Parts(kernels, radial_parameters(theta, rij), contraction, networks)
 
-    def _kernels(self, rij, pairs, species):
-        """Return run(name, *arrays): the kernels of the backend that rij belongs to."""
-        if active_for(rij):
-            from fastdesc.descriptors.embedded_density import cuda as embedded_density_cuda
+    def kernels(self, rij: Array, pairs: Pairs, species: Array) -> "cpu.Kernels | cuda.Kernels":
+        """The kernels, on the backend that rij belongs to."""
+        return (cuda if active_for(rij) else cpu).Kernels(self, rij, pairs, species)
 
-            return embedded_density_cuda.bind(self, rij, pairs, species)
-        return cpu.bind(self, rij, pairs, species)
-
-    def _jacobian(self, rij, pairs, species, theta, saved, structures):
+    def jacobian(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
+    ) -> Jacobian:
         if self.iterations == 0:
-            return super()._jacobian(rij, pairs, species, theta, saved, structures)
+            return super().jacobian(rij, pairs, species, theta, saved, structures)
         return receptive_field_jacobian(self, rij, pairs, species, theta, structures)

@@ -1,6 +1,6 @@
 """Embedded density, the part that runs over atoms: pullbacks of the features to densities and to hyper.
 
-With P_m[c] and w_c of embedded_density_contraction,
+With P_m[c] and w_c of contraction.py,
 
     dA[k, c] = sum_m h_{l,k,m} g_m[c],   g_m[c] = 2 w_c dq_m P_m[c]                                    (1)
     dh_{l,k,m} = 2 sum_k' h_{l,k',m} sum_atoms dq_m G_{l,k,k'}                                         (2)
@@ -39,7 +39,7 @@ from fastdesc.simd.tuples import load_tuple, store_tuple
 
 @inner
 def store_groups(density, i, n, n_radial, n_moments, kind, a):
-    """Inverse of embedded_density_contraction.load_groups."""
+    """Inverse of load_groups."""
     for place in range(n_moments):
         group_start, size = group_at(place)
         for k in range(n_radial):

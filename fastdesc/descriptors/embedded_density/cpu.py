@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.embedded_density.coefficients_pullback import ed_coefficients_pullback, ed_rows
 from fastdesc.descriptors.embedded_density.contraction import ed_contract, ed_squares
 from fastdesc.descriptors.embedded_density.contraction_pullback import (
@@ -12,91 +11,84 @@ from fastdesc.descriptors.embedded_density.contraction_pullback import (
 )
 from fastdesc.descriptors.embedded_density.density import ed_density, ed_density_again
 from fastdesc.descriptors.embedded_density.density_pullback import ed_density_pullback
-from fastdesc.descriptors.embedded_density.parameters import by_name
 from fastdesc.descriptors.embedded_density.parameters_pullback import ed_parameters_pullback
-from fastdesc.simd import kind_of, rows_of
-
-CHUNK = 256
+from fastdesc.descriptors.kernels import NumbaKernels
 
 
-def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`.
+class Kernels(NumbaKernels):
+    """The kernels of EmbeddedDensity.
 
-    Arrays have a leading axis of two if rij has. Kernels that sum over atoms return the sum, float64.
+    Parameters of the elements, alpha, r_s and coefficients, are ((2,) n_species, n_radial); densities and their
+    cotangents ((2,) n_radial, n_moments, n_atoms), of all iterations ((2,) 1 + iterations, ..); c is
+    ((2,) iterations, n_atoms, columns).
     """
-    dual, n = rij.ndim == 3, pairs.n_atoms
-    kind = kind_of(rij.dtype, dual)
-    pair_list = (pairs.row, pairs.j, species, rows_of(rij, dual))
-    tail = (family.n_moments, bool(family.normalized), float(family.cutoff))
-    sizes = (family.n_radial, family.l_max)
 
-    def table(array):
+    def __init__(self, family, rij, pairs, species):
+        super().__init__(family, rij, pairs, species)
+        self.orbitals = (family.n_moments, bool(family.normalized), float(family.cutoff))
+        self.sizes = (family.n_radial, family.l_max)
+
+    def ed_density(self, alpha, r_s, coefficients, out):
+        """Densities before the first iteration."""
+        theta = map(self._table, (alpha, r_s, coefficients))
+        self.run(ed_density, *self.pair_list, *theta, self.rows(out), *self.orbitals)
+
+    def ed_density_again(self, alpha, r_s, coefficients, c, iteration, out):
+        """Densities with the coefficients c of an iteration."""
+        theta = map(self._table, (alpha, r_s, coefficients, c))
+        self.run(ed_density_again, *self.pair_list, *theta, iteration, self.rows(out), *self.orbitals)
+
+    def ed_density_pullback(self, alpha, r_s, coefficients, c, ddensity, drij):
+        """Cotangents of the pair vectors ((2,) 3, n_pairs), of the densities of all iterations."""
+        theta = map(self._table, (alpha, r_s, coefficients, c))
+        self.run(
+            ed_density_pullback, *self.pair_list, *theta, self.rows(ddensity), self.rows(drij), *self.orbitals
+        )
+
+    def ed_parameters_pullback(self, alpha, r_s, coefficients, c, ddensity):
+        """Return dalpha, dr_s, dcoefficients, (3, (2,) n_species, n_radial), float64."""
+        theta = map(self._table, (alpha, r_s, coefficients, c))
+        shapes = [(3, self.planes, *alpha.shape[-2:])]
+        before = (*self.pair_list, *theta, self.rows(ddensity))
+        task = self.sums(ed_parameters_pullback, before, shapes, self.orbitals)
+        (total,) = self.total(self.run_together(task), shapes)
+        return total if self.dual else total[:, 0]
+
+    def ed_coefficients_pullback(self, alpha, r_s, rows, dc):
+        """Cotangents of the coefficients ((2,) n_radial, n_atoms) from what ed_rows wrote."""
+        theta = self._table(alpha), self._table(r_s), self._table(rows)
+        self.run(
+            ed_coefficients_pullback, *self.pair_list, *theta, self.rows(dc), *self.orbitals
+        )
+
+    def ed_rows(self, density, rows):
+        """Cotangents of densities, atom by atom: ((2,) n_atoms + 1, 10 or 20, columns)."""
+        sizes = self.family.n_radial, self.family.n_moments
+        self.run(ed_rows, self.rows(density), self._table(rows), *sizes)
+
+    def ed_contract(self, hyper, density, q):
+        """Features ((2,) n_features, n_atoms)."""
+        sizes = *self.sizes, self.family.n_features
+        self.run(ed_contract, hyper, self.rows(density), self.rows(q), *sizes, n=density.shape[-1])
+
+    def ed_contract_pullback(self, hyper, density, dq, ddensity):
+        """Cotangents of the densities, from those of features."""
+        arrays, sizes = (self.rows(density), self.read(dq), self.rows(ddensity)), (*self.sizes, self.family.n_features)
+        self.run(ed_contract_pullback, hyper, *arrays, *sizes, n=density.shape[-1])
+
+    def ed_gram(self, density, out):
+        """Products of densities that the pullback to `hyper` is made of."""
+        self.run(ed_gram, self.rows(density), self.rows(out), *self.sizes, n=density.shape[-1])
+
+    def ed_squares(self, density, q):
+        """Features without `hyper`."""
+        self.run(ed_squares, self.rows(density), self.rows(q), *self.sizes, n=density.shape[-1])
+
+    def ed_squares_pullback(self, density, dq, ddensity):
+        """Cotangents of the densities, from those of features without `hyper`."""
+        arrays = self.rows(density), self.read(dq), self.rows(ddensity)
+        self.run(ed_squares_pullback, *arrays, *self.sizes, n=density.shape[-1])
+
+    def _table(self, array):
         """With a leading axis of planes, contiguous."""
-        return np.ascontiguousarray(array if dual else array[None])
-
-    def even_rows(array):
-        if array.strides[-1] != array.itemsize:
-            array = np.ascontiguousarray(array)
-        return array, rows_of(array, dual)
-
-    def chunks(kernel, *arguments, n=n):
-        for_chunks(lambda a, b: kernel(kind, a, b, *arguments), n, CHUNK)
-
-    def over_atoms(kernel, density, *arguments):
-        chunks(kernel, *arguments, n=density.shape[-1])
-
-    def summed(kernel, shape, *arguments):
-        def task(a, b):
-            before, after = arguments
-            part = np.zeros(shape)
-            kernel(kind, a, b, *before, part, *after)
-            return part
-
-        return sum(for_chunks(task, n, CHUNK), np.zeros(shape))
-
-    def density(alpha, r_s, coefficients, out):
-        chunks(ed_density, *pair_list, table(alpha), table(r_s), table(coefficients), rows_of(out, dual), *tail)
-
-    def density_again(alpha, r_s, coefficients, c, iteration, out):
-        theta = table(alpha), table(r_s), table(coefficients)
-        chunks(ed_density_again, *pair_list, *theta, table(c), iteration, rows_of(out, dual), *tail)
-
-    def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
-        theta = table(alpha), table(r_s), table(coefficients), table(c)
-        chunks(ed_density_pullback, *pair_list, *theta, rows_of(ddensity, dual), rows_of(drij, dual), *tail)
-
-    def coefficients_pullback(alpha, r_s, ddensity, dc):
-        arrays = table(alpha), table(r_s), table(ddensity), rows_of(dc, dual)
-        chunks(ed_coefficients_pullback, *pair_list, *arrays, *tail)
-
-    def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
-        theta = table(alpha), table(r_s), table(coefficients), table(c)
-        shape = (3, 2 if dual else 1, *alpha.shape[-2:])
-        total = summed(ed_parameters_pullback, shape, (*pair_list, *theta, rows_of(ddensity, dual)), tail)
-        return total if dual else total[:, 0]
-
-    def rows(density, out):
-        chunks(ed_rows, rows_of(density, dual), table(out), family.n_radial, family.n_moments)
-
-    def contract(hyper, density, q):
-        over_atoms(ed_contract, density, hyper, rows_of(density, dual), rows_of(q, dual), *sizes, family.n_features)
-
-    def contract_pullback(hyper, density, dq, ddensity):
-        dq, dq_rows = even_rows(dq)
-        arrays = rows_of(density, dual), dq_rows, rows_of(ddensity, dual)
-        over_atoms(ed_contract_pullback, density, hyper, *arrays, *sizes, family.n_features)
-
-    def gram(density, out):
-        over_atoms(ed_gram, density, rows_of(density, dual), rows_of(out, dual), *sizes)
-
-    def squares(density, q):
-        over_atoms(ed_squares, density, rows_of(density, dual), rows_of(q, dual), *sizes)
-
-    def squares_pullback(density, dq, ddensity):
-        dq, dq_rows = even_rows(dq)
-        over_atoms(ed_squares_pullback, density, rows_of(density, dual), dq_rows, rows_of(ddensity, dual), *sizes)
-
-    return by_name(
-        density, density_again, density_pullback, coefficients_pullback, parameters_pullback, rows,
-        contract, contract_pullback, gram, squares, squares_pullback,
-    )  # fmt: skip
+        return np.ascontiguousarray(array if self.dual else array[None])

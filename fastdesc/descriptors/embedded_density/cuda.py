@@ -1,122 +1,128 @@
 """Embedded density on the GPU: how the kernels of kernels/embedded_density/ are launched."""
 
 from fastdesc.backend import cuda
-from fastdesc.backend.arrays import namespace
-from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
-from fastdesc.descriptors.embedded_density.parameters import by_name
+from fastdesc.backend.launch_shapes import slab_width, with_whole_rows
+from fastdesc.descriptors.kernels import CudaKernels
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density/{x}.cu" for x in ("density", "coefficients_pullback", "contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
 
 
-def bind(family, rij, pairs, species):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`."""
-    xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
-    rij = _rows(xp, rij)
-    n_species, n_radial, n_moments = len(family.species_numbers), family.n_radial, family.n_moments
-    scalar = cuda.scalar_name(rij.dtype, dual)
-    warps = 32 // (rij.itemsize * (1 + dual))  # atoms a block: WARPS of pair_loops.cuh
-    pair_list = (0, n, pairs.row, pairs.j, species, rij)
-    orbitals = (bool(family.normalized), family.cutoff)
+class Kernels(CudaKernels):
+    """The kernels of EmbeddedDensity; arrays as of fastdesc/descriptors/embedded_density/cpu.py."""
 
-    def stride(x):
-        """Elements from row to row of densities: one plane of them, the other may lie anywhere."""
-        return cuda.row_stride(x[0] if dual else x)
+    def __init__(self, family, rij, pairs, species):
+        super().__init__(family, rij, pairs, species)
+        self.orbitals = (bool(family.normalized), family.cutoff)
+        self.shape = (family.n_radial, family.l_max, family.n_moments)
 
-    def whole(x):
-        """Elements from row to row, and from the last row of values to the first of tangents: kernels count rows."""
-        return cuda.row_stride(x)
+    def ed_density(self, alpha, r_s, coefficients, out):
+        family = self.family
+        theta = map(self.xp.ascontiguousarray, (alpha, r_s, coefficients))
+        strides = (cuda.row_stride(self.rij), self._stride(out), self._plane(out))
+        sizes = (self.n_species, family.n_radial, family.n_moments)
+        self._over_pairs("ed_density", (*self.pair_list, *theta, out, *strides, *sizes, *self.orbitals), True)
 
-    def plane(x):
+    def ed_density_again(self, alpha, r_s, coefficients, c, iteration, out):
+        family = self.family
+        theta = map(self.xp.ascontiguousarray, (alpha, r_s, c))
+        strides = (cuda.row_stride(self.rij), self._stride(out), self._plane(out), self._plane(c))
+        sizes = (c.shape[-2], self.n_species, family.n_radial, family.n_moments, c.shape[-1])
+        args = (*self.pair_list, *theta, iteration, out, *strides, *sizes, *self.orbitals)
+        self._over_pairs("ed_density_again", args, True)
+
+    def ed_density_pullback(self, alpha, r_s, coefficients, c, ddensity, drij):
+        theta = map(self.xp.ascontiguousarray, (alpha, r_s, coefficients, c))
+        strides = (cuda.row_stride(self.rij), self._stride(ddensity), cuda.row_stride(drij))
+        args = (*self.pair_list, *theta, ddensity, drij, *strides, *self._of_all_iterations(c, ddensity))
+        self._over_pairs("ed_density_pullback", args, False)
+
+    def ed_parameters_pullback(self, alpha, r_s, coefficients, c, ddensity):
+        xp, n_radial = self.xp, self.family.n_radial
+        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
+        each, rows = self.partial_sums(3 * self.n_species * n_radial * self.item)
+        partial = xp.zeros((1 + self.dual, rows, 3, self.n_species, n_radial), self.rij.dtype)
+        strides = (each, cuda.row_stride(self.rij), self._stride(ddensity))
+        args = (*self.pair_list, *theta, ddensity, partial, *strides, *self._of_all_iterations(c, ddensity))
+        self._over_pairs("ed_parameters_pullback", args, True, each)
+        total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
+        return total if self.dual else total[:, 0]
+
+    def ed_coefficients_pullback(self, alpha, r_s, rows, dc):
+        family = self.family
+        theta = map(self.xp.ascontiguousarray, (alpha, r_s))
+        strides = (cuda.row_stride(self.rij), cuda.row_stride(dc), self._plane(rows))
+        sizes = (self.n_species, family.n_radial, family.n_moments, *rows.shape[-2:])
+        args = (*self.pair_list, *theta, rows, dc, *strides, *sizes, *self.orbitals)
+        kernel, slabs = f"ed_coefficients_pullback<{self.scalar}>", -(-family.n_radial // COLUMNS)
+        cuda.launch(MIRROR, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+
+    def ed_rows(self, density, rows):
+        strides = (self._stride(density), self._plane(density), self._plane(rows))
+        sizes = (self.family.n_radial, self.family.n_moments, *rows.shape[-2:])
+        args = (0, self.n_atoms, density, rows, *strides, *sizes)
+        cuda.launch(MIRROR, f"ed_rows<{self.scalar}>", self.n_atoms, ATOMS, TURN_THREADS, args)
+
+    def ed_contract(self, hyper, density, q):
+        strides = (self._stride(density), cuda.row_stride(q), self._plane(density), hyper.shape[-1])
+        args = (hyper, density, q, *strides, *self.shape, self.family.n_features)
+        self._over_atoms("ed_contract", density, args, _scalar_of(hyper))
+
+    def ed_contract_pullback(self, hyper, density, dq, ddensity):
+        dq = self.whole(dq)
+        strides = (self._stride(density), cuda.row_stride(dq), self._stride(ddensity))
+        planes = (self._plane(density), self._plane(ddensity), hyper.shape[-1])
+        args = (hyper, density, dq, ddensity, *strides, *planes, *self.shape, self.family.n_features)
+        self._over_atoms("ed_contract_pullback", density, args, _scalar_of(hyper))
+
+    def ed_gram(self, density, out):
+        strides = (self._stride(density), cuda.row_stride(out), self._plane(density))
+        self._over_atoms("ed_gram", density, (density, out, *strides, *self.shape))
+
+    def ed_squares(self, density, q):
+        strides = (self._stride(density), cuda.row_stride(q), self._plane(density))
+        self._over_atoms("ed_squares", density, (density, q, *strides, *self.shape))
+
+    def ed_squares_pullback(self, density, dq, ddensity):
+        dq = self.whole(dq)
+        strides = (self._stride(density), cuda.row_stride(dq), self._stride(ddensity))
+        planes = (self._plane(density), self._plane(ddensity))
+        self._over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *planes, *self.shape))
+
+    def whole(self, x):
+        """Return an array, or a copy of it whose rows are contiguous and whose planes follow without a gap.
+
+        Kernels count rows from the values on to the tangents.
+        """
+        even = x.ndim < 3 or x.strides[0] == x.shape[1] * x.strides[1]
+        return with_whole_rows(self.xp, x) if even else self.xp.ascontiguousarray(x)
+
+    def _stride(self, x):
+        """Elements from row to row of densities: of one plane of them, the other may lie anywhere."""
+        return cuda.row_stride(x[0] if self.dual else x)
+
+    def _plane(self, x):
         """Elements from values to tangents."""
-        return x.strides[0] // x.itemsize if dual else 0
+        return x.strides[0] // x.itemsize if self.dual else 0
 
-    def over_pairs(name, args, slabs, per_warp=1):
-        name, width = slab_kernel(name, scalar, n_radial)
-        cuda.launch(PAIRS, name, n, warps * per_warp, 32 * warps, args, y=-(-n_radial // width) if slabs else 1)
+    def _of_all_iterations(self, c, ddensity):
+        sizes = (self.n_species, self.family.n_radial, self.family.n_moments, c.shape[-1])
+        return (self._plane(ddensity), self._plane(c), c.shape[-2], c.shape[-3], *sizes, *self.orbitals)
 
-    def over_atoms(name, density, args, *scalars):
-        arguments, n = ", ".join((scalar, *scalars)), density.shape[-1]
+    def _over_pairs(self, name, args, slabs, per_warp=1):
+        n_radial = self.family.n_radial
+        name, width = slab_kernel(name, self.scalar, n_radial)
+        y = -(-n_radial // width) if slabs else 1
+        cuda.launch(PAIRS, name, self.n_atoms, self.warps * per_warp, 32 * self.warps, args, y=y)
+
+    def _over_atoms(self, name, density, args, *scalars):
+        arguments, n = ", ".join((self.scalar, *scalars)), density.shape[-1]
         cuda.launch(ATOMWISE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (0, n, *args))
 
-    def density(alpha, r_s, coefficients, out):
-        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients))
-        sizes = (whole(rij), stride(out), plane(out), n_species, n_radial, n_moments)
-        over_pairs("ed_density", (*pair_list, *theta, out, *sizes, *orbitals), True)
 
-    def density_again(alpha, r_s, coefficients, c, iteration, out):
-        theta = map(xp.ascontiguousarray, (alpha, r_s, c))
-        n_all, columns = c.shape[-2:]
-        sizes = (whole(rij), stride(out), plane(out), plane(c), n_all, n_species, n_radial, n_moments, columns)
-        over_pairs("ed_density_again", (*pair_list, *theta, iteration, out, *sizes, *orbitals), True)
-
-    def of_all_iterations(c, ddensity):
-        n_later, n_all, columns = c.shape[-3:]
-        return (plane(ddensity), plane(c), n_all, n_later, n_species, n_radial, n_moments, columns, *orbitals)
-
-    def density_pullback(alpha, r_s, coefficients, c, ddensity, drij):
-        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
-        strides = (whole(rij), stride(ddensity), whole(drij))
-        args = (*pair_list, *theta, ddensity, drij, *strides, *of_all_iterations(c, ddensity))
-        over_pairs("ed_density_pullback", args, False)
-
-    def parameters_pullback(alpha, r_s, coefficients, c, ddensity):
-        theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
-        row_bytes = 3 * n_species * n_radial * rij.itemsize * (1 + dual)
-        each = atoms_per_warp(n, row_bytes)
-        rows = -(-n // (warps * each)) * warps
-        partial = xp.zeros((1 + dual, rows, 3, n_species, n_radial), rij.dtype)
-        strides = (each, whole(rij), stride(ddensity))
-        args = (*pair_list, *theta, ddensity, partial, *strides, *of_all_iterations(c, ddensity))
-        over_pairs("ed_parameters_pullback", args, True, each)
-        total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
-        return total if dual else total[:, 0]
-
-    def coefficients_pullback(alpha, r_s, rows, dc):
-        theta = map(xp.ascontiguousarray, (alpha, r_s))
-        sizes = (whole(rij), whole(dc), plane(rows), n_species, n_radial, n_moments, *rows.shape[-2:])
-        args = (*pair_list, *theta, rows, dc, *sizes, *orbitals)
-        slabs = -(-n_radial // COLUMNS)
-        cuda.launch(MIRROR, f"ed_coefficients_pullback<{scalar}>", n, warps, 32 * warps, args, y=slabs)
-
-    def rows(density, out):
-        sizes = (stride(density), plane(density), plane(out), n_radial, n_moments, *out.shape[-2:])
-        cuda.launch(MIRROR, f"ed_rows<{scalar}>", n, ATOMS, TURN_THREADS, (0, n, density, out, *sizes))
-
-    shape = (n_radial, family.l_max, n_moments)
-
-    def contract(hyper, density, q):
-        factor = cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
-        strides = (stride(density), whole(q), plane(density), hyper.shape[-1])
-        over_atoms("ed_contract", density, (hyper, density, q, *strides, *shape, family.n_features), factor)
-
-    def contract_pullback(hyper, density, dq, ddensity):
-        dq, factor = _rows(xp, dq), cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
-        strides = (stride(density), whole(dq), stride(ddensity), plane(density), plane(ddensity), hyper.shape[-1])
-        args = (hyper, density, dq, ddensity, *strides, *shape, family.n_features)
-        over_atoms("ed_contract_pullback", density, args, factor)
-
-    def gram(density, out):
-        over_atoms("ed_gram", density, (density, out, stride(density), whole(out), plane(density), *shape))
-
-    def squares(density, q):
-        over_atoms("ed_squares", density, (density, q, stride(density), whole(q), plane(density), *shape))
-
-    def squares_pullback(density, dq, ddensity):
-        dq = _rows(xp, dq)
-        strides = (stride(density), whole(dq), stride(ddensity), plane(density), plane(ddensity))
-        over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *shape))
-
-    return by_name(
-        density, density_again, density_pullback, coefficients_pullback, parameters_pullback, rows,
-        contract, contract_pullback, gram, squares, squares_pullback,
-    )  # fmt: skip
-
-
-def _rows(xp, x):
-    """Return `x`, or a copy of it whose rows are contiguous and whose planes follow each other without a gap."""
-    whole = x.ndim < 3 or x.strides[0] == x.shape[1] * x.strides[1]
-    return with_whole_rows(xp, x) if whole else xp.ascontiguousarray(x)
+def _scalar_of(hyper):
+    """Scalar of the blocks of `hyper`, which may be plain where densities are dual."""
+    return cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
 
 
 def slab_kernel(name, scalar, n_radial):

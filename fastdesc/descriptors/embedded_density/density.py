@@ -1,6 +1,6 @@
 """Embedded density, the part that runs over pairs: density sums.
 
-    A_i[k, c] = sum_j c_jk phi_kc(r_ij)                               phi from embedded_density_orbitals      (1)
+    A_i[k, c] = sum_j c_jk phi_kc(r_ij)                               phi from orbitals.py      (1)
 
 c_jk is the neighbour's coefficient: of its element at first, of the atom itself in later iterations. What a row reads
 of its neighbours lies atom by atom, (n_atoms, columns), the columns filled up to a multiple of eight.

@@ -45,9 +45,3 @@ def product(x, y):
         return x * y
     xp = namespace(x)
     return xp.stack([x[0] * y[0], x[0] * y[1] + x[1] * y[0]])
-
-
-def by_name(*functions):
-    """Return run(name, *arrays): the kernel ed_<name> is run by the function of that name."""
-    named = {f"ed_{function.__name__}": function for function in functions}
-    return lambda name, *arrays: named[name](*arrays)

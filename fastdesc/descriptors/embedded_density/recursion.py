@@ -1,7 +1,7 @@
 """Embedded density, what atoms do by themselves between two visits of the pairs: from densities to features and c.
 
-    q = squares of A, contracted                             embedded_density_contraction.py                   (1)
-    c^(t+1) - c^(t) = N_{t+1}(q)                             embedded_density_networks.py                      (2)
+    q = squares of A, contracted                             contraction.py                                    (1)
+    c^(t+1) - c^(t) = N_{t+1}(q)                             networks.py                                       (2)
 
 Features and hidden values are dropped in the forward pass and made anew in the pullback, block by block, so that they
 never exist for all atoms. With 108 features and networks 128-128 in float32 they are 2.5 kB per atom and iteration,
@@ -28,31 +28,31 @@ class Hyper:
 
     Parameters
     ----------
-    run : function
-        Of the backend, see embedded_density_cpu.
+    kernels : Kernels
+        Of the backend, see fastdesc/descriptors/embedded_density/cpu.py.
     hyper : array ((2,) l_max+1, n_radial, n_features)
     filled : array, optional
         What `blocked` makes of it, where that is known.
     """
 
-    def __init__(self, run, hyper, filled=None):
-        self.run, self.hyper, self.blocked = run, hyper, blocked(hyper) if filled is None else filled
+    def __init__(self, kernels, hyper, filled=None):
+        self.kernels, self.hyper, self.blocked = kernels, hyper, blocked(hyper) if filled is None else filled
 
     def features(self, density):
         """Return q ((2,) n_features, n_atoms) of densities ((2,) n_radial, n_moments, n_atoms)."""
         q = rows_like(density, self.hyper.shape[-1])
-        self.run("ed_contract", self.blocked, density, q)
+        self.kernels.ed_contract(self.blocked, density, q)
         return q
 
     def pullback(self, density, dq, ddensity):
         """Write ddensity, shaped as densities."""
-        self.run("ed_contract_pullback", self.blocked, density, dq, ddensity)
+        self.kernels.ed_contract_pullback(self.blocked, density, dq, ddensity)
 
     def products(self, density, dq):
         """Return what `parameters` takes the sum of, over atoms and iterations."""
         n_l, n_radial = self.hyper.shape[-3:-1]
         gram = rows_like(density, n_l * n_radial * (n_radial + 1) // 2)
-        self.run("ed_gram", density, gram)
+        self.kernels.ed_gram(density, gram)
         return gram_products(gram, dq)
 
     def parameters(self, total):
@@ -63,16 +63,16 @@ class Hyper:
 class Squares:
     """Features that are squares of each radial function by itself: methods as those of Hyper, and no parameters."""
 
-    def __init__(self, run, n_features):
-        self.run, self.n_features = run, n_features
+    def __init__(self, kernels, n_features):
+        self.kernels, self.n_features = kernels, n_features
 
     def features(self, density):
         q = rows_like(density, self.n_features)
-        self.run("ed_squares", density, q)
+        self.kernels.ed_squares(density, q)
         return q
 
     def pullback(self, density, dq, ddensity):
-        self.run("ed_squares_pullback", density, dq, ddensity)
+        self.kernels.ed_squares_pullback(density, dq, ddensity)
 
     def products(self, density, dq):
         return nothing(density, dq)

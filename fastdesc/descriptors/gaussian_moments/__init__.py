@@ -2,7 +2,7 @@
 
 Zaverkin, Kästner, J. Chem. Theory Comput. 16, 5410 (2020); Zaverkin, Holzmüller, Steinwart, Kästner,
 J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: the radial basis in
-fastdesc/numerics/radial.py, moments in gaussian_moments_pairs.py, contractions in gaussian_moments_contractions.py.
+fastdesc/numerics/radial.py, moments in moments.py, contractions in contractions.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,19 +18,21 @@ from fastdesc.backend.cuda import active_for
 from fastdesc.checks import atomic_numbers, count, one_of, several
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.gaussian_moments import cpu
+from fastdesc.descriptors.descriptor import Descriptor
+from fastdesc.descriptors.gaussian_moments import cpu, cuda
 from fastdesc.descriptors.gaussian_moments.jacobian import moments_jacobian
+from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES
 from fastdesc.pairs import Pairs
+from fastdesc.structures import Structures
 from fastdesc.types import Array, Arrays, Species
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""
 
 MOST_FUNCTIONS, MOST_FEATURES = 1000, 1_000_000
-"""Radial channels or basis functions, and features; more is a slip of the pen that would fill the memory."""
+"""Radial channels or basis functions, and features; more would fill the memory."""
 
 RANK_NEEDED = {1: 0, 2: 1, 3: 2, 4: 3, 5: 2, 6: 2, 7: 3, 8: 3}
 """Highest moment in each contraction."""
@@ -72,7 +74,7 @@ def _size(contraction, n):
     return unordered_pairs * n if contraction in (6, 7) else n**3
 
 
-class GaussianMoments(Family):
+class GaussianMoments(Descriptor):
     """Gaussian-moment descriptor.
 
     Parameters
@@ -165,36 +167,30 @@ class GaussianMoments(Family):
         planes, n = rij.shape[:-2], pairs.n_atoms
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
         q = padded((*planes, self.n_features, n), rij.dtype, rij)
-        run = self.kernels(rij, pairs, species)
-        run(("gm_moments", _like_duals(theta["beta"], rij), moments), ("gm_contract", moments, q))
+        self.kernels(rij, pairs, species).moments_and_features(_like_duals(theta["beta"], rij), moments, q)
         return q, moments
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
-        run = self.kernels(rij, pairs, species)
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
-        contraction = ("gm_contract_pullback", saved, dq, dmoments)
-        run(contraction, ("gm_moments_pullback", _like_duals(theta["beta"], rij), dmoments, drij))
+        self.kernels(rij, pairs, species).pullback(_like_duals(theta["beta"], rij), saved, dq, dmoments, drij)
         return drij
 
     def pullback_parameters(
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
     ) -> Arrays:
         """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
-        run = self.kernels(rij, pairs, species)
         dmoments = padded(saved.shape, rij.dtype, rij)
-        return {"beta": run(("gm_contract_pullback", saved, dq, dmoments), ("gm_beta_pullback", dmoments))}
+        return {"beta": self.kernels(rij, pairs, species).parameters_pullback(saved, dq, dmoments)}
 
-    def _jacobian(self, rij, pairs, species, theta, saved, structures):
+    def jacobian(
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
+    ) -> Jacobian:
         return moments_jacobian(self, rij, pairs, species, theta, saved)
 
-    def kernels(self, rij: Array, pairs: Pairs, species: Array) -> Callable[..., Any]:
-        """Return run(*calls), a call being (name, *arrays): the kernels of the backend that rij belongs to."""
-        if active_for(rij):
-            from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
-
-            return gaussian_moments_cuda.bind(self, rij, pairs, species)
-        return cpu.bind(self, rij, pairs, species)
+    def kernels(self, rij: Array, pairs: Pairs, species: Array) -> "cpu.Kernels | cuda.Kernels":
+        """The kernels, on the backend that rij belongs to."""
+        return (cuda if active_for(rij) else cpu).Kernels(self, rij, pairs, species)
 
 
 def _like_duals(beta, rij):

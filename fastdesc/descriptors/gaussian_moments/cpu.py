@@ -2,69 +2,81 @@
 
 import numpy as np
 
-from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.gaussian_moments.contractions import gm_contract, gm_contract_pullback
 from fastdesc.descriptors.gaussian_moments.moments import gm_moments, gm_moments_pullback
 from fastdesc.descriptors.gaussian_moments.parameters_pullback import gm_beta_pullback
+from fastdesc.descriptors.kernels import NumbaKernels
 from fastdesc.numerics.radial import BASES
-from fastdesc.simd import kind_of, rows_of
-
-CHUNK = 256
 
 
-def bind(family, rij, pairs, species):
-    """Return run(*calls), which runs kernels, one after the other for each chunk of atoms.
+class Kernels(NumbaKernels):
+    """The kernels of GaussianMoments, and those that follow one another run together."""
 
-    A call is (name, *arrays); calls that follow one another need only each other's results for the same atoms, which
-    are then still in the cache.
-    """
-    dual = rij.ndim == 3
-    kind = kind_of(rij.dtype, dual)
-    pair_list = (pairs.row, pairs.j, species, rows_of(rij, dual))
-    radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
-    channels = (family.n_radial, family.n_moments, family.offsets)
-    n_species = len(family.species_numbers)
-    alive = []  # Rows are addresses
+    def __init__(self, family, rij, pairs, species):
+        super().__init__(family, rij, pairs, species)
+        self.radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
+        self.channels = (family.n_radial, family.n_moments, family.offsets)
 
-    def rows(x):
-        alive.append(x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x))
-        return rows_of(alive[-1], dual)
+    def gm_moments(self, beta, moments):
+        """Moments ((2,) n_radial, n_moments, n_atoms)."""
+        self.run_together(self._moments(beta, moments))
 
-    def over_pairs(kernel, beta, *arrays):
-        beta = np.ascontiguousarray(beta.reshape(-1, *beta.shape[-4:]))
-        arguments = (*pair_list, beta, *map(rows, arrays), *radial)
-        return lambda a, b: kernel(kind, a, b, *arguments)
+    def gm_contract(self, moments, q):
+        """Features ((2,) n_features, n_atoms)."""
+        self.run_together(self._contract(moments, q))
 
-    def over_atoms(kernel, *arrays):
-        arguments = (*map(rows, arrays), *channels)
-        return lambda a, b: kernel(kind, a, b, *arguments)
+    def gm_contract_pullback(self, moments, dq, dmoments):
+        """Cotangents of the moments, shaped as they."""
+        self.run_together(self._contract_pullback(moments, dq, dmoments))
 
-    def to_beta(kernel, dmoments):
-        shape = (2 if dual else 1, n_species, n_species, family.n_radial, family.n_basis)
-        dmoments = rows(dmoments)
+    def gm_moments_pullback(self, beta, dmoments, drij):
+        """Cotangents of the pair vectors ((2,) 3, n_pairs)."""
+        self.run_together(self._moments_pullback(beta, dmoments, drij))
 
-        def task(a, b):
-            dbeta = np.zeros(shape)
-            kernel(kind, a, b, *pair_list, dmoments, dbeta, *radial)
-            return dbeta
+    def gm_beta_pullback(self, dmoments):
+        """Return dbeta ((2,) n_species, n_species, n_radial, n_basis), float64."""
+        return self._sum_of_beta(self._beta_pullback(dmoments))
 
-        return task
+    def moments_and_features(self, beta, moments, q):
+        """gm_moments and gm_contract."""
+        self.run_together(self._moments(beta, moments), self._contract(moments, q))
 
-    table = {
-        "gm_moments": (over_pairs, gm_moments),
-        "gm_contract": (over_atoms, gm_contract),
-        "gm_contract_pullback": (over_atoms, gm_contract_pullback),
-        "gm_moments_pullback": (over_pairs, gm_moments_pullback),
-        "gm_beta_pullback": (to_beta, gm_beta_pullback),
-    }
+    def pullback(self, beta, moments, dq, dmoments, drij):
+        """gm_contract_pullback and gm_moments_pullback."""
+        back = self._contract_pullback(moments, dq, dmoments), self._moments_pullback(beta, dmoments, drij)
+        self.run_together(*back)
 
-    def run(*calls):
-        tasks = [table[name][0](table[name][1], *arrays) for name, *arrays in calls]
-        parts = for_chunks(lambda a, b: [task(a, b) for task in tasks][-1], pairs.n_atoms, CHUNK)
-        if calls[-1][0] != "gm_beta_pullback":
-            return None
-        shape = (2 if dual else 1, n_species, n_species, family.n_radial, family.n_basis)
-        total = sum(parts, np.zeros(shape))
-        return total if dual else total[0]
+    def parameters_pullback(self, moments, dq, dmoments):
+        """gm_contract_pullback and gm_beta_pullback."""
+        return self._sum_of_beta(self._contract_pullback(moments, dq, dmoments), self._beta_pullback(dmoments))
 
-    return run
+    def _moments(self, beta, moments):
+        return self.task(gm_moments, *self.pair_list, self._table(beta), self.rows(moments), *self.radial)
+
+    def _contract(self, moments, q):
+        return self.task(gm_contract, self.read(moments), self.rows(q), *self.channels)
+
+    def _contract_pullback(self, moments, dq, dmoments):
+        arrays = self.read(moments), self.read(dq), self.rows(dmoments)
+        return self.task(gm_contract_pullback, *arrays, *self.channels)
+
+    def _moments_pullback(self, beta, dmoments, drij):
+        arrays = self._table(beta), self.read(dmoments), self.rows(drij)
+        return self.task(gm_moments_pullback, *self.pair_list, *arrays, *self.radial)
+
+    def _beta_pullback(self, dmoments):
+        return self.sums(gm_beta_pullback, (*self.pair_list, self.read(dmoments)), [self._beta_shape], self.radial)
+
+    @property
+    def _beta_shape(self):
+        n = len(self.family.species_numbers)
+        return (self.planes, n, n, self.family.n_radial, self.family.n_basis)
+
+    def _sum_of_beta(self, *tasks):
+        (total,) = self.total(self.run_together(*tasks), [self._beta_shape])
+        return total if self.dual else total[0]
+
+    @staticmethod
+    def _table(beta):
+        """With a leading axis of planes, contiguous."""
+        return np.ascontiguousarray(beta.reshape(-1, *beta.shape[-4:]))

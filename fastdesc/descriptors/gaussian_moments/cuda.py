@@ -1,8 +1,8 @@
 """Gaussian moments on the GPU: how the kernels of kernels/gaussian_moments/gaussian_moments.cu are launched."""
 
 from fastdesc.backend import cuda
-from fastdesc.backend.arrays import namespace
-from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
+from fastdesc.backend.launch_shapes import slab_width
+from fastdesc.descriptors.kernels import CudaKernels
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES, R_MIN
 
@@ -15,64 +15,76 @@ CONTRACT_THREADS, ROW_BYTES = 256, 128
 """Of the contraction kernels: threads a block, bytes that the block's atoms have of each moment in shared memory."""
 
 
-def bind(family, rij, pairs, species):
-    """Return run(*calls), which runs kernels over all atoms of `pairs`; a call is (name, *arrays).
+class Kernels(CudaKernels):
+    """The kernels of GaussianMoments; arrays as of fastdesc/descriptors/gaussian_moments/cpu.py.
 
     Raises
     ------
     InputError
         For more basis functions than the kernels know.
     """
-    if family.n_basis > MAX_BASIS:
-        raise InputError(f"n_basis is {family.n_basis}; CUDA kernels take up to {MAX_BASIS}: use fewer or device 'cpu'")
-    xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
-    rij = with_whole_rows(xp, rij)
-    n_species = len(family.species_numbers)
-    scalar = cuda.scalar_name(rij.dtype, dual)
-    item = rij.itemsize * (2 if dual else 1)
-    warps = 32 // item  # atoms a block of the pair kernels
-    pair_list = (0, n, pairs.row, pairs.j, species, rij)
-    constants = (n_species, family.n_radial, family.n_basis, family.n_moments)
-    constants += (BASES.index(family.basis), family.cutoff, R_MIN)
 
-    def over_pairs(name, beta, *arrays):
-        width = slab_width(FILE, name, scalar, family.n_radial)
-        slabs = -(-family.n_radial // width) if name == "gm_moments" else 1
-        strides = [cuda.row_stride(a) for a in (rij, *arrays)]
-        args = (*pair_list, xp.ascontiguousarray(beta), *arrays, *strides, *constants)
-        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
+    def __init__(self, family, rij, pairs, species):
+        if family.n_basis > MAX_BASIS:
+            raise InputError(
+                f"n_basis is {family.n_basis}; CUDA kernels take up to {MAX_BASIS}: use fewer or device 'cpu'"
+            )
+        super().__init__(family, rij, pairs, species)
+        sizes = (self.n_species, family.n_radial, family.n_basis, family.n_moments)
+        self.constants = (*sizes, BASES.index(family.basis), family.cutoff, R_MIN)
 
-    def over_atoms(name, *arrays):
-        arrays = [*(with_whole_rows(xp, a) for a in arrays[:-1]), arrays[-1]]
-        strides = [cuda.row_stride(a) for a in arrays]
-        sizes = (family.n_radial, family.n_moments, family.n_features)
-        args = (0, n, *arrays, *strides, *sizes, *family.offsets.tolist())
-        shared = ROW_BYTES * family.n_radial * family.n_moments
-        per_block = ROW_BYTES // item
-        cuda.launch(FILE, f"{name}<{scalar}>", n, per_block, CONTRACT_THREADS, args, shared_mem=shared)
+    def gm_moments(self, beta, moments):
+        self._over_pairs("gm_moments", beta, moments, in_slabs=True)
 
-    def to_beta(name, dmoments):
-        width = slab_width(FILE, name, scalar, family.n_radial)
-        table = (n_species, n_species, family.n_radial, family.n_basis)
-        each = atoms_per_warp(n, n_species**2 * family.n_radial * family.n_basis * item)
-        rows = -(-n // (warps * each)) * warps
-        partial = xp.zeros((1 + dual, rows, *table), rij.dtype)
-        strides = (cuda.row_stride(rij), cuda.row_stride(dmoments))
-        args = (*pair_list, dmoments, partial, each, *strides, *constants)
+    def gm_contract(self, moments, q):
+        self._over_atoms("gm_contract", self.whole(moments), q)
+
+    def gm_contract_pullback(self, moments, dq, dmoments):
+        self._over_atoms("gm_contract_pullback", self.whole(moments), self.whole(dq), dmoments)
+
+    def gm_moments_pullback(self, beta, dmoments, drij):
+        self._over_pairs("gm_moments_pullback", beta, dmoments, drij)
+
+    def gm_beta_pullback(self, dmoments):
+        xp, family, dual, n = self.xp, self.family, self.dual, self.n_atoms
+        width = slab_width(FILE, "gm_beta_pullback", self.scalar, family.n_radial)
+        table = (self.n_species, self.n_species, family.n_radial, family.n_basis)
+        each, rows = self.partial_sums(self.n_species**2 * family.n_radial * family.n_basis * self.item)
+        partial = xp.zeros((1 + dual, rows, *table), self.rij.dtype)
+        strides = (cuda.row_stride(self.rij), cuda.row_stride(dmoments))
+        args = (*self.pair_list, dmoments, partial, each, *strides, *self.constants)
         slabs = -(-family.n_radial // width), -(-family.n_basis // BASIS_SLAB)
-        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args, *slabs)
+        kernel = f"gm_beta_pullback<{self.scalar}, {width}>"
+        cuda.launch(FILE, kernel, n, self.warps * each, 32 * self.warps, args, *slabs)
         dbeta = partial.sum(axis=1, dtype="float64")
         return dbeta if dual else dbeta[0]
 
-    calls = {
-        "gm_moments": over_pairs,
-        "gm_contract": over_atoms,
-        "gm_contract_pullback": over_atoms,
-        "gm_moments_pullback": over_pairs,
-        "gm_beta_pullback": to_beta,
-    }
+    def moments_and_features(self, beta, moments, q):
+        self.gm_moments(beta, moments)
+        self.gm_contract(moments, q)
 
-    def run(*wanted):
-        return [calls[name](name, *arrays) for name, *arrays in wanted][-1]
+    def pullback(self, beta, moments, dq, dmoments, drij):
+        self.gm_contract_pullback(moments, dq, dmoments)
+        self.gm_moments_pullback(beta, dmoments, drij)
 
-    return run
+    def parameters_pullback(self, moments, dq, dmoments):
+        self.gm_contract_pullback(moments, dq, dmoments)
+        return self.gm_beta_pullback(dmoments)
+
+    def _over_pairs(self, name, beta, *arrays, in_slabs=False):
+        n_radial = self.family.n_radial
+        width = slab_width(FILE, name, self.scalar, n_radial)
+        slabs = -(-n_radial // width) if in_slabs else 1
+        strides = [cuda.row_stride(a) for a in (self.rij, *arrays)]
+        args = (*self.pair_list, self.xp.ascontiguousarray(beta), *arrays, *strides, *self.constants)
+        kernel = f"{name}<{self.scalar}, {width}>"
+        cuda.launch(FILE, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+
+    def _over_atoms(self, name, *arrays):
+        family, per_block = self.family, ROW_BYTES // self.item
+        strides = [cuda.row_stride(a) for a in arrays]
+        sizes = (family.n_radial, family.n_moments, family.n_features)
+        args = (0, self.n_atoms, *arrays, *strides, *sizes, *family.offsets.tolist())
+        shared = ROW_BYTES * family.n_radial * family.n_moments
+        kernel = f"{name}<{self.scalar}>"
+        cuda.launch(FILE, kernel, self.n_atoms, per_block, CONTRACT_THREADS, args, shared_mem=shared)

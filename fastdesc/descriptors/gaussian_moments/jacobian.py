@@ -53,8 +53,7 @@ def _contraction_slopes(family, moments):
     moving[1] = xp.tile(xp.eye(n, dtype=moments.dtype), n_atoms).reshape(moving.shape[1:])
     q = padded((2, family.n_features, copies), moments.dtype, moments)
     lonely = SimpleNamespace(n_atoms=copies, row=xp.zeros(copies + 1, np.int64), j=xp.zeros(0, np.int32))
-    run = family.kernels(xp.zeros((2, 3, 0), moments.dtype), lonely, xp.zeros(copies, np.int32))
-    run(("gm_contract", moving, q))
+    family.kernels(xp.zeros((2, 3, 0), moments.dtype), lonely, xp.zeros(copies, np.int32)).gm_contract(moving, q)
     return q[1].reshape(family.n_features, n_atoms, n)
 
 
@@ -70,5 +69,5 @@ def _moment_slopes(family, rij, pairs, species, theta, mine):
     elements = xp.concatenate([xp.tile(species[pairs.i[mine]], 3), xp.tile(species[pairs.j[mine]], 3)])
     moments = padded((2, family.n_radial, family.n_moments, 3 * n), rij.dtype, rij)
     beta = xp.stack([theta["beta"], xp.zeros_like(theta["beta"])])
-    family.kernels(moving.reshape(2, 3, -1), single, elements)(("gm_moments", beta, moments))
+    family.kernels(moving.reshape(2, 3, -1), single, elements).gm_moments(beta, moments)
     return xp.moveaxis(moments[1].reshape(family.n_radial * family.n_moments, 3, n), 1, 0)

@@ -2,7 +2,7 @@
 
 Vita, Trinkle, Comput. Mater. Sci. 232, 112655 (2024); with one pair and one triplet filter they are the sums of s-MEAM,
 Lenosky et al., Modelling Simul. Mater. Sci. Eng. 8, 825 (2000). The formulas stand beside the kernels, in
-spline_filters_kernels.py; splines and their ends in fastdesc/numerics/splines.py.
+features.py; splines and their ends in fastdesc/numerics/splines.py.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.backend.arrays import namespace, padded
 from fastdesc.backend.cuda import active_for
 from fastdesc.checks import MOST, atomic_numbers, count, positive
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.spline_filters import cpu, transfer
-from fastdesc.descriptors.spline_filters import penalty as spline_filters_penalty
+from fastdesc.descriptors.descriptor import Descriptor
+from fastdesc.descriptors.spline_filters import cpu, cuda, transfer
 from fastdesc.descriptors.spline_filters.knots import BEYOND, KINDS, Kind, check_names, knots_of, of_each, shared
+from fastdesc.descriptors.spline_filters.training_hints import SplineHints
 from fastdesc.errors import InputError, nearest
 from fastdesc.numerics.splines import ENDS, MOST_KNOTS, Splines
 from fastdesc.pairs import Pairs
@@ -30,7 +30,7 @@ PIECES, KNOTS = "{}/pieces", "knots"
 """Further names of prepared parameters: see SplineFilters.prepared."""
 
 
-class SplineFilters(Family):
+class SplineFilters(Descriptor):
     """Spline filters of distances and of angles.
 
     Parameters
@@ -183,36 +183,30 @@ class SplineFilters(Family):
         return [(a, b) for a in n for b in n if a <= b] if kind == "triplet_angular" else [(a,) for a in n]
 
     def with_filters_of(self, other: "SplineFilters", elements: Mapping[str | int, str | int] | None = None) -> Arrays:
-        """Return parameters with filters of another SplineFilters; see spline_filters_transfer.transferred."""
+        """Return parameters with filters of another SplineFilters: see `transferred` in spline_filters/transfer.py."""
         return transfer.transferred(self, other, elements)
 
-    def count_below_r_min(self, rij: Array) -> int:
-        """Return how many distances lie on the straight line below `r_min`, where nothing was fitted.
-
-        Parameters
-        ----------
-        rij : ((2,) 3, n_pairs) array, Å
-            Pair vectors, of both directions as a rule.
-        """
-        r = rij if rij.ndim == 2 else rij[0]
-        return int(to_host(((r * r).sum(0) < self.r_min**2).sum()))
+    @property
+    def training_hints(self) -> SplineHints:
+        """What training asks of filters: their range, and what keeps them smooth."""
+        return SplineHints(self)
 
     # ------------------------------------------------------------------------------------------------- maps
 
     def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Any]:
         """Return q ((2,) n_features, n_atoms), and knots and the coefficients of all pieces of all filters."""
         q = padded((*rij.shape[:-2], self.n_features, pairs.n_atoms), rij.dtype, rij)
-        backend = self._backend(rij)
         if KNOTS not in theta:
             theta = self.prepared(theta, rij.dtype)
-        knots, tables = theta[KNOTS], [backend.packed(theta[PIECES.format(name)]) for name in KINDS]
-        backend.bind(self, rij, pairs, species, knots)("sf_features", *tables, q)
+        packed = self._backend(rij).packed
+        knots, tables = theta[KNOTS], [packed(theta[PIECES.format(name)]) for name in KINDS]
+        self.kernels(rij, pairs, species, knots).sf_features(*tables, q)
         return q, (knots, tables)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
         drij, (knots, tables) = padded(rij.shape, rij.dtype, rij), saved
-        self._backend(rij).bind(self, rij, pairs, species, knots)("sf_pullback", *tables, dq, drij)
+        self.kernels(rij, pairs, species, knots).sf_pullback(*tables, dq, drij)
         return drij
 
     def pullback_parameters(
@@ -220,20 +214,16 @@ class SplineFilters(Family):
     ) -> Arrays:
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
         knots, tables = saved
-        run = self._backend(rij).bind(self, rij, pairs, species, knots)
+        found = self.kernels(rij, pairs, species, knots).sf_parameters_pullback(*tables, dq)
         xp = namespace(rij)
         gradient: Arrays = {}
-        for name, d in zip(KINDS, run("sf_parameters_pullback", *tables, dq), strict=True):
+        for name, d in zip(KINDS, found, strict=True):
             filters, (planes, groups, n_elements, size) = self.filters[name], d.shape[:4]
             pieces = xp.asarray(filters.pieces.swapaxes(-1, -2))
             dtheta = xp.swapaxes(d.reshape(planes, groups, n_elements, size, 4 * filters.n_pieces) @ pieces, 2, 3)
             dtheta = xp.ascontiguousarray(dtheta).reshape(planes, groups * size, n_elements, filters.n_parameters)
             gradient[name] = dtheta if rij.ndim == 3 else dtheta[0]
         return gradient
-
-    def penalty(self, theta: Arrays, curvature: float, magnitude: float) -> tuple[Any, Arrays]:
-        """Return what the curvature and magnitude of all filters add to the loss, and its gradient."""
-        return spline_filters_penalty.penalty(self.spline, theta, curvature, magnitude)
 
     def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with knots and coefficients of all pieces, in dtype and where theta lies."""
@@ -251,10 +241,10 @@ class SplineFilters(Family):
         c = xp.swapaxes(p, 2, 3).astype(np.float64) @ xp.asarray(filters.pieces)
         return c.astype(dtype).reshape(*c.shape[:4], filters.n_pieces, 4)
 
-    def _backend(self, rij):
-        """The module that launches the kernels of the device that rij belongs to."""
-        if active_for(rij):
-            from fastdesc.descriptors.spline_filters import cuda as spline_filters_cuda
+    def kernels(self, rij: Array, pairs: Pairs, species: Array, knots: Array) -> "cpu.Kernels | cuda.Kernels":
+        """The kernels, on the backend that rij belongs to."""
+        return self._backend(rij)(self, rij, pairs, species, knots)
 
-            return spline_filters_cuda
-        return cpu
+    @staticmethod
+    def _backend(rij):
+        return (cuda if active_for(rij) else cpu).Kernels

@@ -2,67 +2,74 @@
 
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
-from fastdesc.backend.launch_shapes import atoms_per_warp, slab_width, with_whole_rows
+from fastdesc.backend.launch_shapes import slab_width
+from fastdesc.descriptors.kernels import CudaKernels
 from fastdesc.descriptors.spline_filters.knots import KINDS
 
 FILE = "spline_filters/spline_filters.cu"
 
 
-def packed(coefficients):
-    """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
+class Kernels(CudaKernels):
+    """The kernels of SplineFilters; arrays as of fastdesc/descriptors/spline_filters/cpu.py, tables by `packed`."""
 
-    Parameters
-    ----------
-    coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
-    """
-    xp, (planes, groups, n_elements, size, *of_filter) = namespace(coefficients), coefficients.shape
-    by_element = xp.ascontiguousarray(xp.swapaxes(coefficients, 1, 2))
-    return by_element.reshape(planes, n_elements, groups * size, *of_filter)
+    def __init__(self, family, rij, pairs, species, knots):
+        super().__init__(family, rij, pairs, species)
+        self.pair_list = (*self.pair_list, knots)
+        self.kinds = kinds = [family.filters[name] for name in KINDS]
+        self.group, self.groups = kinds[0].group, len(kinds[0].rows)
+        sizes = (family.n_pair, family.n_triplet, family.n_elements, self.groups, int(kinds[2].alike))
+        self.constants = (*sizes, *(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
 
+    @staticmethod
+    def packed(coefficients):
+        """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
 
-def bind(family, rij, pairs, species, knots):
-    """Return run(name, *arrays), which runs one kernel over all atoms of `pairs`; `knots` as of knots_of."""
-    xp, dual, n = namespace(rij), rij.ndim == 3, pairs.n_atoms
-    rij = with_whole_rows(xp, rij)
-    scalar = cuda.scalar_name(rij.dtype, dual)
-    item = rij.itemsize * (2 if dual else 1)
-    warps = 32 // item  # atoms a block
-    kinds = [family.filters[name] for name in KINDS]
-    group, groups = kinds[0].group, len(kinds[0].rows)
-    pair_list = (0, n, pairs.row, pairs.j, species, rij, knots)
-    constants = (family.n_pair, family.n_triplet, family.n_elements, groups, int(kinds[2].alike))
-    constants += (*(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
+        Parameters
+        ----------
+        coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
+        """
+        xp, (planes, groups, n_elements, size, *of_filter) = namespace(coefficients), coefficients.shape
+        by_element = xp.ascontiguousarray(xp.swapaxes(coefficients, 1, 2))
+        return by_element.reshape(planes, n_elements, groups * size, *of_filter)
 
-    def like_duals(table):
-        """Give the coefficients of plain parameters a tangent of zero where the pairs carry tangents."""
-        return xp.concatenate([table, xp.zeros_like(table)]) if dual and len(table) == 1 else table
+    def sf_features(self, pair, radial, angular, q):
+        width, n_triplet = self._width("sf_features"), self.family.n_triplet
+        slabs = self.groups * -(-self.group // width) + -(-n_triplet // width)
+        self._over_atoms("sf_features", (pair, radial, angular), (q,), slabs)
 
-    def over_atoms(name, *arrays):
-        tables, arrays = [like_duals(table) for table in arrays[:3]], [with_whole_rows(xp, a) for a in arrays[3:]]
-        width = slab_width(FILE, name, scalar, family.n_triplet or family.n_pair)
-        slabs = groups * -(-group // width) + -(-family.n_triplet // width) if name == "sf_features" else 1
-        strides = [cuda.row_stride(a) for a in (rij, *arrays)]
-        args = (*pair_list, *tables, *arrays, *strides, *constants)
-        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps, 32 * warps, args, y=slabs)
+    def sf_pullback(self, pair, radial, angular, dq, drij):
+        self._over_atoms("sf_pullback", (pair, radial, angular), (self.whole(dq), drij), 1)
 
-    def to_tables(name, pair, radial, angular, dq):
-        dq = with_whole_rows(xp, dq)
-        width = slab_width(FILE, name, scalar, family.n_triplet or family.n_pair)
-        each = atoms_per_warp(n, max(table[0].size for table in (pair, radial, angular)) * item)
-        rows = -(-n // (warps * each)) * warps
+    def sf_parameters_pullback(self, pair, radial, angular, dq):
+        xp, dq = self.xp, self.whole(dq)
+        each, rows = self.partial_sums(max(table[0].size for table in (pair, radial, angular)) * self.item)
         out = []
         for table in (pair, radial, angular):
             _, elements, filters, pieces, _ = table.shape
-            out.append(xp.zeros((1 + dual, rows, elements, pieces, filters, 4), rij.dtype))
-        tables = [like_duals(table) for table in (radial, angular)]
-        strides = (cuda.row_stride(rij), cuda.row_stride(dq))
-        args = (*pair_list, *tables, dq, *out, each, *strides, *constants)
-        cuda.launch(FILE, f"{name}<{scalar}, {width}>", n, warps * each, 32 * warps, args)
+            out.append(xp.zeros((1 + self.dual, rows, elements, pieces, filters, 4), self.rij.dtype))
+        tables = map(self._like_duals, (radial, angular))
+        strides = (cuda.row_stride(self.rij), cuda.row_stride(dq))
+        args = (*self.pair_list, *tables, dq, *out, each, *strides, *self.constants)
+        kernel = f"sf_parameters_pullback<{self.scalar}, {self._width('sf_parameters_pullback')}>"
+        cuda.launch(FILE, kernel, self.n_atoms, self.warps * each, 32 * self.warps, args)
         totals = [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
-        return [_by_group(xp, total, len(f.rows)) for total, f in zip(totals, kinds, strict=True)]
+        return [_by_group(xp, total, len(f.rows)) for total, f in zip(totals, self.kinds, strict=True)]
 
-    calls = {"sf_features": over_atoms, "sf_pullback": over_atoms, "sf_parameters_pullback": to_tables}
-    return lambda name, *arrays: calls[name](name, *arrays)
+    def _over_atoms(self, name, tables, arrays, slabs):
+        strides = [cuda.row_stride(a) for a in (self.rij, *arrays)]
+        args = (*self.pair_list, *map(self._like_duals, tables), *arrays, *strides, *self.constants)
+        kernel = f"{name}<{self.scalar}, {self._width(name)}>"
+        cuda.launch(FILE, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+
+    def _width(self, name):
+        """Filters that a kernel takes at a time."""
+        return slab_width(FILE, name, self.scalar, self.family.n_triplet or self.family.n_pair)
+
+    def _like_duals(self, table):
+        """Give the coefficients of plain parameters a tangent of zero where the pairs carry tangents."""
+        if self.dual and len(table) == 1:
+            return self.xp.concatenate([table, self.xp.zeros_like(table)])
+        return table
 
 
 def _by_group(xp, total, groups):

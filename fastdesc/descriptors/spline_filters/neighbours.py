@@ -1,7 +1,7 @@
 """Spline filters, the work around the sums: neighbours of an atom, their distances, angles and filters.
 
 Everything is done atom by atom. Distances and cosines are computed with neighbours as lanes and kept as (piece of the
-spline, coordinate in it); splines are evaluated with filters as lanes, see spline_filters_simd.py.
+spline, coordinate in it); splines are evaluated with filters as lanes, see fastdesc/simd/addressed.py.
 
 Working memory is in rows of one element per neighbour, then three blocks of `step` elements per neighbour for what
 filters have; integers are in rows of their own.

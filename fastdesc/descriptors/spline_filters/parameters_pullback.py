@@ -1,7 +1,7 @@
 """Spline filters: pullback of the features to their parameters.
 
 A spline is linear in the coefficients c_q of its pieces, S = sum_q c_q t^q, so with w and e's weight as in formula (3)
-of spline_filters_kernels.py each evaluation adds its cotangent times t^q to the coefficients of its piece:
+of features.py each evaluation adds its cotangent times t^q to the coefficients of its piece:
 
     d_a t^q                 to rho_a's piece at r_ij,          for all neighbours                             (5)
     w_bj t^q                to f_b's piece at r_ij,            for all close neighbours                       (6)

@@ -1,4 +1,4 @@
-"""Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of spline_filters_kernels.py."""
+"""Spline filters: pullback of the features to pair vectors, formulas (3) and (4) of features.py."""
 
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.spline_filters.cubic_pieces import spline_slope
