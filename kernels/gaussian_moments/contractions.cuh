@@ -136,7 +136,7 @@ __device__ __forceinline__ void contract_matrices(const Moments<S>& M, const Col
     const Matrix<S> a = M.matrix(r);
     for (int s = r; s < n; ++s) {
         const Matrix<S> b = M.matrix(s);
-        if (o.has(3)) q.set(o[3] + pair_index(n, r, s), dot(weighted(a), b));
+        if (o.has(3)) q.set(o[3] + pair_index(n, r, s), dot(weighted6(a), b));
         if (o.has(5)) {
             const Matrix<S> ab = matrices_product(a, b);
             set_all(q.from(o[5] + triple_index(n, r, s, s)), ab, M, RANK2, s);
@@ -152,7 +152,7 @@ __device__ __forceinline__ void contract_tensors(const Moments<S>& M, const Colu
     for (int s = r; s < n; ++s) {
         const Tensor<S> b = M.tensor(s);
         const int rs = pair_index(n, r, s);
-        if (o.has(4)) q.set(o[4] + rs, dot(weighted(a), b));
+        if (o.has(4)) q.set(o[4] + rs, dot(weighted10(a), b));
         if (o.has(7)) {
             const Matrix<S> ab = tensors_product(a, b);
             set_all(q.from(o[7] + rs * n), ab, M, RANK2, 0);
@@ -166,7 +166,7 @@ __device__ __forceinline__ void contract_mixed(const Moments<S>& M, const Column
     if (!o.has(8)) return;
     const Tensor<S> a = M.tensor(r);
     for (int s = 0; s < n; ++s) {
-        const Vector<S> v = tensor_matrix_product(a, weighted(M.matrix(s)));
+        const Vector<S> v = tensor_matrix_product(a, M.matrix(s));
         set_all(q.from(o[8] + (r * n + s) * n), v, M, RANK1, 0);
     }
 }
@@ -199,12 +199,12 @@ __device__ __forceinline__ void pull_vectors(const Moments<S>& M, const Column<S
         const int rs = any_pair_index(n, r, s);
         const T twice = r == s ? T(2) : T(1);
         if (o.has(2)) add_to(g, dq.get(o[2] + rs) * twice, M.vector(s));
-        if (o.has(6)) add_to(g, twice, times(mix<S, 6>(M, dq, o[6] + rs * n, 1, RANK2, 0), M.vector(s)));
+        if (o.has(6)) add_to(g, twice, vectors_product_pullback(mix<S, 6>(M, dq, o[6] + rs * n, 1, RANK2, 0), M.vector(s)));
     }
     if (o.has(8))
         for (int s = 0; s < n; ++s)
-            add_to(g, T(1), tensor_matrix_product(M.tensor(s),
-                                                  weighted(mix<S, 6>(M, dq, o[8] + s * n * n + r, n, RANK2, 0))));
+            add_to(g, T(1),
+                   tensor_matrix_product(M.tensor(s), mix<S, 6>(M, dq, o[8] + s * n * n + r, n, RANK2, 0)));
     dM.set(r * M.n_moments + RANK1, g);
 }
 
@@ -217,7 +217,7 @@ __device__ __forceinline__ void pull_matrices(const Moments<S>& M, const Column<
     Matrix<S> g = zeros<S, 6>();
     if (o.has(3))
         for (int s = 0; s < n; ++s)
-            add_to(g, dq.get(o[3] + any_pair_index(n, r, s)) * (r == s ? T(2) : T(1)), weighted(M.matrix(s)));
+            add_to(g, dq.get(o[3] + any_pair_index(n, r, s)) * (r == s ? T(2) : T(1)), weighted6(M.matrix(s)));
     if (o.has(5))
         // All (s, t), so that a pair s != t comes twice; the derivative counts how often r is among (r, s, t).
         for (int s = 0; s < n; ++s) {
@@ -235,7 +235,8 @@ __device__ __forceinline__ void pull_matrices(const Moments<S>& M, const Column<
         if (o.has(7))
             add_to(g, T(1), tensors_product(M.tensor(s), mix<S, 10>(M, dq, o[7] + first * n + r, n, RANK3, s)));
         if (o.has(8))
-            add_to(g, T(1), pull_matrix(mix<S, 3>(M, dq, o[8] + (s * n + r) * n, 1, RANK1, 0), M.tensor(s)));
+            add_to(g, T(1), tensor_matrix_pullback_matrix(
+                                 mix<S, 3>(M, dq, o[8] + (s * n + r) * n, 1, RANK1, 0), M.tensor(s)));
     }
     dM.set(r * M.n_moments + RANK2, g);
 }
@@ -250,12 +251,13 @@ __device__ __forceinline__ void pull_tensors(const Moments<S>& M, const Column<S
     for (int s = 0; s < n; ++s) {
         const int rs = any_pair_index(n, r, s);
         const T twice = r == s ? T(2) : T(1);
-        if (o.has(4)) add_to(g, dq.get(o[4] + rs) * twice, weighted(M.tensor(s)));
+        if (o.has(4)) add_to(g, dq.get(o[4] + rs) * twice, weighted10(M.tensor(s)));
         if (o.has(7))
             add_to(g, twice,
                    tensors_product_pullback(mix<S, 6>(M, dq, o[7] + rs * n, 1, RANK2, 0), M.tensor(s)));
         if (o.has(8))
-            add_to(g, T(1), pull_tensor(mix<S, 3>(M, dq, o[8] + (r * n + s) * n, 1, RANK1, 0), M.matrix(s)));
+            add_to(g, T(1), tensor_matrix_pullback_tensor(
+                                 mix<S, 3>(M, dq, o[8] + (r * n + s) * n, 1, RANK1, 0), M.matrix(s)));
     }
     dM.set(r * M.n_moments + RANK3, g);
 }

@@ -18,12 +18,12 @@ from fastdesc.descriptors.gaussian_moments.tensor_products import (
     matrices_product,
     matrices_product_pullback,
     tensor_matrix_product,
-    tensor_matrix_product_pullback,
+    tensor_matrix_pullback_matrix,
+    tensor_matrix_pullback_tensor,
     tensors_product,
     tensors_product_pullback,
     vectors_product,
     vectors_product_pullback,
-    weighted3,
     weighted6,
     weighted10,
 )
@@ -47,6 +47,12 @@ def _matrix(kind, m, r):
 @inner
 def _tensor(kind, m, r):
     return load_tuple(kind, m, r * ROW + RANK3, 10)
+
+
+@inner
+def _weighted3(a):
+    """All entries of a vector stand for themselves."""
+    return a
 
 
 @inner
@@ -110,7 +116,7 @@ def gm_contract(kind, first, last, moments, q, n_radial, n_moments, offsets):
         _load_channels(kind, moments, i, n, n_radial, n_moments, m)
         for r in range(n_radial if o[0] >= 0 else 0):
             store_atoms(q, o[0] + r, i, n, load(kind, m, r * ROW))
-        _pairs(kind, m, q, o[1], i, n, n_radial, _vector, weighted3)
+        _pairs(kind, m, q, o[1], i, n, n_radial, _vector, _weighted3)
         _pairs(kind, m, q, o[2], i, n, n_radial, _matrix, weighted6)
         _pairs(kind, m, q, o[3], i, n, n_radial, _tensor, weighted10)
         _triples(kind, m, q, o[4], i, n, n_radial, _matrix, _matrix, _matrix, matrices_product, _later, _later)
@@ -169,9 +175,8 @@ def _pull_tensor_matrix(kind, m, dm, dq, f, i, n, n_radial):
             v = tensor_matrix_product(a, b)
             d = _pull_third(kind, m, dm, dq, f, i, n, n_radial, v, none, _vector, RANK1, 0)
             f += n_radial
-            da, db = tensor_matrix_product_pullback(kind, d, a, b)
-            add_tuple(dm, s * ROW + RANK2, db)
-            add_tuple(dm, r * ROW + RANK3, da)
+            add_tuple(dm, s * ROW + RANK2, tensor_matrix_pullback_matrix(d, a))
+            add_tuple(dm, r * ROW + RANK3, tensor_matrix_pullback_tensor(d, b))
 
 
 @kernel
@@ -192,7 +197,7 @@ def gm_contract_pullback(kind, first, last, moments, dq, dmoments, n_radial, n_m
             dm[k] = 0
         for r in range(n_radial if o[0] >= 0 else 0):
             store(dm, r * ROW, load_atoms(kind, dq, o[0] + r, i, n))
-        _pull_pairs(kind, m, dm, dq, o[1], i, n, n_radial, _vector, RANK1, weighted3)
+        _pull_pairs(kind, m, dm, dq, o[1], i, n, n_radial, _vector, RANK1, _weighted3)
         _pull_pairs(kind, m, dm, dq, o[2], i, n, n_radial, _matrix, RANK2, weighted6)
         _pull_pairs(kind, m, dm, dq, o[3], i, n, n_radial, _tensor, RANK3, weighted10)
         _pull_triples(

@@ -1,44 +1,50 @@
 """Products of symmetric tensors of one atom, and their pullbacks: what contractions of Gaussian moments are made of.
 
 Tensors are tuples of their unique entries, xx xy xz yy yz zz and so on; an entry that stands for several carries their
-number as weight, where a full contraction asks for it.
+number as weight, where a full contraction asks for it. Derivatives with respect to unique entries are weighted.
+
+Functions here are expressions on tuples alone: kernels/generated/generate.py writes their CUDA twins from this text.
 """
 
 from fastdesc.backend.jit import inner
-from fastdesc.simd import splat
-from fastdesc.simd.tuples import axpy, dot, zeros
-
-
-@inner
-def weighted3(a):
-    """All entries of a vector stand for themselves."""
-    return a
+from fastdesc.simd.tuples import dot
 
 
 @inner
 def weighted6(a):
+    """The entries of a matrix, each times how many it stands for."""
     return (a[0], a[1] + a[1], a[2] + a[2], a[3], a[4] + a[4], a[5])
 
 
 @inner
 def weighted10(a):
+    """The entries of a rank-3 tensor, each times how many it stands for."""
     return (
         a[0], a[1] * 3.0, a[2] * 3.0, a[3] * 3.0, a[4] * 6.0, a[5] * 3.0, a[6], a[7] * 3.0, a[8] * 3.0, a[9],
     )  # fmt: skip
 
 
 @inner
-def slices(a):
-    """The symmetric matrices a_ijx, a_ijy, a_ijz of a rank-3 tensor."""
-    x = (a[0], a[1], a[2], a[3], a[4], a[5])
-    y = (a[1], a[3], a[4], a[6], a[7], a[8])
-    z = (a[2], a[4], a[5], a[7], a[8], a[9])
-    return x, y, z
+def slice_x(a):
+    """The symmetric matrix a_ijx of a rank-3 tensor."""
+    return (a[0], a[1], a[2], a[3], a[4], a[5])
+
+
+@inner
+def slice_y(a):
+    """The symmetric matrix a_ijy of a rank-3 tensor."""
+    return (a[1], a[3], a[4], a[6], a[7], a[8])
+
+
+@inner
+def slice_z(a):
+    """The symmetric matrix a_ijz of a rank-3 tensor."""
+    return (a[2], a[4], a[5], a[7], a[8], a[9])
 
 
 @inner
 def unslice(x, y, z):
-    """Adjoint of slices."""
+    """Adjoint of the three slices."""
     return (
         x[0], x[1] + y[0], x[2] + z[0], x[3] + y[1], x[4] + y[2] + z[1], x[5] + z[2], y[3], y[4] + z[3],
         y[5] + z[4], z[5],
@@ -93,9 +99,8 @@ def matrices_product_pullback(d, b):
 @inner
 def tensors_product(a, b):
     """Weighted symmetric part of a_ijk b_ijl (contraction 7)."""
-    ax, ay, az = slices(a)
-    bx, by, bz = slices(b)
-    bx, by, bz = weighted6(bx), weighted6(by), weighted6(bz)
+    ax, ay, az = slice_x(a), slice_y(a), slice_z(a)
+    bx, by, bz = weighted6(slice_x(b)), weighted6(slice_y(b)), weighted6(slice_z(b))
     return (
         dot(ax, bx), dot(ax, by) + dot(ay, bx), dot(ax, bz) + dot(az, bx),
         dot(ay, by), dot(ay, bz) + dot(az, by), dot(az, bz),
@@ -104,7 +109,7 @@ def tensors_product(a, b):
 
 @inner
 def combine3(p, x, q, y, r, z):
-    """The tuple p x + q y + r z."""
+    """The matrix p x + q y + r z."""
     return (
         p * x[0] + q * y[0] + r * z[0], p * x[1] + q * y[1] + r * z[1], p * x[2] + q * y[2] + r * z[2],
         p * x[3] + q * y[3] + r * z[3], p * x[4] + q * y[4] + r * z[4], p * x[5] + q * y[5] + r * z[5],
@@ -112,10 +117,15 @@ def combine3(p, x, q, y, r, z):
 
 
 @inner
+def scaled6(p, x):
+    """The matrix p x."""
+    return (p * x[0], p * x[1], p * x[2], p * x[3], p * x[4], p * x[5])
+
+
+@inner
 def tensors_product_pullback(d, b):
     """Cotangent of `a` in tensors_product(a, b); it is symmetric, so also of b, given a."""
-    bx, by, bz = slices(b)
-    bx, by, bz = weighted6(bx), weighted6(by), weighted6(bz)
+    bx, by, bz = weighted6(slice_x(b)), weighted6(slice_y(b)), weighted6(slice_z(b))
     return unslice(
         combine3(d[0], bx, d[1], by, d[2], bz),
         combine3(d[1], bx, d[3], by, d[4], bz),
@@ -126,16 +136,18 @@ def tensors_product_pullback(d, b):
 @inner
 def tensor_matrix_product(a, b):
     """Vector a_ijk b_ij (contraction 8)."""
-    ax, ay, az = slices(a)
-    b = weighted6(b)
-    return dot(ax, b), dot(ay, b), dot(az, b)
+    w = weighted6(b)
+    return (dot(slice_x(a), w), dot(slice_y(a), w), dot(slice_z(a), w))
 
 
 @inner
-def tensor_matrix_product_pullback(kind, d, a, b):
-    """Cotangents of both factors of tensor_matrix_product."""
-    x, y, z = slices(a)
-    db = weighted6(combine3(d[0], x, d[1], y, d[2], z))
-    b = weighted6(b)
-    none = zeros(splat(kind, 0.0), 6)
-    return unslice(axpy(d[0], b, none), axpy(d[1], b, none), axpy(d[2], b, none)), db
+def tensor_matrix_pullback_tensor(d, b):
+    """Cotangent of the tensor `a` in tensor_matrix_product(a, b)."""
+    w = weighted6(b)
+    return unslice(scaled6(d[0], w), scaled6(d[1], w), scaled6(d[2], w))
+
+
+@inner
+def tensor_matrix_pullback_matrix(d, a):
+    """Cotangent of the matrix `b` in tensor_matrix_product(a, b)."""
+    return weighted6(combine3(d[0], slice_x(a), d[1], slice_y(a), d[2], slice_z(a)))
