@@ -8,6 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from fastdesc.backend import threads
+from fastdesc.descriptors.training_hints import TrainingHints
 from fastdesc.errors import InputError
 from fastdesc.features import open_features
 
@@ -36,8 +37,9 @@ class Fake:
             raise InputError(f"{structures.name_atom(atom)} is Au, which the model does not know")
         return structures.positions.T.astype(dtype), structures, None
 
-    def count_below_r_min(self, rij):
-        return 0
+    @property
+    def training_hints(self):
+        return TrainingHints(self)
 
     def theta(self, dtype, device):
         return {}
