@@ -153,7 +153,7 @@ def _each_atom(kernel, pairs, dtype, arrays, strided):
     n = pairs.n_atoms
     if cuda.active_for(pairs.j):
         name = f"{kernel.__name__}<{cuda.scalar_name(dtype, False)}>"
-        cuda.launch(FILE, name, n, WARPS, 32 * WARPS, (0, n, *arrays, *map(cuda.row_stride, strided)))
+        cuda.launch(FILE, name, n, WARPS, 32 * WARPS, (n, *arrays, *map(cuda.row_stride, strided)))
     else:
         for_chunks(lambda a, b: kernel(a, b, *arrays), n, ATOMS)
 

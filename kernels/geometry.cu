@@ -14,21 +14,25 @@
 
 using namespace fd;
 
-__device__ __forceinline__ long long own_atom(long long first) {
-    return first + (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+__device__ __forceinline__ long long own_atom() {
+    return (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
 }
 
 // Equation (1): r_p = x_j - x_i + shift_p·H, differences in float64.
-//   in   row (n_atoms+1,), j (n_pairs,), shift (n_pairs, 3), frame (n_atoms,), positions (n_atoms, 3) Å,
-//        cells (n_frames, 3, 3) Å
-//   out  rij (3, n_pairs) Å
 template <typename T>
-__global__ void geometry_pair_vectors(long long first, long long last, const long long* __restrict__ row,
-                                      const int* __restrict__ j, const int* __restrict__ shift,
-                                      const int* __restrict__ frame, const double* __restrict__ positions,
-                                      const double* __restrict__ cells, T* __restrict__ rij, long long rij_stride) {
-    const long long i = own_atom(first);
-    if (i >= last) return;
+__global__ void geometry_pair_vectors(
+    long long n_atoms,
+    const long long* __restrict__ row,     // (n_atoms + 1,)
+    const int* __restrict__ j,             // (n_pairs,)
+    const int* __restrict__ shift,         // (n_pairs, 3)
+    const int* __restrict__ frame,         // (n_atoms,)
+    const double* __restrict__ positions,  // (n_atoms, 3), Å
+    const double* __restrict__ cells,      // (n_frames, 3, 3), Å
+    T* __restrict__ rij,                   // (3, n_pairs), Å
+    long long rij_stride                   // from row to row of rij
+) {
+    const long long i = own_atom();
+    if (i >= n_atoms) return;
     const double x[3] = {positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]};
     const double* h = cells + 9 * frame[i];
     for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
@@ -41,16 +45,21 @@ __global__ void geometry_pair_vectors(long long first, long long last, const lon
 }
 
 // Equation (2): tr_p = rho_j - rho_i + r_p·strain[frame].
-//   in   row (n_atoms+1,), j (n_pairs,), frame (n_atoms,), rho (n_atoms, 3), strain (n_frames, 3, 3), rij (3, n_pairs)
-//   out  trij (3, n_pairs)
 template <typename T>
-__global__ void geometry_pair_tangents(long long first, long long last, const long long* __restrict__ row,
-                                       const int* __restrict__ j, const int* __restrict__ frame,
-                                       const double* __restrict__ rho, const double* __restrict__ strain,
-                                       const T* __restrict__ rij, T* __restrict__ trij, long long rij_stride,
-                                       long long trij_stride) {
-    const long long i = own_atom(first);
-    if (i >= last) return;
+__global__ void geometry_pair_tangents(
+    long long n_atoms,
+    const long long* __restrict__ row,  // (n_atoms + 1,)
+    const int* __restrict__ j,          // (n_pairs,)
+    const int* __restrict__ frame,      // (n_atoms,)
+    const double* __restrict__ rho,     // (n_atoms, 3)
+    const double* __restrict__ strain,  // (n_frames, 3, 3)
+    const T* __restrict__ rij,          // (3, n_pairs), Å
+    T* __restrict__ trij,               // (3, n_pairs)
+    long long rij_stride,               // from row to row of rij
+    long long trij_stride               // from row to row of trij
+) {
+    const long long i = own_atom();
+    if (i >= n_atoms) return;
     const double own[3] = {rho[3 * i], rho[3 * i + 1], rho[3 * i + 2]};
     const double* e = strain + 9 * frame[i];
     for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
@@ -63,15 +72,18 @@ __global__ void geometry_pair_tangents(long long first, long long last, const lo
 }
 
 // Equation (3): F_i = sum over p in row i of (dr_p - dr_mirror(p)).
-//   in   row (n_atoms+1,), mirror (n_pairs,), drij (3, n_pairs) eV/Å
-//   out  out (n_atoms, 3) eV/Å
 template <typename T>
-__global__ void geometry_forces(long long first, long long last, const long long* __restrict__ row,
-                                const int* __restrict__ mirror, const T* __restrict__ drij, double* __restrict__ out,
-                                long long drij_stride) {
-    const long long i = own_atom(first);
+__global__ void geometry_forces(
+    long long n_atoms,
+    const long long* __restrict__ row,  // (n_atoms + 1,)
+    const int* __restrict__ mirror,     // (n_pairs,)
+    const T* __restrict__ drij,         // (3, n_pairs), eV/Å
+    double* __restrict__ out,           // (n_atoms, 3), eV/Å
+    long long drij_stride               // from row to row of drij
+) {
+    const long long i = own_atom();
     double sums[3] = {0.0, 0.0, 0.0};
-    if (i < last)
+    if (i < n_atoms)
         for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
             const long long m = mirror[p];
 #pragma unroll
@@ -80,22 +92,27 @@ __global__ void geometry_forces(long long first, long long last, const long long
         }
 #pragma unroll
     for (int c = 0; c < 3; ++c) sums[c] = sum_lanes(sums[c], 1, 32);
-    if (i < last && threadIdx.x % 32 < 3) {
+    if (i < n_atoms && threadIdx.x % 32 < 3) {
         const int c = threadIdx.x % 32;
         out[3 * i + c] = c == 0 ? sums[0] : c == 1 ? sums[1] : sums[2];
     }
 }
 
 // Equation (4), the part of every row: sum over p of r_p (x) dr_p, symmetrised, all nine of it.
-//   in   row (n_atoms+1,), rij (3, n_pairs) Å, drij (3, n_pairs) eV/Å
-//   out  out (9, n_atoms) eV
 template <typename T>
-__global__ void geometry_virials(long long first, long long last, const long long* __restrict__ row,
-                                 const T* __restrict__ rij, const T* __restrict__ drij, double* __restrict__ out,
-                                 long long rij_stride, long long drij_stride, long long out_stride) {
-    const long long i = own_atom(first);
+__global__ void geometry_virials(
+    long long n_atoms,
+    const long long* __restrict__ row,  // (n_atoms + 1,)
+    const T* __restrict__ rij,          // (3, n_pairs), Å
+    const T* __restrict__ drij,         // (3, n_pairs), eV/Å
+    double* __restrict__ out,           // (9, n_atoms), eV
+    long long rij_stride,               // from row to row of rij
+    long long drij_stride,              // from row to row of drij
+    long long out_stride                // from row to row of out
+) {
+    const long long i = own_atom();
     double sums[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
-    if (i < last)
+    if (i < n_atoms)
         for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
             const double x = rij[p], y = rij[rij_stride + p], z = rij[2 * rij_stride + p];
             const double u = drij[p], v = drij[drij_stride + p], w = drij[2 * drij_stride + p];
@@ -112,15 +129,18 @@ __global__ void geometry_virials(long long first, long long last, const long lon
 #pragma unroll
     for (int c = 0; c < 9; ++c) {
         constexpr int VOIGT[9] = {0, 5, 4, 5, 1, 3, 4, 3, 2};    // xx yy zz yz xz xy
-        if (i < last && lane == c) out[c * out_stride + i] = sums[VOIGT[c]];
+        if (i < n_atoms && lane == c) out[c * out_stride + i] = sums[VOIGT[c]];
     }
 }
 
 // Sum over the atoms of each frame: a block a frame and component, four sums a thread to keep loads in flight.
-//   in   per_atom (n_components, n_atoms), first (n_frames+1,)
-//   out  out (n_frames, n_components)
-__global__ void geometry_sum_frames(const double* __restrict__ per_atom, const long long* __restrict__ first,
-                                    double* __restrict__ out, int n_components, long long per_atom_stride) {
+__global__ void geometry_sum_frames(
+    const double* __restrict__ per_atom,  // (n_components, n_atoms)
+    const long long* __restrict__ first,  // (n_frames + 1,)
+    double* __restrict__ out,             // (n_frames, n_components)
+    int n_components,
+    long long per_atom_stride             // from row to row of per_atom
+) {
     FD_SHARED(double, warps, [32]);
     const int frame = blockIdx.x, c = blockIdx.y;
     const long long end = first[frame + 1];

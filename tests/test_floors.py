@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.families import FAMILIES
 
+from fastdesc.backend import cuda
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "fastdesc"
 KERNELS = REPOSITORY / "kernels"
@@ -168,44 +170,95 @@ def test_paths_in_texts_exist(path):
         assert list(REPOSITORY.glob(name)) or "results/" in name, f"{path} speaks of {name}"
 
 
-# Twins: a kernel has one name in CUDA and in Numba, and its arguments one order.
+# Twins: a kernel has one name in CUDA and in Python, and the same arrays in one order.
 
-KERNEL = re.compile(r"__global__\s+(?:void\s+)?(?:__launch_bounds__\([^)]*\)\s+)?(?:void\s+)?(\w+)\s*\(([^)]*)\)", re.S)
-
-
-def without_comments(text):
-    """Return C++ source without its comments."""
-    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.S)
+BUNDLED = {"kind", "pair_lanes", "triplet_lanes", "offsets", "grids"}
+"""What a Numba kernel takes in one argument and its twin as template arguments and numbers."""
 
 
-def cuda_kernels(family):
-    """Return kernel name -> argument names of kernels/<family>/."""
-    text = without_comments("".join(path.read_text() for path in sorted((KERNELS / family).glob("*.cu"))))
-    return {
-        name: [a.split("=")[0].replace("*", " ").replace("&", " ").split()[-1] for a in args.split(",")]
-        for name, args in KERNEL.findall(text)
-    }
+def cuda_kernels(file):
+    """Return kernel name -> [(argument, is an array, is written)] of a file below kernels/."""
+    found = {}
+    for name in cuda.specialisations(file):
+        bare = name.partition("<")[0]
+        text = cuda._declarations(file)[bare][1].split(",")
+        written = ["*" in argument and "const" not in argument.split() for argument in text]
+        found[bare] = [(n, p, w) for (n, p, _), w in zip(cuda.parameters(file, name), written, strict=True)]
+    return found
 
 
-def numba_kernels(family):
-    """Return function name -> argument names of descriptors/<family>/."""
-    own = [n for n in MODULES if family_of(n) == family]
+def python_functions(folder):
+    """Return function name -> argument names of the modules below fastdesc/<folder>, cpu.py and cuda.py left out."""
     return {
         node.name: [a.arg for a in node.args.args]
-        for name in own
-        for node in ast.walk(MODULES[name])
+        for name, tree in MODULES.items()
+        if f"{name}.".startswith(f"{folder}.") and name.split(".")[-1] not in ("cpu", "cuda")
+        for node in tree.body
         if isinstance(node, ast.FunctionDef)
     }
 
 
-@pytest.mark.parametrize("family", NAMES)
-def test_twins_share_name_and_order(family):
-    """`first, last` of a Numba chunk is a grid in CUDA; the arrays that follow are the same, in one order."""
-    ours, theirs = numba_kernels(family), cuda_kernels(family)
-    assert theirs, f"kernels/{family} has no kernel that this test can read"
-    for name, args in theirs.items():
-        assert name in ours, f"{name} of kernels/{family} has no Numba twin"
-        arrays = [a for a in ours[name] if a not in ("kind", "first", "last")]
-        shared = [a for a in args if a in arrays]
-        assert shared == [a for a in arrays if a in args], f"{name}: {args} against {ours[name]}"
-        assert args[0] == arrays[0] or args[:2] == ["first", "last"], f"{name} begins with {args[0]}"
+FILES = cuda.all_specialisations()
+
+
+def folder_of_twins(file):
+    """Return the folder or module below fastdesc that holds the twins of a CUDA file."""
+    family = file.partition("/")[0]
+    return f"descriptors.{family}" if family in NAMES else file.removesuffix(".cu").replace("/", ".")
+
+
+def mismatch(ours, theirs):
+    """Return what two signatures do not share: the arrays of a Numba kernel and of a CUDA kernel, in order."""
+    numbers = {n for n, is_array, _ in theirs if not is_array}
+    chunk = ["first", "last"] if "last" in ours else []    # of Numba's; in CUDA the grid
+    arrays = [a for a in ours if a not in numbers | BUNDLED | set(chunk)]
+    wanted = [n for n, is_array, _ in theirs if is_array]
+    return None if arrays == wanted else (arrays, wanted)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("networks/")])
+def test_twins_take_the_same_arrays(file):
+    """All arrays, in one order; `kind, first, last` of a Numba chunk is a type and a grid in CUDA."""
+    ours, theirs = python_functions(folder_of_twins(file)), cuda_kernels(file)
+    assert theirs, f"kernels/{file} has no kernel that this test can read"
+    for name, arguments in theirs.items():
+        assert name in ours, f"{name} of kernels/{file} has no Numba twin"
+        other = mismatch(ours[name], arguments)
+        assert other is None, f"{name}: arrays (Numba, CUDA) {other}"
+        assert "last" not in ours[name] or arguments[0][0] == "n_atoms", f"{name} begins with {arguments[0][0]}"
+
+
+def test_networks_take_the_same_arrays():
+    """The twins of these kernels are NumPy functions, which return what kernels write."""
+    ours, theirs = python_functions("networks.feed_forward"), cuda_kernels("networks/feed_forward.cu")
+    for name, arguments in theirs.items():
+        function = name.removeprefix("network_")
+        given = ours.get(function) or ours[f"_{function}"]
+        read = [n for n, is_array, written in arguments if is_array and not written]
+        assert [a for a in given if a != "activation"] == read, f"{name}: {read} against {given}"
+
+
+def test_twins_that_differ_are_found():
+    theirs = [("n_atoms", False, False), ("row", True, False), ("rij", True, False), ("q", True, True)]
+    assert mismatch(["kind", "first", "last", "row", "rij", "q"], theirs) is None
+    assert mismatch(["kind", "first", "last", "row", "q"], theirs), "an array that one of them lacks"
+    assert mismatch(["kind", "first", "last", "row", "rij", "q", "dq"], theirs), "an array that the other lacks"
+    assert mismatch(["kind", "first", "last", "rij", "row", "q"], theirs), "another order"
+
+
+DEVICE = re.compile(r"__device__ __forceinline__ (?:[\w<>:, ]+?)\s(\w+)\(([^)]*)\)", re.S)
+
+
+def test_shared_helpers_take_the_same_arguments():
+    """Functions on a device with the name of one in Numba take its arguments, but for the type."""
+    ours = python_functions("numerics")
+    for family in NAMES:
+        ours |= python_functions(f"descriptors.{family}")
+    found = set()
+    for path in KERNELS.rglob("*.cuh"):
+        for name, given in DEVICE.findall(re.sub(r"//[^\n]*", "", path.read_text())):
+            if name in ours:
+                arguments = [re.split(r"[\s&*]+", a.strip())[-1] for a in given.split(",")]
+                assert arguments == [a for a in ours[name] if a != "kind"], f"{path.name}: {name}({given})"
+                found.add(name)
+    assert {"monomials_3", "matrices_product"} <= found

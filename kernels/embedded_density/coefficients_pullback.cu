@@ -12,25 +12,38 @@ using namespace fd;
 // Blocks that a multiprocessor must be able to hold: the most without spills. Unasked, ptxas aims higher and spills.
 constexpr int PAIR_BLOCKS = 2, TURN_BLOCKS = 4;
 
-// Pullback of the densities to the coefficients of atoms first .. last-1, which are the neighbours here: the pairs of an
+// Pullback of the densities to the coefficients of all atoms, which are the neighbours here: the pairs of an
 // atom's own row are the mirrors of those in which it is one. blockIdx.y is a slab of eight radial functions.
 // In the second half of a tile, a lane owns a radial function and every fourth monomial, so that the cotangents of a
 // neighbour are read together.
-//   in   as ed_density; ddensity (n_atoms + 1, 10 or 20, columns) as ed_rows writes it
-//   out  dc (n_radial, n_atoms)
 template <typename S>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
-ed_coefficients_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                         const int* __restrict__ species, const real<S>* __restrict__ rij,
-                         const real<S>* __restrict__ alpha, const real<S>* __restrict__ r_s,
-                         const real<S>* __restrict__ ddensity, real<S>* __restrict__ dc, long long rij_stride,
-                         long long dc_stride, long long ddensity_plane, int n_species, int n_radial, int n_moments,
-                         int terms, int columns, bool normalized, real<S> cutoff) {
+ed_coefficients_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,     // (n_atoms + 1,)
+    const int* __restrict__ j,             // (n_pairs,)
+    const int* __restrict__ species,       // (n_atoms,)
+    const real<S>* __restrict__ rij,       // (3, n_pairs), Å
+    const real<S>* __restrict__ alpha,     // (n_species, n_radial), 1/Å^2
+    const real<S>* __restrict__ r_s,       // (n_species, n_radial), Å
+    const real<S>* __restrict__ ddensity,  // (n_atoms + 1, terms, columns), as ed_rows writes it
+    real<S>* __restrict__ dc,              // (n_radial, n_atoms)
+    long long rij_stride,                  // from row to row of rij
+    long long dc_stride,                   // from row to row of dc
+    long long ddensity_plane,              // from values to tangents of ddensity
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int terms,
+    int columns,
+    bool normalized,
+    real<S> cutoff                         // Å
+) {
     constexpr int NR = COLUMNS, PARTS = 32 / NR;
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, k = lane % NR, part = lane / NR, slab = blockIdx.y * NR;
-    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, last);
+    const long long i = (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, n_atoms);
     const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
     S* channels = tiles + w * TILE<NR>;
     S* monomials = channels + NR * TILE_STRIDE;
@@ -63,32 +76,40 @@ ed_coefficients_pullback(long long first, long long last, const long long* __res
         __syncwarp();
     }
     sum = sum_lanes(sum, NR, 32);
-    if (part == 0 && i < last && slab + k < n_radial) store(dc, (slab + k) * dc_stride + i, n_radial * dc_stride, sum);
+    if (part == 0 && i < n_atoms && slab + k < n_radial)
+        store(dc, (slab + k) * dc_stride + i, n_radial * dc_stride, sum);
 }
 
-// Turn an array like `density` into one that lies atom by atom, atoms first .. last-1: 32 atoms a block, in tiles of 32
+// Turn an array like `density` into one that lies atom by atom: 32 atoms a block, in tiles of 32
 // numbers each.
-//   in   density (n_radial, n_moments, n_atoms)
-//   out  rows (n_atoms + 1, terms, columns), zero at the start
 constexpr int TURN_THREADS = 256;
 template <typename S>
 __global__ void __launch_bounds__(TURN_THREADS, TURN_BLOCKS)
-ed_rows(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ rows,
-        long long density_stride, long long density_plane, long long rows_plane, int n_radial, int n_moments, int terms,
-        int columns) {
+ed_rows(
+    long long n_atoms,
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ rows,           // (n_atoms + 1, terms, columns), zero at the start
+    long long density_stride,             // from row to row of density
+    long long density_plane,              // from values to tangents of density
+    long long rows_plane,                 // from values to tangents of rows
+    int n_radial,
+    int n_moments,
+    int terms,
+    int columns
+) {
     FD_SHARED(S, tile, [32 * 33]);
-    const long long i0 = first + (long long)blockIdx.x * 32;
+    const long long i0 = (long long)blockIdx.x * 32;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     for (int x0 = 0; x0 < n_moments * n_radial; x0 += 32) {  // x = c * n_radial + k
         for (int y = w; y < 32; y += TURN_THREADS / 32) {
             const int x = x0 + y, c = x / n_radial, k = x % n_radial;
-            if (c < n_moments && i0 + lane < last)
+            if (c < n_moments && i0 + lane < n_atoms)
                 tile[y * 33 + lane] = load<S>(density, (k * n_moments + c) * density_stride + i0 + lane, density_plane);
         }
         __syncthreads();
         for (int y = w; y < 32; y += TURN_THREADS / 32) {
             const int x = x0 + lane, c = x / n_radial, k = x % n_radial;
-            if (c < n_moments && i0 + y < last)
+            if (c < n_moments && i0 + y < n_atoms)
                 store(rows, ((i0 + y) * terms + c) * columns + k, rows_plane, tile[lane * 33 + y]);
         }
         __syncthreads();

@@ -23,16 +23,25 @@ using namespace fd;
 constexpr int ATOMS = 32, CONTRACT_WARPS = 8;
 constexpr int CONTRACT_BLOCKS = 1;  // that a multiprocessor must be able to hold; unasked, ptxas aims higher and spills
 
-// Features of atoms first .. last-1: a lane an atom, a warp every eighth block of four features.
-//   in   hyper (blocks of features, l_max + 1, n_radial, 4); density (n_radial, n_moments, n_atoms)
-//   out  q (n_features, n_atoms)
+// Features of all atoms: a lane an atom, a warp every eighth block of four features.
 template <typename S, typename H>
 __global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
-ed_contract(long long first, long long last, const real<H>* __restrict__ hyper, const real<S>* __restrict__ density,
-            real<S>* __restrict__ q, long long density_stride, long long q_stride, long long density_plane,
-            long long hyper_plane, int n_radial, int l_max, int n_moments, int n_features) {
-    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= last) return;
+ed_contract(
+    long long n_atoms,
+    const real<H>* __restrict__ hyper,    // (blocks of features, l_max + 1, n_radial, 4)
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ q,              // (n_features, n_atoms)
+    long long density_stride,             // from row to row of density
+    long long q_stride,                   // from row to row of q
+    long long density_plane,              // from values to tangents of density
+    long long hyper_plane,                // from values to tangents of hyper
+    int n_radial,
+    int l_max,
+    int n_moments,
+    int n_features
+) {
+    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= n_atoms) return;
     const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     const int step = (l_max + 1) * n_radial * FEATURES;
     for (int m = threadIdx.x / ATOMS * FEATURES; m < n_features; m += CONTRACT_WARPS * FEATURES) {
@@ -52,20 +61,30 @@ ed_contract(long long first, long long last, const real<H>* __restrict__ hyper, 
     }
 }
 
-// Pullback of ed_contract to the densities of atoms first .. last-1: a lane an atom, a warp a group of monomials and a
+// Pullback of ed_contract to the densities of all atoms: a lane an atom, a warp a group of monomials and a
 // slab of radial functions, whose sums over all features it keeps.
-//   in   hyper, density as for ed_contract; dq (n_features, n_atoms)
-//   out  ddensity like density
 template <typename S, typename H>
 __global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS, CONTRACT_BLOCKS)
-ed_contract_pullback(long long first, long long last, const real<H>* __restrict__ hyper,
-                     const real<S>* __restrict__ density, const real<S>* __restrict__ dq,
-                     real<S>* __restrict__ ddensity, long long density_stride, long long dq_stride,
-                     long long ddensity_stride, long long density_plane, long long ddensity_plane,
-                     long long hyper_plane, int n_radial, int l_max, int n_moments, int n_features) {
+ed_contract_pullback(
+    long long n_atoms,
+    const real<H>* __restrict__ hyper,    // (blocks of features, l_max + 1, n_radial, 4)
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    const real<S>* __restrict__ dq,       // (n_features, n_atoms)
+    real<S>* __restrict__ ddensity,       // (n_radial, n_moments, n_atoms)
+    long long density_stride,             // from row to row of density
+    long long dq_stride,                  // from row to row of dq
+    long long ddensity_stride,            // from row to row of ddensity
+    long long density_plane,              // from values to tangents of density
+    long long ddensity_plane,             // from values to tangents of ddensity
+    long long hyper_plane,                // from values to tangents of hyper
+    int n_radial,
+    int l_max,
+    int n_moments,
+    int n_features
+) {
     constexpr int SLAB = sizeof(S) > 8 ? 4 : 8;
-    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= last) return;
+    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= n_atoms) return;
     const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     const Densities<S> dA{ddensity + i, ddensity_stride, ddensity_plane, n_moments};
     const int step = (l_max + 1) * n_radial * FEATURES, n_groups = groups_of(l_max);
@@ -98,15 +117,21 @@ ed_contract_pullback(long long first, long long last, const real<H>* __restrict_
 
 // Products of densities, summed over the monomials of a degree: a lane an atom, a warp every eighth product.
 //     gram[(l, k, k')] = sum_c w_c A[k, c] A[k', c],   k <= k'
-//   in   density (n_radial, n_moments, n_atoms)
-//   out  gram ((l_max + 1) n_radial (n_radial + 1) / 2, n_atoms)
 template <typename S>
 __global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
-ed_gram(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ gram,
-        long long density_stride, long long gram_stride, long long density_plane, int n_radial, int l_max,
-        int n_moments) {
-    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= last) return;
+ed_gram(
+    long long n_atoms,
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ gram,           // ((l_max + 1) n_radial (n_radial + 1) / 2, n_atoms)
+    long long density_stride,             // from row to row of density
+    long long gram_stride,                // from row to row of gram
+    long long density_plane,              // from values to tangents of density
+    int n_radial,
+    int l_max,
+    int n_moments
+) {
+    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= n_atoms) return;
     const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     const int triangle = n_radial * (n_radial + 1) / 2, rows = (l_max + 1) * triangle;
     for (int row = threadIdx.x / ATOMS; row < rows; row += CONTRACT_WARPS) {
@@ -125,16 +150,22 @@ ed_gram(long long first, long long last, const real<S>* __restrict__ density, re
     }
 }
 
-// One feature for each degree and radial function, of atoms first .. last-1: a lane an atom.
-//   in   density (n_radial, n_moments, n_atoms)
-//   out  q ((l_max + 1) n_radial, n_atoms)
+// One feature for each degree and radial function, of all atoms: a lane an atom.
 template <typename S>
 __global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
-ed_squares(long long first, long long last, const real<S>* __restrict__ density, real<S>* __restrict__ q,
-           long long density_stride, long long q_stride, long long density_plane, int n_radial, int l_max,
-           int n_moments) {
-    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= last) return;
+ed_squares(
+    long long n_atoms,
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ q,              // ((l_max + 1) n_radial, n_atoms)
+    long long density_stride,             // from row to row of density
+    long long q_stride,                   // from row to row of q
+    long long density_plane,              // from values to tangents of density
+    int n_radial,
+    int l_max,
+    int n_moments
+) {
+    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= n_atoms) return;
     const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     for (int k = threadIdx.x / ATOMS; k < n_radial; k += CONTRACT_WARPS)
         for (int l = 0; l <= l_max; ++l) {
@@ -150,16 +181,24 @@ ed_squares(long long first, long long last, const real<S>* __restrict__ density,
 }
 
 // Pullback of ed_squares.
-//   in   density (n_radial, n_moments, n_atoms), dq ((l_max + 1) n_radial, n_atoms)
-//   out  ddensity like density
 template <typename S>
 __global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
-ed_squares_pullback(long long first, long long last, const real<S>* __restrict__ density,
-                    const real<S>* __restrict__ dq, real<S>* __restrict__ ddensity, long long density_stride,
-                    long long dq_stride, long long ddensity_stride, long long density_plane, long long ddensity_plane,
-                    int n_radial, int l_max, int n_moments) {
-    const long long i = first + (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= last) return;
+ed_squares_pullback(
+    long long n_atoms,
+    const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
+    const real<S>* __restrict__ dq,       // ((l_max + 1) n_radial, n_atoms)
+    real<S>* __restrict__ ddensity,       // (n_radial, n_moments, n_atoms)
+    long long density_stride,             // from row to row of density
+    long long dq_stride,                  // from row to row of dq
+    long long ddensity_stride,            // from row to row of ddensity
+    long long density_plane,              // from values to tangents of density
+    long long ddensity_plane,             // from values to tangents of ddensity
+    int n_radial,
+    int l_max,
+    int n_moments
+) {
+    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    if (i >= n_atoms) return;
     const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     const Densities<S> dA{ddensity + i, ddensity_stride, ddensity_plane, n_moments};
     for (int k = threadIdx.x / ATOMS; k < n_radial; k += CONTRACT_WARPS)

@@ -22,21 +22,32 @@ constexpr int PAIR_BLOCKS = 2, PARAMETER_BLOCKS = 1;
 
 // ------------------------------------------------------------------------------------------------------ densities
 
-// Densities of atoms first .. last-1, with the coefficients of the neighbours' elements: blockIdx.y is a slab.
-//   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å,
-//        alpha (1/Å^2), r_s (Å), coefficients (n_species, n_radial)
-//   out  density (n_radial, n_moments, n_atoms)
+// Densities of all atoms, with the coefficients of the neighbours' elements: blockIdx.y is a slab.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
-ed_density(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-           const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ alpha,
-           const real<S>* __restrict__ r_s, const real<S>* __restrict__ coefficients, real<S>* __restrict__ density,
-           long long rij_stride, long long density_stride, long long density_plane, int n_species, int n_radial,
-           int n_moments, bool normalized, real<S> cutoff) {
+ed_density(
+    long long n_atoms,
+    const long long* __restrict__ row,         // (n_atoms + 1,)
+    const int* __restrict__ j,                 // (n_pairs,)
+    const int* __restrict__ species,           // (n_atoms,)
+    const real<S>* __restrict__ rij,           // (3, n_pairs), Å
+    const real<S>* __restrict__ alpha,         // (n_species, n_radial), 1/Å^2
+    const real<S>* __restrict__ r_s,           // (n_species, n_radial), Å
+    const real<S>* __restrict__ coefficients,  // (n_species, n_radial)
+    real<S>* __restrict__ density,             // (n_radial, n_moments, n_atoms)
+    long long rij_stride,                      // from row to row of rij
+    long long density_stride,                  // from row to row of density
+    long long density_plane,                   // from values to tangents of density
+    int n_species,
+    int n_radial,
+    int n_moments,
+    bool normalized,
+    real<S> cutoff                             // Å
+) {
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
     const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
     const int slab = blockIdx.y * NR;
-    sum_densities<S, NR>(tiles, first + (long long)blockIdx.x * WARPS<S>, last, row, j, species, rij, density, orbitals,
+    sum_densities<S, NR>(tiles, (long long)blockIdx.x * WARPS<S>, n_atoms, row, j, species, rij, density, orbitals,
                          slab, rij_stride, density_stride, density_plane, n_moments, [&](long long, int z, S(&R)[NR]) {
 #pragma unroll
                              for (int s = 0; s < NR; ++s) {
@@ -46,22 +57,37 @@ ed_density(long long first, long long last, const long long* __restrict__ row, c
                          });
 }
 
-// Densities of atoms first .. last-1, with coefficients of the neighbours' own.
-//   in   as ed_density; c (iterations, n_atoms, columns), of which this is number `iteration`
-//   out  density (n_radial, n_moments, n_atoms)
+// Densities of all atoms, with coefficients of the neighbours' own.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
-ed_density_again(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                 const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ alpha,
-                 const real<S>* __restrict__ r_s, const real<S>* __restrict__ c, int iteration,
-                 real<S>* __restrict__ density, long long rij_stride, long long density_stride,
-                 long long density_plane, long long c_plane, long long n_atoms, int n_species, int n_radial,
-                 int n_moments, int columns, bool normalized, real<S> cutoff) {
+ed_density_again(
+    long long n_atoms,
+    const long long* __restrict__ row,  // (n_atoms + 1,)
+    const int* __restrict__ j,          // (n_pairs,)
+    const int* __restrict__ species,    // (n_atoms,)
+    const real<S>* __restrict__ rij,    // (3, n_pairs), Å
+    const real<S>* __restrict__ alpha,  // (n_species, n_radial), 1/Å^2
+    const real<S>* __restrict__ r_s,    // (n_species, n_radial), Å
+    const real<S>* __restrict__ c,      // (iterations, c_rows, columns)
+    int iteration,                      // which of c
+    real<S>* __restrict__ density,      // (n_radial, n_moments, n_atoms)
+    long long rij_stride,               // from row to row of rij
+    long long density_stride,           // from row to row of density
+    long long density_plane,            // from values to tangents of density
+    long long c_plane,                  // from values to tangents of c
+    long long c_rows,                   // atoms of c, ghosts too
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int columns,
+    bool normalized,
+    real<S> cutoff                      // Å
+) {
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
     const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
     const int slab = blockIdx.y * NR;
-    const real<S>* own = c + iteration * n_atoms * columns + slab;  // columns are full slabs
-    sum_densities<S, NR>(tiles, first + (long long)blockIdx.x * WARPS<S>, last, row, j, species, rij, density, orbitals,
+    const real<S>* own = c + iteration * c_rows * columns + slab;  // columns are full slabs
+    sum_densities<S, NR>(tiles, (long long)blockIdx.x * WARPS<S>, n_atoms, row, j, species, rij, density, orbitals,
                          slab, rij_stride, density_stride, density_plane, n_moments, [&](long long p, int, S(&R)[NR]) {
 #pragma unroll
                              for (int s = 0; s < NR; ++s)
@@ -71,30 +97,46 @@ ed_density_again(long long first, long long last, const long long* __restrict__ 
 
 // ------------------------------------------------------------------------------------------ pullbacks to the pairs
 
-// Pullback of the densities of all iterations, atoms first .. last-1, to the vectors of their pairs: a lane a pair.
-//   in   as ed_density; c (iterations, n_atoms, columns); ddensity (1 + iterations, n_radial, n_moments, n_atoms)
-//   out  drij (3, n_pairs)
+// Pullback of the densities of all iterations, to the vectors of their pairs: a lane a pair.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
-ed_density_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                    const int* __restrict__ species, const real<S>* __restrict__ rij,
-                    const real<S>* __restrict__ alpha, const real<S>* __restrict__ r_s,
-                    const real<S>* __restrict__ coefficients, const real<S>* __restrict__ c,
-                    const real<S>* __restrict__ ddensity, real<S>* __restrict__ drij, long long rij_stride,
-                    long long ddensity_stride, long long drij_stride, long long ddensity_plane, long long c_plane,
-                    long long n_atoms, int n_later, int n_species, int n_radial, int n_moments, int columns,
-                    bool normalized, real<S> cutoff) {
+ed_density_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,         // (n_atoms + 1,)
+    const int* __restrict__ j,                 // (n_pairs,)
+    const int* __restrict__ species,           // (n_atoms,)
+    const real<S>* __restrict__ rij,           // (3, n_pairs), Å
+    const real<S>* __restrict__ alpha,         // (n_species, n_radial), 1/Å^2
+    const real<S>* __restrict__ r_s,           // (n_species, n_radial), Å
+    const real<S>* __restrict__ coefficients,  // (n_species, n_radial)
+    const real<S>* __restrict__ c,             // (iterations, c_rows, columns)
+    const real<S>* __restrict__ ddensity,      // (1 + iterations, n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ drij,                // (3, n_pairs), eV/Å
+    long long rij_stride,                      // from row to row of rij
+    long long ddensity_stride,                 // from row to row of ddensity
+    long long drij_stride,                     // from row to row of drij
+    long long ddensity_plane,                  // from values to tangents of ddensity
+    long long c_plane,                         // from values to tangents of c
+    long long c_rows,                          // atoms of c, ghosts too
+    int n_later,
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int columns,
+    bool normalized,
+    real<S> cutoff                             // Å
+) {
     FD_SHARED(S, staged, [WARPS<S> * AT_ONCE * N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const long long i0 = first + (long long)blockIdx.x * WARPS<S>;
-    const Row own(row, species, i0 + w, last);
+    const long long i0 = (long long)blockIdx.x * WARPS<S>;
+    const Row own(row, species, i0 + w, n_atoms);
     const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
-    const Coefficients_of<S> coefficients_of{coefficients, c, n_atoms, c_plane, n_species, n_radial, columns};
+    const Coefficients_of<S> coefficients_of{coefficients, c, c_rows, c_plane, n_species, n_radial, columns};
 
     for (int slab = 0; slab < n_radial; slab += NR)
         for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE) {
             const int t1 = min(t0 + AT_ONCE, n_later + 1);
-            stage_cotangents<S, NR>(staged, ddensity, i0, last, slab, t0, t1, n_radial, n_moments, ddensity_stride,
+            stage_cotangents<S, NR>(staged, ddensity, i0, n_atoms, slab, t0, t1, n_radial, n_moments, ddensity_stride,
                                     ddensity_plane);
             for (long long p = own.begin + lane; p < own.end; p += 32) {
                 Vector<S> dr = zeros<S, 3>();
@@ -149,23 +191,39 @@ ed_density_pullback(long long first, long long last, const long long* __restrict
 // Pullback of the densities of all iterations to alpha, r_s and coefficients, as one partial sum a warp: each takes
 // atoms_per_warp atoms and adds to its own row of dparameters in their order, so that the sum over rows does not depend
 // on scheduling. blockIdx.y is a slab of NR radial functions.
-//   in   as ed_density_pullback
-//   out  dparameters (gridDim.x * WARPS, 3, n_species, n_radial), zero at the start
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PARAMETER_BLOCKS)
-ed_parameters_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                       const int* __restrict__ species, const real<S>* __restrict__ rij,
-                       const real<S>* __restrict__ alpha, const real<S>* __restrict__ r_s,
-                       const real<S>* __restrict__ coefficients, const real<S>* __restrict__ c,
-                       const real<S>* __restrict__ ddensity, real<S>* __restrict__ dparameters, int atoms_per_warp,
-                       long long rij_stride, long long ddensity_stride, long long ddensity_plane, long long c_plane,
-                       long long n_atoms, int n_later, int n_species, int n_radial, int n_moments, int columns,
-                       bool normalized, real<S> cutoff) {
+ed_parameters_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,         // (n_atoms + 1,)
+    const int* __restrict__ j,                 // (n_pairs,)
+    const int* __restrict__ species,           // (n_atoms,)
+    const real<S>* __restrict__ rij,           // (3, n_pairs), Å
+    const real<S>* __restrict__ alpha,         // (n_species, n_radial), 1/Å^2
+    const real<S>* __restrict__ r_s,           // (n_species, n_radial), Å
+    const real<S>* __restrict__ coefficients,  // (n_species, n_radial)
+    const real<S>* __restrict__ c,             // (iterations, c_rows, columns)
+    const real<S>* __restrict__ ddensity,      // (1 + iterations, n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ dparameters,         // (gridDim.x * WARPS, 3, n_species, n_radial), zero at the start
+    int atoms_per_warp,
+    long long rij_stride,                      // from row to row of rij
+    long long ddensity_stride,                 // from row to row of ddensity
+    long long ddensity_plane,                  // from values to tangents of ddensity
+    long long c_plane,                         // from values to tangents of c
+    long long c_rows,                          // atoms of c, ghosts too
+    int n_later,
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int columns,
+    bool normalized,
+    real<S> cutoff                             // Å
+) {
     constexpr int W = WARPS<S>;
     FD_SHARED(S, staged, [W * AT_ONCE * N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, slab = blockIdx.y * NR;
     const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
-    const Coefficients_of<S> coefficients_of{coefficients, c, n_atoms, c_plane, n_species, n_radial, columns};
+    const Coefficients_of<S> coefficients_of{coefficients, c, c_rows, c_plane, n_species, n_radial, columns};
     const long long table = 3LL * n_species * n_radial, plane = (long long)gridDim.x * W * table;
     real<S>* mine = dparameters + ((long long)blockIdx.x * W + w) * table;
 
@@ -186,11 +244,11 @@ ed_parameters_pullback(long long first, long long last, const long long* __restr
     };
 
     for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i0 = first + ((long long)blockIdx.x * atoms_per_warp + a) * W;
-        const Row own(row, species, i0 + w, last);
+        const long long i0 = ((long long)blockIdx.x * atoms_per_warp + a) * W;
+        const Row own(row, species, i0 + w, n_atoms);
         for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE) {
             const int t1 = min(t0 + AT_ONCE, n_later + 1);
-            stage_cotangents<S, NR>(staged, ddensity, i0, last, slab, t0, t1, n_radial, n_moments, ddensity_stride,
+            stage_cotangents<S, NR>(staged, ddensity, i0, n_atoms, slab, t0, t1, n_radial, n_moments, ddensity_stride,
                                     ddensity_plane);
             for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
                 const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;

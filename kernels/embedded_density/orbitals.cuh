@@ -48,14 +48,15 @@ template <int NR> constexpr int TILE = (NR + N_MOMENTS) * TILE_STRIDE;
 // by what else belongs to it. In the second half of a tile of pairs, eight lanes of equal `part` share the sums of five
 // monomials and take every eighth pair.
 template <typename S, int NR, typename Weigh>
-__device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long last, const long long* row, const int* j,
+__device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long n_atoms, const long long* row,
+                                              const int* j,
                                               const int* species, const real<S>* rij, real<S>* density,
                                               const Orbitals<S>& orbitals, int slab, long long rij_stride,
                                               long long density_stride, long long density_plane, int n_moments,
                                               Weigh weigh) {
     constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
-    const Row own(row, species, i0 + w, last);
+    const Row own(row, species, i0 + w, n_atoms);
     S* channels = tiles + w * TILE<NR>;
     S* monomials = channels + NR * TILE_STRIDE;
 
@@ -102,7 +103,7 @@ __device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long 
     __syncthreads();
     for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
-        if (i0 + w < last && c < n_moments && s < orbitals.n_radial)
+        if (i0 + w < n_atoms && c < n_moments && s < orbitals.n_radial)
             store(density, (s * n_moments + c) * density_stride + i0 + w, density_plane, tiles[w * TILE<NR> + o / W]);
     }
 }
@@ -110,14 +111,14 @@ __device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long 
 // Cotangents of the block's atoms to shared memory, NR radial functions from `slab` on and iterations `t0` .. `t1`-1:
 // entry c of function s is staged[((w * AT_ONCE + t - t0) * N_MOMENTS + c) * NR + s]; what does not exist is zero.
 template <typename S, int NR>
-__device__ __forceinline__ void stage_cotangents(S* staged, const real<S>* ddensity, long long i0, long long last,
+__device__ __forceinline__ void stage_cotangents(S* staged, const real<S>* ddensity, long long i0, long long n_atoms,
                                                  int slab, int t0, int t1, int n_radial, int n_moments,
                                                  long long stride, long long plane) {
     constexpr int W = WARPS<S>;
     __syncthreads();
     for (int o = threadIdx.x; o < W * (t1 - t0) * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, s = o / W % NR, c = o / (W * NR) % N_MOMENTS, t = o / (W * NR * N_MOMENTS);
-        const bool exists = i0 + w < last && slab + s < n_radial && c < n_moments;
+        const bool exists = i0 + w < n_atoms && slab + s < n_radial && c < n_moments;
         const long long from = ((long long)(t0 + t) * n_radial + slab + s) * n_moments + c;
         staged[((w * AT_ONCE + t) * N_MOMENTS + c) * NR + s] =
             exists ? load<S>(ddensity, from * stride + i0 + w, plane) : S(0);
@@ -128,7 +129,7 @@ __device__ __forceinline__ void stage_cotangents(S* staged, const real<S>* ddens
 // Coefficients of a neighbour, NR radial functions from a slab on: of its element in iteration 0, its own later.
 template <typename S> struct Coefficients_of {
     const real<S>*coefficients, *c;
-    long long n_atoms, c_plane;
+    long long c_rows, c_plane;
     int n_species, n_radial, columns;
 
     template <int NR> __device__ __forceinline__ void operator()(S (&out)[NR], int t, int jp, int z, int slab) const {
@@ -136,7 +137,7 @@ template <typename S> struct Coefficients_of {
         for (int s = 0; s < NR; ++s)
             out[s] = t == 0 ? load<S>(coefficients, (long long)z * n_radial + min(slab + s, n_radial - 1),
                                       (long long)n_species * n_radial)
-                            : load<S>(c, ((t - 1) * n_atoms + jp) * columns + slab + s, c_plane);
+                            : load<S>(c, ((t - 1) * c_rows + jp) * columns + slab + s, c_plane);
     }
 };
 

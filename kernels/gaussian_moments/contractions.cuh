@@ -76,9 +76,9 @@ template <typename S> struct Moments {
 // Moments of the block's atoms i0 .. to shared memory; returns those of the calling thread's atom.
 template <typename S>
 __device__ __forceinline__ Moments<S> stage_moments(S* shared, const real<S>* moments, long long stride, long long i0,
-                                                    long long last, int n_radial, int n_moments) {
+                                                    long long n_atoms, int n_radial, int n_moments) {
     const int rows = n_radial * n_moments, atom = threadIdx.x % ATOMS<S>;
-    if (i0 + atom < last)
+    if (i0 + atom < n_atoms)
         for (int row = threadIdx.x / ATOMS<S>; row < rows; row += blockDim.x / ATOMS<S>)
             shared[row * ATOMS<S> + atom] = load<S>(moments, row * stride + i0 + atom, rows * stride);
     __syncthreads();

@@ -22,25 +22,36 @@ using namespace fd;
 template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 3 : 2;
 constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
 
-// Moments of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NR channels.
+// Moments of all atoms: a warp an atom, blockIdx.y a slab of NR channels.
 // In the second half of a tile, the eight lanes of equal `part` share the sums of five monomials; each takes every
 // eighth pair.
-//   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å,
-//        beta (n_species, n_species, n_radial, n_basis)
-//   out  moments (n_radial, n_moments, n_atoms)
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, MOMENTS_BLOCKS<NR>)
-gm_moments(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-           const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ beta,
-           real<S>* __restrict__ moments, long long rij_stride, long long moments_stride, int n_species, int n_radial,
-           int n_basis, int n_moments, int basis, real<S> cutoff, real<S> r_min) {
+gm_moments(
+    long long n_atoms,
+    const long long* __restrict__ row,  // (n_atoms + 1,)
+    const int* __restrict__ j,          // (n_pairs,)
+    const int* __restrict__ species,    // (n_atoms,)
+    const real<S>* __restrict__ rij,    // (3, n_pairs), Å
+    const real<S>* __restrict__ beta,   // (n_species, n_species, n_radial, n_basis)
+    real<S>* __restrict__ moments,      // (n_radial, n_moments, n_atoms)
+    long long rij_stride,               // from row to row of rij
+    long long moments_stride,           // from row to row of moments
+    int n_species,
+    int n_radial,
+    int n_basis,
+    int n_moments,
+    int basis,
+    real<S> cutoff,                     // Å
+    real<S> r_min                       // Å
+) {
     constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
     constexpr int STRIDE = 40;  // 32 pairs; four rows 8 banks apart, read together by the four parts
     FD_SHARED(S, tiles, [W][(NR + N_MOMENTS) * STRIDE]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
     const int slab = blockIdx.y * NR;
-    const long long i0 = first + (long long)blockIdx.x * W, i = i0 + w;
-    const Row own(row, species, i, last);
+    const long long i0 = (long long)blockIdx.x * W, i = i0 + w;
+    const Row own(row, species, i, n_atoms);
     const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
     S* channels = tiles[w];
     S* monomials = channels + NR * STRIDE;
@@ -90,33 +101,45 @@ gm_moments(long long first, long long last, const long long* __restrict__ row, c
     __syncthreads();
     for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
-        if (i0 + w < last && c < n_moments && s < n_radial)
+        if (i0 + w < n_atoms && c < n_moments && s < n_radial)
             store(moments, (s * n_moments + c) * moments_stride + i0 + w, n_radial * n_moments * moments_stride,
                   tiles[w][o / W]);
     }
 }
 
-// Pullback of the moments of atoms first .. last-1 to the vectors of their pairs: a warp an atom, a lane a pair.
+// Pullback of the moments of all atoms to the vectors of their pairs: a warp an atom, a lane a pair.
 //     dr = u sum_c m_c sum_s R'_s dM_sc + (1 - u u) sum_c (dm_c/du) sum_s R_s dM_sc / d
-//   in   as gm_moments; dmoments (n_radial, n_moments, n_atoms)
-//   out  drij (3, n_pairs)
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
-gm_moments_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                    const int* __restrict__ species, const real<S>* __restrict__ rij,
-                    const real<S>* __restrict__ beta, const real<S>* __restrict__ dmoments,
-                    real<S>* __restrict__ drij, long long rij_stride, long long dmoments_stride,
-                    long long drij_stride, int n_species, int n_radial, int n_basis, int n_moments, int basis,
-                    real<S> cutoff, real<S> r_min) {
+gm_moments_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,     // (n_atoms + 1,)
+    const int* __restrict__ j,             // (n_pairs,)
+    const int* __restrict__ species,       // (n_atoms,)
+    const real<S>* __restrict__ rij,       // (3, n_pairs), Å
+    const real<S>* __restrict__ beta,      // (n_species, n_species, n_radial, n_basis)
+    const real<S>* __restrict__ dmoments,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ drij,            // (3, n_pairs), eV/Å
+    long long rij_stride,                  // from row to row of rij
+    long long dmoments_stride,             // from row to row of dmoments
+    long long drij_stride,                 // from row to row of drij
+    int n_species,
+    int n_radial,
+    int n_basis,
+    int n_moments,
+    int basis,
+    real<S> cutoff,                        // Å
+    real<S> r_min                          // Å
+) {
     FD_SHARED(S, dm, [WARPS<S>][N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const long long i0 = first + (long long)blockIdx.x * WARPS<S>, i = i0 + w;
-    const Row own(row, species, i, last);
+    const long long i0 = (long long)blockIdx.x * WARPS<S>, i = i0 + w;
+    const Row own(row, species, i, n_atoms);
     const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
 
     for (int slab = 0; slab < n_radial; slab += NR) {
         __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, last, slab, n_radial, n_moments);
+        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, n_atoms, slab, n_radial, n_moments);
         __syncthreads();
         for (long long p = own.begin + lane; p < own.end; p += 32) {
             Vector<S> dr = zeros<S, 3>();
@@ -150,20 +173,32 @@ gm_moments_pullback(long long first, long long last, const long long* __restrict
     }
 }
 
-// Pullback of the moments of atoms first .. last-1 to beta, as one partial sum a warp; blockIdx.y is a slab of NR
+// Pullback of the moments of all atoms to beta, as one partial sum a warp; blockIdx.y is a slab of NR
 // channels, blockIdx.z one of 16 basis functions. Each warp takes atoms_per_warp atoms and adds to its own row of
 // dbeta in their order, so that the sum over rows does not depend on scheduling.
 //     dbeta_{Zi,Zj,s,b} = sum_p e_b h_s,   h_s = sum_c dM_sc m_c
 // Pairs of a tile are sorted by element, since sums stay in registers as long as the element does.
-//   in   as gm_moments_pullback
-//   out  dbeta (gridDim.x * WARPS, n_species, n_species, n_radial, n_basis), zero at the start
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
-gm_beta_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                 const int* __restrict__ species, const real<S>* __restrict__ rij,
-                 const real<S>* __restrict__ dmoments, real<S>* __restrict__ dbeta, int atoms_per_warp,
-                 long long rij_stride, long long dmoments_stride, int n_species, int n_radial, int n_basis,
-                 int n_moments, int basis, real<S> cutoff, real<S> r_min) {
+gm_beta_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,     // (n_atoms + 1,)
+    const int* __restrict__ j,             // (n_pairs,)
+    const int* __restrict__ species,       // (n_atoms,)
+    const real<S>* __restrict__ rij,       // (3, n_pairs), Å
+    const real<S>* __restrict__ dmoments,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ dbeta,           // (gridDim.x * WARPS, like beta), zero at the start
+    int atoms_per_warp,
+    long long rij_stride,                  // from row to row of rij
+    long long dmoments_stride,             // from row to row of dmoments
+    int n_species,
+    int n_radial,
+    int n_basis,
+    int n_moments,
+    int basis,
+    real<S> cutoff,                        // Å
+    real<S> r_min                          // Å
+) {
     constexpr int W = WARPS<S>, SLAB = 16;
     constexpr int STRIDE = 36;  // 32 pairs; eight rows 4 banks apart, read together at four pairs
     FD_SHARED(S, dm, [W][N_MOMENTS * NR]);
@@ -195,11 +230,11 @@ gm_beta_pullback(long long first, long long last, const long long* __restrict__ 
     };
 
     for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i0 = first + ((long long)blockIdx.x * atoms_per_warp + a) * W, i = i0 + w;
+        const long long i0 = ((long long)blockIdx.x * atoms_per_warp + a) * W, i = i0 + w;
         __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, last, slab, n_radial, n_moments);
+        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, n_atoms, slab, n_radial, n_moments);
         __syncthreads();
-        const Row own(row, species, i, last);
+        const Row own(row, species, i, n_atoms);
         for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
             const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;
             const Pair<S> pair(rij, rij_stride, p, cutoff);
@@ -247,18 +282,31 @@ gm_beta_pullback(long long first, long long last, const long long* __restrict__ 
 // The contraction kernels share out an atom's jobs, a rank and a channel each, among the warps of its block.
 constexpr int CONTRACT_THREADS = 256;
 
-// Invariants of atoms first .. last-1. Shared memory: 128 n_radial n_moments bytes.
-//   in   moments (n_radial, n_moments, n_atoms); o1 .. o8 first feature of each contraction, -1 for those left out
-//   out  q (n_features, n_atoms)
+// Invariants of all atoms. Shared memory: 128 n_radial n_moments bytes.
 template <typename S>
 __global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
-gm_contract(long long first, long long last, const real<S>* __restrict__ moments, real<S>* __restrict__ q,
-            long long moments_stride, long long q_stride, int n_radial, int n_moments, int n_features, int o1, int o2,
-            int o3, int o4, int o5, int o6, int o7, int o8) {
+gm_contract(
+    long long n_atoms,
+    const real<S>* __restrict__ moments,  // (n_radial, n_moments, n_atoms)
+    real<S>* __restrict__ q,              // (n_features, n_atoms)
+    long long moments_stride,             // from row to row of moments
+    long long q_stride,                   // from row to row of q
+    int n_radial,
+    int n_moments,
+    int n_features,
+    int o1,                               // first feature of contraction 1, -1 if left out
+    int o2,
+    int o3,
+    int o4,
+    int o5,
+    int o6,
+    int o7,
+    int o8
+) {
     FD_DYNAMIC_SHARED(S, shared);
-    const long long i0 = first + (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
-    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, last, n_radial, n_moments);
-    if (i >= last) return;
+    const long long i0 = (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
+    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, n_atoms, n_radial, n_moments);
+    if (i >= n_atoms) return;
     const Column<S> out(q, i, q_stride, n_features);
     const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
     for (Jobs<S> jobs(4, n_radial); jobs.left(); jobs.next()) {
@@ -271,19 +319,33 @@ gm_contract(long long first, long long last, const real<S>* __restrict__ moments
     }
 }
 
-// Pullback of the invariants of atoms first .. last-1 to their moments. Shared memory as gm_contract.
-//   in   as gm_contract; dq (n_features, n_atoms)
-//   out  dmoments (n_radial, n_moments, n_atoms)
+// Pullback of the invariants of all atoms to their moments. Shared memory as gm_contract.
 template <typename S>
 __global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
-gm_contract_pullback(long long first, long long last, const real<S>* __restrict__ moments,
-                     const real<S>* __restrict__ dq, real<S>* __restrict__ dmoments, long long moments_stride,
-                     long long dq_stride, long long dmoments_stride, int n_radial, int n_moments, int n_features,
-                     int o1, int o2, int o3, int o4, int o5, int o6, int o7, int o8) {
+gm_contract_pullback(
+    long long n_atoms,
+    const real<S>* __restrict__ moments,  // (n_radial, n_moments, n_atoms)
+    const real<S>* __restrict__ dq,       // (n_features, n_atoms)
+    real<S>* __restrict__ dmoments,       // (n_radial, n_moments, n_atoms)
+    long long moments_stride,             // from row to row of moments
+    long long dq_stride,                  // from row to row of dq
+    long long dmoments_stride,            // from row to row of dmoments
+    int n_radial,
+    int n_moments,
+    int n_features,
+    int o1,                               // first feature of contraction 1, -1 if left out
+    int o2,
+    int o3,
+    int o4,
+    int o5,
+    int o6,
+    int o7,
+    int o8
+) {
     FD_DYNAMIC_SHARED(S, shared);
-    const long long i0 = first + (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
-    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, last, n_radial, n_moments);
-    if (i >= last) return;
+    const long long i0 = (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
+    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, n_atoms, n_radial, n_moments);
+    if (i >= n_atoms) return;
     const Column<S> in(const_cast<real<S>*>(dq), i, dq_stride, n_features);
     const Column<S> dM(dmoments, i, dmoments_stride, n_radial * n_moments);
     const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};

@@ -49,12 +49,20 @@ __device__ __forceinline__ T product(const T* __restrict__ w, const T* __restric
 }
 
 // h, s = value and gate of z = w x + b.
-//   in   w (n_out, n_in), b (n_out,) where `biased`, else any array, x (n_in, n)
-//   out  h (n_out, n), s (n_out, n)
 template <typename T, typename A>
 __global__ void __launch_bounds__(THREADS)
-    network_layer(const T* __restrict__ w, const T* __restrict__ b, const T* __restrict__ x, T* __restrict__ h,
-                  T* __restrict__ s, long long n, int n_out, int n_in, long long x_stride, bool biased) {
+network_layer(
+    const T* __restrict__ w,  // (n_out, n_in)
+    const T* __restrict__ b,  // (n_out,) where `biased`, else any array
+    const T* __restrict__ x,  // (n_in, n)
+    T* __restrict__ h,        // (n_out, n)
+    T* __restrict__ s,        // (n_out, n)
+    long long n,
+    int n_out,
+    int n_in,
+    long long x_stride,       // from row to row of x
+    bool biased
+) {
     const T sum = product<false>(w, x, n, n_out, n_in, x_stride);
     if (own_row() >= n_out || own_column() >= n) return;
     const long long at = own_row() * n + own_column();
@@ -62,24 +70,39 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 // z = w x + b.
-//   in   w (n_out, n_in), b (n_out,) where `biased`, else any array, x (n_in, n)
-//   out  z (n_out, n)
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
-    network_affine(const T* __restrict__ w, const T* __restrict__ b, const T* __restrict__ x, T* __restrict__ z,
-                   long long n, int n_out, int n_in, long long x_stride, bool biased) {
+network_affine(
+    const T* __restrict__ w,  // (n_out, n_in)
+    const T* __restrict__ b,  // (n_out,) where `biased`, else any array
+    const T* __restrict__ x,  // (n_in, n)
+    T* __restrict__ z,        // (n_out, n)
+    long long n,
+    int n_out,
+    int n_in,
+    long long x_stride,       // from row to row of x
+    bool biased
+) {
     const T sum = product<false>(w, x, n, n_out, n_in, x_stride);
     if (own_row() >= n_out || own_column() >= n) return;
     z[own_row() * n + own_column()] = biased ? sum + b[own_row()] : sum;
 }
 
 // g = w^T dy and, of the layer below, delta = f'(z) g.
-//   in   w (n_out, n_in), dy (n_out, n), h (n_in, n), s (n_in, n)
-//   out  g (n_in, n), delta (n_in, n)
 template <typename T, typename A>
 __global__ void __launch_bounds__(THREADS)
-    network_back(const T* __restrict__ w, const T* __restrict__ dy, const T* __restrict__ h, const T* __restrict__ s,
-                 T* __restrict__ g, T* __restrict__ delta, long long n, int n_out, int n_in, long long dy_stride) {
+network_back(
+    const T* __restrict__ w,   // (n_out, n_in)
+    const T* __restrict__ dy,  // (n_out, n)
+    const T* __restrict__ h,   // (n_in, n)
+    const T* __restrict__ s,   // (n_in, n)
+    T* __restrict__ g,         // (n_in, n)
+    T* __restrict__ delta,     // (n_in, n)
+    long long n,
+    int n_out,
+    int n_in,
+    long long dy_stride        // from row to row of dy
+) {
     const T sum = product<true>(w, dy, n, n_in, n_out, dy_stride);
     if (own_row() >= n_in || own_column() >= n) return;
     const long long at = own_row() * n + own_column();
@@ -88,12 +111,17 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 // dx = w^T dy.
-//   in   w (n_out, n_in), dy (n_out, n)
-//   out  dx (n_in, n)
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
-    network_transposed(const T* __restrict__ w, const T* __restrict__ dy, T* __restrict__ dx, long long n, int n_out,
-                       int n_in, long long dy_stride) {
+network_transposed(
+    const T* __restrict__ w,   // (n_out, n_in)
+    const T* __restrict__ dy,  // (n_out, n)
+    T* __restrict__ dx,        // (n_in, n)
+    long long n,
+    int n_out,
+    int n_in,
+    long long dy_stride        // from row to row of dy
+) {
     const T sum = product<true>(w, dy, n, n_in, n_out, dy_stride);
     if (own_row() < n_in && own_column() < n) dx[own_row() * n + own_column()] = sum;
 }

@@ -34,24 +34,40 @@ template <typename S> struct AngularKnots {
 
 constexpr int BLOCKS = 2;  // that a multiprocessor must be able to hold: registers without spills
 
-// Features of atoms first .. last-1: a warp an atom, blockIdx.y a slab of NB pair filters or, behind those, of triplets.
-//   in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), rij (3, n_pairs) Å; tables pair, radial, angular
-//   out  q (n_pair + n_triplet, n_atoms)
+// Features of all atoms: a warp an atom, blockIdx.y a slab of NB pair filters or, behind those, of triplets.
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
-sf_features(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ knots,
-            const real<S>* __restrict__ pair, const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
-            real<S>* __restrict__ q, long long rij_stride, long long q_stride, int n_pair, int n_triplet,
-            int n_elements, int n_groups, int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces,
-            real<S> cutoff, real<S> triplet_cutoff) {
+sf_features(
+    long long n_atoms,
+    const long long* __restrict__ row,    // (n_atoms + 1,)
+    const int* __restrict__ j,            // (n_pairs,)
+    const int* __restrict__ species,      // (n_atoms,)
+    const real<S>* __restrict__ rij,      // (3, n_pairs), Å
+    const real<S>* __restrict__ knots,    // (.., 4)
+    const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
+    const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    real<S>* __restrict__ q,              // (n_pair + n_triplet, n_atoms)
+    long long rij_stride,                 // from row to row of rij
+    long long q_stride,                   // from row to row of q
+    int n_pair,
+    int n_triplet,
+    int n_elements,
+    int n_groups,
+    int angles_alike,
+    int pair_pieces,
+    int radial_pieces,
+    int angular_pieces,
+    real<S> cutoff,                       // Å
+    real<S> triplet_cutoff                // Å
+) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     const int group = n_pair / n_groups, slabs = (group + NB - 1) / NB, pair_slabs = n_groups * slabs;
-    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, last);
+    const long long i = (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, n_atoms);
     const bool of_pairs = (int)blockIdx.y < pair_slabs;
     const int number = of_pairs ? (int)blockIdx.y : (int)blockIdx.y - pair_slabs;
     const int g = of_pairs ? number / slabs : 0, slab = of_pairs ? g * group + number % slabs * NB : number * NB;
@@ -101,7 +117,7 @@ sf_features(long long first, long long last, const long long* __restrict__ row, 
 #pragma unroll
     for (int b = 0; b < NB; ++b) {
         const S sum = sum_lanes(sums[b], 1, 32);
-        if (lane == b && b < n && i < last)
+        if (lane == b && b < n && i < n_atoms)
             store(q, ((of_pairs ? 0 : n_pair) + slab + b) * q_stride + i, (n_pair + n_triplet) * q_stride, sum);
     }
 }
@@ -114,23 +130,41 @@ template <typename S> struct Cotangents {
     __device__ __forceinline__ S operator[](int feature) const { return load<S>(dq, feature * stride + at, plane); }
 };
 
-// Pullback of the features of atoms first .. last-1 to the vectors of their pairs: a warp an atom, a lane a neighbour.
-//   in   as sf_features; dq (n_pair + n_triplet, n_atoms)
-//   out  drij (3, n_pairs)
+// Pullback of the features of all atoms to the vectors of their pairs: a warp an atom, a lane a neighbour.
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
-sf_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-            const int* __restrict__ species, const real<S>* __restrict__ rij, const real<S>* __restrict__ knots,
-            const real<S>* __restrict__ pair, const real<S>* __restrict__ radial, const real<S>* __restrict__ angular,
-            const real<S>* __restrict__ dq, real<S>* __restrict__ drij, long long rij_stride, long long dq_stride,
-            long long drij_stride, int n_pair, int n_triplet, int n_elements, int n_groups, int angles_alike,
-            int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff, real<S> triplet_cutoff) {
+sf_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,    // (n_atoms + 1,)
+    const int* __restrict__ j,            // (n_pairs,)
+    const int* __restrict__ species,      // (n_atoms,)
+    const real<S>* __restrict__ rij,      // (3, n_pairs), Å
+    const real<S>* __restrict__ knots,    // (.., 4)
+    const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
+    const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
+    real<S>* __restrict__ drij,           // (3, n_pairs), eV/Å
+    long long rij_stride,                 // from row to row of rij
+    long long dq_stride,                  // from row to row of dq
+    long long drij_stride,                // from row to row of drij
+    int n_pair,
+    int n_triplet,
+    int n_elements,
+    int n_groups,
+    int angles_alike,
+    int pair_pieces,
+    int radial_pieces,
+    int angular_pieces,
+    real<S> cutoff,                       // Å
+    real<S> triplet_cutoff                // Å
+) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const long long i = first + (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, last);
+    const long long i = (long long)blockIdx.x * WARPS<S> + w;
+    const Row own(row, species, i, n_atoms);
     const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
     const int group = n_pair / n_groups;
     const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
@@ -213,22 +247,39 @@ sf_pullback(long long first, long long last, const long long* __restrict__ row, 
     }
 }
 
-// Pullback of the features of atoms first .. last-1 to the tables, as one partial sum a warp. Each warp takes
+// Pullback of the features of all atoms to the tables, as one partial sum a warp. Each warp takes
 // atoms_per_warp atoms and adds to its own row in their order, so that the sum over rows does not depend on scheduling.
 // A lane owns filter lane / 4 of a slab and power lane % 4: what a tile of neighbours adds is shown to all through
 // shared memory, and added one after the other.
-//   in   as sf_pullback
-//   out  dpair, dradial, dangular (rows, n_elements or pairs of them, pieces, filters, 4), zero at the start
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
-sf_parameters_pullback(long long first, long long last, const long long* __restrict__ row, const int* __restrict__ j,
-                       const int* __restrict__ species, const real<S>* __restrict__ rij,
-                       const real<S>* __restrict__ knots, const real<S>* __restrict__ radial,
-                       const real<S>* __restrict__ angular, const real<S>* __restrict__ dq, real<S>* __restrict__ dpair,
-                       real<S>* __restrict__ dradial, real<S>* __restrict__ dangular, int atoms_per_warp,
-                       long long rij_stride, long long dq_stride, int n_pair, int n_triplet, int n_elements,
-                       int n_groups, int angles_alike, int pair_pieces, int radial_pieces, int angular_pieces, real<S> cutoff,
-                       real<S> triplet_cutoff) {
+sf_parameters_pullback(
+    long long n_atoms,
+    const long long* __restrict__ row,    // (n_atoms + 1,)
+    const int* __restrict__ j,            // (n_pairs,)
+    const int* __restrict__ species,      // (n_atoms,)
+    const real<S>* __restrict__ rij,      // (3, n_pairs), Å
+    const real<S>* __restrict__ knots,    // (.., 4)
+    const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
+    real<S>* __restrict__ dpair,          // (rows, n_elements, pair_pieces, n_pair, 4), zero at the start
+    real<S>* __restrict__ dradial,        // (rows, n_elements, radial_pieces, n_triplet, 4), zero at the start
+    real<S>* __restrict__ dangular,       // (rows, pairs of elements, angular_pieces, n_triplet, 4), zero at the start
+    int atoms_per_warp,
+    long long rij_stride,                 // from row to row of rij
+    long long dq_stride,                  // from row to row of dq
+    int n_pair,
+    int n_triplet,
+    int n_elements,
+    int n_groups,
+    int angles_alike,
+    int pair_pieces,
+    int radial_pieces,
+    int angular_pieces,
+    real<S> cutoff,                       // Å
+    real<S> triplet_cutoff                // Å
+) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(S, weights, [WARPS<S>][NB * 32]);
@@ -257,8 +308,8 @@ sf_parameters_pullback(long long first, long long last, const long long* __restr
     };
 
     for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i = first + ((long long)blockIdx.x * atoms_per_warp + a) * WARPS<S> + w;
-        const Row own(row, species, i, last);
+        const long long i = ((long long)blockIdx.x * atoms_per_warp + a) * WARPS<S> + w;
+        const Row own(row, species, i, n_atoms);
         const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
 
         for (long long p0 = own.begin; p0 < own.end; p0 += 32) {

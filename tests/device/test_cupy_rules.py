@@ -89,7 +89,7 @@ def test_shared_memory_is_asked_for_and_has_an_end():
             return Launchable(lambda *given: launched.append(given[-1]))
 
     def launch(shared):
-        args = [0, 5, q, q, 8, 8, 2, 1, 3, *range(8)]
+        args = [5, q, q, 8, 8, 2, 1, 3, *range(8)]
         cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 5, 32, 256, args, shared_mem=shared)
 
     with cuda.executor(lambda path, names: Loader()):

@@ -217,7 +217,7 @@ class EmbeddedDensity(Descriptor):
             own = (radial[2][..., centres, :] if own is None else own) + xp.swapaxes(more, -1, -2)
             c[..., t, :n, : self.n_radial] = own
             pairs.whole.exchange.forward(c[..., t, :, : self.n_radial])
-            kernels.ed_density_again(*radial, c, t, densities[..., 1 + t, :, :, :])
+            kernels.ed_density_again(*radial[:2], c, t, densities[..., 1 + t, :, :, :])
         return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:

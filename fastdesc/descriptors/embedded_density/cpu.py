@@ -33,9 +33,9 @@ class Kernels(NumbaKernels):
         theta = map(self._table, (alpha, r_s, coefficients))
         self.run(ed_density, *self.pair_list, *theta, self.rows(out), *self.orbitals)
 
-    def ed_density_again(self, alpha, r_s, coefficients, c, iteration, out):
+    def ed_density_again(self, alpha, r_s, c, iteration, out):
         """Densities with the coefficients c of an iteration."""
-        theta = map(self._table, (alpha, r_s, coefficients, c))
+        theta = map(self._table, (alpha, r_s, c))
         self.run(ed_density_again, *self.pair_list, *theta, iteration, self.rows(out), *self.orbitals)
 
     def ed_density_pullback(self, alpha, r_s, coefficients, c, ddensity, drij):

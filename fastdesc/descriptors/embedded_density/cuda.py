@@ -23,7 +23,7 @@ class Kernels(CudaKernels):
         sizes = (self.n_species, family.n_radial, family.n_moments)
         self._over_pairs("ed_density", (*self.pair_list, *theta, out, *strides, *sizes, *self.orbitals), True)
 
-    def ed_density_again(self, alpha, r_s, coefficients, c, iteration, out):
+    def ed_density_again(self, alpha, r_s, c, iteration, out):
         family = self.family
         theta = map(self.xp.ascontiguousarray, (alpha, r_s, c))
         strides = (cuda.row_stride(self.rij), self._stride(out), self._plane(out), self._plane(c))
@@ -60,7 +60,7 @@ class Kernels(CudaKernels):
     def ed_rows(self, density, rows):
         strides = (self._stride(density), self._plane(density), self._plane(rows))
         sizes = (self.family.n_radial, self.family.n_moments, *rows.shape[-2:])
-        args = (0, self.n_atoms, density, rows, *strides, *sizes)
+        args = (self.n_atoms, density, rows, *strides, *sizes)
         cuda.launch(MIRROR, f"ed_rows<{self.scalar}>", self.n_atoms, ATOMS, TURN_THREADS, args)
 
     def ed_contract(self, hyper, density, q):
@@ -117,7 +117,7 @@ class Kernels(CudaKernels):
 
     def _over_atoms(self, name, density, args, *scalars):
         arguments, n = ", ".join((self.scalar, *scalars)), density.shape[-1]
-        cuda.launch(ATOMWISE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (0, n, *args))
+        cuda.launch(ATOMWISE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (n, *args))
 
 
 def _scalar_of(hyper):

@@ -129,12 +129,12 @@ def ed_density(
 
 @kernel
 def ed_density_again(
-    kind, first, last, row, j, species, rij, alpha, r_s, coefficients, c, iteration, density,
-    n_moments, normalized, cutoff,
-):  # fmt: skip
+    kind, first, last, row, j, species, rij, alpha, r_s, c, iteration, density, n_moments, normalized, cutoff
+):
     """Densities (1) of atoms first .. last-1, with coefficients of the neighbours' own.
 
-    in   as for ed_density; c (planes, iterations, n_atoms, columns), of which this is number `iteration`
+    in   as for ed_density, but for coefficients
+         c (planes, iterations, n_atoms, columns), of which this is number `iteration`
     out  Rows density (planes, n_radial, n_moments, n_atoms)
     """
     _, n_species, n_radial = alpha.shape
@@ -147,7 +147,7 @@ def ed_density_again(
     where = np.empty(pairs.shape, np.int64)
     total = scratch(kind, n_radial * ROW)
     constants = scratch(kind, n_species * CONSTANTS * n_radial)
-    constants_in_lanes(kind, alpha, r_s, coefficients, constants)
+    constants_in_lanes(kind, alpha, r_s, r_s, constants)    # coefficients are each neighbour's own
     for i in range(first, last, width):
         n = min(width, last - i)
         block_slots(row, j, species, n_species, i, n, counts, starts)

@@ -84,7 +84,7 @@ class Kernels(CudaKernels):
         family, per_block = self.family, ROW_BYTES // self.item
         strides = [cuda.row_stride(a) for a in arrays]
         sizes = (family.n_radial, family.n_moments, family.n_features)
-        args = (0, self.n_atoms, *arrays, *strides, *sizes, *family.offsets.tolist())
+        args = (self.n_atoms, *arrays, *strides, *sizes, *family.offsets.tolist())
         shared = ROW_BYTES * family.n_radial * family.n_moments
         kernel = f"{name}<{self.scalar}>"
         cuda.launch(FILE, kernel, self.n_atoms, per_block, CONTRACT_THREADS, args, shared_mem=shared)
