@@ -7,11 +7,14 @@ from numbers import Real
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_device
+from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, pair_vectors
 from fastdesc.io.labels import advice, labels
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
+from fastdesc.training.initialise import initialise, initialise_with_descriptor
+from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import Targets
 from fastdesc.training.outliers import outliers
 from fastdesc.training.places import read_placed
@@ -220,6 +223,21 @@ class TrainingSet:
             len(atoms),
         )
         return TrainingBatch(rij, pairs, to_device(species, self.device), targets)
+
+    def initialise(self, potential, with_descriptor):
+        """Fit what needs no gradient, and before it the initial parameters of a descriptor that is to be trained."""
+        (initialise_with_descriptor if with_descriptor else initialise)(potential, self)
+
+    def start_linear(self, potential, weights, curvature):
+        """Fit the best pair potential: see fastdesc/training/linear_start.py."""
+        start_linear(potential, self, weights, curvature)
+
+    def short_distances(self, descriptor):
+        """How many distances lie below what a descriptor's filters were made for."""
+        return ShortDistances.among(descriptor, self.rij)
+
+    def check_restored(self, parameters, restored, path):
+        """Whatever parameters a checkpoint holds, these frames can go on from them."""
 
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""

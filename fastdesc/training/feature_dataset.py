@@ -10,10 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, to_device
+from fastdesc.backend.arrays import namespace, to_device, to_host
+from fastdesc.descriptors.short_distances import ShortDistances
+from fastdesc.errors import InputError
 from fastdesc.features.stream import rows_by_atom
 from fastdesc.geometry import frame_sums
 from fastdesc.training.dataset import cut
+from fastdesc.training.initialise import initialise_from_features
 from fastdesc.training.loss import Targets
 from fastdesc.training.outliers import outliers
 
@@ -170,6 +173,27 @@ class FeatureSet:
         for k, (a, b) in enumerate(zip(self.blocks[:-1], self.blocks[1:], strict=True)):
             np.add.at(counts, (np.repeat(np.arange(a, b), self.n_atoms[a:b]), self._species(k)), 1.0)
         return counts
+
+    def initialise(self, potential, with_descriptor):
+        """Fit what needs no gradient; a descriptor whose features are stored stays as it is."""
+        initialise_from_features(potential, self)
+
+    def start_linear(self, potential, weights, curvature):
+        """InputError: there are no distances."""
+        raise InputError("start 'linear' fits a filter to distances, which a features file lacks; give frames")
+
+    def short_distances(self, descriptor):
+        """None: there are no distances."""
+        return ShortDistances()
+
+    def check_restored(self, parameters, restored, path):
+        """InputError unless the features at hand are those of the descriptor of a checkpoint."""
+        for name, array in parameters.items():
+            if name.startswith("descriptor/") and not np.array_equal(to_host(array), restored[name]):
+                raise InputError(
+                    f"{path} was made with another {name}, of which the features at hand are not; "
+                    "use the same descriptor, or another checkpoint file"
+                )
 
     def order(self, rng):
         """All frames in random order, such that each block is needed only for a while."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
 from fastdesc.checks import numbers
-from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.hdf5.files import check_target, damage_named
 from fastdesc.networks.scaler import FeatureScaler
@@ -16,12 +15,10 @@ from fastdesc.potential.transfer import load_filters
 from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
 from fastdesc.training.budget import step_frames, with_budget
 from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
-from fastdesc.training.feature_dataset import FeatureSet, with_features
+from fastdesc.training.feature_dataset import with_features
 from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History
 from fastdesc.training.identity import check_identity, identity
-from fastdesc.training.initialise import initialise, initialise_from_features, initialise_with_descriptor
-from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
@@ -55,7 +52,7 @@ class Trainer:
         tell_of_sets(self.data, self.valid, potential)
         self.run_of = identity(potential, self.data, self.valid)
         if not potential.fitted:
-            {"random": self._start_random, "linear": self._start_linear}[settings.start]()
+            self._start()
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         self.like = next(iter(self.parameters.values()))    # an array of our device
         s = settings
@@ -93,19 +90,14 @@ class Trainer:
                 times.append(time.monotonic() - start)
         return min(times)
 
-    def _start_random(self):
+    def _start(self):
         """Fit all that needs no gradient; a descriptor stays as it is if any of it is frozen or stored."""
+        if self.settings.start == "linear":
+            self.data.start_linear(self.potential, self.weights, self.settings.curvature)
+            return
         groups = groups_for(self.potential, self.settings)
         learns = all(group.rate for name, group in groups.items() if name.startswith("descriptor/"))
-        fit = initialise_with_descriptor if learns else initialise
-        if isinstance(self.data, FeatureSet):
-            fit = initialise_from_features
-        fit(self.potential, self.data)
-
-    def _start_linear(self):
-        if isinstance(self.data, FeatureSet):
-            raise InputError("start 'linear' fits a filter to distances, which a features file lacks; give frames")
-        start_linear(self.potential, self.data, self.weights, self.settings.curvature)
+        self.data.initialise(self.potential, learns)
 
     # --------------------------------------------------------------------------------------------- the loop
 
@@ -163,9 +155,9 @@ class Trainer:
             text = "the loss on the validation frames was never finite, and the potential is what it was before"
             warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
         for data, words in ((self.data, "the training frames"), (self.valid, "the validation frames")):
-            if hasattr(data, "rij"):
+            if data is not None:
                 descriptor = self.potential.descriptor
-                ShortDistances.among(descriptor, data.rij).warn(descriptor, words)
+                data.short_distances(descriptor).warn(descriptor, words)
         return self.history
 
     def _epoch(self):
@@ -351,8 +343,7 @@ class Trainer:
         self.judged = int(state.get("judged", self.step if state["best"] else 0))
         self.rng.bit_generator.state = state["generator"]
         self.history = History(state["history"])
-        if isinstance(self.data, FeatureSet):
-            self._check_features(state["parameters"], path)
+        self.data.check_restored(self.parameters, state["parameters"], path)
         for name, array in self.parameters.items():
             array[...] = to_device(own(name, state["parameters"][name], array.shape), self.device)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -367,12 +358,3 @@ class Trainer:
         self.potential.scaler = FeatureScaler(*(own(name, state["scaler"][name], n) for name in ("mean", "scale")))
         self.potential.set_buffers(state.get("buffers", {}))
         self.potential.reference = own("reference", state["reference"], self.potential.reference.shape)
-
-    def _check_features(self, parameters, path):
-        """InputError unless the features at hand are those of the descriptor of a checkpoint."""
-        for name, array in self.parameters.items():
-            if name.startswith("descriptor/") and not np.array_equal(to_host(array), parameters[name]):
-                raise InputError(
-                    f"{path} was made with another {name}, of which the features at hand are not; "
-                    "use the same descriptor, or another checkpoint file"
-                )
