@@ -5,7 +5,7 @@ J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: 
 fastdesc/numerics/radial.py, moments in moments.py, contractions in contractions.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations_with_replacement as unordered
 from itertools import product
 from numbers import Integral
