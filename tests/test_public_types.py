@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 import fastdesc as fd
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.potential.prediction import Prediction
@@ -37,7 +37,7 @@ def test_descriptors() -> None:
     moments = fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_radial=2, n_basis=3, max_rank=1)
     density = fd.EmbeddedDensity(species=[29], cutoff=4.0, n_radial=2, contraction="none", hidden=(4,))
     splines = fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=3.5, n_pair=1, n_triplet=1)
-    descriptors: list[Family] = [moments, density.calibrate(frames), splines]
+    descriptors: list[Descriptor] = [moments, density.calibrate(frames), splines]
     for d in descriptors:
         q = d.compute(frames)
         q, J = d.compute(frames[0], jacobian=True, dtype="float32")

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.checks import count
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.features.layout import POOLS, already_done
@@ -37,7 +37,7 @@ MOST_WORKERS = 1024
 def featurize(
     frames: Frames,
     out: FilePath,
-    descriptor: Family,
+    descriptor: Descriptor,
     device: Device = "cpu",
     dtype: DType = "float64",
     workers: int | None = None,

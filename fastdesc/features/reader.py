@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastdesc.checks import count
 from fastdesc.descriptors import descriptor_from
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError, nearest
 from fastdesc.features.open import AtomRows, OpenFeatures
@@ -265,7 +265,7 @@ class FeaturesFile(OpenFeatures):
 
         return self._look(read)
 
-    def descriptor(self) -> Family:
+    def descriptor(self) -> Descriptor:
         """Rebuild the descriptor that made the features."""
         arrays = self._look(lambda f: {name: d[...] for name, d in f["parameters"].items()})
         return descriptor_from(self.family, self.parameters, arrays, self.path)

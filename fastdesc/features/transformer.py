@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.features.stream import compute
@@ -40,7 +40,7 @@ class StructureFeatures(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, descriptor: Family, pool: Pool = "mean", device: Device = "cpu", dtype: DType = "float64"
+        self, descriptor: Descriptor, pool: Pool = "mean", device: Device = "cpu", dtype: DType = "float64"
     ) -> None:
         self.descriptor = descriptor
         self.pool = pool

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.checks import numbers
 from fastdesc.checks import seed as check_seed
-from fastdesc.descriptors.family import Family
+from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.errors import InputError, nearest
 from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
@@ -32,7 +32,7 @@ class Potential:
 
     Parameters
     ----------
-    descriptor : Family
+    descriptor : Descriptor
         For instance a GaussianMoments. The potential trains a copy: several may be made of one.
     hidden : sequence of int
         Widths of the hidden layers; (64, 64) unless given, () is a linear model. For "spline" the number of embedding
@@ -87,7 +87,7 @@ class Potential:
 
     def __init__(
         self,
-        descriptor: Family,
+        descriptor: Descriptor,
         hidden: Sequence[int] | None = None,
         activation: Activation = "silu",
         network: Literal["per_species", "shared", "spline", "none"] = "per_species",
@@ -98,7 +98,7 @@ class Potential:
         n_knots: int = 9,
         reference: Mapping[str | int, float] | None = None,
     ) -> None:
-        if not isinstance(descriptor, Family):
+        if not isinstance(descriptor, Descriptor):
             raise InputError(f"descriptor came as {descriptor!r}; give an object such as GaussianMoments(species=[..])")
         if not isinstance(bias, bool):
             raise InputError(f"bias came as {bias!r}; it must be True or False")

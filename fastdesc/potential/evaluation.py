@@ -24,7 +24,7 @@ class Model:
 
     Attributes
     ----------
-    descriptor : Family
+    descriptor : Descriptor
     theta : dict of str to array
     networks : list of running heads (fastdesc.networks.heads)
         One, shared by all elements, or one per element.

@@ -83,7 +83,7 @@ class TrainingSet:
     source : path, ase.Atoms or list of ase.Atoms
         Labels come from each frame's calculator; ``atoms.info["weight"]`` is the frame's weight in the loss, 1 by
         default.
-    descriptor : Family
+    descriptor : Descriptor
     dtype : dtype
     device : {"cpu", "cuda"}
     purpose : str

@@ -162,7 +162,7 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
     Parameters
     ----------
     stored : Stored
-    descriptor : Family
+    descriptor : Descriptor
         That of the potential.
     dtype : dtype
         Of training; features of the other precision are cast.
