@@ -200,13 +200,15 @@ class SplineFilters(Descriptor):
             theta = self.prepared(theta, rij.dtype)
         packed = self._backend(rij).packed
         knots, tables = theta[KNOTS], [packed(theta[PIECES.format(name)]) for name in KINDS]
-        self.kernels(rij, pairs, species, knots).sf_features(*tables, q)
+        pair, radial, angular = tables
+        self.kernels(rij, pairs, species, knots).sf_features(pair, radial, angular, q)
         return q, (knots, tables)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
         drij, (knots, tables) = padded(rij.shape, rij.dtype, rij), saved
-        self.kernels(rij, pairs, species, knots).sf_pullback(*tables, dq, drij)
+        pair, radial, angular = tables
+        self.kernels(rij, pairs, species, knots).sf_pullback(pair, radial, angular, dq, drij)
         return drij
 
     def pullback_parameters(
@@ -214,7 +216,8 @@ class SplineFilters(Descriptor):
     ) -> Arrays:
         """Return a dict like theta, ((2,) n_filters, n_elements, n_knots+2) in float64."""
         knots, tables = saved
-        found = self.kernels(rij, pairs, species, knots).sf_parameters_pullback(*tables, dq)
+        pair, radial, angular = tables
+        found = self.kernels(rij, pairs, species, knots).sf_parameters_pullback(pair, radial, angular, dq)
         xp = namespace(rij)
         gradient: Arrays = {}
         for name, d in zip(KINDS, found, strict=True):
