@@ -11,9 +11,9 @@ from fastdesc.backend.arrays import to_host
 from fastdesc.errors import InputError, nearest
 
 SHORTEST, LONGEST = 0.01, 1000
-"""Å; any other cutoff is a slip of the pen, or of the unit."""
+"""Å; any other cutoff is a mistake, perhaps of the unit."""
 MOST = 100_000
-"""Functions, filters, knots or widths; more are a slip of the pen."""
+"""Functions, filters, knots or widths; more are refused."""
 
 
 def atomic_numbers(species):

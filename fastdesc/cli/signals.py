@@ -79,7 +79,7 @@ class Interruption:
         self._timers = [t for t in self._timers if t.is_alive()] + [timer]
 
     def _dropped(self, what):
-        """Python's hook for exceptions that nobody can catch."""
+        """Python's hook for exceptions that cannot be caught."""
         if self.number is None or not any(isinstance(e, KeyboardInterrupt) for e in _chain(what.exc_value)):
             self._hook(what)
             return

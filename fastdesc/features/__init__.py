@@ -31,7 +31,7 @@ __all__ = [
 
 CHUNK_ATOMS = 8192
 MOST_WORKERS = 1024
-"""More threads or processes are a slip of the pen."""
+"""More threads or processes are refused."""
 
 
 def featurize(

@@ -104,7 +104,7 @@ def check_target(path, kind=None):
     path : str or Path
     kind : str, optional
         Root attribute `format` of the HDF5 file that is to be written: a file of another kind that stands there, such
-        as the frames to be read, is not overwritten by a slip of the pen.
+        as the frames to be read, is not overwritten by mistake.
 
     Raises
     ------

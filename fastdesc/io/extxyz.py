@@ -231,7 +231,7 @@ def _arrays(text, n_atoms, columns):
         return {name: _from_table(table, name, kind, columns.place[a], b - a) for name, kind, a, b in columns.named}
     rows = [line.split() for line in text.split("\n")[:n_atoms]]
     for k, row in enumerate(rows):
-        # plain XYZ may carry further columns nobody described; described ones must all be there
+        # plain XYZ may carry further columns that are not described; described ones must all be there
         if len(row) < columns.width:
             raise ValueError(f"atom {k + 1} has {len(row)} columns where {columns.width} are described")
     words = list(zip(*rows, strict=False)) if rows else [()] * columns.width

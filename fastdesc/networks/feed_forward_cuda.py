@@ -12,7 +12,7 @@ FILE = "networks/feed_forward.cu"
 TILE = 16
 """Rows and columns of a result that a block owns."""
 MOST = 4096
-"""Columns up to which a batch is small: the kernels reach a tenth of cuBLAS's rate, by a guess that nobody measured."""
+"""Columns up to which a batch is small: the kernels reach a tenth of cuBLAS's rate (estimated, not measured)."""
 
 
 def suits(x):

@@ -1,4 +1,4 @@
-"""What makes an energy of features: heads, all of one interface, so that nobody asks which kind one is.
+"""What makes an energy of features: heads, all of one interface, so that no caller asks which kind one is.
 
 A head owns float64 parameters, for scaled features. `folded` makes the same function of the features themselves, of
 parameters like its own, wherever they lie, in the dtype of a pass; the folded head runs:

@@ -44,7 +44,7 @@ class TrainingBatch:
 
     @property
     def columns(self):
-        """Atoms of each element, or None where nobody has told (Pairs.columns)."""
+        """Atoms of each element, or None where it is not known (Pairs.columns)."""
         return self.pairs.columns
 
     def features(self, model):

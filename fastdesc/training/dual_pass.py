@@ -45,7 +45,7 @@ def loss_gradient(model, rij, trij, pairs, species, tape, de):
 
 
 def fixed_loss_gradient(model, rij, trij, pairs, species, tape, de):
-    """Gradient (2) with respect to every parameter but those of the descriptor, which are the dearest.
+    """Gradient (2) with respect to every parameter but those of the descriptor, which cost the most.
 
     Parameters as `loss_gradient`; returns dnetworks, dscale and ddirect.
     """

@@ -168,7 +168,7 @@ def find_close(kind, first, n, j, species, grids, work):
     memory, numbers, length, plane = work.memory, work.numbers, work.length, work.plane
     limit = grids.triplet_cutoff
     n_close = 0
-    for k in range(n):  # without a branch, which nobody could predict
+    for k in range(n):  # without a branch, which would be mispredicted
         set_number(numbers, WHO * length + n_close, k)
         n_close += get_scalar(kind, memory, DISTANCE * length + k) < limit
     set_number(numbers, STARTS * length, 0)
