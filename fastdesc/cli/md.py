@@ -1,0 +1,236 @@
+"""fastdesc md: molecular dynamics without an input file, through ASE.
+
+    trajectory.extxyz   frames with velocities, energies and forces
+    md.csv              step, time, temperature, energies, pressure and volume
+    md.png              a picture of temperature and total energy, where matplotlib is there
+    restart.h5          what going on needs
+"""
+
+import json
+import warnings
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from ase import units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_xyz
+from ase.md.verlet import VelocityVerlet
+from tqdm import tqdm
+
+from fastdesc.calculator import FastdescCalculator
+from fastdesc.errors import InputError
+from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
+from fastdesc.io.frames import iread_frames
+from fastdesc.potential.loading import load
+
+ENSEMBLES = ("nve", "nvt", "npt")
+FORMAT, VERSION = "fastdesc-md", 1
+COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "total_eV", "pressure_GPa", "volume_A3")
+UNSTABLE = "the dynamics became unstable after step {}; take a smaller --timestep, or a model of such structures"
+POSITIVE = ("temperature", "timestep", "temperature_time", "pressure_time", "steps", "every")
+
+
+class Run:
+    """Dynamics of one frame.
+
+    Parameters
+    ----------
+    settings : dict
+        ensemble; temperature (K), pressure (GPa), timestep, temperature_time and pressure_time (fs), seed, every.
+    """
+
+    def __init__(self, atoms, settings):
+        self.atoms, self.settings, self.step = atoms, settings, 0
+        self.rng = np.random.default_rng(settings["seed"])
+
+    def begin(self):
+        """Give atoms without velocities those of the temperature."""
+        if not self.atoms.get_momenta().any():
+            m = self.atoms.get_masses()[:, None]
+            momenta = self.rng.normal(size=(len(m), 3)) * np.sqrt(self.settings["temperature"] * units.kB * m)
+            if len(m) > 1:
+                momenta -= m * momenta.sum(0) / m.sum()
+            self.atoms.set_momenta(momenta)
+
+    def dynamics(self, barostat=None):
+        """The integrator of the ensemble."""
+        s = self.settings
+        if s["ensemble"] == "nve":
+            return VelocityVerlet(self.atoms, timestep=s["timestep"] * units.fs)
+        try:
+            from ase.md.langevinbaoab import LangevinBAOAB
+        except ImportError as error:
+            raise InputError(
+                f"ensemble {s['ensemble']} needs ase.md.langevinbaoab, which this ASE does not have; update ASE"
+            ) from error
+        more = {"temperature_K": s["temperature"], "T_tau": s["temperature_time"] * units.fs, "rng": self.rng}
+        if s["ensemble"] == "npt":
+            stress, time = -s["pressure"] * units.GPa, s["pressure_time"] * units.fs
+            more |= {"externalstress": stress, "hydrostatic": True, "P_tau": time}
+        before = self.rng.bit_generator.state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)    # how ASE found the mass of the barostat
+            out = LangevinBAOAB(self.atoms, s["timestep"] * units.fs, **more)
+        if barostat is not None:    # what beginning draws was drawn by the run's first part
+            out.p_eps, out.force_eps = map(float, barostat)
+            self.rng.bit_generator.state = before
+        return out
+
+    def row(self):
+        """Numbers of a line of md.csv; pressure and volume are NaN without a cell."""
+        atoms, n = self.atoms, len(self.atoms)
+        volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
+        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
+        pressure = np.nan
+        if np.isfinite(volume):
+            pressure = (-atoms.get_stress()[:3].mean() + 2 * kinetic / (3 * volume)) / units.GPa
+        temperature = 2 * kinetic / (3 * n * units.kB)
+        time = self.step * self.settings["timestep"] / 1000
+        return self.step, time, temperature, potential, potential + kinetic, pressure, volume
+
+
+def md(
+    model, frame, out, settings, steps, resume=False, device="cpu", dtype="float64", progress=True, repeat=(1, 1, 1)
+):
+    """Run dynamics; return the paths written, by name.
+
+    Parameters
+    ----------
+    model, frame : str or Path
+        The last frame of a file is taken.
+    out : str or Path
+        Folder, made if need be.
+    settings : dict
+        As for Run.
+    steps : int
+        In all, those before a resumption included.
+
+    Raises
+    ------
+    InputError
+        For settings out of range, a folder that holds a run already, and dynamics that became unstable.
+    """
+    _check(settings, steps)
+    out = Path(out)
+    paths = {"trajectory": out / "trajectory.extxyz", "table": out / "md.csv", "restart": out / "restart.h5"}
+    check_apart(paths.values(), [model, frame])
+    if not resume and any(path.exists() for path in paths.values()):
+        raise InputError(f"{out} holds a run already; go on with it by --resume, or name another folder by --out")
+    potential = load(model)
+    atoms = deque(iread_frames(frame), maxlen=1)[0].repeat(repeat)
+    if settings["ensemble"] == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise InputError("ensemble npt needs a frame that is periodic in all directions; take nvt or nve")
+    out.mkdir(parents=True, exist_ok=True)
+    run, barostat, sizes = Run(atoms, settings), None, {}
+    if resume:
+        barostat, sizes = _taken(paths["restart"], run)
+    atoms.calc = FastdescCalculator(potential, device=device, dtype=dtype)
+    run.begin()
+    dynamics = run.dynamics(barostat)
+    with _continued(paths["trajectory"], sizes) as trajectory, _continued(paths["table"], sizes) as table, tqdm(
+        total=steps, initial=run.step, unit=" steps", disable=not progress
+    ) as bar:
+        if not sizes:
+            table.write(",".join(COLUMNS) + "\n")
+            _record(run, dynamics, trajectory, table, paths, bar)
+        while run.step < steps:
+            n = min(settings["every"], steps - run.step)
+            try:
+                dynamics.run(n)
+            except InputError as error:    # of a structure that cannot be evaluated, where all was well before
+                raise InputError(f"{UNSTABLE.format(run.step)} ({error})") from error
+            run.step += n
+            bar.update(n)
+            _record(run, dynamics, trajectory, table, paths, bar)
+    if picture := plot(paths["table"], out / "md.png"):
+        paths["picture"] = picture
+    return paths
+
+
+def plot(table, out):
+    """Draw temperature and total energy per time; return the path, or None without matplotlib."""
+    try:
+        from fastdesc.analysis.plots import new_figure, save_figure, tidy
+
+        fig = new_figure(6.4, 4.2)
+    except (InputError, ImportError):
+        return None
+    columns = np.genfromtxt(table, delimiter=",", names=True)
+    for ax, name, words in zip(fig.subplots(2, 1, sharex=True), ("temperature_K", "total_eV"),
+                               ("temperature (K)", "total energy (eV)"), strict=True):    # fmt: skip
+        ax.plot(columns["time_ps"], columns[name], lw=1.2)
+        ax.set_ylabel(words)
+        tidy(ax)
+    ax.set_xlabel("time (ps)")
+    save_figure(fig, out)
+    return out
+
+
+def _check(settings, steps):
+    for name in POSITIVE:
+        value = steps if name == "steps" else settings[name]
+        if not 0 < value < np.inf:
+            raise InputError(f"{name} came as {value}; it must be above 0")
+    if not np.isfinite(settings["pressure"]):
+        raise InputError(f"pressure came as {settings['pressure']}; it must be a finite number, in GPa")
+
+
+def _continued(path, sizes):
+    """Open a text file to write on, at the length it had at the restart: what came after is written again."""
+    if path.name in sizes:
+        with open(path, "r+b") as file:
+            file.truncate(sizes[path.name])
+    return open(path, "a" if path.name in sizes else "w", encoding="utf-8")
+
+
+def _record(run, dynamics, trajectory, table, paths, bar):
+    """Write a frame, a line of the table, and the restart."""
+    row, atoms = run.row(), run.atoms
+    if not np.isfinite(row[3:5]).all() or not np.isfinite(atoms.positions).all():
+        raise InputError(f"{UNSTABLE.format(run.step)} (energies are not finite)")
+    frame = atoms.copy()
+    names = ("energy", "forces", "stress")
+    frame.calc = SinglePointCalculator(frame, **{k: v for k, v in atoms.calc.results.items() if k in names})
+    frame.info.update(step=run.step, time_ps=row[1])
+    write_xyz(trajectory, [frame], columns=["symbols", "positions", "momenta"])
+    table.write(",".join(f"{x:.10g}" for x in row) + "\n")
+    for file in (trajectory, table):
+        file.flush()
+    sizes = {paths[name].name: paths[name].stat().st_size for name in ("trajectory", "table")}
+    with new_hdf5(paths["restart"], FORMAT, VERSION) as f:
+        f.attrs.update(step=run.step, sizes=to_json(sizes), settings=to_json(run.settings))
+        f.attrs["rng"] = json.dumps(run.rng.bit_generator.state)
+        for name, array, unit in (("numbers", atoms.numbers, "1"), ("positions", atoms.positions, "Å"),
+                                  ("momenta", atoms.get_momenta(), "u Å / ASE's time"), ("cell", atoms.cell.array, "Å"),
+                                  ("pbc", atoms.pbc, "1")):    # fmt: skip
+            f[name] = array
+            f[name].attrs.update(unit=unit, shape=str(array.shape))
+        if run.settings["ensemble"] == "npt":
+            f["barostat"] = [dynamics.p_eps, dynamics.force_eps]
+            f["barostat"].attrs.update(unit="of ASE", shape="momentum, force")
+    bar.set_postfix_str(f"{row[2]:.0f} K, {row[4]:.4f} eV")
+
+
+def _taken(path, run):
+    """Take the state of a restart; return the barostat's, and how long the other files were."""
+    if not path.exists():
+        raise InputError(f"{path} is not there; there is no run to go on with")
+    with open_hdf5(path) as f:
+        check_format(f, path, FORMAT, VERSION)
+        with damage_named(path, "start the run again"):
+            settings, sizes = json.loads(f.attrs["settings"]), json.loads(f.attrs["sizes"])
+            state = {name: f[name][()] for name in ("numbers", "positions", "momenta", "cell", "pbc")}
+            rng, step = json.loads(f.attrs["rng"]), int(f.attrs["step"])
+            barostat = f["barostat"][()] if "barostat" in f else None
+    for name, value in run.settings.items():
+        if settings.get(name) != value:
+            raise InputError(f"{name} came as {value} and the run began with {settings.get(name)}; keep it to go on")
+    if not np.array_equal(state["numbers"], run.atoms.numbers):
+        raise InputError(f"{path} is of other atoms than the frame; give the frame that the run began with")
+    run.atoms.set_cell(state["cell"])
+    run.atoms.set_pbc(state["pbc"])
+    run.atoms.set_positions(state["positions"])
+    run.atoms.set_momenta(state["momenta"])
+    run.rng.bit_generator.state, run.step = rng, step
+    return barostat, sizes

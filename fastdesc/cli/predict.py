@@ -1,0 +1,138 @@
+"""fastdesc predict: energies, forces and stresses of frames that have none, as a stream."""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_xyz
+from tqdm import tqdm
+
+from fastdesc.backend.arrays import resolve_device, resolve_dtype
+from fastdesc.errors import InputError
+from fastdesc.geometry import stress_voigt
+from fastdesc.hdf5.files import check_apart, check_target, whole_or_nothing
+from fastdesc.io.frame_batch import make_batch, plain_info
+from fastdesc.io.frames import EXTXYZ, expand, iread_frames
+from fastdesc.io.frames_file import FORMAT, SUFFIXES, write_frames_file
+from fastdesc.io.labels import full_stress
+from fastdesc.potential.loading import load
+from fastdesc.structures import Structures
+
+ATOMS_AT_ONCE = 20_000
+"""Frames are evaluated in groups of about so many atoms; a larger frame goes alone."""
+
+
+def predict(model, frames, out, device="cpu", dtype="float64", progress=True):
+    """Predict frames one group after another, never all in memory, and write them with what was predicted.
+
+    Parameters
+    ----------
+    model, frames, out : str or Path
+        `out` becomes extended XYZ (also .gz) or a frames file (.h5), by its name, whole or not at all.
+    device, dtype : str
+        As for Potential.predict.
+    progress : bool
+
+    Returns
+    -------
+    int
+        Number of frames.
+
+    Raises
+    ------
+    InputError
+        For a name of another kind, elements that the model does not know, and whatever else makes frames unusable.
+    """
+    check_apart([out], [model, *expand(frames)])
+    kind = _kind(out)
+    check_target(out, FORMAT if kind == "hdf5" else None)
+    potential = load(model)
+    found = predicted(potential, iread_frames(frames), device, dtype)
+    with tqdm(unit=" frames", disable=not progress) as bar:
+        if kind == "hdf5":
+            return write_frames_file(_batches(found, bar), out)
+        n = 0
+        with whole_or_nothing(out) as part, _text(part, out) as file:
+            for group in found:
+                write_xyz(file, group)
+                n += len(group)
+                bar.update(len(group))
+        return n
+
+
+def predicted(potential, frames, device="cpu", dtype="float64"):
+    """Yield lists of frames that carry what the potential says of them.
+
+    Parameters
+    ----------
+    potential : Potential
+    frames : iterable of ase.Atoms
+        Their own labels are replaced.
+
+    Yields
+    ------
+    list of ase.Atoms
+        Energy (eV), forces (eV/Å) and, where there is a volume, stress (eV/Å^3) in a SinglePointCalculator.
+    """
+    model, group, n_atoms = potential.model(resolve_dtype(dtype), resolve_device(device)), [], 0
+    for atoms in frames:
+        if group and n_atoms + len(atoms) > ATOMS_AT_ONCE:
+            yield _evaluated(potential, model, group)
+            group, n_atoms = [], 0
+        group.append(atoms)
+        n_atoms += len(atoms)
+    if group:
+        yield _evaluated(potential, model, group)
+
+
+def _evaluated(potential, model, group):
+    structures = Structures.from_ase(group)
+    energy, forces, virials, _ = potential.evaluate(structures, None, model)
+    stress = stress_voigt(virials, structures.volumes)
+    out = []
+    for k, atoms in enumerate(group):
+        own = slice(structures.first[k], structures.first[k + 1])
+        results = {"energy": float(energy[k]), "forces": forces[own]}
+        if np.isfinite(stress[k]).all():
+            results["stress"] = stress[k]
+        atoms = atoms.copy()
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        out.append(atoms)
+    return out
+
+
+def _batches(found, bar):
+    n = 0
+    for group in found:
+        frames = [_parsed(atoms) for atoms in group]
+        numbers = range(n, n + len(group))
+        yield make_batch(frames, numbers, [0] * len(group), numbers, "raise")
+        n += len(group)
+        bar.update(len(group))
+
+
+def _parsed(atoms):
+    frame = {
+        "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
+        "energy": atoms.calc.results["energy"], "forces": atoms.calc.results["forces"], "info": plain_info(atoms.info),
+    }  # fmt: skip
+    if "stress" in atoms.calc.results:
+        frame["stress"] = full_stress(atoms.calc.results["stress"])
+    return frame
+
+
+def _kind(out):
+    name = str(out).lower()
+    if Path(name).suffix in SUFFIXES:
+        return "hdf5"
+    if name.endswith(EXTXYZ):
+        return "extxyz"
+    raise InputError(f"{out} is to be written; its name must end in {', '.join((*EXTXYZ, *SUFFIXES))}")
+
+
+def _text(part, out):
+    if str(out).lower().endswith(".gz"):
+        return io.TextIOWrapper(gzip.open(part, "wb"), encoding="utf-8")
+    return open(part, "w", encoding="utf-8")

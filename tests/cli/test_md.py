@@ -1,0 +1,97 @@
+"""`fastdesc md`: conserved energy, temperature and pressure where they are asked for, and an exact way on."""
+
+import csv
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import fastdesc as fd
+from fastdesc.cli import main
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A stiff crystal: a repulsive pair potential of one spline."""
+    path = tmp_path_factory.mktemp("md")
+    d = fd.SplineFilters(species=["Cu"], cutoff=4.5, r_min=1.0, n_pair=1, n_triplet=0, n_knots=8)
+    d.set_parameters(pair=np.array([[[4.0, 2.2, 1.1, 0.45, 0.15, 0.03, 0, 0, -5.0, 0]]]))
+    fd.Potential(d, network="none", direct=True).save(path / "model.h5")
+    ase.io.write(path / "cu.extxyz", bulk("Cu", cubic=True) * (2, 2, 2))
+    return path
+
+
+def run(source, out, *words):
+    return main(["md", str(source / "model.h5"), str(source / "cu.extxyz"), "--out", str(out), "--quiet", *words])
+
+
+def table(out):
+    with open(out / "md.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_energy_is_conserved(source, tmp_path, capsys):
+    assert run(source, tmp_path / "md", "--steps", "200", "--every", "20", "--repeat", "1", "1", "2") == 0
+    told = capsys.readouterr().out
+    found, frames = table(tmp_path / "md"), ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")
+    assert len(frames) == len(found["step"]) == 11 and len(frames[0]) == 64
+    assert list(found["step"]) == list(range(0, 201, 20)) and found["time_ps"][-1] == pytest.approx(0.2)
+    assert 250 < found["temperature_K"][0] < 350
+    assert np.ptp(found["total_eV"]) < 0.05 * np.ptp(found["potential_eV"])
+    for name in ("trajectory.extxyz", "md.csv", "restart.h5", "md.png"):
+        assert name in told and (tmp_path / "md" / name).stat().st_size > 0
+    last = frames[-1]
+    expected = fd.load(source / "model.h5").predict(last)
+    assert last.get_potential_energy() == pytest.approx(expected.energy[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
+def test_resumed_is_as_if_uninterrupted(source, tmp_path, ensemble):
+    words = ("--ensemble", ensemble, "--every", "5", "--temperature", "400", "--pressure", "5")
+    assert run(source, tmp_path / "whole", "--steps", "40", *words) == 0
+    assert run(source, tmp_path / "parts", "--steps", "20", *words) == 0
+    with open(tmp_path / "parts" / "trajectory.extxyz", "a", encoding="utf-8") as file:
+        file.write("what came after the restart was written")
+    assert run(source, tmp_path / "parts", "--steps", "40", "--resume", *words) == 0
+    whole, parts = table(tmp_path / "whole"), table(tmp_path / "parts")
+    for name, values in whole.items():
+        assert abs(values - parts[name]).max() <= 1e-7 * abs(values).max(), name
+    assert len(ase.io.read(tmp_path / "parts" / "trajectory.extxyz", ":")) == 9
+    if ensemble == "npt":
+        assert np.ptp(whole["volume_A3"]) > 0
+    else:
+        assert np.ptp(whole["volume_A3"]) == 0
+
+
+def test_thermostat_and_barostat_find_their_values(source, tmp_path):
+    words = ("--ensemble", "npt", "--temperature", "900", "--pressure", "20", "--temperature-time", "20")
+    assert run(source, tmp_path / "md", "--steps", "1500", "--pressure-time", "200", *words) == 0
+    found = table(tmp_path / "md")
+    half = len(found["step"]) // 2
+    assert 700 < found["temperature_K"][half:].mean() < 1100
+    assert 14 < found["pressure_GPa"][half:].mean() < 26
+
+
+def test_one_sentence_for_what_cannot_be(source, tmp_path, capsys):
+    cases = (
+        (["--steps", "0"], "steps came as 0"),
+        (["--timestep", "-1"], "timestep came as -1"),
+        (["--resume"], "no run to go on with"),
+        (["--pressure", "nan"], "pressure came as nan"),
+        (["--timestep", "1000000", "--steps", "50"], "unstable"),
+    )
+    for k, (words, told) in enumerate(cases):
+        assert run(source, tmp_path / f"bad{k}", *words) == 2
+        err = capsys.readouterr().err
+        assert told in err and err.count("\n") == 1, err
+    assert run(source, tmp_path / "md", "--steps", "5") == 0
+    assert run(source, tmp_path / "md", "--steps", "5") == 2 and "--resume" in capsys.readouterr().err
+    assert run(source, tmp_path / "md", "--steps", "9", "--resume", "--timestep", "2") == 2
+    assert "the run began with 1.0" in capsys.readouterr().err
+    atoms = bulk("Cu", cubic=True)
+    atoms.pbc = True, True, False
+    ase.io.write(tmp_path / "slab.extxyz", atoms)
+    words = ["md", str(source / "model.h5"), str(tmp_path / "slab.extxyz"), "--ensemble", "npt", "--out"]
+    assert main([*words, str(tmp_path / "slab")]) == 2 and "periodic in all" in capsys.readouterr().err
