@@ -1,7 +1,7 @@
 """What the recursion of embedded densities buys: learning curves, and environments that three bodies cannot tell apart.
 
     python -m bench.recursion curves --data FOLDER --out bench/results/recursion
-    python -m bench.recursion degenerate --out docs/recursion-degenerate.png
+    python -m bench.recursion degenerate --out docs/guides/recursion-degenerate.png
 
 `curves` trains T = 0, 1, 2, 3 with the same settings on part of FOLDER/train.extxyz.gz, and tests on frames of
 FOLDER/valid.extxyz.gz that training has not seen; it writes OUT.png, the force error on the test frames against the

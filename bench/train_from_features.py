@@ -2,7 +2,7 @@
 
     python -m bench.train_from_features                 # a minute; writes bench/results/stored.json and .md
     python -m bench.train_from_features --quick         # rough figures in half a minute
-    python -m bench.train_from_features --docs          # and puts the table into docs/fixed-descriptors.md
+    python -m bench.train_from_features --docs          # and puts the table into docs/guides/fixed-descriptors.md
 """
 
 import argparse
@@ -184,7 +184,7 @@ def main(argv=None):
     parser.add_argument("--cutoff", type=float, default=6.0, help="Å")
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64])
     parser.add_argument("--out", default="bench/results/stored", help="without suffix")
-    parser.add_argument("--docs", action="store_true", help="also put the table into docs/fixed-descriptors.md")
+    parser.add_argument("--docs", action="store_true", help="also put the table into docs/guides/fixed-descriptors.md")
     options = parser.parse_args(argv)
     from bench.harness.machine import describe
 

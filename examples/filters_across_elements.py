@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
-from fastdesc.analysis.feature_contributions import feature_shares, shares_table
+from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
 from fastdesc.analysis.filter_plots import plot_filters
 
 KEYWORDS = {"cutoff": 5.5, "triplet_cutoff": 4.2, "r_min": 1.8, "n_pair": 2, "n_triplet": 3}
@@ -65,7 +65,8 @@ def main(n_silver=120, n_gold=6, n_test=40, epochs=150, picture="filters-of-silv
         fd.train(gold, few, **{**settings, **more, "epochs": 4 * epochs})
         errors[name] = force_error(gold, test)
         print(f"gold from {n_gold} frames, {name}: {errors[name]:.0f} meV/Å", flush=True)
-    print("\nwhat silver makes of its filters:\n" + shares_table(feature_shares(silver, crystals("Ag", 10, 3))))
+    contributions = feature_contributions(silver, crystals("Ag", 10, 3))
+    print("\nwhat silver makes of its filters:\n" + contributions_table(contributions))
     if picture is not None:
         plot_filters(silver, Path(picture), crystals("Ag", 10, 3))
     return errors
