@@ -29,7 +29,7 @@ def featurize(args):
     out = featurize(
         frames, args.out, descriptor, device=args.device, dtype=args.dtype, workers=args.workers,
         resume=args.resume, progress=not args.quiet, pool=args.pool, jacobian=args.jacobian, on_error=args.on_error,
-        compression=args.compression, readers=args.readers, scheduler=args.scheduler,
+        compression=args.compression, readers=args.readers, scheduler=args.scheduler, **_label_keys(args),
     )  # fmt: skip
     print(headline(out))
     if skipped := skipped_frames(out):
@@ -42,8 +42,9 @@ def convert(args):
 
     frames = args.frames if len(args.frames) > 1 else args.frames[0]
     out, skipped = convert(
-        frames, args.out, progress=not args.quiet, on_error=args.on_error, compression=args.compression, report=True
-    )
+        frames, args.out, progress=not args.quiet, on_error=args.on_error, compression=args.compression, report=True,
+        **_label_keys(args),
+    )  # fmt: skip
     print(headline(out))
     for one in skipped:
         print(f"skipped {one['file']} frame {one['index']}: {one['reason']}")
@@ -79,7 +80,7 @@ def evaluate(args):
 
         check_picture(args.plot)
     potential = load(args.model)
-    keys = {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
+    keys = _label_keys(args)
     found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
     contributions = None
     if args.shares:
@@ -177,6 +178,11 @@ COMMANDS = {
     "md": md,
     "lammps": lammps,
 }
+
+
+def _label_keys(args):
+    """Names of labels as functions take them."""
+    return {f"{name}_key": getattr(args, f"{name}_key") for name in ("energy", "forces", "stress")}
 
 
 def _say(text):

@@ -190,8 +190,7 @@ def parser():
     p.add_argument("--plot", metavar="FILE", help="also draw a parity plot")
     p.add_argument("--shares", action="store_true", help="also what each feature contributes to energies and forces")
     p.add_argument("--predictions", metavar="FILE", help="also write predictions and references (.h5)")
-    for name in ("energy", "forces", "stress"):
-        p.add_argument(f"--{name}-key", metavar="NAME", help=f"name of the {name} in FRAMES, where it has its own")
+    _label_keys(p)
     _device(p, "float64")
 
     p = command("info", INFO, "what is in a file, and how to read it")
@@ -255,7 +254,13 @@ def _device(p, dtype):
     p.add_argument("--dtype", choices=DTYPES, default=dtype, help="default: %(default)s")
 
 
+def _label_keys(p):
+    for name in ("energy", "forces", "stress"):
+        p.add_argument(f"--{name}-key", metavar="NAME", help=f"name of the {name} in the frames, where it has its own")
+
+
 def _streaming(p):
+    _label_keys(p)
     p.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise",
         help="what becomes of frames that cannot be used; skipped ones are listed (default: %(default)s)",

@@ -1,15 +1,16 @@
 """Descriptors of many frames into one features file: a stream from the readers, through the descriptor, to the disk."""
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.checks import count
+from fastdesc.checks import brief, count
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.short_distances import ShortDistances
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.features.layout import POOLS, already_done
 from fastdesc.features.reader import Features, open_features, read_features
 from fastdesc.features.resume import new_batches
@@ -19,7 +20,7 @@ from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import compression_options
 from fastdesc.io.frames import iread_frames, read_frames
 from fastdesc.io.frames_file import write_frames_file
-from fastdesc.io.labels import Labels, labels
+from fastdesc.io.labels import Labels, LabelsSeen, labels
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
 from fastdesc.types import Compression, Device, DType, FilePath, Frames, OnError, Pool
@@ -51,6 +52,9 @@ def featurize(
     compression: Compression = "none",
     readers: int | None = None,
     scheduler: str | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
 ) -> Path:
     """Compute the features of frames and write them, with what the frames carry, to an HDF5 file.
 
@@ -91,6 +95,8 @@ def featurize(
     scheduler : str, optional
         Address of a Dask scheduler, or "local" for a cluster of processes on this machine: the work is shared out,
         and the file joins the shards that workers wrote (needs dask.distributed).
+    energy_key, forces_key, stress_key : str, optional
+        Names of the labels where the frames use their own, as of `read_frames`.
 
     Returns
     -------
@@ -116,7 +122,7 @@ def featurize(
     compression_options(compression)
     device, dtype = resolve_device(device), resolve_dtype(dtype)
     options = {"pool": pool, "jacobian": jacobian, "compression": compression}
-    source = Source(frames)
+    source = Source(frames, label_keys(energy_key, forces_key, stress_key))
     check_apart([out], source.files)
     if scheduler is not None:
         from fastdesc.features.dask import featurize_distributed
@@ -138,9 +144,12 @@ def featurize(
             new = new_batches(source, writer, chunk_atoms, on_error, readers, usable)
             settings = {"pool": pool, "jacobian": jacobian, "on_error": on_error}
             with _bar(source, writer.done, progress) as bar:
-                short = _stream(new, descriptor, device, dtype, settings, writer, bar, source)
+                seen = LabelsSeen(source.keys)
+                short = _stream(new, descriptor, device, dtype, settings, writer, bar, source, seen)
         writer.finish()
         short.warn(descriptor, "the frames")
+        if writer.begun_at == 0:    # a resumed run sees only some of the frames
+            _tell(seen.advice())
     except BaseException:
         writer.abandon()
         raise
@@ -150,14 +159,16 @@ def featurize(
 @overload
 def convert(
     frames: Frames, out: FilePath, progress: bool = True, on_error: OnError = "raise",
-    compression: Compression = "none", report: Literal[False] = False,
+    compression: Compression = "none", report: Literal[False] = False, *, energy_key: str | None = None,
+    forces_key: str | None = None, stress_key: str | None = None,
 ) -> Path: ...  # fmt: skip
 
 
 @overload
 def convert(
     frames: Frames, out: FilePath, progress: bool = True, on_error: OnError = "raise",
-    compression: Compression = "none", *, report: Literal[True],
+    compression: Compression = "none", *, report: Literal[True], energy_key: str | None = None,
+    forces_key: str | None = None, stress_key: str | None = None,
 ) -> tuple[Path, list[dict[str, Any]]]: ...  # fmt: skip
 
 
@@ -168,12 +179,16 @@ def convert(
     on_error: OnError = "raise",
     compression: Compression = "none",
     report: bool = False,
+    *,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
 ) -> Path | tuple[Path, list[dict[str, Any]]]:
     """Write frames, with what they carry, to an HDF5 file that is read many times faster than text.
 
     Parameters
     ----------
-    frames, progress, on_error, compression
+    frames, progress, on_error, compression, energy_key, forces_key, stress_key
         As of `featurize`.
     out : str or Path
         The frames file; its layout is described in fastdesc/io/frames_file.py.
@@ -188,24 +203,28 @@ def convert(
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
     compression_options(compression)
-    source = Source(frames)
+    source = Source(frames, label_keys(energy_key, forces_key, stress_key))
     skipped: list[Any] = []
     check_apart([out], source.files)
-    reader = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error))
+    reader, seen = Ahead(batches(source, source.raw_batches(CHUNK_ATOMS), on_error, 0, True)), LabelsSeen(source.keys)
     try:
         with _bar(source, 0, progress, "convert") as bar:
-            write_frames_file(_counted(reader, source, bar, skipped), out, compression)
+            left_out = write_frames_file(_counted(reader, source, bar, skipped, seen), out, compression)
     finally:
         reader.stop()
+    _tell(seen.advice())
+    for name, n in left_out.items():
+        _tell(f"{name!r} of {n} frame{'s'[: n != 1]} was left out: it is not of one type and shape in all frames")
     rows = [{**vars(s), "file": source.files[s.file].name if s.file >= 0 else None} for s in skipped]
     return (Path(out), rows) if report else Path(out)
 
 
-def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
+def _stream(new, descriptor, device, dtype, settings, writer, bar, source, seen):
     """Read, compute and write at the same time; return the ShortDistances found."""
     reader, behind, n, short = Ahead(new), Behind(writer), writer.done, ShortDistances()
     try:
         for computed in one_ahead(start(batch, descriptor, device, dtype, **settings) for batch in reader):
+            seen.note(computed.batch)
             behind.write(computed)
             n += computed.batch.n_seen
             short += computed.short
@@ -221,9 +240,24 @@ def _stream(new, descriptor, device, dtype, settings, writer, bar, source):
         behind.stop()
 
 
-def _counted(reader, source, bar, skipped):
+def label_keys(energy_key, forces_key, stress_key):
+    """The names of labels as a dict; InputError for what is no name."""
+    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    for name, key in keys.items():
+        if key is not None and not isinstance(key, str):
+            raise InputError(f"{name}_key came as {brief(key)}; it must be the name of a label, such as 'REF_{name}'")
+    return {name: key for name, key in keys.items() if key is not None}
+
+
+def _tell(sentence):
+    if sentence:
+        warnings.warn(sentence, FastdescWarning, stacklevel=3)
+
+
+def _counted(reader, source, bar, skipped, seen):
     n = 0
     for batch in reader:
+        seen.note(batch)
         yield batch
         skipped += batch.skipped
         n += batch.n_seen

@@ -55,11 +55,11 @@ def featurize_distributed(
         "parameters": json.loads(to_json(descriptor.get_params())),
         "trained": {name: _digest(array) for name, array in descriptor.parameters.items()},
         "device": device, "dtype": str(np.dtype(dtype)), "chunk_atoms": chunk_atoms, "shard_batches": SHARD_BATCHES,
-        "on_error": on_error, **options,
+        "on_error": on_error, "keys": source.keys, **options,
     }  # fmt: skip
     made_of = json.loads(json.dumps({"settings": settings, "input": source.fingerprint()}))
     kept = resume and _is_begun(folder, made_of, out)
-    job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files])
+    job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files], source.keys)
     with _client(scheduler, workers) as client:
         _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
         n, short = _run(client, source, folder, job, chunk_atoms, progress)
@@ -77,7 +77,7 @@ def make_shard(batches, path, job):
     batches : list of raw batches
     path : str
     job : tuple
-        Descriptor, device, dtype, on_error, options of FeaturesWriter, names of the input files.
+        Descriptor, device, dtype, on_error, options of FeaturesWriter, names of the input files and of labels.
 
     Returns
     -------
@@ -86,14 +86,14 @@ def make_shard(batches, path, job):
     """
     from pathlib import Path
 
-    descriptor, device, dtype, on_error, options, files = job
+    descriptor, device, dtype, on_error, options, files, keys = job
     path = Path(path)
     # Two workers may have the same task when one was believed dead: each writes a file of its own.
     own = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.h5")
     writer, short = FeaturesWriter(own, descriptor, dtype, False, **options), ShortDistances()
     try:
         for raw in batches:
-            batch = build(raw, [Path(name) for name in files], on_error)
+            batch = build(raw, [Path(name) for name in files], on_error, True, keys)
             done = compute(batch, descriptor, device, dtype, options["pool"], options["jacobian"], on_error)
             writer.append(done.batch, done.features, done.jacobian)
             short += done.short

@@ -38,6 +38,8 @@ class FeaturesWriter:
     ----------
     done : int
         Frames of the input that were dealt with, skipped ones included.
+    begun_at : int
+        What `done` was at first.
     n_frames, n_skipped : int
     """
 
@@ -59,7 +61,7 @@ class FeaturesWriter:
         if not (resume and self._reopen(descriptor, dtype)):
             discard(self.part)
             self._create(descriptor, dtype, jacobian, compression)
-        self.done = int(self.file.attrs["n_seen"])
+        self.done = self.begun_at = int(self.file.attrs["n_seen"])
         self._count(int(self.file.attrs["n_frames"]))
 
     def _count(self, n_frames):

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 from ase.data import atomic_numbers
 from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dict
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -211,8 +212,22 @@ def _frame(text, n_atoms):
     cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, float).T
     return {
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
-        "info": info, "arrays": arrays, "results": results,
+        "info": info, "arrays": arrays, "results": results, "constraints": _constraints(arrays),
     }  # fmt: skip
+
+
+def _constraints(arrays):
+    """What the column move_mask, which is taken out, says of the atoms: F stays where it is; as ASE has it."""
+    if "move_mask" not in arrays:
+        return []
+    move = arrays.pop("move_mask")
+    if move.dtype != bool:
+        move = move.astype(bool)
+    if move.ndim == 1:
+        return [FixAtoms(mask=~move)]
+    if move.shape[1] != 3:
+        raise ValueError(f"move_mask has {move.shape[1]} columns; it must have one or three")
+    return [FixCartesian(k, mask=~row) for k, row in enumerate(move)]
 
 
 def _vectors(text):
@@ -256,6 +271,8 @@ def to_atoms(frame):
     atoms.info.update(frame["info"])
     for name, array in frame["arrays"].items():
         atoms.set_array(name, array)
+    if frame["constraints"]:
+        atoms.set_constraint(frame["constraints"])
     if frame["results"]:
         atoms.calc = SinglePointCalculator(atoms, **frame["results"])
     return atoms

@@ -53,6 +53,10 @@ class FrameBatch:
         Number of each frame in the input, and in its file.
     file : (n_frames,) int32
     skipped : list of Skipped
+    extras : list of dict, or None
+        What else each frame carries, where it was asked for: see fastdesc/io/frame_extras.py.
+    array_names : tuple of str
+        Names of the arrays of the first frame.
     """
 
     structures: Structures | None
@@ -64,6 +68,8 @@ class FrameBatch:
     file: np.ndarray
     index: np.ndarray
     skipped: list = field(default_factory=list)
+    extras: list | None = None
+    array_names: tuple = ()
 
     @property
     def n_frames(self):
@@ -152,7 +158,11 @@ def make_batch(frames, number, file, index, on_error):
             first,
         )
     rows = (np.array(x, t)[good] for x, t in ((number, np.int64), (file, np.int32), (index, np.int64)))
-    return FrameBatch(structures, energies, forces, stress, [f.get("info") or {} for f in chosen], *rows, skipped)
+    extras = [f.get("extras") for f in chosen]
+    return FrameBatch(
+        structures, energies, forces, stress, [f.get("info") or {} for f in chosen], *rows, skipped,
+        None if None in extras else extras, tuple(map(str, chosen[0].get("arrays") or ())) if chosen else (),
+    )  # fmt: skip
 
 
 def _judged(frame, number):

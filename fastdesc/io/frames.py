@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io.extxyz import iread_extxyz
-from fastdesc.io.labels import full_stress, is_virial, stress_of_virial
+from fastdesc.io.labels import full_stress, is_virial, label_of_name, stress_of_virial
 from fastdesc.types import Frames
 
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
@@ -127,6 +127,9 @@ def _reader(path):
 
 
 def _iread_own(path):
+    from ase.constraints import dict2constraint
+
+    from fastdesc.hdf5.files import damage_named
     from fastdesc.hdf5.info import alive
     from fastdesc.io.frames_file import iread_frames_file
 
@@ -137,6 +140,11 @@ def _iread_own(path):
         results = {name: frame[name] for name in ("energy", "forces", "stress") if frame[name] is not None}
         if np.isnan(frame["forces"]).all():
             results.pop("forces", None)
+        results |= alive(frame["results"])
+        for name, array in frame["arrays"].items():
+            atoms.set_array(name, array)
+        with damage_named(path):
+            atoms.set_constraint([dict2constraint(c) for c in frame["constraints"]])
         if results:
             atoms.calc = SinglePointCalculator(atoms, **results)
         yield atoms
@@ -172,13 +180,13 @@ def _unreadable(path, error):
 def _relabelled(frames, keys, source):
     found = dict.fromkeys(keys, False)
     out = []
-    for atoms in frames:
+    for number, atoms in enumerate(frames):
         results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
         for name, key in keys.items():
-            value = (atoms.arrays if name == "forces" else atoms.info).get(key, results.get(key))
+            value = label_of_name(name, key, atoms.info, atoms.arrays, results, len(atoms), number)
             results.pop(name, None)
             if value is not None:
-                results[name] = np.asarray(value, float) if np.ndim(value) else float(value)
+                results[name] = value
                 found[name] = True
         if "stress" in results:
             results["stress"] = full_stress(results["stress"])

@@ -10,6 +10,7 @@
     stress     (n_frames, 3, 3)     eV/Å^3, positive in tension
     info/<key> (n_frames,)          numbers or strings
     info_json  (n_frames,)          JSON of what frames carry besides, where there is any: see fastdesc/hdf5/info.py
+    arrays/.., atom_results/.., results/.., state/..    what frames carry besides: see fastdesc/io/frame_extras.py
 
 `fastdesc convert` writes it. Every dataset carries the attributes `unit` and `shape`.
 """
@@ -26,6 +27,7 @@ from fastdesc.hdf5.info import InfoColumns, check_info, read_info
 from fastdesc.hdf5.journal import StreamedFile
 from fastdesc.hdf5.tables import append, check_rows, create, growing, open_to_append, prepare_to_read
 from fastdesc.io.frame_batch import FrameBatch
+from fastdesc.io.frame_extras import ExtrasWriter, check_extras, read_extras
 from fastdesc.structures import Structures
 
 FORMAT = "fastdesc-frames"
@@ -58,8 +60,8 @@ def write_frames_file(batches, path, compression="none"):
 
     Returns
     -------
-    int
-        Number of frames.
+    dict
+        Number of frames by the name of what they carry and the file does not.
     """
     n = 0
     with whole_or_nothing(path, FORMAT) as part, StreamedFile(part) as raw, open_to_append(raw, "w") as f:
@@ -70,20 +72,22 @@ def write_frames_file(batches, path, compression="none"):
         append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
         info = InfoColumns(f.create_group("info"))
         tables = {name: growing(f[name]) for name in (*TABLES, "offsets")}
+        extras = ExtrasWriter(f, compression)
         for batch in batches:
             if batch.n_frames == 0:
                 continue
             s = batch.structures
+            extras.append(batch.extras, np.diff(s.first).tolist(), n, len(tables["numbers"]))
             tables["offsets"].append(s.first[1:] + len(tables["numbers"]))
             for name in TABLES:
                 tables[name].append(getattr(s if name in ("numbers", "positions", "cells", "pbc") else batch, name))
             info.append(batch.infos, n)
             n += batch.n_frames
             raw.check()
-        for table in (*tables.values(), info):
+        for table in (*tables.values(), info, extras):
             table.flush()
         f.attrs["n_frames"] = n
-    return n
+    return extras.left_out
 
 
 def count_frames(path):
@@ -119,6 +123,7 @@ def _check_tables(f, n_frames):
         raise ValueError(f"offsets are not those of {n_frames} frames")
     check_rows(f, TABLES, n_frames, int(offsets[n_frames]))
     check_info(f, "info", n_frames)
+    check_extras(f, n_frames, int(offsets[n_frames]))
 
 
 class Slab:
@@ -131,6 +136,8 @@ class Slab:
     numbers, positions, forces, cells, pbc, energies, stress : arrays, as in the file
     infos : list of dict
         What each frame has in its info.
+    extras : list of dict, or None
+        What else they carry; see fastdesc/io/frame_extras.py.
     """
 
     def __init__(self, f, a, b):
@@ -142,13 +149,25 @@ class Slab:
             setattr(self, name, f[name][rows])
         self.first = (offsets - offsets[0]).tolist()
         self.infos = read_info(f, "info", a, b)
+        self.extras = read_extras(f, a, b, *offsets[[0, -1]].tolist())
 
     def __iter__(self):
         for k in range(len(self.first) - 1):
             yield StoredFrame(self, k)
 
+    def extra(self, k):
+        """What else frame k carries: a dict of arrays, results and constraints."""
+        if self.extras is None:
+            return {"arrays": {}, "results": {}, "constraints": []}
+        found = self.extras[k]
+        return {
+            "arrays": found["arrays"], "results": {**found["results"], **found["atom_results"]},
+            "constraints": found["state"].get("constraints", []),
+        }  # fmt: skip
+
     def frame(self, k):
-        """Frame k as a dict of numbers, positions, cell, pbc, labels (None where missing) and info."""
+        """Frame k as a dict of numbers, positions, cell, pbc, labels (None where missing), info, and what else it has.
+        """
         i, j = self.first[k], self.first[k + 1]
         return {
             "numbers": self.numbers[i:j],
@@ -159,6 +178,7 @@ class Slab:
             "forces": self.forces[i:j],
             "stress": None if np.isnan(self.stress[k]).all() else self.stress[k],
             "info": self.infos[k],
+            **self.extra(k),
         }
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from fastdesc.checks import brief
 from fastdesc.errors import InputError
 
 
@@ -141,3 +142,85 @@ def advice(frames):
     if keys:
         return f"they carry some under names of their own: read_frames(frames, {keys}) takes these"
     return "give frames with labels (a SinglePointCalculator, or energy= and forces in extended XYZ)"
+
+
+WANTED = {
+    "energy": "one number (eV)",
+    "forces": "a row of three numbers for each atom (eV/Å)",
+    "stress": "6 numbers (xx yy zz yz xz xy) or 3 x 3 (eV/Å^3)",
+}
+
+
+def label_of_name(name, key, info, arrays, results, n_atoms, number):
+    """Return a label that a frame carries under a name of its own; None where it carries none.
+
+    Parameters
+    ----------
+    name : {"energy", "forces", "stress"}
+    key : str
+        Its name in `info` (`arrays` for forces) or `results`.
+    n_atoms, number : int
+        Of the frame; the number is for messages.
+
+    Returns
+    -------
+    float, (n_atoms, 3) or (3, 3) float64, or None
+
+    Raises
+    ------
+    InputError
+        For what is no such label; names frame and key.
+    """
+    value = (arrays if name == "forces" else info).get(key, results.get(key))
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf":
+            raise ValueError("no numbers")
+        array = array.astype(np.float64)
+        if name == "energy":
+            return float(array.reshape(()))
+        return array.reshape(n_atoms, 3) if name == "forces" else full_stress(array)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"frame {number} has {brief(value)} under {key!r} for the {name}; it must be {WANTED[name]}"
+        ) from error
+
+
+class LabelsSeen:
+    """Which labels a stream of batches carries, and which names look like labels that nobody asked for.
+
+    Parameters
+    ----------
+    keys : dict
+        Names that were asked for, by label.
+    """
+
+    def __init__(self, keys):
+        self.keys, self.found, self.near = keys, set(), {}
+
+    def note(self, batch):
+        """Look at a batch."""
+        for name, rows in (("energy", batch.energies), ("forces", batch.forces), ("stress", batch.stress)):
+            if name not in self.found and np.isfinite(rows).any():
+                self.found.add(name)
+        if not self.found and batch.n_frames:
+            for key in batch.infos[0]:
+                for name in ("energy", "stress"):
+                    if name in key.lower() or (name == "stress" and is_virial(key)):
+                        self.near.setdefault(name, key)
+            for key in batch.array_names:
+                if "force" in key.lower():
+                    self.near.setdefault("forces", key)
+
+    def advice(self):
+        """A sentence about labels asked for and not there, or there and not asked for; empty where all is well."""
+        missing = [f"{key!r} for the {name}" for name, key in self.keys.items() if name not in self.found]
+        near = ", ".join(f"{name}_key={key!r}" for name, key in self.near.items())
+        if missing:
+            also = f"; there are names like it: {near}" if near and not self.found else ""
+            return f"no frame has {' or '.join(missing)}{also}"
+        if near and not self.found:
+            return f"no frame has a label of a standard name; some have names of their own: give {near}"
+        return ""

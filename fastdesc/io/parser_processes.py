@@ -28,7 +28,7 @@ def default_readers(source, cores):
     return min(8, cores // 4) if text >= WORTH_PROCESSES else 0
 
 
-def batches(source, raw, on_error="raise", readers=0):
+def batches(source, raw, on_error="raise", readers=0, with_extras=False):
     """Yield a FrameBatch for each raw batch, in order.
 
     Parameters
@@ -38,12 +38,14 @@ def batches(source, raw, on_error="raise", readers=0):
     on_error : {"raise", "skip"}
     readers : int
         Processes; 0 reads in this one.
+    with_extras : bool
+        See `build`.
     """
     if readers == 0:
         for one in raw:
-            yield build(one, source.files, on_error)
+            yield build(one, source.files, on_error, True, source.keys, with_extras)
         return
-    workers = [_Worker(source.files, on_error) for _ in range(readers)]
+    workers = [_Worker(source.files, on_error, True, source.keys, with_extras) for _ in range(readers)]
     try:
         idle, busy = deque(workers), deque()
         for one in raw:
@@ -65,8 +67,8 @@ def batches(source, raw, on_error="raise", readers=0):
 class _Worker:
     """A process that builds one batch at a time."""
 
-    def __init__(self, files, on_error):
-        self.settings = [str(path) for path in files], on_error
+    def __init__(self, files, *settings):
+        self.settings = [str(path) for path in files], *settings
         self.process = None
 
     def _start(self):
@@ -133,12 +135,12 @@ def serve(fd):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(fd)
     try:
-        files, on_error = connection.recv()
+        files, *settings = connection.recv()
         files = [Path(name) for name in files]
         while True:
             raw = connection.recv()
             try:
-                answer = build(raw, files, on_error)
+                answer = build(raw, files, *settings)
             except FastdescError as error:
                 answer = type(error)(str(error))
             connection.send(answer)

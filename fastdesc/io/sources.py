@@ -14,9 +14,10 @@ from fastdesc.errors import FastdescError, FileFormatError, InputError
 from fastdesc.io.extxyz import parsed
 from fastdesc.io.extxyz_split import Blocks
 from fastdesc.io.frame_batch import make_batch, plain_info
+from fastdesc.io.frame_extras import extras_of
 from fastdesc.io.frames import EXTXYZ, check_file, expand, iread_ase
 from fastdesc.io.frames_file import StoredFrame, count_frames, iread_frames_file, is_frames_file, stored_batch
-from fastdesc.io.labels import full_stress, stored_results
+from fastdesc.io.labels import full_stress, is_virial, label_of_name, stored_results, stress_of_virial
 
 BATCH_FRAMES = 1024
 DATABASES = (".db",)
@@ -30,6 +31,8 @@ class Source:
     ----------
     frames : str, Path, ase.Atoms, or a list of paths or of Atoms
         A path may be a glob; its files are taken in alphabetical order.
+    keys : dict, optional
+        Names of energy, forces and stress where the frames use their own; None stands for the standard name.
 
     Attributes
     ----------
@@ -44,8 +47,9 @@ class Source:
         For a missing file, a glob without match, or something that is neither path nor frames.
     """
 
-    def __init__(self, frames):
+    def __init__(self, frames, keys=None):
         self.files, self.frames = [], None
+        self.keys = {name: key for name, key in (keys or {}).items() if key is not None}
         if isinstance(frames, Atoms):
             self.frames = [frames]
         elif isinstance(frames, str | Path):
@@ -155,7 +159,7 @@ class Source:
         return found
 
 
-def build(raw, files, on_error="raise", with_info=True):
+def build(raw, files, on_error="raise", with_info=True, keys=None, with_extras=False):
     """Turn a raw batch into a FrameBatch.
 
     Parameters
@@ -165,6 +169,10 @@ def build(raw, files, on_error="raise", with_info=True):
     on_error : {"raise", "skip"}
     with_info : bool
         Judge and keep what frames carry in their info.
+    keys : dict, optional
+        Names of energy, forces and stress where the frames use their own.
+    with_extras : bool
+        Keep what else they carry, too.
 
     Raises
     ------
@@ -172,10 +180,10 @@ def build(raw, files, on_error="raise", with_info=True):
         For the first frame that cannot be used, with "raise".
     """
     number, file, index, payloads = zip(*raw, strict=True)
-    if all(isinstance(x, StoredFrame) and x.n_atoms for x in payloads):
+    if all(isinstance(x, StoredFrame) and x.n_atoms for x in payloads) and not keys and not with_extras:
         return stored_batch(payloads, number, file, index)
     frames = [
-        _judged_info(_frame(payload, files[file] if file >= 0 else None, number), number, with_info)
+        _completed(_frame(payload, files[file] if file >= 0 else None), number, with_info, keys, with_extras)
         for number, file, _, payload in raw
     ]
     return make_batch(frames, number, file, index, on_error)
@@ -231,53 +239,61 @@ def _checked_list(frames):
     return frames
 
 
-def _judged_info(frame, number, with_info):
-    """A frame with what a file can hold of its info, or the InputError for what none can."""
+def _completed(frame, number, with_info, keys, with_extras):
+    """A frame with its labels, what a file can hold of its info, and its extras; or the InputError that it is."""
     if isinstance(frame, Exception):
         return frame
     try:
-        return {**frame, "info": plain_info(frame["info"], number) if with_info else {}}
+        if keys:
+            frame = {**frame, **_labels_of_names(frame, keys, number)}
+        frame = _with_stress(frame, number)
+        extras = extras_of(frame, number) if with_extras else None
+        return {**frame, "info": plain_info(frame["info"], number) if with_info else {}, "extras": extras}
     except InputError as error:
         return error
 
 
-def _frame(payload, path, number):
+def _labels_of_names(frame, keys, number):
+    """Labels that a frame carries under names of its own, by their standard names; None where it has none."""
+    found = {}
+    for name, key in keys.items():
+        results = frame["results"] | {label: frame.get(label) for label in ("energy", "forces", "stress")}
+        found[name] = label_of_name(
+            name, key, frame["info"], frame["arrays"], results, len(frame["numbers"]), number
+        )
+        if name == "stress" and found[name] is not None and is_virial(key):
+            found[name] = stress_of_virial(found[name], Atoms(cell=frame["cell"]))
+    return found
+
+
+def _frame(payload, path):
     """A payload as a dict of `make_batch`, or the error that it is."""
-    if isinstance(payload, Exception):
+    if isinstance(payload, Exception | dict):
         return payload
-    if isinstance(payload, Atoms):
-        return _from_atoms(payload, number)
     if isinstance(payload, StoredFrame):
         return payload.as_dict()
-    if isinstance(payload, dict):
-        return payload
-    try:
-        frame = parsed(*payload, path)
-    except FileFormatError as error:
-        return error
-    results = frame["results"]
-    found = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-    return _with_stress({**frame, **found}, number)
-
-
-def _from_atoms(atoms, number):
-    results = stored_results(atoms)
-    frame = {
-        "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
-        "energy": results.get("energy"), "forces": results.get("forces"), "stress": results.get("stress"),
-        "info": atoms.info,
-    }  # fmt: skip
-    return _with_stress(frame, number)
+    if isinstance(payload, Atoms):
+        results = stored_results(payload)
+        frame = {
+            "numbers": payload.numbers, "positions": payload.positions, "cell": payload.cell.array, "pbc": payload.pbc,
+            "info": payload.info, "arrays": payload.arrays, "results": results, "constraints": payload.constraints,
+        }  # fmt: skip
+    else:
+        try:
+            frame = parsed(*payload, path)
+        except FileFormatError as error:
+            return error
+    return {**frame, **{name: frame["results"].get(name) for name in ("energy", "forces", "stress")}}
 
 
 def _with_stress(frame, number):
     """Stress as (3, 3), whichever way it was given."""
-    if frame.get("stress") is not None:
-        try:
-            frame["stress"] = full_stress(frame["stress"])
-        except (ValueError, TypeError) as error:
-            return InputError(f"frame {number} has a label of the wrong shape or kind ({error})")
-    return frame
+    if frame.get("stress") is None:
+        return frame
+    try:
+        return {**frame, "stress": full_stress(frame["stress"])}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"frame {number} has a label of the wrong shape or kind ({error})") from error
 
 
 def _elements(payload, path):
