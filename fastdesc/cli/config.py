@@ -124,9 +124,9 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "direct": (bool | list, "true, false or a list of names of features"),
     "devices": (int | str, 'a whole number or "all"'),
     "epochs": (int, "a whole number, such as 500"),
-    "steps": (int, "a whole number, such as 12000"),
+    "steps": (int, "a whole number, such as 20000"),
     "minutes": (int | float, "a number, such as 5"),
-    "batch_atoms": (int, "a whole number, such as 512"),
+    "batch_atoms": (int, "a whole number, such as 128"),
     "reference": (dict, "energies by element, such as {H = -13.6}"),
 }
 

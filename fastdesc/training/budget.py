@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-STEPS = 12_000
-"""Steps of a run that says nothing else: two to five minutes on one core for steps of 512 atoms."""
+STEPS = 20_000
+"""Steps of a run that says nothing else: two to five minutes on one core for steps of 128 atoms."""
 MOST_EPOCHS = 2000
 """Of a run that says nothing else."""
-BATCH_ATOMS = 32, 512
+BATCH_ATOMS = 32, 128
 """Fewest and most atoms of a step that nothing is said about: small sets make some steps an epoch, too."""
 STEPS_PER_EPOCH = 16
 

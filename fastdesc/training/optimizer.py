@@ -267,9 +267,12 @@ class WeightAverage:
     def update(self, parameters):
         """Take the parameters after a step."""
         self.n_steps += 1
-        weight = (1 - self.decay) / (1 - self.decay**self.n_steps)
+        weight = self._weight()
         for name, a in self._average.items():
             _change(_average, _average_loop, [a], parameters[name], [weight])
+
+    def _weight(self):
+        return (1 - self.decay) / (1 - self.decay**self.n_steps)
 
     def value(self):
         """Return the average, a dict like the parameters; before the first update the parameters handed in.
@@ -290,6 +293,22 @@ class WeightAverage:
         self.n_steps = int(state["n_steps"])
         for key, a in averages.items():
             a[...] = namespace(a).asarray(state[key])
+
+
+class WeightMean(WeightAverage):
+    """Mean of parameters: w_t = 1 / t in (5).
+
+    Parameters
+    ----------
+    parameters : dict of str to float64 array
+        Names, shapes and devices of what will be averaged.
+    """
+
+    def __init__(self, parameters):
+        super().__init__(parameters, 0.0)
+
+    def _weight(self):
+        return 1 / self.n_steps
 
 
 def _group(name, groups, weight_decay):

@@ -30,6 +30,11 @@ def is_late(epoch, epochs, late):
     return (epoch + 0.5) / epochs >= 1 - late
 
 
+def first_late(epochs, late):
+    """First epoch that `is_late`."""
+    return next(k for k in range(epochs) if is_late(k, epochs, late))
+
+
 def _progress(step, n_steps, n_warmup):
     return min(1.0, max(0.0, (step - n_warmup) / max(1, n_steps - 1 - n_warmup)))
 

@@ -21,7 +21,7 @@ class Settings:
     Attributes
     ----------
     epochs : int or None
-        Passes over the training frames; None takes as many as `steps` or `minutes` make, and without these 12 000
+        Passes over the training frames; None takes as many as `steps` or `minutes` make, and without these 20 000
         steps, at most 2000 epochs (fastdesc/training/budget.py).
     steps : int or None
         Steps of the optimizer, rounded to whole epochs.
@@ -30,7 +30,7 @@ class Settings:
     batch_size : int or None
         Structures per step; None cuts steps by `batch_atoms`.
     batch_atoms : int or None
-        Atoms per step at most (one structure at least); None takes a sixteenth of all, from 32 to 512.
+        Atoms per step at most (one structure at least); None takes a sixteenth of all, from 32 to 128.
     learning_rate, descriptor_learning_rate : float
         Of networks, and of the descriptor's parameters; 0 freezes.
     weight_decay : float
@@ -46,6 +46,9 @@ class Settings:
         Last fraction of the steps, in which energies count more; validation losses weigh so throughout.
     late_energy_factor : float
         By which energy_weight rises then; 1 leaves it as it is.
+    stall : float
+        Fraction of the epochs: after so many (and five validations) without a better validation loss the late ones
+        begin at once, from the best parameters; 0 never. Of the schedule "cosine".
     curvature, magnitude : float
         Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
         (fastdesc/descriptors/spline_filters/penalty.py); they keep filters readable.
@@ -99,6 +102,7 @@ class Settings:
     stress_weight: float = 0.1
     late: float = 0.25
     late_energy_factor: float = 30.0
+    stall: float = 0.15
     curvature: float = 0.0
     magnitude: float = 0.0
     freeze: tuple = ()
@@ -135,7 +139,7 @@ class Settings:
         rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
         for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
-        for name in ("ema", "valid_fraction", "warmup", "late"):
+        for name in ("ema", "valid_fraction", "warmup", "late", "stall"):
             self._in_range(name, 0, 1)
         self._in_range("late_energy_factor", 0, math.inf)
         object.__setattr__(self, "freeze", strings("freeze", self.freeze, 'names, such as "descriptor/*"'))

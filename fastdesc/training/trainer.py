@@ -20,10 +20,10 @@ from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History
 from fastdesc.training.identity import check_identity, identity
 from fastdesc.training.loss import LossWeights, Metrics
-from fastdesc.training.optimizer import WeightAverage
+from fastdesc.training.optimizer import WeightAverage, WeightMean
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
 from fastdesc.training.progress import Progress
-from fastdesc.training.schedules import Plateau, constant, cosine, is_late
+from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
 from fastdesc.training.told_before import tell_of_sets
@@ -69,6 +69,7 @@ class Trainer:
         self.history, self.epoch, self.step = History(), 0, 0
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
         self.judged, self.interim = 0, None    # step of the last validation; row of one in the middle of an epoch
+        self.skipped, self.mean = 0, None    # epochs left out; mean of the parameters of late epochs
         self.seconds = 0.0
         self.timed = settings.minutes is not None
         self.settings, self.chosen = with_budget(settings, self.data, self._seconds_of_step)
@@ -120,7 +121,7 @@ class Trainer:
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         ended = False
         try:
-            while self.epoch < s.epochs:
+            while self.position < s.epochs:
                 with warnings.catch_warnings():
                     # Divergence is told in one sentence, by what finds the loss or the gradient not finite.
                     warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
@@ -138,10 +139,14 @@ class Trainer:
                 if team.any(shown.after(self.history.rows[-1]), self.like):
                     break
                 waited = self.epoch - max(self.best_epoch, begun)
+                if self._stalled():
+                    shown.epochs -= self._cool_down()
+                    shown.say(f"validation has stalled: from epoch {self.best_epoch} into the late epochs")
                 if s.patience is not None and self.judged == self.step and waited >= s.patience:
                     break
                 if s.time_limit is not None and team.any(spent >= s.time_limit, self.like):
                     break
+            self._try_mean()
             ended = True
         except Exception:
             self.judged = self.step    # what went wrong is not worth a validation
@@ -163,7 +168,7 @@ class Trainer:
     def _epoch(self):
         s = self.settings
         groups = step_frames(s, self.data, self.data.order(self.rng))
-        late, before = (is_late(epoch, s.epochs, s.late) for epoch in (self.epoch, self.epoch - 1))
+        late, before = (is_late(k, s.epochs, s.late) for k in (self.position, self.position - 1))
         weights = self._judging if late else self.weights
         if late and not before and self.valid is None:
             self.best_loss = np.inf    # losses on training frames weigh otherwise from here
@@ -194,12 +199,16 @@ class Trainer:
                 metrics.add(found.errors)
             total += float(loss) * len(group)
         self.epoch += 1
+        if late:
+            averaged = self._averaged()
+            self.mean = self.mean or WeightMean(averaged)
+            self.mean.update(averaged)
         rate = s.learning_rate * self._factor(len(groups))
         row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": total / self.data.n_frames}
         if self.penalised:
             row["train_penalty"] = float(penalty) / self.data.n_frames
         row |= {f"train_{name}": value for name, value in metrics.result(self.team).items()}
-        if self.valid is None or self.epoch % s.valid_every == 0 or self.epoch == s.epochs:
+        if self.valid is None or self.epoch % s.valid_every == 0 or self.position == s.epochs:
             row |= self._validate(row["train_loss"])
         return row
 
@@ -224,11 +233,11 @@ class Trainer:
     def _factor(self, steps_per_epoch):
         """Factor of all learning rates at this step."""
         s = self.settings
-        total = s.epochs * steps_per_epoch
+        total, step = s.epochs * steps_per_epoch, self.step + self.skipped * steps_per_epoch
         warm = round(s.warmup * total)
         if self.plateau is not None:
-            return constant(self.step, total, warm) * self.plateau.factor
-        return {"cosine": cosine, "constant": constant}[s.schedule](self.step, total, warm)
+            return constant(step, total, warm) * self.plateau.factor
+        return {"cosine": cosine, "constant": constant}[s.schedule](step, total, warm)
 
     def _validate(self, train_loss):
         """Errors on the validation frames; the schedule and patience go by them."""
@@ -237,9 +246,9 @@ class Trainer:
             self.plateau.update(loss)
         return row
 
-    def _judge(self, train_loss):
+    def _judge(self, train_loss, averaged=None):
         """Errors on the validation frames with averaged parameters, and what counts; remembers the best."""
-        averaged = self.average.value() if self.average is not None else self.parameters
+        averaged = self._averaged() if averaged is None else averaged
         row, loss = {}, train_loss
         if self.valid is not None:
             model = self.potential.model(self.dtype, parameters=averaged)
@@ -252,6 +261,41 @@ class Trainer:
             self.best = {name: a.copy() for name, a in averaged.items()}
         self.judged = self.step
         return row, loss
+
+    def _averaged(self):
+        return self.average.value() if self.average is not None else self.parameters
+
+    @property
+    def position(self):
+        """Epochs of the schedule that are over or were left out."""
+        return self.epoch + self.skipped
+
+    def _stalled(self):
+        """Whether the late epochs shall begin at once."""
+        s = self.settings
+        now, last = (is_late(k, s.epochs, s.late) for k in (self.position, s.epochs - 1))
+        early = s.schedule == "cosine" and last and not now
+        if not (s.stall and early and self.valid is not None and self.best is not None and self.judged == self.step):
+            return False
+        return self.epoch - self.best_epoch >= max(s.stall * s.epochs, 5 * s.valid_every)
+
+    def _cool_down(self):
+        """Go to the first late epoch with the best parameters; return how many epochs are left out."""
+        left_out = first_late(self.settings.epochs, self.settings.late) - self.position
+        self.skipped += left_out
+        for name, a in self.parameters.items():
+            a[...] = self.best[name]
+        if self.average is not None:
+            self.average = WeightAverage(self.parameters, self.settings.ema)
+        return left_out
+
+    def _try_mean(self):
+        """Keep the mean over the late epochs where it is the best."""
+        if self.mean is None or self.valid is None or self.best is None or self.judged != self.step:
+            return
+        before, (row, loss) = self.best_loss, self._judge(np.inf, self.mean.value())
+        if loss < before:
+            self.history.rows[-1] = {**self.history.rows[-1], **row}
 
     def _keep(self, ended):
         """Validate what is there where that is still to be done, and leave the best parameters in the potential.
@@ -270,8 +314,7 @@ class Trainer:
                 elif loss < before:
                     self.interim = {"epoch": self.epoch + 1, **row}
             elif self.judged != self.step and self.best is None and alone:
-                averaged = self.average.value() if self.average is not None else self.parameters
-                self.best, self.interim = dict(averaged), {"epoch": self.epoch + 1}
+                self.best, self.interim = dict(self._averaged()), {"epoch": self.epoch + 1}
         finally:
             if self.best is not None:
                 self._into_potential(self.best)
@@ -304,6 +347,8 @@ class Trainer:
             "parameters": self.parameters,
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
+            "skipped": self.skipped,
+            "mean": self.mean.state_dict() if self.mean is not None else {},
             "plateau": self.plateau.state_dict() if self.plateau is not None else {},
             "best": self.best or {},
             "best_loss": self.best_loss,
@@ -349,6 +394,10 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.skipped = int(state.get("skipped", 0))
+        if state.get("mean"):
+            self.mean = WeightMean(self.parameters)
+            self.mean.load_state_dict(state["mean"])
         if self.plateau is not None:
             self.plateau.load_state_dict(state["plateau"])
         best = {name: own(name, a, shapes[name]) for name, a in state["best"].items()}

@@ -27,13 +27,13 @@ class Frames:
 @pytest.mark.parametrize(
     ("given", "epochs", "per_epoch"),
     [
-        ({}, round(STEPS / 25), 25),
-        ({"batch_atoms": 128}, round(STEPS / 100), 100),
+        ({}, STEPS // 100, 100),
+        ({"batch_atoms": 512}, STEPS // 25, 25),
         ({"batch_size": 7}, round(STEPS / 229), 229),
-        ({"steps": 60}, 2, 25),
-        ({"steps": 1}, 1, 25),
-        ({"minutes": 2.0}, 48, 25),
-        ({"epochs": 7}, 7, 25),
+        ({"steps": 60, "batch_atoms": 512}, 2, 25),
+        ({"steps": 1, "batch_atoms": 512}, 1, 25),
+        ({"minutes": 2.0, "batch_atoms": 512}, 48, 25),
+        ({"epochs": 7, "batch_atoms": 512}, 7, 25),
         ({"batch_size": 1600}, MOST_EPOCHS, 1),
         ({"batch_size": 1600, "steps": 5000}, 5000, 1),
     ],
@@ -48,7 +48,7 @@ def test_epochs_follow_from_a_budget(given, epochs, per_epoch):
     assert ("100 ms per step" in text) == ("minutes" in given)
 
 
-@pytest.mark.parametrize(("n_frames", "atoms", "batch_atoms"), [(10, 5, 32), (100, 40, 250), (1000, 40, 512)])
+@pytest.mark.parametrize(("n_frames", "atoms", "batch_atoms"), [(10, 5, 32), (40, 40, 100), (1000, 40, 128)])
 def test_small_sets_make_small_steps(n_frames, atoms, batch_atoms):
     found, text = with_budget(Settings(), Frames(n_frames, atoms))
     assert found.batch_atoms == batch_atoms
@@ -133,3 +133,94 @@ def test_energies_alone_need_no_weight_against_forces(monkeypatch):
     settings = {"epochs": 4, "force_weight": 0.0, "stress_weight": 0.0, "energy_weight": 2.0}
     train, valid, _ = weights_of(monkeypatch, alloy(8), **settings)
     assert set(train) == set(valid) == {2.0}
+
+
+# the end of the schedule
+
+
+def stalling(monkeypatch, best):
+    """Validation losses that fall up to an epoch and then rise, whatever the potential does."""
+    from fastdesc.training import trainer
+
+    plain, seen = trainer.evaluate_set, []
+
+    def found(*given):
+        seen.append(len(seen) + 1)
+        return {**plain(*given), "loss": abs(seen[-1] - best) + 1.0}
+
+    monkeypatch.setattr(trainer, "evaluate_set", found)
+
+
+def test_when_validation_stalls_the_late_epochs_begin_from_the_best(monkeypatch):
+    frames = alloy(8)
+    trainer = trainer_for(small_potential(), frames, epochs=80, batch_atoms=1000, stall=0.1, ema=0)
+    stalling(monkeypatch, best=3)
+    kept = {}
+
+    def look(epoch):
+        if epoch.row["epoch"] == 3:
+            kept.update({name: a.copy() for name, a in trainer.parameters.items()})
+        if epoch.row["epoch"] == 12:    # one step after the fall back: not far from the best
+            for name, a in trainer.parameters.items():
+                assert abs(a - kept[name]).max() < 3e-3, name
+
+    history = trainer.run(progress=False, callback=look)
+    # Eight epochs after the third the first 60 of 80 are over: twenty are left.
+    assert len(history) == 11 + 20 and trainer.best_epoch == 3
+    rates = history["learning_rate"]
+    assert rates[11] < 0.2 * rates[10] and rates[-1] == 0
+    whole = fd.train(small_potential(), frames, epochs=80, batch_atoms=1000, stall=0, progress=False)
+    np.testing.assert_allclose(rates[11:], whole["learning_rate"][60:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("given", [{"stall": 0}, {"stall": 0.6}, {"schedule": "constant"}, {"late": 0}, {"late": 0.001}])
+def test_runs_that_do_not_cool_down_early(monkeypatch, given):
+    stalling(monkeypatch, best=1)
+    assert len(fd.train(small_potential(), alloy(6), epochs=10, progress=False, **{"stall": 0.1, **given})) == 10
+
+
+def test_a_run_goes_on_exactly_after_it_cooled_down_early(monkeypatch, tmp_path):
+    settings = {"epochs": 30, "batch_atoms": 24, "stall": 0.05, "learning_rate": 0.05, "progress": False}
+    frames, whole, part = alloy(8), small_potential(), small_potential()
+    full = fd.train(whole, frames, **settings)
+    n = len(full)
+    assert n < 30, "it cools down early"
+    path = tmp_path / "c.h5"
+    fd.train(part, frames, checkpoint=path, callback=lambda e: e.row["epoch"] == n - 2, **settings)
+    state = read_checkpoint(path)
+    assert state["skipped"] == 30 - n and state["mean"]
+    again = small_potential()
+    resumed = fd.train(again, frames, checkpoint=path, resume=True, **settings)
+    for name in full.columns():
+        if name != "seconds":
+            assert resumed[name] == full[name], name
+    for name, array in whole.parameters.items():
+        np.testing.assert_array_equal(again.parameters[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_mean_of_late_parameters_is_kept_where_it_validates_best(monkeypatch, better):
+    from fastdesc.training import trainer
+
+    plain, calls = trainer.evaluate_set, []
+
+    def found(*given):
+        calls.append(1)
+        mean = len(calls) == 9
+        return {**plain(*given), "loss": (0.5 if better else 2.0) if mean else 1.0}
+
+    monkeypatch.setattr(trainer, "evaluate_set", found)
+    settings = {"epochs": 8, "batch_atoms": 1000, "late": 0.5, "ema": 0.0, "stall": 0}
+    run, late = trainer_for(small_potential(), alloy(8), **settings), []
+
+    def look(epoch):
+        if epoch.row["epoch"] > 4:
+            late.append({name: a.copy() for name, a in run.parameters.items()})
+
+    history = run.run(progress=False, callback=look)
+    assert len(calls) == 9 and history["valid_loss"][-1] == (0.5 if better else 1.0)
+    assert run.best_epoch == (8 if better else 1)
+    if better:
+        for name, array in run.potential.parameters.items():
+            expected = np.mean([parameters[name] for parameters in late], axis=0)
+            np.testing.assert_allclose(array, expected, rtol=1e-13, atol=1e-15)
