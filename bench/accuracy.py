@@ -1,9 +1,13 @@
-"""Accuracy on the mlearn sets (Zuo et al., J. Phys. Chem. A 124, 731 (2020)), official split, default settings.
+"""Accuracy with default settings on data sets that others have published errors for.
 
-    python -m bench.accuracy FOLDER --elements Li Si
+    python -m bench.accuracy FOLDER --sets Li ethanol --seeds 3
 
-FOLDER holds <element>_train.extxyz.gz and <element>_test.extxyz.gz. Prints mean absolute errors on the test frames
-beside published ones and writes them as JSON.
+FOLDER holds the files that bench/accuracy_sets.py names (mlearn/Li_train.extxyz.gz, ...). Every seed trains anew with
+nothing set but the seed; --set changes settings of training, --descriptor arguments of the descriptor, and --label
+tells such runs apart: results of other labels stay in the file. Written are OUT.json, OUT.md, a table beside the
+published errors, and OUT.png, errors against seconds of training and against microseconds per atom.
+
+Times are those of the processor (one thread: NUMBA_NUM_THREADS=1), so that others on the machine disturb them little.
 """
 
 import argparse
@@ -14,60 +18,148 @@ from pathlib import Path
 import numpy as np
 
 import fastdesc as fd
+from bench.accuracy_sets import SETS
+from fastdesc.analysis.plots import new_figure, save_figure
 from fastdesc.backend.threads import n_threads
-
-PUBLISHED = {
-    "Ni": {"GAP": (0.42, 0.02), "MTP": (0.48, 0.0140), "NNP": (1.58, 0.0302), "SNAP": (0.78, 0.0377),
-           "qSNAP": (0.78, 0.0308)},
-    "Li": {"GAP": (0.49, 0.01), "MTP": (0.49, 0.0101), "NNP": (0.77, 0.0168), "SNAP": (1.03, 0.0277),
-           "qSNAP": (0.73, 0.0328)},
-    "Si": {"GAP": (2.91, 0.07), "MTP": (2.31, 0.0560), "NNP": (5.60, 0.1086), "SNAP": (6.44, 0.1327),
-           "qSNAP": (3.81, 0.1157)},
-}  # fmt: skip
-"""Mean absolute errors, meV/atom and eV/Å."""
+from fastdesc.cli.commands import _setting
+from fastdesc.io.sources import elements
 
 
-def run(folder, element, settings, progress):
-    """Train on one element; return errors on the test frames and times."""
-    train = fd.read_frames(Path(folder) / f"{element}_train.extxyz.gz")
-    test = fd.read_frames(Path(folder) / f"{element}_test.extxyz.gz")
-    potential = fd.Potential(fd.GaussianMoments(species=[element]))
-    start = time.perf_counter()
-    history = fd.train(potential, train, progress=progress, **settings)
-    seconds = time.perf_counter() - start
-    out = potential.predict(test)
-    counts = np.array([len(a) for a in test])
-    energy = np.array([a.get_potential_energy() for a in test])
-    forces = np.concatenate([a.get_forces() for a in test])
-    return {
-        "element": element,
-        "energy_mae_meV_per_atom": float(1e3 * abs((out.energy - energy) / counts).mean()),
-        "forces_mae_eV_per_A": float(abs(out.forces - forces).mean()),
-        "seconds": seconds,
+def run(folder, name, seed, settings, descriptor, progress):
+    """Train on one set with one seed; return errors on its tests and times."""
+    data = SETS[name]
+    train = fd.read_frames(_file(folder, data.train))
+    potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed, **descriptor), seed=seed)
+    cpu, wall = time.process_time(), time.perf_counter()
+    history = fd.train(potential, train, seed=seed, progress=progress, **settings)
+    out = {
+        "set": name,
+        "seed": seed,
+        "train_cpu_s": time.process_time() - cpu,
+        "train_wall_s": time.perf_counter() - wall,
         "threads": n_threads(),
         "epochs": len(history),
+        "kept_epoch": history.best()["epoch"],
         "parameters": potential.n_parameters,
+        "version": fd.__version__,
+        "tests": {},
     }
+    for test, file in data.tests.items():
+        frames = fd.read_frames(_file(folder, file))
+        out["tests"][test] = errors(potential, frames, data)
+        out.setdefault("us_per_atom", speed(potential, frames))
+    return out
 
 
-def main():
+def errors(potential, frames, data):
+    """Errors of energy, as the set's literature counts it, and forces, in meV and meV/Å."""
+    found = potential.predict(frames)
+    counts = np.array([len(a) if data.per_atom else 1 for a in frames])
+    energy = (found.energy - [a.get_potential_energy() for a in frames]) / counts
+    forces = found.forces - np.concatenate([a.get_forces() for a in frames])
+    size = {"mae": lambda e: abs(e).mean(), "rmse": lambda e: np.sqrt((e**2).mean())}[data.measure]
+    return {"energy": 1e3 * float(size(energy)), "forces": 1e3 * float(size(forces))}
+
+
+def speed(potential, frames, n_atoms=1000, repeats=3):
+    """Shortest time of energies and forces of some frames, in microseconds per atom."""
+    some = frames[: max(1, round(n_atoms / len(frames[0])))]
+    times = []
+    for _ in range(repeats + 1):
+        start = time.process_time()
+        potential.predict(some, dtype="float32")
+        times.append(time.process_time() - start)
+    return 1e6 * min(times[1:]) / sum(map(len, some))
+
+
+def table(results):
+    """Markdown: means over seeds, with the standard deviation where there are several, beside published errors."""
+    lines = ["| set, test | model | energy | forces, meV/Å | training, s | µs/atom |", "|---|---|---|---|---|---|"]
+    for name, data in SETS.items():
+        labels = dict.fromkeys(r["label"] for r in results if r["set"] == name)
+        unit = "meV/atom" if data.per_atom else "meV"
+        for test in data.tests if labels else ():
+            for label in labels:
+                own = [r for r in results if (r["set"], r["label"]) == (name, label)]
+                e, f = (spread([r["tests"][test][kind] for r in own]) for kind in ("energy", "forces"))
+                seconds, speed = (np.mean([r[key] for r in own]) for key in ("train_cpu_s", "us_per_atom"))
+                lines.append(
+                    f"| {name}, {test} ({data.measure.upper()}) | **fastdesc**, {label}, {len(own)} "
+                    f"seed{'s'[: len(own) != 1]} | {e} {unit} | {f} | {seconds:.0f} | {speed:.1f} |"
+                )
+            for method, rows in data.published.items():
+                energy, forces = rows[test]
+                lines.append(f"| {name}, {test} | {method} | {energy:g} {unit} | {forces:g} | | |")
+    sources = {data.source for name, data in SETS.items() if data.source and any(r["set"] == name for r in results)}
+    return "\n".join([*lines, "", *(f"Published: {source}." for source in sorted(sources))])
+
+
+def spread(values):
+    """Mean, and standard deviation of several values, as text."""
+    text = f"{np.mean(values):.3g}"
+    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):.2g}"
+
+
+def draw(results, out):
+    """Force errors of every set against seconds of training and microseconds per atom; lines are published errors."""
+    there = {r["set"] for r in results}
+    panels = [(name, test) for name, data in SETS.items() if name in there for test in data.tests]
+    fig = new_figure(6.4, 2.3 * len(panels))
+    axes = fig.subplots(len(panels), 2, squeeze=False, sharey="row")
+    labels = list(dict.fromkeys(r["label"] for r in results))
+    for (name, test), row in zip(panels, axes, strict=True):
+        for ax, key, words in zip(row, ("train_cpu_s", "us_per_atom"), ("training, s", "µs/atom"), strict=True):
+            for k, label in enumerate(labels):
+                own = [r for r in results if (r["set"], r["label"]) == (name, label)]
+                points = [(r[key], r["tests"][test]["forces"]) for r in own]
+                ax.plot(*np.array(points).reshape(-1, 2).T, "o", color=f"C{k}", label=label, markersize=4)
+            for method, rows in SETS[name].published.items():
+                ax.axhline(rows[test][1], color="#999999", lw=0.7)
+                ax.annotate(method, (1, rows[test][1]), xycoords=("axes fraction", "data"), fontsize=6, ha="right")
+            ax.set(xscale="log", yscale="log", xlabel=words)
+        row[0].set_ylabel(f"{name}, {test}: forces\n({SETS[name].measure.upper()}, meV/Å)", fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    save_figure(fig, out)
+
+
+def _file(folder, name):
+    for ending in (".extxyz", ".extxyz.gz"):
+        path = Path(folder) / (name + ending)
+        if path.exists():
+            return path
+    raise SystemExit(f"{Path(folder) / name}.extxyz.gz is not there; give the folder of the data sets")
+
+
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--elements", nargs="+", default=["Li", "Si"], choices=sorted(PUBLISHED))
-    parser.add_argument("--epochs", type=int, help="instead of the default")
-    parser.add_argument("--out", default="bench/results/accuracy-mlearn.json")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    args = parser.parse_args()
-    settings = {} if args.epochs is None else {"epochs": args.epochs}
-    results = [run(args.folder, element, settings, not args.quiet) for element in args.elements]
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print("| element | model | energy, meV/atom | forces, eV/Å | minutes |\n|---|---|---|---|---|")
-    for r in results:
-        e, f = r["energy_mae_meV_per_atom"], r["forces_mae_eV_per_A"]
-        print(f"| {r['element']} | **fastdesc** | **{e:.2f}** | **{f:.4f}** | {r['seconds'] / 60:.1f} |")
-        for name, (energy, forces) in PUBLISHED[r["element"]].items():
-            print(f"| {r['element']} | {name} | {energy} | {forces} | |")
+    parser.add_argument("--sets", nargs="+", default=["Li", "Si", "Ni", "ethanol", "3bpa", "water"], choices=list(SETS))
+    parser.add_argument("--seeds", type=int, default=3, help="0, 1, .. (default 3 of them)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of training")
+    parser.add_argument("--descriptor", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
+    parser.add_argument("--label", default="defaults", help="of these runs")
+    parser.add_argument("--out", default="bench/results/accuracy", help="without an ending")
+    parser.add_argument("--quiet", action="store_true", help="no lines for epochs")
+    args = parser.parse_args(arguments)
+    settings, descriptor = (dict(map(_setting, given)) for given in (args.set, args.descriptor))
+    if (settings or descriptor) and args.label == "defaults":
+        parser.error("these are not the defaults; give the runs another --label")
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(out.name + ".json")
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for name in args.sets:
+        for seed in range(args.seeds):
+            new = {"label": args.label, **run(args.folder, name, seed, settings, descriptor, not args.quiet)}
+            new["settings"], new["descriptor"] = settings, descriptor
+            same = (args.label, name, seed)
+            results = [r for r in results if (r["label"], r["set"], r["seed"]) != same] + [new]
+            # A run that is stopped leaves what is done.
+            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = table(results)
+    out.with_name(out.name + ".md").write_text(text + "\n", encoding="utf-8")
+    draw(results, out.with_name(out.name + ".png"))
+    print(text)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,9 @@ def test_when_validation_stalls_the_late_epochs_begin_from_the_best(monkeypatch)
     np.testing.assert_allclose(rates[11:], whole["learning_rate"][60:], rtol=1e-12)
 
 
-@pytest.mark.parametrize("given", [{"stall": 0}, {"stall": 0.6}, {"schedule": "constant"}, {"late": 0}, {"late": 0.001}])
+@pytest.mark.parametrize(
+    "given", [{"stall": 0}, {"stall": 0.6}, {"schedule": "constant"}, {"late": 0}, {"late": 0.001}]
+)
 def test_runs_that_do_not_cool_down_early(monkeypatch, given):
     stalling(monkeypatch, best=1)
     assert len(fd.train(small_potential(), alloy(6), epochs=10, progress=False, **{"stall": 0.1, **given})) == 10
