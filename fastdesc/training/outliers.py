@@ -9,7 +9,8 @@ FAR = 10.0
 MOST = 0.9
 LEAST_FORCE, LEAST_ENERGY = 1.0, 0.1
 """eV/Å and eV/atom within which nothing is far."""
-PASSES = 30
+PASSES, SOME = 30, 20_000
+"""Fits of references of deviations, each to so many frames."""
 
 
 def far_outside(values, least):
@@ -42,15 +43,25 @@ def energy_deviations(compositions, energies):
     however wrong, moves them little. NaN where there is no energy.
     """
     n_atoms = compositions.sum(axis=1)
-    weights, off = 1 / n_atoms, np.full(len(energies), np.nan)
     known = np.isfinite(energies)
     if not known.any():
-        return off
+        return np.full(len(energies), np.nan)
+    some = _some_of_all(compositions, known)
+    counts, few, n = compositions[some], energies[some], n_atoms[some]
+    weights = 1 / n
     for _ in range(PASSES):
-        off = abs(energies - compositions @ reference_energies(compositions, energies, weights)) / n_atoms
-        least = 1e-6 * max(float(np.nanmax(off)), 1e-6)
-        weights = np.where(known, 1 / (n_atoms * np.sqrt(np.maximum(off, least))), 0.0)
-    return off
+        references = reference_energies(counts, few, weights)
+        off = abs(few - counts @ references) / n
+        weights = 1 / (n * np.sqrt(np.maximum(off, 1e-6 * max(float(off.max()), 1e-6))))
+    return abs(energies - compositions @ references) / n_atoms
+
+
+def _some_of_all(compositions, known):
+    """Numbers of frames with an energy, at most about SOME of them, but every element among them."""
+    frames = np.flatnonzero(known)
+    spread = frames[np.linspace(0, len(frames) - 1, min(len(frames), SOME)).astype(int)]
+    first = [frames[np.flatnonzero(holds)[:100]] for holds in (compositions[frames] > 0).T]
+    return np.unique(np.concatenate([spread, *first]))
 
 
 def outliers(data, n_species):

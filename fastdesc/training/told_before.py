@@ -18,7 +18,7 @@ LARGE_STRESS, LARGE_RATIO, SOME_FORCE = 0.6, 4.0, 0.05
 and semiconductors at any temperature and 2 Å at 100 GPa; eV/Å of forces below which that says nothing."""
 LIKE = {
     "forces": re.compile(r"(.*_)?forces?", re.IGNORECASE),
-    "energy": re.compile(r"(ref|dft|qm|label|target|true)_?(total_)?energy|energy_?(ref|dft|qm|label|target|true)",
+    "energy": re.compile(r"((ref|dft|qm|label|target|true|tot|total|potential)_?)*energy|energy_?(ref|dft|qm|true)",
                          re.IGNORECASE),
     "stress": re.compile(r"(.*_)?(virials?|stress)", re.IGNORECASE),
 }  # fmt: skip

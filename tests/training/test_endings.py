@@ -12,7 +12,7 @@ from fastdesc.training import trainer as module
 from fastdesc.training import trainer_for
 from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.budget import step_frames
-from fastdesc.training.checkpoint import read_checkpoint
+from fastdesc.training.checkpoint import read_checkpoint, write_checkpoint
 
 FOR_TRAINERS = {"batch_atoms": 24, "dtype": "float64", "seed": 5}
 QUICK = {**FOR_TRAINERS, "progress": False}
@@ -84,7 +84,7 @@ def test_patience_to_the_epoch(monkeypatch, losses, patience, valid_every, ends)
 def test_patience_and_time_are_those_of_a_run(tmp_path, monkeypatch):
     """A run that is resumed begins to wait anew, and to count seconds."""
     settings = {**QUICK, "epochs": 30, "checkpoint": tmp_path / "c.h5", "batch_atoms": 999}
-    scripted(monkeypatch, [1, 2, 2, 2, 2, 2, 2, 2])
+    scripted(monkeypatch, [1, 2, 2, 2, 2, 2, 2, 2, 2])
     assert len(fd.train(small_potential(), alloy(2), alloy(1), patience=2, **settings)) == 3
     again = small_potential()
     history = fd.train(again, alloy(2), alloy(1), patience=2, resume=True, **settings)
@@ -94,10 +94,11 @@ def test_patience_and_time_are_those_of_a_run(tmp_path, monkeypatch):
     assert state["best_epoch"] == 1 and state["best_loss"] == 1
     for name, array in again.parameters.items():
         np.testing.assert_array_equal(array, state["best"][name], err_msg=name)
-    state_seconds = state["seconds"]
-    history = fd.train(small_potential(), alloy(2), alloy(1), time_limit=state_seconds + 60, resume=True,
-                       **{**settings, "epochs": 7})  # fmt: skip
-    assert len(history) == 7 and history["seconds"][-1] > state_seconds
+    state["seconds"] = 1e6    # of the runs before
+    write_checkpoint(tmp_path / "c.h5", state)
+    settings["epochs"] = 8
+    history = fd.train(small_potential(), alloy(2), alloy(1), time_limit=1e3, resume=True, **settings)
+    assert len(history) == 8 and 1e6 < history["seconds"][-1] < 1e6 + 1e3
 
 
 def test_the_best_of_before_is_kept_by_a_resumed_run_that_finds_worse(tmp_path, monkeypatch):
@@ -128,6 +129,16 @@ def test_the_plateau_goes_on_where_it_was(tmp_path, monkeypatch):
     scripted(monkeypatch, losses[fell + 2 :])
     resumed = fd.train(small_potential(), alloy(2), alloy(1), epochs=80, resume=True, **part)
     assert resumed["learning_rate"] == whole["learning_rate"]
+
+
+def test_the_loss_on_training_frames_is_a_mean_over_frames():
+    """Without steps that move anything it is the loss on the same frames in validation, however they are cut."""
+    frames = alloy(7)
+    frames[2].info["weight"] = 5.0
+    settings = {**QUICK, "batch_size": 3, "learning_rate": 0.0, "descriptor_learning_rate": 0.0, "force_weight": 2.0}
+    (row,) = fd.train(small_potential(), frames, frames, epochs=1, **settings).rows
+    for name in ("loss", "energy_mae", "energy_rmse", "forces_mae", "stress_rmse"):
+        assert row[f"train_{name}"] == pytest.approx(row[f"valid_{name}"], rel=1e-12), name
 
 
 @pytest.mark.parametrize("validated", [True, False])

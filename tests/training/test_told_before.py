@@ -14,7 +14,7 @@ from helpers.training import alloy, small_potential
 import fastdesc as fd
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.io.frames import read_frames
-from fastdesc.training import trainer_for
+from fastdesc.training import outliers, trainer_for
 from fastdesc.training.outliers import energy_deviations, far_outside
 
 GPA, KBAR = 160.21766208, 1602.1766208    # CODATA 2014: 1 eV/Å^3
@@ -108,6 +108,18 @@ def test_deviations_are_those_from_the_right_references():
     np.testing.assert_allclose(off, abs(wrong) / counts.sum(1), atol=1e-3)
 
 
+def test_deviations_of_many_frames_go_by_some_of_them(monkeypatch):
+    """Every element counts, also one that the frames looked at by chance do not hold."""
+    monkeypatch.setattr(outliers, "SOME", 5)
+    counts = np.tile([[4.0, 4.0, 0.0], [5.0, 3.0, 0.0]], (500, 1))
+    counts[501] = 4, 3, 1
+    energies = counts @ [-3.0, -500.0, 77.0]
+    energies[333] += 800.0
+    off = energy_deviations(counts, np.where(np.arange(1000) == 7, np.nan, energies))
+    assert np.isnan(off[7]) and off[333] == pytest.approx(100, abs=1e-3)
+    assert np.delete(off, [7, 333]).max() < 1e-3
+
+
 @pytest.mark.parametrize("unit", ["GPa", "kbar", "virial"])
 def test_a_stress_in_another_unit_is_told(unit):
     factor = {"GPa": lambda a: GPA, "kbar": lambda a: KBAR, "virial": lambda a: -a.get_volume()}[unit]
@@ -173,7 +185,8 @@ def test_stresses_of_slabs_are_told_and_not_counted():
 
 COLUMNS = {    # name, value, is it told
     "force": ("arrays", True), "REF_forces": ("arrays", True), "dft_force": ("arrays", True),
-    "REF_energy": ("info", True), "dft_energy": ("info", True), "virial": ("info", True), "REF_stress": ("info", True),
+    "REF_energy": ("info", True), "total_energy": ("info", True), "Energy": ("info", True),
+    "dft_energy": ("info", True), "virial": ("info", True), "REF_stress": ("info", True),
     "max_force": ("info", False), "kinetic_energy": ("info", False), "energy_cutoff": ("info", False),
     "stressed": ("info", False), "forcefield": ("arrays", False),
 }  # fmt: skip
@@ -184,12 +197,12 @@ def test_columns_that_look_like_labels_are_told(key):
     where, said = COLUMNS[key]
     frames = alloy(6)
     for atoms in frames[2:]:
-        value = 1.0 if "energy" in key or key == "max_force" else np.eye(3)
+        value = 1.0 if "energy" in key.lower() or key == "max_force" else np.eye(3)
         getattr(atoms, where)[key] = value if where == "info" else np.full((len(atoms), 3), 0.5)
     texts = told(frames)
     assert len(texts) == said
     if said:
-        name = {"f": "forces", "e": "energy", "v": "stress", "s": "stress"}[key.split("_")[-1][0]]
+        name = {"f": "forces", "e": "energy", "v": "stress", "s": "stress"}[key.split("_")[-1][0].lower()]
         assert texts[0].startswith(f"{key!r} of frame 2 of the training frames looks like ")
         assert f"is not used; {name}_key={key!r} takes it" in texts[0]
 
