@@ -53,10 +53,16 @@ def interrupted(monkeypatch, steps, error=KeyboardInterrupt):
     ("settings", "epochs"),
     [({"epochs": 3, "valid_every": 10}, 3), ({"epochs": 4, "valid_every": 3}, 4), ({"time_limit": 1e-9}, 1)],
 )
-def test_the_last_epoch_is_validated(settings, epochs):
-    """Whether the number of epochs is a multiple of valid_every or not, and at the time limit."""
+def test_the_last_epoch_is_validated(tmp_path, settings, epochs):
+    """Whether the number of epochs is a multiple of valid_every or not, and at the time limit.
+
+    That of the last of all epochs is part of the run: the checkpoint has it.
+    """
     frames, potential = alloy(8), small_potential()
-    history = fd.train(potential, frames[:6], frames[6:], **{"epochs": 9, "valid_every": 5, **QUICK, **settings})
+    settings = {"epochs": 9, "valid_every": 5, **QUICK, **settings}
+    history = fd.train(potential, frames[:6], frames[6:], checkpoint=tmp_path / "c.h5", **settings)
+    kept = read_checkpoint(tmp_path / "c.h5")["history"][-1]
+    assert ("valid_loss" in kept) == ("time_limit" not in settings)
     assert len(history) == epochs and "valid_loss" in history.rows[-1]
     assert [k for k, row in enumerate(history.rows, 1) if "valid_loss" in row] == sorted(
         {*range(settings.get("valid_every", 5), epochs, settings.get("valid_every", 5)), epochs}
@@ -132,10 +138,11 @@ def test_the_plateau_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_the_loss_on_training_frames_is_a_mean_over_frames():
-    """Without steps that move anything it is the loss on the same frames in validation, however they are cut."""
+    """Where steps move nothing it is the loss on the same frames in validation, however they are cut."""
     frames = alloy(7)
     frames[2].info["weight"] = 5.0
-    settings = {**QUICK, "batch_size": 3, "learning_rate": 0.0, "descriptor_learning_rate": 0.0, "force_weight": 2.0}
+    settings = {**QUICK, "late": 0.0, "batch_size": 3, "force_weight": 2.0}
+    settings |= {"learning_rate": 1e-30, "descriptor_learning_rate": 0.0}
     (row,) = fd.train(small_potential(), frames, frames, epochs=1, **settings).rows
     for name in ("loss", "energy_mae", "energy_rmse", "forces_mae", "stress_rmse"):
         assert row[f"train_{name}"] == pytest.approx(row[f"valid_{name}"], rel=1e-12), name
