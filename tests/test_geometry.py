@@ -192,14 +192,7 @@ def test_without_pairs(device):
     assert not to_host(geometry.forces(rij, pairs)).any() and not to_host(geometry.virials(rij, rij, pairs)).any()
 
 
-def test_twins_share_name_and_order():
-    """The arguments of a CUDA kernel are those of its Numba twin, followed by sizes and strides."""
+def test_every_kernel_has_a_twin():
+    """That twins take the same arrays is judged in tests/test_floors.py."""
     names = {re.match(r"\w+", name)[0] for name in cuda.specialisations(geometry.FILE)}
     assert names == {name for name in vars(geometry) if name.startswith("geometry_")}
-    for name in names:
-        full = next(n for n in cuda.specialisations(geometry.FILE) if n.startswith(name))
-        theirs = [p[0] for p in cuda.parameters(geometry.FILE, full)]
-        code = getattr(geometry, name).py_func.__code__
-        ours = list(code.co_varnames[: code.co_argcount])
-        assert theirs[: len(ours)] == ours
-        assert all(n.endswith("_stride") or n == "n_components" for n in theirs[len(ours) :])
