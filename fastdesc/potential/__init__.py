@@ -307,6 +307,25 @@ class Potential:
         atomic = atomic + self.reference[species]
         return np.add.reduceat(atomic, first[:-1]), atomic
 
+    def hessian(self, atoms, indices=None, device="cpu"):
+        """Second derivatives of the energy of one structure, exact: see fastdesc.potential.hessian.hessian.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        indices : sequence of int, optional
+            Atoms whose rows and columns are asked for; all by default.
+        device : {"cpu", "cuda", "auto"}
+
+        Returns
+        -------
+        (n, 3, n, 3) float64 array, eV/Å²
+            As ``ase.vibrations.VibrationsData(atoms, potential.hessian(atoms))`` takes it.
+        """
+        from fastdesc.potential.hessian import hessian
+
+        return hessian(self, atoms, indices, device)
+
     # ------------------------------------------------------------------------------------------------ files
 
     def save(self, path: FilePath) -> None:

@@ -1,0 +1,121 @@
+"""Second derivatives of the energy with respect to positions, exact, by the evaluation in dual numbers.
+
+    H v = D_v dE/dx,        (dE/dx)_i = -sum over p in row i of (dr_p - dr_mirror(p))                           (1)
+
+Along a direction v, pairs have the tangents t_p = v_j - v_i. One forward pass on duals gives the features and their
+tangents; the heads give dE/dq and its tangent,
+
+    D_v (dE/dq) = d/dq [ scale · (N'(q) tq) ]                                                                  (2)
+
+and the pullback on duals has D_v dr as its tangent, whose forces are -H v. No differences, no step to choose.
+"""
+
+import numpy as np
+
+from fastdesc.backend.arrays import namespace, padded, resolve_device, to_device, to_host
+from fastdesc.errors import InputError
+from fastdesc.geometry import forces, pair_tangents, pair_vectors
+from fastdesc.pairs import find_on
+from fastdesc.potential.evaluation import energies_and_gradient, over_atoms
+from fastdesc.structures import Structures
+
+
+class HessianProducts:
+    """Products of the Hessian of one structure with directions; what all of them share is made once.
+
+    Parameters
+    ----------
+    potential : Potential
+    atoms : ase.Atoms
+    device : {"cpu", "cuda", "auto"}
+
+    Raises
+    ------
+    InputError
+        For more or less than one structure, and whatever makes it unusable.
+    """
+
+    def __init__(self, potential, atoms, device="cpu"):
+        structures, device = Structures.from_ase(atoms), resolve_device(device)
+        if structures.n_frames != 1:
+            raise InputError(f"{structures.n_frames} frames came; a Hessian is of one ase.Atoms")
+        self.model = potential.model("float64", device)
+        species = structures.species(potential.descriptor.species_numbers)
+        structures, self.pairs = find_on(structures, potential.descriptor.cutoff, device)
+        if device == "cuda":
+            self.pairs.note_species(species, len(self.model.scale))
+        self.species = to_device(species, device)
+        self.rij = pair_vectors(structures.positions, structures.cells, self.pairs, np.float64)
+        self.tape = energies_and_gradient(self.model, self.rij, self.pairs, self.species, keep=True)[2]
+
+    def __call__(self, direction):
+        """H v.
+
+        Parameters
+        ----------
+        direction : (n_atoms, 3) array
+            v, Å or without a unit.
+
+        Returns
+        -------
+        (n_atoms, 3) float64 array
+            eV/Å² times the unit of v.
+        """
+        model, pairs, xp = self.model, self.pairs, namespace(self.rij)
+        v = np.asarray(direction, np.float64)
+        if v.shape != (pairs.n_atoms, 3) or not np.isfinite(v).all():
+            raise InputError(f"a direction of shape {v.shape} came; give finite numbers of shape ({pairs.n_atoms}, 3)")
+        duals = xp.stack([self.rij, pair_tangents(xp.asarray(v), None, self.rij, pairs)])
+        q, saved = model.descriptor.forward(duals, pairs, self.species, model.theta)
+        dq = padded(q.shape, q.dtype, q)
+        dq[0] = self.tape.dq
+        self._head_tangents(q[1], dq[1])
+        drij = model.descriptor.pullback(duals, pairs, self.species, model.theta, saved, dq)
+        return -to_host(forces(xp.ascontiguousarray(drij[1]), pairs))
+
+    def _head_tangents(self, tq, tdq):
+        """Formula (2) into tdq; the direct term is linear and adds nothing."""
+        zero = namespace(tq).zeros((1, tq.shape[1]), tq.dtype)
+
+        def task(k, _):
+            z, columns, saved, chain, _ = self.tape.chunks[k]
+            head = self.model.networks[z]
+            _, tsaved = head.tangent(saved, tq[:, columns])
+            _, dz = head.dual_gradients(saved, tsaved, chain, zero[:, columns], 1.0)
+            tdq[:, columns] = head.to_inputs(dz)
+
+        if namespace(tq) is np:
+            over_atoms(task, len(self.tape.chunks), tq, chunk=1)
+        else:
+            for k in range(len(self.tape.chunks)):
+                task(k, k + 1)
+
+
+def hessian(potential, atoms, indices=None, device="cpu"):
+    """The Hessian, column by column.
+
+    Parameters
+    ----------
+    potential : Potential
+    atoms : ase.Atoms
+    indices : sequence of int, optional
+        Atoms whose rows and columns are asked for; all by default.
+    device : {"cpu", "cuda", "auto"}
+
+    Returns
+    -------
+    (n, 3, n, 3) float64 array, eV/Å²
+        d²E/dx_ia dx_jb, n the number of atoms asked for; periodic images of an atom move with it.
+    """
+    product = HessianProducts(potential, atoms, device)
+    n_atoms = product.pairs.n_atoms
+    own = np.arange(n_atoms) if indices is None else np.atleast_1d(np.asarray(indices))
+    if not len(own) or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= n_atoms:
+        raise InputError(f"indices came as {indices!r}; give numbers of atoms from 0 to {n_atoms - 1}")
+    out, v = np.empty((len(own), 3, len(own), 3)), np.zeros((n_atoms, 3))
+    for k, j in enumerate(own):
+        for b in range(3):
+            v[j, b] = 1.0
+            out[:, :, k, b] = product(v)[own]
+            v[j, b] = 0.0
+    return out
