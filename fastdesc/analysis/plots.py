@@ -1,5 +1,9 @@
 """Pictures: learning curves and parity. matplotlib is optional and never touches a screen."""
 
+import os
+import time
+from contextlib import suppress
+
 import numpy as np
 
 from fastdesc.analysis.accuracy import Comparison, three_digits
@@ -64,6 +68,46 @@ def plot_learning(history, out):
         ax.grid(True, which="both", lw=0.3, color="#dddddd")
     fig.axes[0].legend(frameon=False, fontsize=9)
     return save_figure(fig, out)
+
+
+def follow_learning(path, out, interval=5.0, until=None):
+    """Draw the learning curve anew whenever a run has written to its history file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The CSV file; it may not be there yet.
+    out : str or Path
+        A .png, .pdf or .svg file.
+    interval : float
+        Seconds between looks at the file.
+    until : callable, optional
+        Asked after every look whether to end; None goes on until the user interrupts.
+
+    Raises
+    ------
+    InputError
+        Without matplotlib, or for an output that cannot be written.
+    FileFormatError
+        For a file that is no history, and does not become one until the next look.
+    """
+    check_picture(out)
+    drawn = failed = None
+    while True:
+        with suppress(FileNotFoundError):
+            now = os.stat(path)
+            now = now.st_mtime_ns, now.st_size
+            if now != drawn:
+                try:
+                    plot_learning(path, out)
+                    drawn = now
+                except FileFormatError:
+                    if now == failed:
+                        raise
+                    failed = now    # the last line may be half written
+        if until is not None and until():
+            return
+        time.sleep(interval)
 
 
 def plot_parity(comparison, out):

@@ -104,12 +104,17 @@ def info(args):
 
 def plot(args):
     from fastdesc.analysis.filter_plots import plot_filters
-    from fastdesc.analysis.plots import plot_learning, plot_parity
+    from fastdesc.analysis.plots import follow_learning, plot_learning, plot_parity
     from fastdesc.hdf5.files import check_apart
     from fastdesc.io.frames import expand
 
     out = args.out or os.path.splitext(args.file)[0] + ".png"
     check_apart([out], [args.file, *(file for path in args.frames for file in expand(path))])
+    if args.follow:
+        if args.what != "learning" or args.frames:
+            raise InputError(f"--follow is for `plot learning HISTORY`, and plot {args.what} came; leave it out")
+        _say(f"drawing {out} whenever {args.file} grows; stop with Ctrl-C")
+        follow_learning(args.file, out)
     if args.what == "filters":
         frames = args.frames[0] if len(args.frames) == 1 else args.frames or None
         print(plot_filters(args.file, out, frames))

@@ -75,6 +75,7 @@ Draw a picture (.png, .pdf or .svg; needs matplotlib: pip install 'fastdesc[plot
 
 examples:
   fastdesc plot learning fastdesc-run/history.csv
+  fastdesc plot learning fastdesc-run/history.csv --follow      again after every epoch of a run that goes on
   fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
   fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
 """
@@ -202,6 +203,7 @@ def parser():
     p.add_argument("file", metavar="FILE")
     p.add_argument("frames", metavar="FRAMES", nargs="*", help="for filters: frames whose distances and angles to show")
     p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
+    p.add_argument("--follow", action="store_true", help="for learning: draw again whenever the file grows")
 
     p = command("import", IMPORT, "a published s-MEAM potential into a model file")
     p.add_argument("potential", metavar="FILE", help="file for LAMMPS' pair style meam/spline")

@@ -8,7 +8,7 @@ import pytest
 
 from fastdesc.analysis import plots
 from fastdesc.analysis.accuracy import Comparison
-from fastdesc.analysis.plots import plot_learning, plot_parity
+from fastdesc.analysis.plots import follow_learning, plot_learning, plot_parity
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.training.history import History
 
@@ -79,6 +79,36 @@ def test_learning_curve_without_validation_and_with_one_epoch(tmp_path, drawn):
     plot_learning(history(1), tmp_path / "l.png")
     assert [len(fig.axes) for fig in drawn] == [2, 2]
     assert not any(line.get_label() == "kept" for fig in drawn for ax in fig.axes for line in ax.get_lines())
+
+
+def test_a_run_is_followed(tmp_path, drawn):
+    """Nothing there, a history, the same, half a line more, all of it: two pictures."""
+    path, out, looks = tmp_path / "h.csv", tmp_path / "l.png", []
+
+    def until():
+        looks.append(len(drawn))
+        if len(looks) == 1:
+            assert not out.exists()
+            history(4).save(path)
+        if len(looks) == 3:
+            whole = path.read_text()
+            path.write_text(whole + whole.splitlines()[-1][:12])
+        if len(looks) == 4:
+            history(6).save(path)
+        return len(looks) == 6
+
+    follow_learning(path, out, 0.0, until)
+    assert looks == [0, 1, 1, 1, 2, 2]
+    assert max(drawn[-1].axes[0].get_lines()[0].get_xdata()) == 6
+
+
+def test_what_is_no_history_is_not_followed_for_ever(tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(FileFormatError, match="not a history"):
+        follow_learning(path, tmp_path / "l.png", 0.0)
+    with pytest.raises(InputError, match="png"):
+        follow_learning(path, tmp_path / "l.doc", 0.0)
 
 
 @pytest.mark.parametrize("n_frames", [10, 2000])

@@ -101,3 +101,8 @@ def test_plot(trained, run, fails, tmp_path):
     assert "not an HDF5 file" in fails("plot", "parity", copy)
     assert "is a folder" in fails("plot", "learning", tmp_path)
     assert "is a folder" in fails("info", tmp_path)
+
+
+def test_only_histories_are_followed(trained, fails):
+    words = fails("plot", "parity", trained / "run" / "predictions.h5", "--follow")
+    assert "--follow is for `plot learning HISTORY`" in words
