@@ -1,11 +1,13 @@
 """Evaluation in stages: domains that exchange values of their ghosts find what one process finds."""
 
 import threading
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 from ase.build import bulk
+from helpers.backends import BACKENDS, HERE
 from helpers.families import EMBEDDED_DENSITY, variants
 
 import fastdesc as fd
@@ -127,6 +129,21 @@ def test_domains_find_what_one_process_finds(family, variant, n):
     energies += model_of.reference[species]
     assert abs(energies - expected.energies).max() <= 1e-12 * abs(expected.energies).max()
     assert abs(forces - expected.forces).max() <= 1e-12 * abs(expected.forces).max()
+
+
+@pytest.mark.skipif("emulated" not in HERE, reason="the emulator of CUDA sources cannot be built here")
+@pytest.mark.parametrize("variant", [v for v, x in EMBEDDED_DENSITY.variants.items() if x.sees_other_rows])
+def test_cuda_sources_take_lists_with_ghosts(variant):
+    """Coefficients are of all atoms, densities of the centres alone: kernels are told both numbers."""
+    atoms, model_of = frame(), potential(EMBEDDED_DENSITY, variant)
+    species = np.array([model_of.descriptor.species_numbers.index(z) for z in atoms.numbers], np.int32)
+    domains = Domains(atoms, model_of.descriptor.cutoff, 1)
+    work = partial(evaluate, model_of.model(), domains, 0, species, model_of.descriptor.cutoff)
+    expected = work()
+    with BACKENDS["emulated"][0]():
+        found = work()
+    for k in (1, 2):
+        assert abs(found[k] - expected[k]).max() <= 1e-10 * abs(expected[k]).max()
 
 
 def test_atoms_left_out_are_not_seen():
