@@ -12,7 +12,7 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED
-from fastdesc.hdf5.files import whole_or_nothing
+from fastdesc.hdf5.files import open_unlocked_where_needed, whole_or_nothing
 from fastdesc.hdf5.info import InfoColumns, read_info
 from fastdesc.hdf5.journal import StreamedFile
 from fastdesc.hdf5.tables import TEXT, append, create, describe
@@ -76,7 +76,7 @@ class Shards:
         if k not in self.open:
             while len(self.open) >= OPEN_AT_MOST:
                 self.open.pop(next(iter(self.open))).close()
-            self.open[k] = h5py.File(self.folder / _name(k), "r")
+            self.open[k] = open_unlocked_where_needed(self.folder / _name(k))
         return self.open[k]
 
     def close(self):
@@ -110,7 +110,7 @@ def join(out, n_shards, source, options):
         parts = {name: [] for name in joined}
         bounds = {"frames": [], "atoms": [], "blocks": []}
         for k, name in enumerate(names):
-            with h5py.File(name, "r") as g:
+            with open_unlocked_where_needed(name) as g:
                 if k == 0:
                     _begin(f, g, source, options)
                 for key in (*ROWS, *(f"skipped/{x}" for x in SKIPPED)):

@@ -1,5 +1,6 @@
 """HDF5 files of ours: opened with one sentence for each way they can be unusable, written whole or not at all."""
 
+import errno
 import json
 import os
 import uuid
@@ -16,6 +17,8 @@ from fastdesc.hdf5.locks import WriteLock, is_same, rename_whole
 
 DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """What reading a damaged file can raise."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system without locks answers."""
 
 
 def as_path(path):
@@ -52,10 +55,37 @@ def open_hdf5(path):
             what = "empty" if not f.read(1) else "not an HDF5 file"
         raise FileFormatError(f"{path} is {what}; give a file that fastdesc wrote, complete")
     try:
-        return h5py.File(path, "r")
+        return open_unlocked_where_needed(path)
     except OSError as error:
         reason = "it is truncated" if "truncated" in str(error) else str(error).splitlines()[0]
         raise FileFormatError(f"{path} cannot be opened: {reason}; copy or make it again") from error
+
+
+def open_unlocked_where_needed(path):
+    """Open an HDF5 file for reading, also where the file system has no locks: nobody writes a file of ours in place.
+
+    Raises
+    ------
+    InputError
+        When another program has it open for writing, or locks can neither be had nor done without.
+    OSError
+        When it is damaged.
+    """
+    try:
+        return h5py.File(path, "r")
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path} is in use: another program has it open for writing; close it there, or read a copy"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        return h5py.File(path, "r", locking=False)
+    except (OSError, ValueError, TypeError) as error:    # HDF5 was told otherwise, or is too old for this
+        raise InputError(
+            f"{path} is on a file system without locks; set HDF5_USE_FILE_LOCKING=FALSE in the environment, or copy it"
+        ) from error
 
 
 @contextmanager
@@ -155,9 +185,11 @@ def check_apart(outputs, inputs=()):
 def format_of(path):
     """The attribute `format` of an HDF5 file; None for anything else."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_unlocked_where_needed(path) as file:
             kind = file.attrs.get("format")
             return kind if isinstance(kind, str) else None
+    except InputError:
+        raise
     except DAMAGE:
         return None
 
