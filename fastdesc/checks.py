@@ -64,6 +64,20 @@ def count(name, value, least=1, most=math.inf):
         raise InputError(f"{name} came as {value!r}; it must be an integer {allowed}")
 
 
+def flag(name, value):
+    """InputError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} came as {brief(value)}; it must be True or False")
+
+
+def word(name, value, allowed):
+    """InputError unless `value` is one of `allowed`, which are strings or None; arrays and the like are judged, too."""
+    if not (value is None or isinstance(value, str)) or value not in allowed:
+        shown = repr(value) if isinstance(value, str) else brief(value)
+        *others, last = map(repr, allowed)
+        raise InputError(f"{name} {shown} arrived; it must be {', '.join(others)} or {last}")
+
+
 def seed(value):
     """InputError unless `value` can seed a random generator: an integer of at least 0, or None for chance."""
     if value is not None:

@@ -28,7 +28,7 @@ def resolve_device(device):
     DeviceError
         For "cuda" where no GPU is usable; the message says why.
     """
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise InputError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
     if device == "cpu":
         return "cpu"

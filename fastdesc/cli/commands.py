@@ -204,7 +204,7 @@ def _setting(text):
         raise InputError(f"--set {text!r} is not of the form NAME=VALUE, such as --set n_radial=7")
     try:
         return name, tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return name, value
 
 

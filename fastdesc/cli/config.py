@@ -199,7 +199,7 @@ def read_toml(path):
         raise InputError(f"{path} is not a file; `fastdesc train --print-default > config.toml` makes a configuration")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))    # some editors begin files with a mark
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.checks import brief, count
+from fastdesc.checks import brief, count, flag, word
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
@@ -31,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHUNK_ATOMS = 8192
+ON_ERROR = ("raise", "skip")
 MOST_WORKERS = 1024
 """More threads or processes are refused."""
 
@@ -114,11 +115,11 @@ def featurize(
         raise InputError(f"descriptor came as a {type(descriptor).__name__}; give {what}")
     _check_count("workers", workers, 1, MOST_WORKERS)
     _check_count("readers", readers, 0, MOST_WORKERS)
-    _check_count("chunk_atoms", chunk_atoms, 1)
-    if pool not in POOLS:
-        raise InputError(f"pool {pool!r} arrived; it must be None, 'mean' or 'sum'")
-    if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
+    count("chunk_atoms", chunk_atoms, 1)
+    word("pool", pool, POOLS)
+    word("on_error", on_error, ON_ERROR)
+    for name, value in (("resume", resume), ("progress", progress), ("jacobian", jacobian)):
+        flag(name, value)
     compression_options(compression)
     device, dtype = resolve_device(device), resolve_dtype(dtype)
     options = {"pool": pool, "jacobian": jacobian, "compression": compression}
@@ -153,7 +154,7 @@ def featurize(
     except BaseException:
         writer.abandon()
         raise
-    return writer.path
+    return Path(out)
 
 
 @overload
@@ -200,8 +201,9 @@ def convert(
     Path
         `out`; with ``report=True`` also a list of dicts with number, file, index and reason.
     """
-    if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error {on_error!r} arrived; it must be 'raise' or 'skip'")
+    word("on_error", on_error, ON_ERROR)
+    for name, value in (("progress", progress), ("report", report)):
+        flag(name, value)
     compression_options(compression)
     source = Source(frames, label_keys(energy_key, forces_key, stress_key))
     skipped: list[Any] = []

@@ -11,7 +11,7 @@ from fastdesc.backend.arrays import start_to_host, to_host
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.frame_chunks import renumbered
 from fastdesc.descriptors.short_distances import ShortDistances
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.io.frame_batch import Skipped
 
 AHEAD = 2
@@ -189,6 +189,21 @@ class Stage(threading.Thread):
     def __init__(self, name):
         super().__init__(name=f"fastdesc-{name}", daemon=True)
         self.queue, self.stopping, self.error = Queue(AHEAD), threading.Event(), None
+
+    def start(self):
+        """Start the thread.
+
+        Raises
+        ------
+        FastdescError
+            Where the system gives none.
+        """
+        try:
+            super().start()
+        except RuntimeError as error:
+            raise FastdescError(
+                f"no thread could be started ({error}); end other programs, or raise the limit (ulimit -u)"
+            ) from error
 
     def put(self, item):
         """Put an item; False when the stage was stopped meanwhile."""

@@ -122,8 +122,14 @@ def check_format(file, path, wanted, version):
 
 
 def part_of(path):
-    """Name under which a file is written before it takes its own."""
+    """Name under which a file is written before it takes its own; of a link, beside what it leads to."""
+    path = followed(path)
     return path.parent / (path.name + ".part")
+
+
+def followed(path):
+    """What a symbolic link leads to, there or not yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_target(path, kind=None):
@@ -141,7 +147,7 @@ def check_target(path, kind=None):
     InputError
         When it is a folder or a device, stands in no folder or in one that takes no files, or holds something else.
     """
-    path = as_path(path)
+    path = followed(as_path(path))
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
@@ -160,9 +166,12 @@ def check_target(path, kind=None):
         if part.exists():
             os.close(os.open(part, os.O_RDWR))
         os.close(os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        mode = trial.stat().st_mode
         trial.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written ({part.name}: {error.strerror}); choose another folder") from error
+    if mode & 0o600 != 0o600:
+        raise InputError(f"{path} could not be read after it was written: the umask forbids it; set umask 022")
     return path
 
 

@@ -115,7 +115,7 @@ def compression_options(compression):
     InputError
         For another name, and where hdf5plugin is missing.
     """
-    if compression not in COMPRESSIONS:
+    if not isinstance(compression, str) or compression not in COMPRESSIONS:
         raise InputError(
             f"compression {compression!r} is not known{nearest(compression, COMPRESSIONS)}; "
             f"use one of {', '.join(COMPRESSIONS)}"

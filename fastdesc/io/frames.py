@@ -62,9 +62,10 @@ def iread_frames(source: Frames) -> Iterator[Atoms]:
 
 def _from_list(source):
     allowed = "frames must be an ase.Atoms, a list of them or a path"
-    if not hasattr(source, "__iter__"):
-        raise InputError(f"{allowed}, and a {type(source).__name__} arrived")
-    frames = list(source)
+    try:
+        frames = list(source)
+    except TypeError:    # arrays without dimensions only look like a list
+        raise InputError(f"{allowed}, and a {type(source).__name__} arrived") from None
     if frames and all(isinstance(f, str | Path) for f in frames):
         for path in frames:
             yield from iread_frames(path)

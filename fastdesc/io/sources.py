@@ -7,6 +7,7 @@ place. `build` turns a raw batch into a `FrameBatch`; for text that is the parsi
 import hashlib
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
@@ -55,7 +56,10 @@ class Source:
         elif isinstance(frames, str | Path):
             self.files = expand(frames)
         else:
-            frames = list(frames) if hasattr(frames, "__iter__") else [frames]
+            try:
+                frames = list(frames)
+            except TypeError:    # no list; arrays without dimensions only look like one
+                frames = [frames]
             if frames and all(isinstance(x, str | Path) for x in frames):
                 self.files = [path for x in frames for path in expand(x)]
             else:
@@ -247,10 +251,22 @@ def _completed(frame, number, with_info, keys, with_extras):
         if keys:
             frame = {**frame, **_labels_of_names(frame, keys, number)}
         frame = _with_stress(frame, number)
+        if with_extras:
+            _check_finite(frame, number)
         extras = extras_of(frame, number) if with_extras else None
         return {**frame, "info": plain_info(frame["info"], number) if with_info else {}, "extras": extras}
     except InputError as error:
         return error
+
+
+def _check_finite(frame, number):
+    """InputError for positions or a cell that are not finite; descriptors judge them themselves."""
+    positions = np.asarray(frame["positions"])
+    if not np.isfinite(positions).all():
+        atom = int(np.flatnonzero(~np.isfinite(positions).all(1))[0])
+        raise InputError(f"frame {number}, atom {atom} is at {positions[atom]}; positions must be finite")
+    if not np.isfinite(frame["cell"]).all():
+        raise InputError(f"the cell of frame {number} is {np.asarray(frame['cell']).tolist()}; it must be finite")
 
 
 def _labels_of_names(frame, keys, number):

@@ -148,7 +148,7 @@ def test_a_full_disk_is_told_in_one_sentence(folder, tmp_path, words, limit):
     left = [name for name in names(tmp_path) if name not in before]
     assert left == (["fastdesc-run"] if words[0] == "train" else [])
     if words[0] == "train":
-        assert names(tmp_path / "fastdesc-run") == ["config.toml"]
+        assert names(tmp_path / "fastdesc-run") == ["config.toml", "history.csv"]    # written line by line
 
 
 def test_failed_writes_wait_for_their_check(tmp_path, monkeypatch):
