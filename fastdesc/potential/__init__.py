@@ -67,6 +67,8 @@ class Potential:
         Float64, on scaled features; one for all elements or one for each.
     direct_weights : (n_species, n_direct) float64, eV
         w of (1) for the features that enter directly.
+    training : dict
+        What it was trained on, with which settings and versions, for how long, and its errors then; {} before.
 
     Raises
     ------
@@ -113,7 +115,7 @@ class Potential:
         self.scaler = FeatureScaler.identity(descriptor.n_features)
         self.given = reference_given(reference, descriptor.species_numbers)
         self.reference = np.array([self.given.get(chemical_symbols[z], 0.0) for z in descriptor.species_numbers])
-        self.scale = np.ones(n_species)
+        self.scale, self.training = np.ones(n_species), {}
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
         self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
 

@@ -1,6 +1,6 @@
 """Model files: one HDF5 file holds a potential, readable without us.
 
-    /                attributes format, format_version, fastdesc_version, descriptor and potential (JSON)
+    /                attributes format, format_version, fastdesc_version, descriptor, potential and training (JSON)
     /parameters/...  one float64 dataset per trainable parameter, named as in Potential.parameters
     /buffers/...     likewise what training does not change: the grids of spline networks
     /scaler/mean, /scaler/scale, /reference
@@ -35,6 +35,8 @@ def save(potential, path):
     with new_hdf5(path, FORMAT, VERSION) as file:
         file.attrs["descriptor"] = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
         file.attrs["potential"] = to_json(potential.arguments)
+        if potential.training:
+            file.attrs["training"] = to_json(potential.training)
         for kind, arrays in (("parameters", potential.parameters), ("buffers", potential.buffers)):
             for name, array in arrays.items():
                 file[f"{kind}/{name}"] = array

@@ -30,6 +30,7 @@ def load(path: FilePath) -> Potential:
             description = json.loads(file.attrs["descriptor"])
             family, settings = description["family"], description["arguments"]
             arguments = json.loads(file.attrs["potential"])
+            training = dict(json.loads(file.attrs.get("training", "{}")))
             parameters, buffers = _arrays(file["parameters"]), _arrays(file.get("buffers", {}))
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
     descriptor = descriptor_from(family, settings, {}, path)
@@ -39,6 +40,7 @@ def load(path: FilePath) -> Potential:
             missing = sorted(set(wanted) - set(found))
             if missing:
                 raise InputError(f"parameter {missing[0]!r} is missing")
+        potential.training = training
         potential.set_buffers(buffers)
         potential.set_parameters(parameters)
         potential.reference = numbers("reference", reference, potential.reference.shape)

@@ -1,9 +1,11 @@
 """The loop of training: steps, validation, the best parameters, and checkpoints from which it continues exactly."""
 
+import platform
 import time
 import warnings
 from dataclasses import replace
 
+import numba
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
@@ -318,6 +320,20 @@ class Trainer:
         finally:
             if self.best is not None:
                 self._into_potential(self.best)
+                self.potential.training = self._told()
+
+    def _told(self):
+        """What a model file tells of its training."""
+        frames = {"frames": self.data.report}
+        if self.valid is not None:
+            frames["validated_on"] = self.valid.report
+        return {
+            **frames,
+            "errors": self.kept,
+            "time": {"epochs_trained": self.epoch, "training_seconds": round(self.seconds, 1)},
+            "settings": self.settings.as_dict(),
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__},
+        }
 
     @property
     def kept(self):

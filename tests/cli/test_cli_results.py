@@ -106,3 +106,16 @@ def test_plot(trained, run, fails, tmp_path):
 def test_only_histories_are_followed(trained, fails):
     words = fails("plot", "parity", trained / "run" / "predictions.h5", "--follow")
     assert "--follow is for `plot learning HISTORY`" in words
+
+
+def test_a_model_tells_how_it_was_trained(trained, run):
+    model = trained / "run" / "model.h5"
+    code, text, _ = run("info", model)
+    history = fd.training.history.History.load(trained / "run" / "history.csv")
+    assert code == 0
+    told = fd.load(model).training
+    assert told["errors"]["valid_loss"] == history.best()["valid_loss"] and told["settings"]["optimizer"] == "soap"
+    assert f"valid_loss = {told['errors']['valid_loss']!r}" in text and f"epochs_trained = {len(history)}" in text
+    versions = f'numpy = "{np.__version__}"'
+    for words in ("training\n    frames = ", "training_seconds = ", 'optimizer = "soap"', versions):
+        assert words in text
