@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
@@ -309,7 +310,7 @@ class Potential:
         atomic = atomic + self.reference[species]
         return np.add.reduceat(atomic, first[:-1]), atomic
 
-    def hessian(self, atoms, indices=None, device="cpu"):
+    def hessian(self, atoms: Atoms, indices: Sequence[int] | None = None, device: Device = "cpu") -> Float64:
         """Second derivatives of the energy of one structure, exact: see fastdesc.potential.hessian.hessian.
 
         Parameters
