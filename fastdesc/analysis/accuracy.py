@@ -162,6 +162,6 @@ def compare(potential, frames, device="cpu", dtype="float64"):
 
 def three_digits(x):
     """Three significant digits, without an exponent where that is readable."""
-    if x >= 1000:
+    if x >= 999.5:    # rounds to 1000
         return f"{x:.0f}"
     return f"{x:#.3g}".rstrip(".") if x >= 1e-3 else f"{x:.1e}" if x else "0"

@@ -4,6 +4,7 @@ import json
 
 import h5py
 import numpy as np
+import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -48,6 +49,35 @@ def test_a_finished_run_is_not_overwritten_by_chance(trained, run, fails, tmp_pa
     assert "holds an interrupted run; go on with --resume" in fails("train", tmp_path / "c.toml")
     assert run("train", tmp_path / "c.toml", "--quiet", "--overwrite")[0] == 0
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 2
+
+
+def test_overwriting_leaves_nothing_of_the_old_run_to_go_on_with(trained, run, tmp_path, monkeypatch):
+    """The new run ends before it wrote a checkpoint: there is none, not that of the run that was overwritten."""
+    from fastdesc.cli import experiment
+
+    (tmp_path / "c.toml").write_text(CONFIG.replace('"t', f'"{trained}/t'))
+    (tmp_path / "run").mkdir()
+    for name in ("checkpoint.h5", "config.toml"):
+        (tmp_path / "run" / name).write_bytes((trained / "run" / name).read_bytes())
+
+    def ended(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_trainer", ended)
+    code, out, _ = run("train", tmp_path / "c.toml", "--quiet", "--overwrite")
+    assert code == 130 and "--resume" not in out
+    assert names(tmp_path / "run") == ["config.toml"]
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_errors_are_those_on_the_test_frames_else_on_given_validation_frames(trained, run, tmp_path, test):
+    text = CONFIG.replace('"t', f'"{trained}/t').replace("epochs = 3", "epochs = 1\nvalid_every = 2")
+    lines = [line for line in text.splitlines() if test or not line.startswith("test =")]
+    text = "\n".join(lines).replace("[data]", f'[data]\nvalid = "{trained}/train.extxyz"')
+    (tmp_path / "c.toml").write_text(f"{text}\nplots = false\n")
+    assert run("train", tmp_path / "c.toml", "--quiet")[0] == 0
+    errors = json.loads((tmp_path / "run" / "errors.json").read_text())
+    assert (errors["set"], errors["n_frames"]) == (("test", 4) if test else ("valid", 12))
 
 
 def test_resume_continues(trained, run, fails, tmp_path):
