@@ -127,7 +127,7 @@ def test_files_with_arrays_that_do_not_fit(tmp_path, name, value):
 @pytest.mark.parametrize(
     ("x", "text"),
     [(0, "0"), (1.0, "1.00"), (180.4, "180"), (999.4, "999"), (999.6, "1000"), (12345.6, "12346"), (0.012, "0.0120"),
-     (2e-5, "2.0e-05")],  # fmt: skip
+     (2e-5, "2.0e-05")],
 )
 def test_digits(x, text):
     assert three_digits(x) == text

@@ -44,6 +44,17 @@ def test_atoms_that_meet_are_refused_at_that_step(family, meeting, skin):
     np.testing.assert_allclose(atoms.get_forces(), want.forces, rtol=1e-9, atol=1e-9 * abs(want.forces).max())
 
 
+def test_what_is_refused_leaves_no_results_of_before():
+    """Also of a calculator that is asked directly, where ASE clears nothing."""
+    calc, atoms = fd.FastdescCalculator(fd.Potential(FAMILIES["gm"](), hidden=(4,))), bulk("Cu", cubic=True)
+    calc.calculate(atoms)
+    assert calc.results["forces"].shape == (4, 3)
+    atoms.positions[0] = atoms.positions[1]
+    with pytest.raises(InputError, match="two atoms cannot share"):
+        calc.calculate(atoms)
+    assert calc.results == {}
+
+
 def test_distances_are_looked_at_only_where_the_rule_leaves_doubt(monkeypatch):
     from fastdesc import calculator
 
