@@ -13,6 +13,7 @@ _PUBLIC = {
     "Pairs": "fastdesc.pairs",
     "Structures": "fastdesc.structures",
     "FastdescCalculator": "fastdesc.calculator",
+    "calculate_together": "fastdesc.images",
     "featurize": "fastdesc.features",
     "read_frames": "fastdesc.io.frames",
     "convert": "fastdesc.features",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.features.reader import read_features as read_features
     from fastdesc.features.selection import select_diverse as select_diverse
     from fastdesc.features.transformer import StructureFeatures as StructureFeatures
+    from fastdesc.images import calculate_together as calculate_together
     from fastdesc.io.frames import read_frames as read_frames
     from fastdesc.pairs import Pairs as Pairs
     from fastdesc.potential import Potential as Potential

@@ -92,12 +92,7 @@ class FastdescCalculator(Calculator):
                 guess = nearest(name, known)
                 raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
-        if isinstance(potential, str | Path):
-            potential = load(potential)
-        if not isinstance(potential, Potential):
-            raise InputError(
-                f"potential is a {type(potential).__name__}; give FastdescCalculator a Potential or a model file's path"
-            )
+        potential = load_potential(potential)
         if isinstance(skin, bool) or not isinstance(skin, int | float) or not 0 <= skin < np.inf:
             raise InputError(f"skin came as {skin!r}; it must be a number of at least 0 (Å)")
         self.potential, self.skin = potential, float(skin)
@@ -229,6 +224,15 @@ class FastdescCalculator(Calculator):
         raise InputError(
             f"{what} is not finite (energy {energy:g} eV){apart}: look at the structure, or take a shorter time step"
         )
+
+
+def load_potential(potential):
+    """Return a potential, read where it is the path of a model file; InputError for anything else."""
+    if isinstance(potential, str | Path):
+        potential = load(potential)
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}; give a Potential or the path of a model file")
+    return potential
 
 
 def _strain_apart(old, new):

@@ -246,7 +246,7 @@ def test_from_a_file(tmp_path, calc):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"potential": 3}, "potential is a int; give FastdescCalculator a Potential"),
+        ({"potential": 3}, "potential is a int; give a Potential"),
         ({"skin": -0.1}, "skin came as -0.1"),
         ({"skin": float("nan")}, "skin came as nan"),
         ({"skin": "wide"}, "skin came as 'wide'"),
