@@ -1,7 +1,7 @@
 """ASE calculator over a potential, with a neighbour list that is kept while it is still complete (Verlet skin).
 
 On a GPU the evaluation of a small system is captured once as a CUDA graph and replayed
-(fastdesc/potential/cuda_graph.py).
+(fastdesc/potential/cuda_graph.py); on the host it is bound once and replayed (fastdesc/potential/recorded.py).
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,17 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
+from fastdesc.backend.jit import kernel
+from fastdesc.backend.workspace import Workspace
 from fastdesc.errors import DeviceError, InputError, nearest
-from fastdesc.geometry import stress_voigt
+from fastdesc.geometry import VOIGT
 from fastdesc.pairs import SAME_PLACE, Pairs, check_distances, closest, find_on
 from fastdesc.potential import Potential
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
 from fastdesc.potential.evaluation import Model
 from fastdesc.potential.loading import load
-from fastdesc.structures import Structures, complete_cells
+from fastdesc.potential.recorded import RecordedEvaluation
+from fastdesc.structures import Structures, complete_cells, finite
 from fastdesc.types import Device, DType, FilePath
 
 ASE_KEYWORDS = ("restart", "label", "atoms", "directory")
@@ -109,15 +112,31 @@ class FastdescCalculator(Calculator):
         """Forget results, pairs and the copy of the potential's parameters: call it after changing the potential."""
         super().reset()
         self._last = self._model = self._pairs = self._found_for = self.captured = self.not_captured = None
+        self._recorded, self._workspace = None, Workspace()
+
+    @property
+    def atoms(self):
+        """The structure that the results are of (ASE's name), made when it is asked for; None where there is none."""
+        if self._moved_to is not None:
+            moved = self._atoms.copy()
+            moved.positions[:] = self._moved_to
+            self.atoms = moved
+        return self._atoms
+
+    @atoms.setter
+    def atoms(self, atoms):
+        self._atoms, self._moved_to = atoms, None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last step (ASE's entry), to the last bit: faster than ASE's comparison."""
-        before = self.atoms
-        if before is None or len(before) != len(atoms):
+        last = self._last
+        if last is None or len(last.numbers) != len(atoms):
             return list(all_changes)
-        arrays = [(name, before.arrays[name], atoms.arrays[name]) for name in ("positions", "numbers")]
-        arrays += [("cell", before.cell.array, atoms.cell.array), ("pbc", before.pbc, atoms.pbc)]
-        return [name for name, old, new in arrays if not np.array_equal(old, new)]
+        arrays = atoms.arrays
+        now = arrays["positions"], arrays["numbers"], atoms.cell.array, atoms.pbc
+        if any(x.dtype != old.dtype or not x.flags.c_contiguous for x, old in zip(now, self._state, strict=True)):
+            now = [np.ascontiguousarray(x, old.dtype) for x, old in zip(now, self._state, strict=True)]
+        return _CHANGES[_changes(*self._state, *now)].copy()
 
     def calculate(
         self,
@@ -126,15 +145,15 @@ class FastdescCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute all properties of a structure (ASE's entry)."""
-        super().calculate(atoms, properties, system_changes)
+        atoms = self.atoms if atoms is None else atoms
         self.results = {}    # those of before are not those of a structure that is refused
-        new = self._last = self._structures(self.atoms)
+        new = self._structures(atoms, system_changes)
         if self._model is None:
             self._model = self.potential.model(self.dtype, self.device)
         placed = new if self._pairs_hold(new) else self._search(new)
         with np.errstate(over="ignore", invalid="ignore"):    # told below, in one sentence
             energy, forces, virials, energies = self._evaluated(placed)
-        if not (np.isfinite(forces).all() and np.isfinite(energy[0]) and np.isfinite(virials).all()):
+        if not (finite(forces) and finite(virials[0]) and np.isfinite(energy[0])):
             self._refuse(placed, energy[0], forces)
         self.results = {
             "energy": float(energy[0]),
@@ -142,23 +161,29 @@ class FastdescCalculator(Calculator):
             "energies": energies,
             "forces": forces,
         }
-        if new.volumes[0] > 0:    # without a cell ASE reports that stress is not there
-            self.results["stress"] = stress_voigt(virials, new.volumes)[0]
+        if self._volume > 0:    # without a cell ASE reports that stress is not there
+            self.results["stress"] = virials.reshape(9)[VOIGT] / self._volume
 
-    def _structures(self, atoms):
-        """Structures of atoms; where nothing but positions changed, nothing else is judged again."""
+    def _structures(self, atoms, changes):
+        """Structures of atoms; where nothing but positions changed, nothing else is judged or copied again."""
         last = self._last
-        if last is not None and len(last.numbers) == len(atoms):
-            arrays = (last.numbers, atoms.numbers), (last.cells[0], atoms.cell.array), (last.pbc[0], atoms.pbc)
-            if all(np.array_equal(old, new) for old, new in arrays):
-                return last.moved(atoms.positions)
-        return Structures.from_ase(atoms)
+        if last is not None and len(last.numbers) == len(atoms) and set(changes) <= {"positions"}:
+            new = last.moved(atoms.arrays["positions"])
+            self._atoms, self._moved_to = self._like, new.positions
+        else:
+            new = Structures.from_ase(atoms)
+            self._numbers = new.numbers.astype(np.int64)
+            self._volume = float(new.volumes[0])
+            self._like = atoms.copy()
+            self.atoms = self._like
+        self._last, self._state = new, (new.positions, self._numbers, new.cells[0], new.pbc[0])
+        return new
 
     def _search(self, new):
         """Find the pairs anew: for a graph on the host, else where it is faster; return the structures to evaluate."""
         if self._found_for is None or not np.array_equal(self._found_for.numbers, new.numbers):
             self.not_captured = None    # what held for other atoms
-        self._pairs, placed = None, new    # an error leaves no list that seems to hold
+        self._pairs, self._recorded, placed = None, None, new    # an error leaves no list that seems to hold
         cutoff = self.potential.descriptor.cutoff + self.skin
         if self.graph and self.device == "cuda" and self.not_captured is None:
             self._pairs = self._captured_pairs(new, cutoff)
@@ -190,10 +215,16 @@ class FastdescCalculator(Calculator):
 
     def _evaluated(self, new):
         """What Potential.evaluate returns."""
-        if self.captured is None:
+        replayed = self.captured
+        if self.device == "cpu" and self._model.descriptor.recordable:
+            if self._recorded is None:
+                species = new.species(self.potential.descriptor.species_numbers)
+                self._recorded = RecordedEvaluation(self._model, species, self._pairs, new, self._workspace)
+            replayed = self._recorded
+        if replayed is None:
             return self.potential.evaluate(new, self._pairs, self._model)
-        atomic, forces, virials = self.captured.replay(new)
-        energy, energies = self.potential.totals(atomic, self.captured.species, new.first)
+        atomic, forces, virials = replayed.replay(new)
+        energy, energies = self.potential.totals(atomic, replayed.species, new.first)
         return energy, forces, virials, energies
 
     def _pairs_hold(self, new):
@@ -201,9 +232,15 @@ class FastdescCalculator(Calculator):
         if self._pairs is None:
             return False
         old = self._found_for
+        if new.cells is old.cells and new.numbers is old.numbers and new.pbc is old.pbc:    # only moved since
+            return self._reach(new, _farthest(old.positions, new.positions), 1.0)
         if not (np.array_equal(old.numbers, new.numbers) and np.array_equal(old.pbc, new.pbc)):
             return False
         moved, s = _strain_apart(old, new)
+        return self._reach(new, moved, s)
+
+    def _reach(self, new, moved, s):
+        """Rule (2); where the list holds, atoms that may have come to one place are looked at."""
         cutoff = self.potential.descriptor.cutoff
         if cutoff + 2 * moved > s * (cutoff + self.skin):
             return False
@@ -243,6 +280,40 @@ def _strain_apart(old, new):
         before, after = complete_cells(old.cells, old.pbc)[0], complete_cells(new.cells, new.pbc)[0]
         f = np.linalg.solve(before, after)
         deformed, s = old.positions @ f, float(np.linalg.svd(f, compute_uv=False)[-1])
-    u = new.positions - deformed
-    u -= u.mean(0)    # a common translation changes no pair
-    return float(np.sqrt((u**2).sum(1).max())), s
+    return _farthest(deformed, new.positions), s
+
+
+@kernel
+def _farthest(old, new):
+    """Largest displacement beyond the mean one: a common translation changes no pair."""
+    n, mean, farthest = len(old), np.zeros(3), 0.0
+    for i in range(n):
+        for c in range(3):
+            mean[c] += (new[i, c] - old[i, c]) / n
+    for i in range(n):
+        u, v, w = new[i, 0] - old[i, 0] - mean[0], new[i, 1] - old[i, 1] - mean[1], new[i, 2] - old[i, 2] - mean[2]
+        farthest = max(farthest, u * u + v * v + w * w)
+    return np.sqrt(farthest)
+
+
+_NAMES = "positions", "numbers", "cell", "pbc"
+_CHANGES = [[name for k, name in enumerate(_NAMES) if changes & 1 << k] for changes in range(16)]
+
+
+@kernel
+def _changes(old_positions, old_numbers, old_cell, old_pbc, positions, numbers, cell, pbc):
+    """Sum of 1, 2, 4 and 8 for positions, numbers, cell and boundaries that are not the same to the last bit."""
+    changes = 0
+    for i in range(len(positions)):
+        for c in range(3):
+            if positions[i, c] != old_positions[i, c]:
+                changes |= 1
+        if numbers[i] != old_numbers[i]:
+            changes |= 2
+    for i in range(3):
+        for c in range(3):
+            if cell[i, c] != old_cell[i, c]:
+                changes |= 4
+        if pbc[i] != old_pbc[i]:
+            changes |= 8
+    return changes

@@ -6,8 +6,8 @@ The twins of these kernels are in kernels/geometry.cu.
 import numpy as np
 
 from fastdesc.backend import cuda
-from fastdesc.backend.arrays import namespace, resolve_dtype
-from fastdesc.backend.jit import kernel
+from fastdesc.backend.arrays import empty, namespace, resolve_dtype
+from fastdesc.backend.jit import contracting_kernel, kernel, reordering_kernel
 from fastdesc.backend.threads import for_chunks
 
 FILE = "geometry.cu"
@@ -16,6 +16,8 @@ ATOMS = 512
 WARPS = 4
 """Atoms per block on the GPU."""
 SUM_THREADS = 256
+VOIGT = [0, 4, 8, 5, 2, 1]
+"""xx yy zz yz xz xy of a flat 3x3 matrix."""
 
 
 def pair_vectors(positions, cells, pairs, dtype):
@@ -35,7 +37,7 @@ def pair_vectors(positions, cells, pairs, dtype):
     -------
     rij : (3, n_pairs), in Å
     """
-    rij = namespace(pairs.j).empty((3, pairs.n_pairs), resolve_dtype(dtype))
+    rij = empty((3, pairs.n_pairs), resolve_dtype(dtype), pairs.j)
     arrays = pairs.row, pairs.j, pairs.shift, pairs.frame, _float64(positions), _float64(cells), rij
     _each_atom(geometry_pair_vectors, pairs, rij.dtype, arrays, [rij])
     return rij
@@ -58,7 +60,7 @@ def pair_tangents(rho, strain, rij, pairs):
     trij : (3, n_pairs), dtype of rij
     """
     xp = namespace(rij)
-    trij = xp.empty(rij.shape, rij.dtype)
+    trij = empty(rij.shape, rij.dtype, rij)
     strain = xp.zeros((pairs.n_frames, 3, 3)) if strain is None else _float64(strain)
     arrays = pairs.row, pairs.j, pairs.frame, _float64(rho), strain, rij, trij
     _each_atom(geometry_pair_tangents, pairs, rij.dtype, arrays, [rij, trij])
@@ -99,7 +101,7 @@ def virials(rij, drij, pairs):
     -------
     float64 (n_frames, 3, 3), in eV
     """
-    per_atom = namespace(rij).empty((9, pairs.n_atoms))
+    per_atom = empty((9, pairs.n_atoms), np.float64, rij)
     _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, per_atom), [rij, drij, per_atom])
     return frame_sums(per_atom, pairs).reshape(-1, 3, 3)
 
@@ -122,7 +124,7 @@ def frame_sums(per_atom, pairs):
         args = per_atom, pairs.bounds, out, len(per_atom), cuda.row_stride(per_atom)
         cuda.launch(FILE, "geometry_sum_frames", pairs.n_frames, 1, SUM_THREADS, args, y=len(per_atom))
     else:
-        geometry_sum_frames(per_atom, pairs.first, out)
+        for_chunks(lambda a, b: geometry_sum_frames(per_atom, pairs.first, out), 1)
     return out
 
 
@@ -140,7 +142,7 @@ def stress_voigt(virials, volumes):
     """
     xp = namespace(virials)
     volumes = xp.asarray(volumes)
-    return virials.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]] / xp.where(volumes > 0, volumes, xp.nan)[:, None]
+    return virials.reshape(-1, 9)[:, VOIGT] / xp.where(volumes > 0, volumes, xp.nan)[:, None]
 
 
 def _float64(x):
@@ -158,38 +160,43 @@ def _each_atom(kernel, pairs, dtype, arrays, strided):
         for_chunks(lambda a, b: kernel(a, b, *arrays), n, ATOMS)
 
 
-@kernel
+# Indices are unsigned: for signed ones Numba asks at each whether it counts from the end, and nothing is vectorised.
+# Vectors of a pair and its mirror stay opposite to the last bit: their terms may be fused but not reordered.
+
+
+@contracting_kernel
 def geometry_pair_vectors(first, last, row, j, shift, frame, positions, cells, rij):
     """Equation (1) for the rows first .. last."""
     for i in range(first, last):
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
         h = cells[frame[i]]
-        for p in range(row[i], row[i + 1]):
-            n = j[p]
+        for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+            n = np.uint32(j[p])
             s, t, u = np.float64(shift[p, 0]), np.float64(shift[p, 1]), np.float64(shift[p, 2])
             rij[0, p] = positions[n, 0] - x + (s * h[0, 0] + t * h[1, 0] + u * h[2, 0])
             rij[1, p] = positions[n, 1] - y + (s * h[0, 1] + t * h[1, 1] + u * h[2, 1])
             rij[2, p] = positions[n, 2] - z + (s * h[0, 2] + t * h[1, 2] + u * h[2, 2])
 
 
-@kernel
+@contracting_kernel
 def geometry_pair_tangents(first, last, row, j, frame, rho, strain, rij, trij):
     """Equation (2) for the rows first .. last."""
     for i in range(first, last):
         e = strain[frame[i]]
-        for p in range(row[i], row[i + 1]):
+        for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+            n = np.uint32(j[p])
             x, y, z = rij[0, p], rij[1, p], rij[2, p]
             for c in range(3):
-                trij[c, p] = rho[j[p], c] - rho[i, c] + (x * e[0, c] + y * e[1, c] + z * e[2, c])
+                trij[c, p] = rho[n, c] - rho[i, c] + (x * e[0, c] + y * e[1, c] + z * e[2, c])
 
 
-@kernel
+@reordering_kernel
 def geometry_forces(first, last, row, mirror, drij, out):
     """Equation (3) for the rows first .. last; sums in float64."""
     for i in range(first, last):
         x = y = z = 0.0
-        for p in range(row[i], row[i + 1]):
-            m = mirror[p]
+        for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+            m = np.uint32(mirror[p])
             x += np.float64(drij[0, p]) - np.float64(drij[0, m])
             y += np.float64(drij[1, p]) - np.float64(drij[1, m])
             z += np.float64(drij[2, p]) - np.float64(drij[2, m])
@@ -198,12 +205,12 @@ def geometry_forces(first, last, row, mirror, drij, out):
         out[i, 2] = z
 
 
-@kernel
+@reordering_kernel
 def geometry_virials(first, last, row, rij, drij, out):
     """Equation (4) for the rows first .. last: the whole of every atom's matrix, float64 (9, n_atoms)."""
     for i in range(first, last):
         xx = yy = zz = yz = xz = xy = 0.0
-        for p in range(row[i], row[i + 1]):
+        for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
             x, y, z = np.float64(rij[0, p]), np.float64(rij[1, p]), np.float64(rij[2, p])
             u, v, w = np.float64(drij[0, p]), np.float64(drij[1, p]), np.float64(drij[2, p])
             xx += x * u

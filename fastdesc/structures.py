@@ -9,6 +9,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
+from fastdesc.backend.jit import kernel
 from fastdesc.errors import InputError
 from fastdesc.types import Array, Device, Float64
 
@@ -90,7 +91,7 @@ class Structures:
             )
 
     def _check_positions(self):
-        if not np.isfinite(self.positions).all():
+        if not finite(self.positions):
             atom = int(np.flatnonzero(~np.isfinite(self.positions).all(1))[0])
             raise InputError(f"{self.name_atom(atom)} is at {self.positions[atom]}; positions must be finite")
 
@@ -214,6 +215,15 @@ class Structures:
         moved = Structures(self.numbers, positions, cells, self.pbc, self.first)
         moved.host_cells = self.host_cells
         return moved
+
+
+@kernel
+def finite(positions):
+    """Whether all numbers of a (n, 3) array are finite."""
+    for i in range(len(positions)):
+        if not (np.isfinite(positions[i, 0]) and np.isfinite(positions[i, 1]) and np.isfinite(positions[i, 2])):
+            return False
+    return True
 
 
 def ranges(starts, counts):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.backend.workspace import current
 from fastdesc.errors import DeviceError, InputError
 
 DTYPES = ("float32", "float64")
@@ -103,8 +104,24 @@ def to_host_together(*arrays):
     return tuple(x.reshape(a.shape) for x, a in zip(np.split(flat, ends[:-1]), arrays, strict=True))
 
 
+def empty(shape, dtype, like=None):
+    """Uninitialised array on the device of `like` (NumPy by default), from the workspace where the host has one.
+
+    Such an array must not outlive the step that it belongs to (fastdesc/backend/workspace.py).
+    """
+    xp = np if like is None else namespace(like)
+    workspace = current() if xp is np else None
+    return xp.empty(shape, dtype) if workspace is None else workspace.empty(shape, dtype)
+
+
+def stacked(a, b):
+    """Two arrays of one shape on a leading axis, in memory as of `empty`."""
+    xp = namespace(a)
+    return np.stack([a, b], out=empty((2, *a.shape), a.dtype)) if xp is np else xp.stack([a, b])
+
+
 def padded(shape, dtype, like=None):
-    """Uninitialised array whose rows start at odd multiples of the cache line.
+    """Uninitialised array as of `empty`, whose rows start at odd multiples of the cache line.
 
     With a power-of-two row length all rows would compete for the same cache sets.
 
@@ -116,8 +133,7 @@ def padded(shape, dtype, like=None):
     like : array, optional
         An array whose device is used; NumPy by default.
     """
-    xp = np if like is None else namespace(like)
     *lead, n = shape
     per_line = CACHE_LINE // np.dtype(dtype).itemsize
     lines = -(-n // per_line) | 1
-    return xp.empty((*lead, lines * per_line), dtype)[..., :n]
+    return empty((*lead, lines * per_line), dtype, like)[..., :n]

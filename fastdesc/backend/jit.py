@@ -102,19 +102,30 @@ class _OneFileEach(IndexDataCacheFile):
         """Nothing to forget: a change of the source changes the folder."""
 
 
-def kernel(function):
+def kernel(function, fastmath=False):
     """Compile a kernel: called from Python, releases the GIL, cached on disk where a disk lets us."""
+    options = {**_OPTIONS, "fastmath": fastmath}
     try:
         folder = cache_folder(function.__code__.co_filename)
         folder.mkdir(exist_ok=True, mode=0o700)
         with _numba_caches_in(folder):
-            compiled = numba.njit(cache=True, **_OPTIONS)(function)
+            compiled = numba.njit(cache=True, **options)(function)
         cache = compiled._cache
         # The folder's name knows the source, so where the source lies does not matter: checkouts share their kernels.
         cache._cache_file = _OneFileEach(str(folder), cache._impl.filename_base, None)
         return compiled
     except (OSError, RuntimeError):  # read-only home: compile anew in each process
-        return numba.njit(**_OPTIONS)(function)
+        return numba.njit(**options)(function)
+
+
+def contracting_kernel(function):
+    """Compile a kernel in which a product and a sum may be one operation, rounded once."""
+    return kernel(function, {"contract"})
+
+
+def reordering_kernel(function):
+    """Compile a kernel whose sums may also be taken in another order, always the same: in the lanes of a vector."""
+    return kernel(function, {"contract", "reassoc", "nsz"})
 
 
 def inner(function):

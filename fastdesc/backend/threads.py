@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
@@ -33,13 +34,24 @@ def _pool(n, pid):
 
 
 @cache
-def _controller():
-    return ThreadpoolController()
+def _blas():
+    """Controllers of the BLAS libraries that are loaded."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
-def single_threaded_blas():
+class single_threaded_blas:
     """Context in which BLAS uses one thread, so that it does not compete with our own."""
-    return _controller().limit(limits=1, user_api="blas")
+
+    # threadpoolctl's own context asks each library ten questions: 13 µs, as long as a network of a few atoms.
+
+    def __enter__(self):
+        self._before = [(blas, n) for blas in _blas() if (n := blas.get_num_threads()) is not None and n != 1]
+        for blas, _ in self._before:
+            blas.set_num_threads(1)
+
+    def __exit__(self, *error):
+        for blas, n in self._before:
+            blas.set_num_threads(n)
 
 
 def begin(task, n):
@@ -60,6 +72,32 @@ def begin(task, n):
     return lambda: [future.result() for future in futures]
 
 
+@contextmanager
+def _recorded_on(tape):
+    before, _here.tape = getattr(_here, "tape", None), tape
+    try:
+        yield tape
+    finally:
+        _here.tape = before
+
+
+def recording():
+    """Context in which this thread's calls of `for_chunks` also go onto a list, for `replay`.
+
+    What was recorded gives the same again on the same arrays. Work outside of `for_chunks` is not in it.
+    """
+    return _recorded_on([])
+
+
+def replay(tape):
+    """Run once more what was recorded."""
+    for task, n, chunk in tape:
+        if n <= chunk:
+            task(0, n)
+        else:
+            for_chunks(task, n, chunk)
+
+
 def for_chunks(task, n, chunk=256):
     """Run task(first, last) over [0, n) in chunks; results come back as a list in order.
 
@@ -67,6 +105,13 @@ def for_chunks(task, n, chunk=256):
     when it is done with one: a chunk costs about a microsecond on top of its work. Called from within a task, all
     chunks are that thread's own.
     """
+    tape = getattr(_here, "tape", None)
+    if tape is not None:
+        tape.append((task, n, chunk))
+        with _recorded_on(None):    # chunks within chunks are part of the task
+            return for_chunks(task, n, chunk)
+    if n <= chunk:
+        return [task(0, n)] if n > 0 else []
     bounds = [(a, min(a + chunk, n)) for a in range(0, n, chunk)]
     threads = min(n_threads(), len(bounds))
     if threads <= 1 or getattr(_here, "at_work", False):

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.jacobian import Jacobian, row_jacobian
@@ -90,7 +91,8 @@ class Descriptor(Family):
         rows = np.empty((structures.n_atoms, self.n_features), dtype)
 
         def fill(piece):
-            rows[piece.atoms] = self.forward(*self.prepare(piece.structures, dtype), theta)[0].T
+            with kept_memory():
+                rows[piece.atoms] = self.forward(*self.prepare(piece.structures, dtype), theta)[0].T
 
         frame_chunks.begin(fill, structures)()
         return rows

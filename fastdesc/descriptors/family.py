@@ -34,11 +34,15 @@ class Family:
         Å.
     parameters : dict of str to ndarray
         What a trainer may change, float64.
+    recordable : bool
+        Whether on the host forward and pullback are calls of `for_chunks` on arrays that stay where they are, and
+        nothing else, so that what was recorded can be replayed (fastdesc/potential/recorded.py).
     training_hints : TrainingHints
         What training asks of it beyond the maps.
     """
 
     family: ClassVar[str]
+    recordable: bool = False
     species_numbers: tuple[int, ...]
     cutoff: float
     n_features: int

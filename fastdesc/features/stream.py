@@ -8,6 +8,7 @@ import numpy as np
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import start_to_host, to_host
+from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.frame_chunks import renumbered
 from fastdesc.descriptors.short_distances import ShortDistances
@@ -131,13 +132,14 @@ def _in_pieces(batch, descriptor, device, dtype, pool):
 
     def fill(piece):
         piece.structures.check()
-        rij, pairs, species = descriptor.prepare(piece.structures, dtype, device)
-        q, _ = descriptor.forward(rij, pairs, species, theta)
-        if pool:
-            rows[piece.frames] = pooled(q, piece.structures.first, pool)
-        else:
-            rows[piece.atoms] = q.T
-        return ShortDistances.among(descriptor, rij)
+        with kept_memory():
+            rij, pairs, species = descriptor.prepare(piece.structures, dtype, device)
+            q, _ = descriptor.forward(rij, pairs, species, theta)
+            if pool:
+                rows[piece.frames] = pooled(q, piece.structures.first, pool)
+            else:
+                rows[piece.atoms] = q.T
+            return ShortDistances.among(descriptor, rij)
 
     wait = frame_chunks.begin(fill, structures)
     return lambda: Computed(batch, rows, short=sum(wait(), ShortDistances()))

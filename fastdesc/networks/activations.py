@@ -32,6 +32,7 @@ from fastdesc.numerics.elementary import COMPILED, exp, log1p, maximum, minimum,
 
 Activation = namedtuple("Activation", "value slope curvature")
 Passes = namedtuple("Passes", "values slopes duals")
+Loops = namedtuple("Loops", "values slopes duals")
 
 
 # The activations. `one` is 1 in the dtype of the arrays: in compiled code a literal would promote float32.
@@ -143,11 +144,11 @@ def _loops(values, slopes, duals):
             for k in range(h.shape[1]):
                 u[i, k], th[i, k], dtz[i, k] = duals(h[i, k], s[i, k], u[i, k], tz[i, k], g[i, k], sign, one)
 
-    return values_loop, slopes_loop, duals_loop
+    return Loops(values_loop, slopes_loop, duals_loop)
 
 
-def _compiled(formulas):
-    values_loop, slopes_loop, duals_loop = _loops(*formulas)
+def _compiled(loops):
+    values_loop, slopes_loop, duals_loop = loops
 
     def values(z, b):
         s = np.empty_like(z)
@@ -177,8 +178,22 @@ def _on_arrays(formulas):
 
 
 @cache
+def host_loops(name):
+    """The compiled loops themselves, for float32 or float64 arrays of the host that the caller provides.
+
+    Returns
+    -------
+    Loops
+        values(z, b, s)                          z becomes the value of z + b, s its gate
+        slopes(h, s, g, out)                     out = h' g; out may be g
+        duals(h, s, u, tz, g, sign, th, dtz)     u becomes h' u + sign h'' tz g, th = h' tz, dtz = sign h' g
+    """
+    return _loops(*_formulas(*ACTIVATIONS[name]))
+
+
+@cache
 def _compiled_passes(name):
-    return _compiled(_formulas(*ACTIVATIONS[name]))
+    return _compiled(host_loops(name))
 
 
 @cache

@@ -24,6 +24,7 @@ Arrays are NumPy or CuPy; columns are atoms. Nothing is copied but what must be:
 larger array. Float32 stays float32. Functions hold no state, so threads may share layers.
 """
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +32,7 @@ import numpy as np
 from fastdesc.backend.arrays import namespace
 from fastdesc.errors import InputError
 from fastdesc.networks import feed_forward_cuda
-from fastdesc.networks.activations import ACTIVATIONS, check_activation, passes
+from fastdesc.networks.activations import ACTIVATIONS, check_activation, host_loops, passes
 
 
 def initial(n_in, hidden, n_out, activation, rng, bias=True):
@@ -124,6 +125,65 @@ def pullback(layers, activation, saved, dy):
         g, dy = _back(activation, w, dy, h, s)
         chain.append(g)
     return transposed(layers[0][0], dy), chain[::-1]
+
+
+def value_and_gradient(layers, activation, x, dy, dx):
+    """Value (1) and gradient (2) on the host, in memory of the calling thread that the next call uses again.
+
+    Parameters
+    ----------
+    x : array (n_in, n)
+    dy : array (1, n) or (n_out, n)
+    dx : array (n_in, n)
+        Written: the gradient with respect to the inputs.
+
+    Returns
+    -------
+    y : array (n_out, n)
+        To be read before the next call.
+    """
+    memory = _memory(tuple([len(w) for w, _ in layers]), x.shape[1], x.dtype)
+    loops, h = host_loops(activation), x
+    for (w, b), (z, s, _) in zip(layers[:-1], memory, strict=False):
+        np.matmul(w, h, out=z)
+        if b is None:
+            b = np.zeros((len(w), 1), w.dtype)
+        loops.values(z, b, s)
+        h = z
+    w, b = layers[-1]
+    y = np.matmul(w, h, out=memory[-1][0])
+    if b is not None:
+        y += b
+    g = dy
+    for (w, _), (z, s, below) in zip(layers[:0:-1], memory[-2::-1], strict=True):
+        _transposed_into(w, g, below)
+        loops.slopes(z, s, below, below)
+        g = below
+    _transposed_into(layers[0][0], g, dx)
+    return y
+
+
+def _transposed_into(w, dy, out):
+    if len(w) == 1:
+        np.multiply(w.T, dy, out=out)
+    else:
+        np.matmul(w.T, dy, out=out)
+
+
+_here = threading.local()
+_KEPT = 16
+"""Shapes of networks and chunks whose memory a thread keeps."""
+
+
+def _memory(widths, n, dtype):
+    """Three arrays (width, n) for each layer: values, gates and cotangents."""
+    known = _here.__dict__
+    key = widths, n, dtype.char
+    if key not in known:
+        if len(known) >= _KEPT:
+            known.clear()
+        known[key] = [np.empty((3, width, n), dtype) for width in widths]
+    return known[key]
 
 
 def tangent(layers, activation, saved, tx):

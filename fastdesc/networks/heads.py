@@ -16,6 +16,7 @@ parameters like its own, wherever they lie, in the dtype of a pass; the folded h
     tangent(saved, tx) -> ty, tsaved                       dN/dx tx
     gradients(saved, dy) -> gradient, dz                             of <dy, y>
     dual_gradients(saved, tsaved, chain, dy, sign) -> gradient, dz   of <dy, y> + sign <c, ty>
+    value_and_gradient(x, dy, dx) -> y                     forward and pullback on the host; dx is written
     to_inputs(dz) -> dx                                              for those who want the gradient by x too
 
 c is the dy with which `pullback` made `chain`; see fastdesc/networks/feed_forward.py. `seen` holds the indices of the
@@ -84,6 +85,9 @@ class FeedForward:
     def pullback(self, saved, dy):
         return feed_forward.pullback(self.layers, self.activation, saved, dy)
 
+    def value_and_gradient(self, x, dy, dx):
+        return feed_forward.value_and_gradient(self.layers, self.activation, x, dy, dx)
+
     def tangent(self, saved, tx):
         return feed_forward.tangent(self.layers, self.activation, saved, tx)
 
@@ -121,6 +125,10 @@ class NoNetwork:
 
     def pullback(self, saved, dy):
         return namespace(dy).zeros_like(dy), None
+
+    def value_and_gradient(self, x, dy, dx):
+        dx[:] = 0
+        return self.forward(x)[0]
 
     def tangent(self, saved, tx):
         return self.forward(tx)

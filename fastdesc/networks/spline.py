@@ -231,6 +231,11 @@ class Embeddings:
         _, pieces = saved
         return transposed(self.weight, _slopes(*pieces) * dy), dy
 
+    def value_and_gradient(self, x, dy, dx):
+        y, saved = self.forward(x)
+        dx[:], _ = self.pullback(saved, dy)
+        return y
+
     def tangent(self, saved, tx):
         _, pieces = saved
         ts = self.weight @ tx

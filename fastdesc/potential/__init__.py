@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
+from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
@@ -297,12 +298,13 @@ class Potential:
             pairs.note_species(species, len(model.scale))
         on_device = to_device(species, device)
         placed = structures.positions, structures.cells, pairs
-        if derivatives:
-            found = energies_forces_virials(model, *placed, on_device)
-        else:
-            found = (energies(model, pair_vectors(*placed, model.scale.dtype), pairs, on_device),)
-        atomic, *found = to_host_together(*found)    # the one wait for a device
-        energy, atomic = self.totals(atomic, species, pairs.first)
+        with kept_memory():
+            if derivatives:
+                found = energies_forces_virials(model, *placed, on_device)
+            else:
+                found = (energies(model, pair_vectors(*placed, model.scale.dtype), pairs, on_device),)
+            atomic, *found = to_host_together(*found)    # the one wait for a device
+            energy, atomic = self.totals(atomic, species, pairs.first)
         return energy, *(found or (None, None)), atomic
 
     def totals(self, atomic: Array, species: Array, first: Array) -> tuple[Float64, Float64]:

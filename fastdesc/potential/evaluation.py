@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.arrays import empty, namespace, padded
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.geometry import forces, pair_vectors, virials
 
@@ -136,31 +136,58 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
     drij : (3, n_pairs) array, eV/Å
     tape : Tape or None
     """
-    xp, of_pairs = namespace(rij), species
-    q, saved = model.descriptor.forward(rij, pairs, of_pairs, model.theta)
-    species = species[: pairs.n_atoms]
+    q, saved = model.descriptor.forward(rij, pairs, species, model.theta)
+    out, dq, chunks = network_and_gradient(model, q, pairs, species, keep)
+    drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+    return out, drij, Tape(dq, chunks) if keep else None
+
+
+def network_and_gradient(model, q, pairs, species, keep=False):
+    """Atomic energies (1) without E0 of features, float64 (n_atoms,) in eV, their gradient dq, and chunks if kept."""
+    xp, species = namespace(q), species[: pairs.n_atoms]
     dy = model.scale[species][None]
     dq = padded(q.shape, q.dtype, q)
-    out, direct = xp.zeros(pairs.n_atoms), xp.zeros(pairs.n_atoms)
+    scale = model.scale.astype(np.float64)[species]
+    out, direct = empty((pairs.n_atoms,), np.float64, q), None if model.direct is None else xp.zeros(pairs.n_atoms)
+    kept_or_not = _values_kept if keep or xp is not np else _values
 
     def task(first, last):
-        kept = []
-        for z, columns in _columns(model, pairs.columns, species, first, last):
-            y, tape = model.networks[z].forward(q[:, columns])
-            dq[:, columns], chain = model.networks[z].pullback(tape, dy[:, columns])
-            out[columns] = y[0]
-            kept.append((z, columns, tape, chain, y))
-        if model.direct is not None:
-            part = slice(first, last)
+        part = slice(first, last)
+        kept = kept_or_not(model, q, dq, dy, scale, out, _columns(model, pairs.columns, species, first, last))
+        if direct is not None:
             w = direct_weights(model, species[part])
             direct[part] = (w * q[:, part]).sum(axis=0)
+            out[part] += direct[part]
             dq[:, part] += w
-        return kept if keep else None
+        return kept
 
-    chunks = over_atoms(task, pairs.n_atoms, rij)
-    drij = model.descriptor.pullback(rij, pairs, of_pairs, model.theta, saved, dq)
-    tape = Tape(dq, [part for kept in chunks for part in kept]) if keep else None
-    return out * model.scale.astype(np.float64)[species] + direct, drij, tape
+    chunks = over_atoms(task, pairs.n_atoms, q)
+    return out, dq, [part for kept in chunks for part in kept] if keep else None
+
+
+def _values_kept(model, q, dq, dy, scale, out, elements):
+    """Scaled values of the networks into out, gradients into dq; return what the passes back of training need."""
+    kept = []
+    for z, columns in elements:
+        y, tape = model.networks[z].forward(q[:, columns])
+        dq[:, columns], chain = model.networks[z].pullback(tape, dy[:, columns])
+        out[columns] = y[0] * scale[columns]
+        kept.append((z, columns, tape, chain, y))
+    return kept
+
+
+def _values(model, q, dq, dy, scale, out, elements):
+    """Scaled values of the networks into out, gradients into dq, on the host and in memory that is used again."""
+    for z, columns in elements:
+        if isinstance(columns, slice):
+            y = model.networks[z].value_and_gradient(q[:, columns], dy[:, columns], dq[:, columns])
+            np.multiply(y[0], scale[columns], out=out[columns])
+        else:
+            dx = np.empty((len(q), len(columns)), q.dtype)
+            y = model.networks[z].value_and_gradient(q[:, columns], dy[:, columns], dx)
+            out[columns] = y[0] * scale[columns]
+            dq[:, columns] = dx
+    return ()
 
 
 def energies_forces_virials(model, positions, cells, pairs, species):

@@ -7,6 +7,7 @@ no derivative with respect to its parameters, the most expensive part of the pas
 from typing import NamedTuple
 
 from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.workspace import kept_memory
 from fastdesc.geometry import forces, pair_tangents, virials
 from fastdesc.potential.evaluation import energies_and_gradient, energies_of_features
 from fastdesc.training.dual_pass import (
@@ -110,8 +111,9 @@ def batch_gradient(potential, model, batch, weights, training_pass=EVERYTHING):
     gradient : dict of str to float64 array
         Named as Potential.parameters; without those of the descriptor where the pass leaves it fixed.
     """
-    found, *gradient = training_pass.gradient(model, batch, weights)
-    return found, potential.named_gradient(*gradient)
+    with kept_memory():
+        found, *gradient = training_pass.gradient(model, batch, weights)
+        return found, potential.named_gradient(*gradient)
 
 
 def evaluate_set(model, data, reference, weights, training_pass=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
@@ -119,8 +121,9 @@ def evaluate_set(model, data, reference, weights, training_pass=EVERYTHING, team
     metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
     for group in data.batches(batch_atoms)[team.rank :: team.size]:
         batch = data.batch(group, reference)
-        found = training_pass.judge(model, batch, weights)
-        metrics.add(found.errors)
-        loss = loss + found.loss * len(group)
+        with kept_memory():
+            found = training_pass.judge(model, batch, weights)
+            metrics.add(found.errors)
+            loss = loss + found.loss * len(group)
     (loss,) = team.sum([loss])
     return {"loss": float(loss) / data.n_frames, **metrics.result(team)}

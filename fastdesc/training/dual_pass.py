@@ -10,7 +10,7 @@ pass back has cotangents e on the value and -1 on the tangent.
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.arrays import namespace, padded, stacked
 from fastdesc.potential.evaluation import direct_weights, over_atoms
 
 
@@ -34,7 +34,7 @@ def loss_gradient(model, rij, trij, pairs, species, tape, de):
     dscale : (n_species,) float64 array
     ddirect : (n_species, n_features) float64 array, or None without a direct term
     """
-    duals = namespace(rij).stack([rij, trij])
+    duals = stacked(rij, trij)
     q, saved = model.descriptor.forward(duals, pairs, species, model.theta)
     dq = padded(q.shape, q.dtype, q)
     dq[0] = -tape.dq
@@ -49,7 +49,7 @@ def fixed_loss_gradient(model, rij, trij, pairs, species, tape, de):
 
     Parameters as `loss_gradient`; returns dnetworks, dscale and ddirect.
     """
-    duals = namespace(rij).stack([rij, trij])
+    duals = stacked(rij, trij)
     q, _ = model.descriptor.forward(duals, pairs, species, model.theta)
     return _through_duals(model, q, species, tape, de, _nowhere)
 

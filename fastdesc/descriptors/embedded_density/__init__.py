@@ -132,6 +132,7 @@ class EmbeddedDensity(Descriptor):
     ) -> None:
         self.species, self.cutoff, self.n_radial, self.l_max = species, cutoff, n_radial, l_max
         self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
+        self.recordable = iterations == 0    # networks between densities are not calls of kernels
         self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
         self.species_numbers = atomic_numbers(species)
         check_cutoff("cutoff", cutoff)

@@ -107,6 +107,7 @@ class GaussianMoments(Descriptor):
     """
 
     family = "gaussian_moments"
+    recordable = True
 
     def __init__(
         self,

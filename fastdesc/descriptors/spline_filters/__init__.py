@@ -79,6 +79,7 @@ class SplineFilters(Descriptor):
     """
 
     family = "spline_filters"
+    recordable = True
     r_min: float
 
     def __init__(

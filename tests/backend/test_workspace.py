@@ -1,0 +1,76 @@
+"""Memory that a loop keeps: handed out again, never while it is in use, and no new pages once it is there."""
+
+import resource
+import sys
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import fastdesc as fd
+from fastdesc.backend import workspace
+from fastdesc.backend.arrays import empty, padded
+from fastdesc.backend.workspace import LINE, Workspace, current, kept_memory
+
+
+def test_the_next_step_gets_the_same_memory_grown_where_it_must():
+    own = Workspace()
+    with own:
+        first = [own.empty((3, 5), "float64"), own.empty((7,), "float32")]
+        assert not np.shares_memory(*first)
+    held = own.n_bytes
+    with own:
+        second = [own.empty((3, 5), "float64"), own.empty((100,), "float32")]
+    assert np.shares_memory(first[0], second[0])
+    assert not np.shares_memory(first[1], second[1])
+    assert own.n_bytes > held
+    assert all(x.ctypes.data % LINE == 0 for x in first + second)
+    assert second[0].shape == (3, 5) and second[0].dtype == np.float64 and second[0].flags.c_contiguous
+
+
+def test_arrays_come_from_it_only_inside():
+    assert current() is None
+    with kept_memory():
+        outer = current()
+        a = padded((2, 100), "float32")
+        with kept_memory():
+            assert current() is outer
+            b = empty((2, 100), "float32")
+        assert not np.shares_memory(a, b)
+    assert current() is None
+    with kept_memory():
+        again = padded((2, 100), "float32")
+    assert np.shares_memory(a, again)
+    assert not np.shares_memory(a, padded((2, 100), "float32"))
+
+
+def test_what_grew_too_large_is_given_back(monkeypatch):
+    monkeypatch.setattr(workspace, "LARGEST", 1000)
+    with kept_memory():
+        a = empty((2000,), "uint8")
+    with kept_memory():
+        assert not np.shares_memory(a, empty((2000,), "uint8"))
+
+
+def test_an_error_inside_leaves_the_thread_as_it_was():
+    with pytest.raises(ValueError, match="stop"), kept_memory():
+        raise ValueError("stop")
+    assert current() is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted as Linux does")
+def test_evaluations_ask_for_no_fresh_pages():
+    atoms = bulk("Cu", "fcc", a=3.6, cubic=True) * (8, 8, 8)
+    potential = fd.Potential(fd.GaussianMoments(species=["Cu"], cutoff=4.0), hidden=(16,))
+    structures = fd.Structures.from_ase(atoms)
+    pairs, model = fd.Pairs.find(structures, 4.0), potential.model("float32")
+
+    def faults(n):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(n):
+            potential.evaluate(structures, pairs, model)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert faults(1) > 1500    # features and their gradient alone are 6 MB
+    faults(2)
+    assert faults(5) < 100
