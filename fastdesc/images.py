@@ -1,6 +1,9 @@
 """ASE calculators of many images, evaluated together: bands of NEB, beads, replicas."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
@@ -8,7 +11,9 @@ from fastdesc.calculator import load_potential
 from fastdesc.errors import InputError
 from fastdesc.geometry import stress_voigt
 from fastdesc.io.frames import read_frames
+from fastdesc.potential import Potential
 from fastdesc.structures import Structures
+from fastdesc.types import Device, DType, FilePath
 
 
 class ImageCalculator(Calculator):
@@ -66,7 +71,9 @@ class Together:
                 own.results["stress"] = stress[k]
 
 
-def calculate_together(images, potential, device="cpu", dtype="float64"):
+def calculate_together(
+    images: Sequence[Atoms], potential: Potential | FilePath, device: Device = "cpu", dtype: DType = "float64"
+) -> Together:
     """Give every image a calculator of its own; whoever asks first has all that moved evaluated in one batch.
 
     Parameters

@@ -76,6 +76,8 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     atoms = frames[0].copy()
     atoms.calc = fd.FastdescCalculator(loaded, skin=0.3, dtype="float32")
     assert atoms.get_potential_energy() == atoms.calc.results["energy"]
+    assert fd.calculate_together(frames[:2], loaded).evaluations == 0
+    assert loaded.hessian(frames[0], indices=[0]).shape == (1, 3, 1, 3)
 
 
 def test_published_potentials(tmp_path: Path) -> None:
