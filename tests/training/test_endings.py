@@ -112,7 +112,7 @@ def test_the_best_of_before_is_kept_by_a_resumed_run_that_finds_worse(tmp_path, 
     first = small_potential()
     fd.train(first, frames[:6], frames[6:], epochs=3, **settings)
     again = small_potential()
-    scripted(monkeypatch, [1e9] * 3)
+    scripted(monkeypatch, [1e9] * 9)
     settings = {**FOR_TRAINERS, "checkpoint": tmp_path / "c.h5"}
     trainer = trainer_for(again, frames[:6], frames[6:], resume=True, epochs=6, **settings)
     trainer.run(progress=False)
