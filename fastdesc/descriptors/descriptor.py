@@ -7,10 +7,11 @@ import numpy as np
 from ase import Atoms
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.backend.memory import check_room
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.jacobian import Jacobian, row_jacobian
+from fastdesc.descriptors.jacobian import ROOM_ADVICE, Jacobian, check_jacobian_room, row_jacobian
 from fastdesc.geometry import pair_vectors
 from fastdesc.io.frames import read_frames
 from fastdesc.pairs import Pairs, find_on
@@ -80,6 +81,8 @@ class Descriptor(Family):
         if device == "cpu" and not jacobian:
             return self._features(structures, dtype, theta)
         rij, pairs, species = self.prepare(structures, dtype, device)
+        if jacobian:
+            check_jacobian_room(structures, pairs, self.n_features, dtype)
         q, saved = self.forward(rij, pairs, species, theta)
         features = np.ascontiguousarray(to_host(q).T)
         if not jacobian:
@@ -88,6 +91,8 @@ class Descriptor(Family):
 
     def _features(self, structures, dtype, theta):
         """Rows of features of all atoms, on the host; pairs exist for a piece at a time."""
+        room = structures.n_atoms * self.n_features * np.dtype(dtype).itemsize
+        check_room(room, f"{self.n_features} features of {structures.n_atoms} atoms", ROOM_ADVICE)
         rows = np.empty((structures.n_atoms, self.n_features), dtype)
 
         def fill(piece):

@@ -11,6 +11,7 @@ from fastdesc.backend.arrays import start_to_host, to_host
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.frame_chunks import renumbered
+from fastdesc.descriptors.jacobian import check_jacobian_room
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.io.frame_batch import Skipped
@@ -117,6 +118,8 @@ def _at_once(batch, descriptor, device, dtype, pool, jacobian):
     rij, pairs, species = descriptor.prepare(structures, dtype, device)
     theta = descriptor.theta(rij.dtype, device)
     short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
+    if jacobian:
+        check_jacobian_room(structures, pairs, descriptor.n_features, dtype)
     q, saved = descriptor.forward(rij, pairs, species, theta)
     found = descriptor.jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
     if pool is not None:

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
+from fastdesc.backend.memory import check_room
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.pairs import cell_list, cuda
 from fastdesc.structures import Structures, owners
 from fastdesc.types import Array, Device
 
+PAIR_BYTES = 140
+"""On the host, of a pair and its vector, while they are found and used: 1.1 GB for 100 atoms and 60 Å."""
 SAME_PLACE = 1e-6
 """Å; atoms closer than this are refused."""
 
@@ -91,7 +94,7 @@ class Pairs:
         ------
         InputError
             For a cutoff that is not positive and finite, for two atoms closer than 1e-6 Å (names both), and where
-            there are too many pairs or images for an index.
+            there are too many pairs or images for an index, or for the memory that is free.
         """
         if not isinstance(structures, Structures):
             raise InputError(f"structures is a {type(structures).__name__}; give Structures.from_ase(frames)")
@@ -102,8 +105,13 @@ class Pairs:
         too_many = f"about {expected:.1e} pairs of atoms are within the cutoff {cutoff} Å of each other"
         if expected > cell_list.MOST_PAIRS:
             raise InputError(f"{too_many}, {cell_list.MOST_PAIRS:.1e} can be had; check its unit or give fewer frames")
+
+        def judge():
+            what = f"about {expected:.1e} pairs of atoms within the cutoff {cutoff} Å of each other"
+            check_room(expected * PAIR_BYTES, what, "use a smaller cutoff, or fewer frames at a time")
+
         try:
-            row, j, shift, mirror, shortest = _search(structures, cutoff)
+            row, j, shift, mirror, shortest = _search(structures, cutoff, judge)
         except MemoryError as error:
             raise InputError(f"{too_many}, more than fit into memory; check its unit or give fewer frames") from error
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
@@ -256,18 +264,18 @@ def find_on(structures, cutoff, device):
     return structures.to_device(device), pairs.to_device(device)
 
 
-def _search(structures, cutoff):
+def _search(structures, cutoff, judge):
     """Return row, j, shift, mirror and the shortest distance; the arrays lie where the positions do."""
     if namespace(structures.positions) is np:
         arrays = structures.positions, structures.cells, structures.pbc, structures.first
-        return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff)
+        return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff, judge)
     problem = None
     if cuda.suits(structures, cutoff):
         try:
             return cuda.find(structures, cutoff)
         except (RuntimeError, MemoryError) as error:
             problem = str(error)
-    *arrays, shortest = _search(structures.to_device("cpu"), cutoff)
+    *arrays, shortest = _search(structures.to_device("cpu"), cutoff, judge)
     if problem is not None and shortest >= SAME_PLACE:    # else they are refused
         warnings.warn(f"pairs were found on the host, not on the device: {problem}", FastdescWarning, stacklevel=4)
     return *(to_device(x, "cuda") for x in arrays), shortest

@@ -20,7 +20,7 @@ USUAL = 48
 """Pairs per owner for which there is room at once; more where it does not do."""
 
 
-def find(positions, cells, pbc, first, cutoff):
+def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     """Find all pairs closer than the cutoff.
 
     Parameters
@@ -31,6 +31,8 @@ def find(positions, cells, pbc, first, cutoff):
     pbc : bool (n_frames, 3)
     first : int64 (n_frames + 1,)
     cutoff : float, in Å
+    judge : callable
+        Called when indices are known to fit, before arrays of pairs are made.
 
     Returns
     -------
@@ -62,6 +64,7 @@ def find(positions, cells, pbc, first, cutoff):
     bad = sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, sites, cards, home, start)
     if bad >= 0:
         raise InputError(f"an atom of frame {bad} is over {FARTHEST:.0e} cells away from its own; wrap its positions")
+    judge()
 
     # A task can give pairs to the atoms of its own frames only: `given` holds a count for each of these.
     step = max(FEWEST_ATOMS, -(-n_atoms // MOST_TASKS))
