@@ -210,7 +210,7 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
         labels = {"energy": rng.normal(), "forces": rng.normal(size=(len(atoms), 3))}
         atoms.calc = SinglePointCalculator(atoms, **labels)
     pot = potential(system, cutoff, iterations)
-    trainer = Trainer(pot, frames, None, Settings.named(dtype=dtype, device=device), rng)
+    trainer = Trainer(pot, frames, None, Settings.named(dtype=dtype, device=device, optimizer="adamw"), rng)
     batch = trainer.data.batch(np.arange(len(frames)), pot.reference)
     wait = finished(device)
 
