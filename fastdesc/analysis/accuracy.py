@@ -8,6 +8,7 @@ from fastdesc.checks import brief
 from fastdesc.descriptors.short_distances import of_structures
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
+from fastdesc.hdf5.tables import describe, store
 from fastdesc.io.frames import read_frames
 from fastdesc.io.labels import advice, labels
 from fastdesc.structures import Structures
@@ -97,9 +98,8 @@ class Comparison:
         with new_hdf5(path, FORMAT, VERSION) as f:
             for name, array in vars(self).items():
                 what = name.removeprefix("reference_")
-                f[name] = array
-                f[name].attrs["unit"] = {"energy": "eV", "n_atoms": "1"}.get(what) or UNITS[what]
-                f[name].attrs["shape"] = words[what]
+                unit = {"energy": "eV", "n_atoms": "1"}.get(what) or UNITS[what]
+                describe(store(f, name, array), unit, words[what])
 
     @classmethod
     def load(cls, path):

@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.hdf5.attributes import attribute, attributes
 from fastdesc.hdf5.files import damage_named, open_hdf5
 from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
+from fastdesc.hdf5.structure import CheckedFile
 from fastdesc.hdf5.tables import prepare_to_read
 
 READ_AT_MOST = 1 << 24
@@ -68,7 +70,7 @@ def describe(path):
 
     def read(f):
         with damage_named(path):
-            kind = f.attrs.get("format")
+            kind = attribute(f, "format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
         prepare_to_read(f)
@@ -83,7 +85,7 @@ def describe(path):
 
 def headline(path):
     """Return one line that says how much a features file holds."""
-    return _look(path, lambda f: f"{path}: {_contents(f, f.attrs['format'])}")
+    return _look(path, lambda f: f"{path}: {_contents(f, attribute(f, 'format'))}")
 
 
 def _look(path, read):
@@ -94,7 +96,7 @@ def _look(path, read):
                 return read(f)
         with suppress(Moved), CommittedFile(path) as beneath:
             try:
-                with damage_named(path), h5py.File(beneath, "r") as f:
+                with damage_named(path), CheckedFile(beneath) as f:
                     found = read(f)
                 if not beneath.failed:
                     return found
@@ -109,14 +111,14 @@ def _head(f, path, kind):
     size = Path(path).stat().st_size
     return (
         f"{path}: {kind.removeprefix('fastdesc-')} file, {_bytes(size)}, format version "
-        f"{f.attrs.get('format_version')}, written by fastdesc {f.attrs.get('fastdesc_version')}"
+        f"{attribute(f, 'format_version')}, written by fastdesc {attribute(f, 'fastdesc_version')}"
     )
 
 
 def _settings(f):
     """Root attributes that are not the file's own label; JSON is spread out."""
     lines = []
-    for name, value in f.attrs.items():
+    for name, value in attributes(f).items():
         if name in ("format", "format_version", "fastdesc_version", "n_frames"):
             continue
         value = value.item() if isinstance(value, np.generic) else value
@@ -167,7 +169,7 @@ def _frames(f, kind):
     text = f"{n} frames ({have}), {n_atoms} atoms of {', '.join(symbols)}"
     if kind == "fastdesc-frames":
         return text
-    pool = f.attrs.get("pool")
+    pool = attribute(f, "pool")
     text += f", {f['features'].shape[1]} features per " + (f"structure ({pool} over its atoms)" if pool else "atom")
     skipped = len(f["skipped/number"])
     return text + (f", {skipped} frame{'s'[: skipped != 1]} skipped" if skipped else "")
@@ -191,10 +193,10 @@ def _datasets(f):
 
     def add(name, d):
         if isinstance(d, h5py.Dataset):
-            words = d.attrs.get("shape", "")
+            words = str(attribute(d, "shape", ""))
             shape = "(" + ", ".join(map(str, d.shape)) + ")" + (f" {words}" if any(c.isalpha() for c in words) else "")
             kind = "string" if d.dtype.kind in "SO" else str(d.dtype)
-            rows.append((name, shape, kind, str(d.attrs.get("unit", "")), _range(d)))
+            rows.append((name, shape, kind, str(attribute(d, "unit", "")), _range(d)))
 
     f.visititems(add)
     widths = [max(len(r[k]) for r in rows) for k in range(5)]

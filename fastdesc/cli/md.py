@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from fastdesc.calculator import FastdescCalculator
 from fastdesc.errors import InputError
+from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
 from fastdesc.io.frames import iread_frames
 from fastdesc.potential.loading import load
@@ -199,16 +200,16 @@ def _record(run, dynamics, trajectory, table, paths, bar):
         file.flush()
     sizes = {paths[name].name: paths[name].stat().st_size for name in ("trajectory", "table")}
     with new_hdf5(paths["restart"], FORMAT, VERSION) as f:
-        f.attrs.update(step=run.step, sizes=to_json(sizes), settings=to_json(run.settings))
-        f.attrs["rng"] = json.dumps(run.rng.bit_generator.state)
+        set_attributes(f, {"step": run.step, "sizes": to_json(sizes), "settings": to_json(run.settings)})
+        set_attributes(f, {"rng": json.dumps(run.rng.bit_generator.state)})
         for name, array, unit in (("numbers", atoms.numbers, "1"), ("positions", atoms.positions, "Å"),
                                   ("momenta", atoms.get_momenta(), "u Å / ASE's time"), ("cell", atoms.cell.array, "Å"),
                                   ("pbc", atoms.pbc, "1")):    # fmt: skip
             f[name] = array
-            f[name].attrs.update(unit=unit, shape=str(array.shape))
+            set_attributes(f[name], {"unit": unit, "shape": str(array.shape)})
         if run.settings["ensemble"] == "npt":
             f["barostat"] = [dynamics.p_eps, dynamics.force_eps]
-            f["barostat"].attrs.update(unit="of ASE", shape="momentum, force")
+            set_attributes(f["barostat"], {"unit": "of ASE", "shape": "momentum, force"})
     bar.set_postfix_str(f"{row[2]:.0f} K, {row[4]:.4f} eV")
 
 
@@ -219,9 +220,9 @@ def _taken(path, run):
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
         with damage_named(path, "start the run again"):
-            settings, sizes = json.loads(f.attrs["settings"]), json.loads(f.attrs["sizes"])
+            settings, sizes = json.loads(attribute(f, "settings")), json.loads(attribute(f, "sizes"))
             state = {name: f[name][()] for name in ("numbers", "positions", "momenta", "cell", "pbc")}
-            rng, step = json.loads(f.attrs["rng"]), int(f.attrs["step"])
+            rng, step = json.loads(attribute(f, "rng")), int(f.attrs["step"])
             barostat = f["barostat"][()] if "barostat" in f else None
     for name, value in run.settings.items():
         if settings.get(name) != value:

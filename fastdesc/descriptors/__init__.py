@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from fastdesc.descriptors.sizes import check_held, of_family
 from fastdesc.errors import FileFormatError, InputError, nearest
 
 FAMILIES = {
@@ -25,8 +26,19 @@ def family_class(name):
     return getattr(import_module(module), cls)
 
 
-def descriptor_from(family, arguments, parameters, path):
+def descriptor_from(family, arguments, parameters, path, held):
     """Rebuild a descriptor that a file describes.
+
+    Parameters
+    ----------
+    family : str
+    arguments : dict
+        Of the constructor.
+    parameters : dict
+        Name: array, what to set.
+    path : Path
+    held : int
+        Numbers the file holds for parameters: a description that asks for more is refused before it is followed.
 
     Raises
     ------
@@ -34,8 +46,9 @@ def descriptor_from(family, arguments, parameters, path):
         When the file's description does not fit this version; names the file.
     """
     try:
+        check_held(path, held, of_family(family, dict(arguments)))
         descriptor = family_class(family)(**arguments)
         descriptor.set_parameters(**parameters)
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} describes a descriptor that cannot be built: {error}") from error
     return descriptor

@@ -18,8 +18,9 @@
     files      JSON for each input file: name, size, time of change, digest
     parameters/<name>                  trainable arrays of the descriptor
 
-Every dataset carries the attributes `unit` and `shape`. Root attributes: format, format_version, fastdesc_version,
-family, parameters (JSON of the constructor's arguments), pool, compression, n_frames, n_seen (skipped ones too).
+Every dataset carries the attributes `unit` and `shape`; text in attributes is bytes, UTF-8. Root attributes: format,
+format_version, fastdesc_version, family, parameters (JSON of the constructor's arguments), pool, compression, n_frames,
+n_seen (skipped ones too).
 """
 
 import json
@@ -29,6 +30,7 @@ import numpy as np
 
 from fastdesc import __version__
 from fastdesc.errors import InputError
+from fastdesc.hdf5.attributes import attributes
 from fastdesc.hdf5.files import check_format, open_hdf5, part_of, to_json
 from fastdesc.hdf5.tables import TEXT
 from fastdesc.io.frame_batch import structure_keys
@@ -71,13 +73,13 @@ def already_done(path, descriptor, dtype, source, **options):
         return False
     with open_hdf5(path) as f:
         check_settings(f, path, made_with(descriptor, **options), descriptor, dtype)
-        return [json.loads(text) for text in f["files"].asstr()[...]] == source.fingerprint()
+        return [json.loads(text) for text in f.text("files")] == source.fingerprint()
 
 
 def check_settings(f, path, header, descriptor, dtype):
     """InputError unless the file `f` was made as we are asked to."""
     check_format(f, path, FORMAT, VERSION)
-    ours, theirs = header, dict(f.attrs)
+    ours, theirs = header, attributes(f)
     for what in ("family", "parameters", "pool", "jacobian"):
         if theirs.get(what) != ours[what]:
             difference = _difference(theirs.get(what), ours[what])

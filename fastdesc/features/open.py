@@ -12,14 +12,15 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
 import numpy as np
 
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.features.layout import FORMAT, ROWS, VERSION
 from fastdesc.features.shards import Shards
+from fastdesc.hdf5.attributes import attribute
 from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
 from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
+from fastdesc.hdf5.structure import CheckedFile
 from fastdesc.hdf5.tables import check_rows, prepare_to_read
 from fastdesc.types import Array, FilePath, Pool
 
@@ -114,9 +115,9 @@ class OpenFeatures:
             raise
 
     def _read_head(self, f):
-        self.family = f.attrs["family"]
-        self.parameters = json.loads(f.attrs["parameters"])
-        self.pool = f.attrs.get("pool") or None
+        self.family = attribute(f, "family")
+        self.parameters = json.loads(attribute(f, "parameters"))
+        self.pool = attribute(f, "pool") or None
         self.names = [name.decode() for name in f["names"][...].tolist()]
         self.n_features = f["features"].shape[1]
         self.dtype = f["features"].dtype
@@ -152,9 +153,11 @@ class OpenFeatures:
         else:
             try:
                 with damage_named(path):
-                    f = h5py.File(beneath, "r")
-            except BaseException:
+                    f = CheckedFile(beneath)
+            except BaseException as error:
                 beneath.close()
+                if beneath.failed and isinstance(error, FastdescError):
+                    raise Moved(f"{path} was of a later commit") from error
                 raise
         try:
             check_format(f, path, FORMAT, VERSION)
@@ -193,8 +196,8 @@ class OpenFeatures:
         return InputError(f"{self.path} is written faster than it can be read; wait until it is finished")
 
     @property
-    def file(self) -> h5py.File:
-        """The open h5py.File."""
+    def file(self) -> CheckedFile:
+        """The open CheckedFile (an h5py.File)."""
         if self._file is None:
             raise InputError(f"{self.path} was closed; open it again with open_features")
         return self._file if self._process == os.getpid() else self._open()
@@ -241,7 +244,7 @@ class OpenFeatures:
     def _among_known(self, d, name, rows):
         """Rows of a dataset without those that were added since the file was opened."""
         first, *columns = rows if isinstance(rows, tuple) else (rows,)
-        words = d.attrs.get("shape", "") if isinstance(first, slice) else ""
+        words = attribute(d, "shape", "") if isinstance(first, slice) else ""
         known = {"n_frames": self._n, "n_frames + 1": self._n + 1, "n_atoms": self.n_atoms}
         n = known.get(str(words).partition(",")[0])
         if n is None:

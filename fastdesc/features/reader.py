@@ -245,7 +245,7 @@ class FeaturesFile(OpenFeatures):
     @property
     def files(self) -> list[str]:
         """Names of the files the frames came from."""
-        return self._look(lambda f: [json.loads(text)["name"] for text in f["files"].asstr()[...]])
+        return self._look(lambda f: [json.loads(text)["name"] for text in f.text("files")])
 
     @property
     def skipped(self) -> list[dict[str, Any]]:
@@ -256,7 +256,8 @@ class FeaturesFile(OpenFeatures):
         def read(f):
             group, n = f["skipped"], self._n_skipped
             rows = zip(
-                *(group[name][:n].tolist() for name in ("number", "file", "index")), group["reason"].asstr()[:n],
+                *(group[name][:n].tolist() for name in ("number", "file", "index")),
+                f.text("skipped/reason", slice(0, n)),
                 strict=True,
             )  # fmt: skip
             return [
@@ -268,7 +269,8 @@ class FeaturesFile(OpenFeatures):
     def descriptor(self) -> Descriptor:
         """Rebuild the descriptor that made the features."""
         arrays = self._look(lambda f: {name: d[...] for name, d in f["parameters"].items()})
-        return descriptor_from(self.family, self.parameters, arrays, self.path)
+        held = sum(array.size for array in arrays.values())
+        return descriptor_from(self.family, self.parameters, arrays, self.path, held)
 
     def _index(self, i):
         if not isinstance(i, Integral):

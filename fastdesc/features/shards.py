@@ -12,9 +12,11 @@ import numpy as np
 
 from fastdesc.errors import FileFormatError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED
-from fastdesc.hdf5.files import open_unlocked_where_needed, whole_or_nothing
+from fastdesc.hdf5.attributes import attribute, attributes, set_attributes
+from fastdesc.hdf5.files import open_hdf5, whole_or_nothing
 from fastdesc.hdf5.info import InfoColumns, read_info
 from fastdesc.hdf5.journal import StreamedFile
+from fastdesc.hdf5.structure import FOLDER, SMALL
 from fastdesc.hdf5.tables import TEXT, append, create, describe
 
 OPEN_AT_MOST = 16
@@ -32,19 +34,27 @@ class Shards:
     ------
     FileFormatError
         When one of them is missing.
+    ValueError
+        When they are said to be elsewhere than beside the file, or more or less than there are bounds.
     """
 
     def __init__(self, file, path):
-        self.folder = path.parent / file.attrs["shards"]
-        self.open = {}
+        name = attribute(file, "shards")
+        if not FOLDER.fullmatch(name):
+            raise ValueError(f"shards are said to be in {name!r}, which is not beside the file")
+        self.folder, self.open = path.parent / name, {}
+        self.bounds = {name: d[...] for name, d in file["shards"].items() if len(d) > 1}    # no Jacobian, no blocks
+        n_shards = int(file.attrs["n_shards"])
+        for bounds in self.bounds.values():
+            if bounds.shape != (n_shards + 1,) or bounds[0] != 0 or (np.diff(bounds) < 0).any():
+                raise ValueError(f"the bounds of {n_shards} shards are no such bounds")
         there = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
-        missing = [name for k in range(int(file.attrs["n_shards"])) if (name := _name(k)) not in there]
+        missing = [name for k in range(n_shards) if (name := _name(k)) not in there]
         if missing:
             raise FileFormatError(
                 f"{path} joins the files in {self.folder}, of which {missing[0]} is missing ({len(missing)} in all); "
                 "keep the two together, or make them again"
             )
-        self.bounds = {name: d[...] for name, d in file["shards"].items()}
 
     def read(self, file, name, rows):
         """Rows of a virtual dataset: one by an int, several by a slice, others by what h5py takes."""
@@ -60,7 +70,8 @@ class Shards:
         if name.startswith("jacobian/"):
             bounds = self.bounds["blocks"]
         else:
-            bounds = self.bounds["atoms" if d.attrs["shape"].startswith("n_atoms") else "frames"]
+            bounds = self.bounds["atoms" if attribute(d, "shape").startswith("n_atoms") else "frames"]
+        self._check(d, name, bounds, a, b)
         found = np.empty((b - a, *d.shape[1:]), d.dtype)
         k = int(np.searchsorted(bounds, a, side="right")) - 1
         at = a
@@ -72,11 +83,21 @@ class Shards:
             k += 1
         return found
 
+    def _check(self, d, name, bounds, a, b):
+        """ValueError unless shards hold the rows a .. b that the file says they hold; few rows show it themselves."""
+        if len(d) != bounds[-1]:
+            raise ValueError(f"{name} has {len(d)} rows, and its shards have {bounds[-1]}")
+        if (b - a) * int(np.prod(d.shape[1:])) * d.dtype.itemsize <= SMALL:
+            return
+        for k in range(int(np.searchsorted(bounds, a, side="right")) - 1, int(np.searchsorted(bounds, b))):
+            if self._shard(k)[name].shape != (bounds[k + 1] - bounds[k], *d.shape[1:]):
+                raise ValueError(f"{_name(k)} does not hold the rows of {name} that it should hold")
+
     def _shard(self, k):
         if k not in self.open:
             while len(self.open) >= OPEN_AT_MOST:
                 self.open.pop(next(iter(self.open))).close()
-            self.open[k] = open_unlocked_where_needed(self.folder / _name(k))
+            self.open[k] = open_hdf5(self.folder / _name(k))
         return self.open[k]
 
     def close(self):
@@ -110,12 +131,12 @@ def join(out, n_shards, source, options):
         parts = {name: [] for name in joined}
         bounds = {"frames": [], "atoms": [], "blocks": []}
         for k, name in enumerate(names):
-            with open_unlocked_where_needed(name) as g:
+            with open_hdf5(name) as g:
                 if k == 0:
                     _begin(f, g, source, options)
                 for key in (*ROWS, *(f"skipped/{x}" for x in SKIPPED)):
                     if key not in JOINED:
-                        append(f[key], g[key].asstr()[...] if key.endswith("reason") else g[key][...])
+                        append(f[key], g.text(key) if key.endswith("reason") else g[key][...])
                 append(f["offsets"], g["offsets"][1:] + n_atoms)
                 info.append(read_info(g, "info", 0, int(g.attrs["n_frames"])), n_frames)
                 for key in joined:
@@ -129,18 +150,18 @@ def join(out, n_shards, source, options):
                 n_atoms += len(g["numbers"])
                 bounds["frames"].append(int(g.attrs["n_frames"]))
                 bounds["atoms"].append(len(g["numbers"]))
-                words = {key: (g[key].dtype, dict(g[key].attrs)) for key in joined}
+                words = {key: (g[key].dtype, attributes(g[key])) for key in joined}
         info.flush()
         for key, rows in bounds.items():
             describe(f.create_dataset(f"shards/{key}", data=np.cumsum([0, *rows])), "1", "n_shards + 1")
         for key in joined:
             _virtual(f, key, parts[key], *words[key])
-        f.attrs.update(n_frames=n_frames, n_seen=n_seen, shards=folder.name, n_shards=n_shards)
+        set_attributes(f, {"n_frames": n_frames, "n_seen": n_seen, "shards": folder.name, "n_shards": n_shards})
 
 
 def _begin(f, g, source, options):
     """Root attributes and empty datasets, as in the first shard."""
-    f.attrs.update(dict(g.attrs))
+    set_attributes(f, attributes(g))
     for name, (unit, shape, row, kind) in ROWS.items():
         if name not in JOINED:
             create(f, name, unit, shape, row, kind, options["compression"])
@@ -155,7 +176,7 @@ def _begin(f, g, source, options):
         g.copy(name, f)
 
 
-def _virtual(f, name, parts, dtype, attributes):
+def _virtual(f, name, parts, dtype, words):
     rows = sum(shape[0] for _, shape in parts)
     layout = h5py.VirtualLayout((rows, *parts[0][1][1:]), dtype)
     first = 0
@@ -164,4 +185,4 @@ def _virtual(f, name, parts, dtype, attributes):
             layout[first : first + shape[0]] = h5py.VirtualSource(path, name, shape)
         first += shape[0]
     d = f.create_virtual_dataset(name, layout)
-    describe(d, attributes["unit"], attributes["shape"])
+    describe(d, words["unit"], words["shape"])

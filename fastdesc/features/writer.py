@@ -8,10 +8,13 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.features.layout import FORMAT, ROWS, SKIPPED, VERSION, check_settings, made_with
-from fastdesc.hdf5.files import check_format, check_target, open_hdf5, part_of
+from fastdesc.hdf5.attributes import attribute, set_attributes
+from fastdesc.hdf5.files import DAMAGE, check_format, check_target, open_hdf5, part_of
+from fastdesc.hdf5.heaps import read_text
 from fastdesc.hdf5.info import InfoColumns
 from fastdesc.hdf5.journal import JournaledFile, discard, journal_of
 from fastdesc.hdf5.locks import WriteLock
+from fastdesc.hdf5.structure import check_structure
 from fastdesc.hdf5.tables import TEXT, append, create, describe, growing, open_to_append, prepare_to_read
 
 
@@ -76,8 +79,7 @@ class FeaturesWriter:
         n = descriptor.n_features
         self.journaled = JournaledFile(self.part, new=True, lock=self.lock)
         f = self.file = open_to_append(self.journaled, "w")
-        f.attrs.update(self.header)
-        f.attrs.update(n_frames=0, n_seen=0)
+        set_attributes(f, {**self.header, "n_frames": 0, "n_seen": 0})
         for name, (unit, shape, row, kind) in ROWS.items():
             create(f, name, unit, shape, row, kind, compression)
         words = "n_frames, n_features" if self.header["pool"] else "n_atoms, n_features"
@@ -128,9 +130,10 @@ class FeaturesWriter:
         self.journaled = JournaledFile(self.part, new=False, lock=self.lock)
         try:
             self.file = open_to_append(self.journaled, "r+")
+            self.raw = check_structure(self.file, self.journaled)
             prepare_to_read(self.file)
             self.file.attrs["n_seen"], self.file["skipped/number"], self.file["info"], self.file["offsets"]
-        except (OSError, KeyError, ValueError):
+        except DAMAGE:
             self._close()
             return False
         return True
@@ -164,7 +167,7 @@ class FeaturesWriter:
         """
         now = source.fingerprint()
         d = self.file["files"]
-        before = [json.loads(text) for text in d.asstr()[...]]
+        before = [json.loads(text) for text in read_text(self.raw, d)] if len(d) else []
         if self.done:
             for k, old in enumerate(before):
                 name = now[k]["name"] if k < len(now) else "missing" if now else "frames in memory"
@@ -185,7 +188,7 @@ class FeaturesWriter:
         atoms, blocks = int(f["offsets"][k]), int(f["jacobian/offsets"][k]) if self.header["jacobian"] else 0
         rows = {"n_frames": k, "n_frames + 1": k + 1, "n_atoms": atoms, "n_blocks": blocks, "n_skipped": skipped}
         for d in (*(f[name] for name in self._names()), *self.info.datasets()):
-            d.resize(rows[d.attrs["shape"].partition(",")[0]], axis=0)
+            d.resize(rows[attribute(d, "shape").partition(",")[0]], axis=0)
         self.done, self.finished = number, min(self.finished, k)
         self._count(k)
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from fastdesc import __version__
 from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.journal import Moved
 from fastdesc.hdf5.locks import WriteLock, is_same, rename_whole
+from fastdesc.hdf5.structure import CheckedFile
 
 DAMAGE = (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """What reading a damaged file can raise."""
@@ -37,14 +39,18 @@ def check_there(path):
 
 
 def open_hdf5(path):
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, after a look at its structure.
+
+    Returns
+    -------
+    CheckedFile
 
     Raises
     ------
     InputError
         When there is no such file.
     FileFormatError
-        When it is empty, truncated or not HDF5.
+        When it is empty, truncated or not HDF5, points outside itself, or says that it holds what it does not.
     """
     path = as_path(path)
     check_there(path)
@@ -55,7 +61,8 @@ def open_hdf5(path):
             what = "empty" if not f.read(1) else "not an HDF5 file"
         raise FileFormatError(f"{path} is {what}; give a file that fastdesc wrote, complete")
     try:
-        return open_unlocked_where_needed(path)
+        with damage_named(path, "give a file that fastdesc wrote, complete", but=OSError):
+            return open_unlocked_where_needed(path)
     except OSError as error:
         reason = "it is truncated" if "truncated" in str(error) else str(error).splitlines()[0]
         raise FileFormatError(f"{path} cannot be opened: {reason}; copy or make it again") from error
@@ -72,7 +79,7 @@ def open_unlocked_where_needed(path):
         When it is damaged.
     """
     try:
-        return h5py.File(path, "r")
+        return CheckedFile(path)
     except BlockingIOError as error:
         raise InputError(
             f"{path} is in use: another program has it open for writing; close it there, or read a copy"
@@ -81,7 +88,7 @@ def open_unlocked_where_needed(path):
         if error.errno not in NO_LOCKS:
             raise
     try:
-        return h5py.File(path, "r", locking=False)
+        return CheckedFile(path, locking=False)
     except (OSError, ValueError, TypeError) as error:    # HDF5 was told otherwise, or is too old for this
         raise InputError(
             f"{path} is on a file system without locks; set HDF5_USE_FILE_LOCKING=FALSE in the environment, or copy it"
@@ -89,11 +96,14 @@ def open_unlocked_where_needed(path):
 
 
 @contextmanager
-def damage_named(path, advice="make it again"):
-    """Context in which what a damaged file makes HDF5, JSON or NumPy raise becomes a FileFormatError with its name."""
+def damage_named(path, advice="make it again", but=FastdescError):
+    """Context in which what a damaged file makes HDF5, JSON or NumPy raise becomes a FileFormatError with its name.
+
+    Errors of ours, and those of the kind `but`, stay as they are.
+    """
     try:
         yield
-    except (FastdescError, Moved):
+    except (FastdescError, Moved, but):
         raise
     except DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -109,14 +119,15 @@ def check_format(file, path, wanted, version):
         For a file of another kind, or of a version newer than `version`.
     """
     with damage_named(path):
-        kind = file.attrs.get("format")
-        found = int(file.attrs.get("format_version", 0))
+        kind = attribute(file, "format")
+        found = int(attribute(file, "format_version", 0))
     if not (isinstance(kind, str) and kind == wanted):
         what = f"of the kind {kind!r}" if isinstance(kind, str) else "of a kind fastdesc does not know"
         raise FileFormatError(f"{path} is {what}; expected is {wanted!r}")
     if found > version:
         raise FileFormatError(
-            f"{path} has version {found} of the format {wanted!r} (fastdesc {file.attrs.get('fastdesc_version', '?')}) "
+            f"{path} has version {found} of the format {wanted!r} "
+            f"(fastdesc {attribute(file, 'fastdesc_version', '?')}) "
             f"and fastdesc {__version__} reads up to version {version}; upgrade fastdesc"
         )
 
@@ -195,7 +206,7 @@ def format_of(path):
     """The attribute `format` of an HDF5 file; None for anything else."""
     try:
         with open_unlocked_where_needed(path) as file:
-            kind = file.attrs.get("format")
+            kind = attribute(file, "format")
             return kind if isinstance(kind, str) else None
     except InputError:
         raise
@@ -234,7 +245,7 @@ def new_hdf5(path, kind, version):
     """
     path = check_target(path, kind)
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        file.attrs.update(format=kind, format_version=version, fastdesc_version=__version__)
+        set_attributes(file, {"format": kind, "format_version": version, "fastdesc_version": __version__})
         yield file
         file.flush()
         image = file.id.get_file_image()

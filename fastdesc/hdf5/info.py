@@ -15,6 +15,7 @@ import re
 import h5py
 import numpy as np
 
+from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.tables import TEXT, create, growing
 
 MOST_COLUMNS = 64
@@ -79,14 +80,14 @@ class InfoColumns:
         if kind == "number" and known == "integer":
             self.kinds[key] = known = kind
             if key in self.columns:
-                self.columns[key].dataset.attrs["kind"] = kind
+                set_attributes(self.columns[key].dataset, {"kind": kind})
         return known if known is not None and (kind == known or (kind, known) == ("integer", "number")) else None
 
     def _begin(self, key, n):
         """A column for a new key, without values in the first `n` frames."""
         text = self.kinds[key] in BLANK
         d = create(self.group, key, "as in the input", "n_frames", (), TEXT if text else np.float64)
-        d.attrs["kind"] = self.kinds[key]
+        set_attributes(d, {"kind": self.kinds[key]})
         d.resize(n, axis=0)
         if not text and n:
             d[:] = np.nan
@@ -124,7 +125,7 @@ def _is_name(key):
 def kind_of(dataset):
     """What the values of a column are; files of earlier versions do not say."""
     text = h5py.check_string_dtype(dataset.dtype) is not None
-    kind = dataset.attrs.get("kind")
+    kind = attribute(dataset, "kind")
     allowed = ("text", "json") if text else ("number", "integer", "boolean")
     return kind if isinstance(kind, str) and kind in allowed else allowed[0]
 
@@ -152,11 +153,11 @@ def read_info(file, name, a, b):
     for key, d in file[name].items():
         kind = kind_of(d)
         text = kind in BLANK
-        for k, value in enumerate(d.asstr()[a:b] if text else d[a:b].tolist()):
+        for k, value in enumerate(file.text(f"{name}/{key}", slice(a, b)) if text else d[a:b].tolist()):
             if (value != "") if text else (value == value):
                 infos[k][key] = CONVERSIONS[kind](value)
     if f"{name}_json" in file:
-        for k, value in enumerate(file[f"{name}_json"].asstr()[a:b]):
+        for k, value in enumerate(file.text(f"{name}_json", slice(a, b))):
             if value:
                 rest = json.loads(value)
                 infos[k].update(rest)
@@ -167,7 +168,7 @@ def read_info_keys(file, name, n):
     """All keys of the first n frames: those of columns, and then those that only JSON has."""
     keys = dict.fromkeys(file[name])
     if f"{name}_json" in file:
-        for value in file[f"{name}_json"].asstr()[:n]:
+        for value in file.text(f"{name}_json", slice(0, n)):
             if value:
                 keys.update(dict.fromkeys(json.loads(value)))
     return list(keys)
@@ -177,11 +178,11 @@ def read_info_column(file, name, key, n):
     """Values of one key, (n,): numbers and NaN, or text and empty ones where it is text for any frame."""
     d = file[name].get(key) if _is_name(key) else None
     text = d is not None and kind_of(d) in BLANK
-    rows = [None] * n if d is None else (d.asstr() if text else d)[:n]
+    rows = [None] * n if d is None else file.text(f"{name}/{key}", slice(0, n)) if text else d[:n]
     column = [None if v == "" or v != v else v for v in rows]
     boolean = d is not None and kind_of(d) == "boolean"
     if f"{name}_json" in file:
-        for k, value in enumerate(file[f"{name}_json"].asstr()[:n]):
+        for k, value in enumerate(file.text(f"{name}_json", slice(0, n))):
             if value:
                 rest = json.loads(value)
                 if key in rest:

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 
 from fastdesc.errors import InputError, nearest
+from fastdesc.hdf5.attributes import attribute, set_attributes
 
 
 def growing(dataset):
@@ -101,6 +102,8 @@ def _put_rows(dataset, first, stored, filled, chunk):
 
 
 CHUNK_BYTES = 1 << 20
+STORED_BYTES = 1 << 24
+"""Of a chunk of an array that is written at once."""
 COMPRESSIONS = ("none", "lzf", "gzip", "zstd", "blosc2")
 TEXT = h5py.string_dtype("utf-8")
 
@@ -157,9 +160,18 @@ def prepare_to_read(file):
     InputError
         Where it is not installed.
     """
-    compression = file.attrs.get("compression")
+    compression = attribute(file, "compression")
     if isinstance(compression, str) and compression in ("zstd", "blosc2"):
         load_plugin(compression)
+
+
+def store(group, name, array):
+    """Write an array, all of it, with a checksum that HDF5 compares when the array is read."""
+    array = np.asarray(array)
+    if array.ndim == 0 or array.size == 0:    # what has no rows has no chunks, and no checksum
+        return group.create_dataset(name, data=array)
+    rows = max(1, STORED_BYTES * len(array) // max(array.nbytes, 1))
+    return group.create_dataset(name, data=array, chunks=(min(rows, len(array)), *array.shape[1:]), fletcher32=True)
 
 
 def open_to_append(file, mode):
@@ -172,8 +184,7 @@ def open_to_append(file, mode):
 
 def describe(dataset, unit, shape):
     """Write the attributes every dataset has."""
-    dataset.attrs["unit"] = unit
-    dataset.attrs["shape"] = shape
+    set_attributes(dataset, {"unit": unit, "shape": shape})
 
 
 def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none", chunk_rows=None):

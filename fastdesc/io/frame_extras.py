@@ -158,7 +158,8 @@ def read_extras(file, a, b, first, last):
             has = one["has"][a:b]
             if has.any():
                 text = h5py.check_string_dtype(one["values"].dtype) is not None
-                values = one["values"].asstr()[first:last].astype(str) if text else one["values"][first:last]
+                rows, where = slice(first, last), f"{group}/{name}/values"
+                values = file.text(where, rows).astype(str) if text else file[where][rows]
                 for k in np.flatnonzero(has).tolist():
                     found[k][group][name] = values[starts[k] : starts[k + 1]]
     return found

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdesc import __version__
+from fastdesc.hdf5.attributes import set_attributes
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5, whole_or_nothing
 from fastdesc.hdf5.info import InfoColumns, check_info, read_info
 from fastdesc.hdf5.journal import StreamedFile
@@ -65,8 +66,8 @@ def write_frames_file(batches, path, compression="none"):
     """
     n = 0
     with whole_or_nothing(path, FORMAT) as part, StreamedFile(part) as raw, open_to_append(raw, "w") as f:
-        f.attrs.update(format=FORMAT, format_version=VERSION, fastdesc_version=__version__, n_frames=0)
-        f.attrs["compression"] = compression
+        kind = {"format": FORMAT, "format_version": VERSION, "fastdesc_version": __version__}
+        set_attributes(f, {**kind, "n_frames": 0, "compression": compression})
         for name, (unit, shape, row, dtype) in TABLES.items():
             create(f, name, unit, shape, row, dtype, compression)
         append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])

@@ -11,7 +11,9 @@ Version 2 came with spline networks, direct terms and networks without bias; fil
 
 import h5py
 
+from fastdesc.hdf5.attributes import set_attributes
 from fastdesc.hdf5.files import new_hdf5, to_json
+from fastdesc.hdf5.tables import describe, store
 
 FORMAT, VERSION = "fastdesc-model", 2
 
@@ -33,23 +35,24 @@ def save(potential, path):
     """
     descriptor = potential.descriptor
     with new_hdf5(path, FORMAT, VERSION) as file:
-        file.attrs["descriptor"] = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
-        file.attrs["potential"] = to_json(potential.arguments)
+        description = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
+        set_attributes(file, {"descriptor": description, "potential": to_json(potential.arguments)})
         if potential.training:
-            file.attrs["training"] = to_json(potential.training)
+            set_attributes(file, {"training": to_json(potential.training)})
         for kind, arrays in (("parameters", potential.parameters), ("buffers", potential.buffers)):
             for name, array in arrays.items():
-                file[f"{kind}/{name}"] = array
-        file["scaler/mean"], file["scaler/scale"] = potential.scaler.mean, potential.scaler.scale
-        file["reference"] = potential.reference
+                store(file, f"{kind}/{name}", array)
+        store(file, "scaler/mean", potential.scaler.mean)
+        store(file, "scaler/scale", potential.scaler.scale)
+        store(file, "reference", potential.reference)
         elements = f"({len(descriptor.species_numbers)} elements,)"
         for name in ("reference", "parameters/scale"):
             if name in file:    # without a network there is no scale
-                file[name].attrs.update(unit="eV", shape=elements)
+                describe(file[name], "eV", elements)
         if "parameters/direct" in file:
-            file["parameters/direct"].attrs.update(unit="eV / unit of the feature", shape="(elements, direct features)")
+            describe(file["parameters/direct"], "eV / unit of the feature", "(elements, direct features)")
         for name in ("scaler/mean", "scaler/scale"):
-            file[name].attrs.update(unit="that of the features", shape="(features,)")
+            describe(file[name], "that of the features", "(features,)")
         file.visititems(_describe)
 
 
@@ -57,6 +60,6 @@ def _describe(name, item):
     """Give a parameter or buffer the attributes `unit` and `shape` that every dataset of ours has."""
     if isinstance(item, h5py.Dataset) and "unit" not in item.attrs:
         axes = AXES.get(name.rsplit("/", 1)[-1], str(item.shape))
-        item.attrs.update(unit="1", shape=axes)
+        describe(item, "1", axes)
 
 

@@ -3,13 +3,17 @@
 import json
 
 import h5py
+import numpy as np
 
 from fastdesc.checks import numbers
 from fastdesc.descriptors import descriptor_from
+from fastdesc.descriptors.sizes import check_held, of_layers
 from fastdesc.errors import FileFormatError, InputError
+from fastdesc.hdf5.attributes import attribute
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential import Potential
+from fastdesc.potential.build import check_widths, direct_features
 from fastdesc.potential.file import FORMAT, VERSION
 from fastdesc.types import FilePath
 
@@ -27,14 +31,16 @@ def load(path: FilePath) -> Potential:
     with open_hdf5(path) as file:
         check_format(file, path, FORMAT, VERSION)
         with damage_named(path, "save the model again"):
-            description = json.loads(file.attrs["descriptor"])
+            description = json.loads(attribute(file, "descriptor"))
             family, settings = description["family"], description["arguments"]
-            arguments = json.loads(file.attrs["potential"])
-            training = dict(json.loads(file.attrs.get("training", "{}")))
+            arguments = json.loads(attribute(file, "potential"))
+            training = dict(json.loads(attribute(file, "training", "{}")))
             parameters, buffers = _arrays(file["parameters"]), _arrays(file.get("buffers", {}))
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
-    descriptor = descriptor_from(family, settings, {}, path)
+    held = sum(np.size(array) for array in (*parameters.values(), *buffers.values(), mean, scale, reference))
+    descriptor = descriptor_from(family, settings, {}, path, held)
     try:
+        check_held(path, held, _network_size(descriptor, **arguments))
         potential = Potential(descriptor, **arguments)
         for wanted, found in ((potential.parameters, parameters), (potential.buffers, buffers)):
             missing = sorted(set(wanted) - set(found))
@@ -46,16 +52,30 @@ def load(path: FilePath) -> Potential:
         potential.reference = numbers("reference", reference, potential.reference.shape)
         n = (descriptor.n_features,)
         potential.scaler = FeatureScaler(numbers("scaler/mean", mean, n), numbers("scaler/scale", scale, n))
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} holds parameters that do not fit its description: {error}") from error
     return potential
 
 
+def _network_size(descriptor, hidden=None, network="per_species", direct=False, n_knots=9, **_):
+    """Fewest numbers in the networks of a potential with these arguments."""
+    widths = check_widths(network, hidden)
+    if network == "spline":
+        return widths[0] * int(n_knots)
+    seen = direct_features(direct, network, descriptor.feature_names_out())[1]
+    return of_layers([descriptor.n_features if seen is None else len(seen), *widths, 1]) if widths else 0
+
+
 def _arrays(group):
-    """Return all datasets below a group, by their path in it."""
+    """Return all datasets of numbers below a group, by their path in it."""
     found = {}
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.dtype.kind not in "fiu":
+                raise ValueError(f"{item.name} holds no numbers")
+            found[name] = item[()]
+
     if group:
-        group.visititems(
-            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-        )
+        group.visititems(add)
     return found

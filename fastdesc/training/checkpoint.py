@@ -8,6 +8,8 @@ import numpy as np
 from fastdesc.backend.arrays import to_host
 from fastdesc.errors import InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
+from fastdesc.hdf5.heaps import read_text
+from fastdesc.hdf5.tables import store
 
 FORMAT, VERSION = "fastdesc-checkpoint", 1
 FREE = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every")
@@ -40,11 +42,12 @@ def _write(group, state):
         if isinstance(value, dict):
             _write(group.create_group(key, track_order=True), value)
         elif hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
-            group[key] = to_host(value)
+            store(group, key, to_host(value))
         else:
             # JSON keeps every bit of a double and integers of any size, such as the state of a generator.
             plain = value.item() if isinstance(value, np.generic) else value
-            group[key] = json.dumps(plain)
+            text = json.dumps(plain).encode()
+            store(group, key, np.array([text], h5py.string_dtype("utf-8", len(text))))
 
 
 def read_checkpoint(path):
@@ -60,7 +63,7 @@ def read_checkpoint(path):
     with open_hdf5(path) as file:
         check_format(file, path, FORMAT, VERSION)
         with damage_named(path, "start training anew"):
-            return _read(file)
+            return _read(file, file.raw)
 
 
 def check_settings(made_with, settings, path):
@@ -73,14 +76,15 @@ def check_settings(made_with, settings, path):
             )
 
 
-def _read(group):
+def _read(group, raw):
     out = {}
     for key, item in group.items():
         name = key.replace("|", "/")
         if isinstance(item, h5py.Group):
-            out[name] = _read(item)
-        elif item.shape == ():
-            out[name] = json.loads(item[()])
+            out[name] = _read(item, raw)
+        elif h5py.check_string_dtype(item.dtype) is not None:
+            (text,) = np.atleast_1d(read_text(raw, item))    # one value; without an axis in files of earlier versions
+            out[name] = json.loads(text)
         else:
             out[name] = item[()]
     return out

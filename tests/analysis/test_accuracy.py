@@ -91,7 +91,7 @@ def test_file(tmp_path):
     for name, array in vars(c).items():
         np.testing.assert_array_equal(getattr(again, name), array)
     with h5py.File(path) as f:
-        assert f["reference_forces"].attrs["unit"] == "eV/Å" and f["energy"].attrs["unit"] == "eV"
+        assert f["reference_forces"].attrs["unit"].decode() == "eV/Å" and f["energy"].attrs["unit"] == b"eV"
         assert all(f[name].attrs["unit"] and f[name].attrs["shape"] for name in f)
 
 

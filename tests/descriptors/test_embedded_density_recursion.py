@@ -160,7 +160,7 @@ def test_iterations_below_zero():
     with pytest.raises(InputError, match="iterations came as -2"):
         EmbeddedDensity(species=["H"], iterations=-2)
     with pytest.raises(FileFormatError, match="iterations"):
-        descriptor_from("embedded_density", {"species": ["H"], "iterations": -2}, {}, "model.h5")
+        descriptor_from("embedded_density", {"species": ["H"], "iterations": -2}, {}, "model.h5", 10**6)
 
 
 @pytest.mark.parametrize("iterations", [0, 2])

@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import time
+import zlib
 
 import h5py
 import numpy as np
@@ -65,9 +66,9 @@ def test_closed(path):
 
 
 def test_opening_does_not_read_the_index(tmp_path, path):
-    """Ten million structures, no features: one structure is there at once. (The limit is generous: 50 ms is usual.)"""
+    """A million structures of zeros: one structure is there at once. (The limit is generous: 20 ms is usual.)"""
     big = tmp_path / "big.h5"
-    n = 10_000_000
+    n = 1_000_000
     with h5py.File(path) as old, h5py.File(big, "w") as f:
         for name, value in old.attrs.items():
             f.attrs[name] = value
@@ -77,14 +78,17 @@ def test_opening_does_not_read_the_index(tmp_path, path):
         f.create_group("info")
         for name in ("numbers", "energies", "forces", "stress", "number", "file", "index", "keys", "features"):
             d = old[name]
-            rows = 50 * n if d.attrs["shape"].startswith("n_atoms") else n
-            f.create_dataset(name, (rows, *d.shape[1:]), d.dtype, chunks=d.chunks)
+            rows = 50 * n if d.attrs["shape"].startswith(b"n_atoms") else n
+            new = f.create_dataset(name, (rows, *d.shape[1:]), d.dtype, chunks=d.chunks, compression="gzip")
+            zeros = zlib.compress(bytes(int(np.prod(d.chunks)) * d.dtype.itemsize))
+            for a in range(0, rows, d.chunks[0]):
+                new.id.write_direct_chunk((a,) + (0,) * (d.ndim - 1), zeros)
         offsets = f.create_dataset("offsets", (n + 1,), np.int64, chunks=old["offsets"].chunks, compression="gzip")
         for a in range(0, n + 1, 1 << 20):
             b = min(a + (1 << 20), n + 1)
             offsets[a:b] = 50 * np.arange(a, b)
     times = []
-    for k in (7_654_321, 12, 9_999_999):
+    for k in (765_432, 12, 999_999):
         start = time.perf_counter()
         with fd.open_features(big) as f:
             assert f[k].shape == (50, 2)

@@ -1,0 +1,50 @@
+"""How many numbers a description asks for at least, before anything is made of it."""
+
+from itertools import pairwise
+
+from fastdesc.errors import FileFormatError
+
+
+def check_held(path, held, wanted):
+    """FileFormatError when a description asks for more numbers than a file holds.
+
+    Parameters
+    ----------
+    path : Path
+    held : int
+    wanted : int
+        As the functions below tell; those that count less than is needed are as good.
+    """
+    if wanted > held:
+        raise FileFormatError(f"{path} describes {wanted} parameters or more and holds {held} numbers; make it again")
+
+
+def of_layers(widths):
+    """Weights of a network of these widths, input and output included."""
+    return sum(a * b for a, b in pairwise(_counts(widths)))
+
+
+def of_family(family, arguments):
+    """Fewest parameters of a descriptor by the name of its family and the arguments of its constructor."""
+    n = {name: value for name, value in arguments.items() if _is_count(value)}
+    if family == "gaussian_moments":
+        return n.get("n_radial", 1) * n.get("n_basis", 1)
+    if family == "spline_filters":
+        knots = n.get("n_knots", 1) if arguments.get("knots") is None else 1
+        return (n.get("n_pair", 0) + n.get("n_triplet", 0)) * knots
+    if family != "embedded_density":
+        return 0
+    radial = n.get("n_radial", 1)
+    hyper = arguments.get("contraction", "hyper") == "hyper"
+    features = n.get("n_features", radial * (radial + 1) // 2) if hyper else 1
+    hidden = arguments.get("hidden", ())
+    layers = of_layers([features, *hidden, 1]) if isinstance(hidden, list | tuple) and n.get("iterations") else 0
+    return radial * features + n.get("iterations", 0) * layers
+
+
+def _counts(values):
+    return [value for value in values if _is_count(value)]
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
