@@ -19,7 +19,7 @@ MOST_CHUNK_BYTES = 1 << 28
 WIDEST_TEXT = 64
 """Texts in a row."""
 SMALL = 1 << 26
-"""Bytes that a dataset may take without its chunks being counted."""
+"""Bytes that a dataset may take, as it may as many as the whole file, without its chunks being counted."""
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, 32000, 32015, 32026}
 """Deflate, shuffle, checksum; lzf, zstd, blosc2."""
 KINDS = {h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM}
@@ -124,7 +124,7 @@ class _Walk:
                 chunk *= width
             if chunk > MOST_CHUNK_BYTES:
                 raise ValueError(f"{name} has chunks of {chunk} bytes")
-            if size > SMALL and size > chunk * dataset.get_num_chunks():
+            if size > max(SMALL, self.raw.size) and size > chunk * dataset.get_num_chunks():
                 raise ValueError(f"{name} has the shape {shape}, and the file does not hold as much")
         elif size > self.raw.size:
             raise ValueError(f"{name} has the shape {shape}, and the file does not hold as much")

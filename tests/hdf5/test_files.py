@@ -129,7 +129,7 @@ def test_devices_folders_and_places_below_files(tmp_path):
         (("convert", "in.extxyz", "out.h5", "--quiet"), 4_000),
         (("evaluate", "model.h5", "in.extxyz", "--predictions", "out.h5"), 2_000),
         (("evaluate", "model.h5", "in.extxyz", "--plot", "out.png"), 2_000),
-        (("train", "c.toml", "--quiet"), 10_000),
+        (("train", "c.toml", "--quiet"), 4_000),
     ],
     ids=lambda x: x[0] if isinstance(x, tuple) else None,
 )
