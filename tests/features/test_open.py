@@ -90,10 +90,10 @@ def test_opening_does_not_read_the_index(tmp_path, path):
             offsets[a:b] = 50 * np.arange(a, b)
     times = []
     for k in (765_432, 12, 999_999):
-        start = time.perf_counter()
+        start = time.process_time()
         with fd.open_features(big) as f:
             assert f[k].shape == (50, 2)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert len(f"{f!r}") < 200 and min(times) < 0.05, times
 
 

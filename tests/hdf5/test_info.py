@@ -12,6 +12,7 @@ from helpers.featurizing import Fake
 from fastdesc.errors import InputError
 from fastdesc.features import convert, featurize, open_features, read_frames
 from fastdesc.hdf5 import info as info_columns
+from fastdesc.hdf5.files import open_hdf5
 from fastdesc.hdf5.info import InfoColumns, read_info
 
 
@@ -154,7 +155,7 @@ def test_columns_that_are_opened_again_go_on(tmp_path):
             for k in range(first, min(first + 2, len(infos))):
                 columns.append(infos[k : k + 1], k)
             columns.flush()
-    with h5py.File(path) as f:
+    with open_hdf5(path) as f:
         assert read_info(f, "info", 0, 7) == infos and set(f["info"]) == {"a", "late"}
         assert read_info(f, "info", 2, 5) == infos[2:5]
         np.testing.assert_array_equal(f["info/a"][...], [1, np.nan, 2.5, *[np.nan] * 4])
