@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 MARKS = "<!-- bench.train_from_features -->\n", "<!-- end -->\n"
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "fixed-descriptors.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "guides" / "fixed-descriptors.md"
 FIXED, ENERGIES = {"descriptor_learning_rate": 0.0}, {"force_weight": 0.0, "stress_weight": 0.0}
 ROWS = {    # what is trained on what: (settings, from a file, share of the features in memory)
     "energies and forces, descriptor trained": ({}, False, None),

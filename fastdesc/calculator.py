@@ -115,7 +115,7 @@ class FastdescCalculator(Calculator):
         self._recorded, self._workspace = None, Workspace()
 
     @property
-    def atoms(self):
+    def atoms(self) -> Atoms | None:
         """The structure that the results are of (ASE's name), made when it is asked for; None where there is none."""
         if self._moved_to is not None:
             moved = self._atoms.copy()
@@ -124,7 +124,7 @@ class FastdescCalculator(Calculator):
         return self._atoms
 
     @atoms.setter
-    def atoms(self, atoms):
+    def atoms(self, atoms: Atoms | None) -> None:
         self._atoms, self._moved_to = atoms, None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:

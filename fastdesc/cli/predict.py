@@ -14,6 +14,7 @@ from fastdesc.errors import InputError
 from fastdesc.geometry import stress_voigt
 from fastdesc.hdf5.files import check_apart, check_target, whole_or_nothing
 from fastdesc.io.frame_batch import make_batch, plain_info
+from fastdesc.io.frame_extras import extras_of
 from fastdesc.io.frames import EXTXYZ, expand, iread_frames
 from fastdesc.io.frames_file import FORMAT, SUFFIXES, write_frames_file
 from fastdesc.io.labels import full_stress
@@ -106,20 +107,22 @@ def _evaluated(potential, model, group):
 def _batches(found, bar):
     n = 0
     for group in found:
-        frames = [_parsed(atoms) for atoms in group]
         numbers = range(n, n + len(group))
+        frames = [_parsed(atoms, number) for atoms, number in zip(group, numbers, strict=True)]
         yield make_batch(frames, numbers, [0] * len(group), numbers, "raise")
         n += len(group)
         bar.update(len(group))
 
 
-def _parsed(atoms):
+def _parsed(atoms, number):
+    results = atoms.calc.results
     frame = {
         "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
-        "energy": atoms.calc.results["energy"], "forces": atoms.calc.results["forces"], "info": plain_info(atoms.info),
+        "energy": results["energy"], "forces": results["forces"], "info": plain_info(atoms.info, number),
+        "extras": extras_of({"numbers": atoms.numbers, "arrays": atoms.arrays, "constraints": atoms.constraints}, number),
     }  # fmt: skip
-    if "stress" in atoms.calc.results:
-        frame["stress"] = full_stress(atoms.calc.results["stress"])
+    if "stress" in results:
+        frame["stress"] = full_stress(results["stress"])
     return frame
 
 

@@ -9,8 +9,8 @@ import threading
 ENDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated, its terminal was closed"}
 AGAIN = 0.02
 """Seconds after which it is tried again to raise an exception that could not be raised, or was dropped."""
-DELICATE = {"numba", "llvmlite", "h5py"}
-"""Packages below which nothing is raised."""
+DELICATE = {"numba", "llvmlite", "h5py", "fastdesc.hdf5.journal"}
+"""Packages below which nothing is raised, and the module that HDF5 calls back, also where it frees an object."""
 PATIENCE = 60.0
 """Seconds after which the process ends however far unwinding got; files are such that it may at any moment."""
 
@@ -94,9 +94,10 @@ def _chain(error):
 
 
 def _packages(frame):
-    """Names of the packages whose functions are at work, from a frame down."""
+    """Names of the modules, and of their packages, whose functions are at work, from a frame down."""
     found = set()
     while frame is not None:
-        found.add(frame.f_globals.get("__name__", "").partition(".")[0])
+        name = frame.f_globals.get("__name__", "")
+        found |= {name, name.partition(".")[0]}
         frame = frame.f_back
     return found

@@ -269,7 +269,7 @@ class FeaturesFile(OpenFeatures):
     def descriptor(self) -> Descriptor:
         """Rebuild the descriptor that made the features."""
         arrays = self._look(lambda f: {name: d[...] for name, d in f["parameters"].items()})
-        held = sum(array.size for array in arrays.values())
+        held = sum(array.size for array in arrays.values() if isinstance(array, np.ndarray))
         return descriptor_from(self.family, self.parameters, arrays, self.path, held)
 
     def _index(self, i):

@@ -50,7 +50,7 @@ class Runtime:
 
     def __init__(self, library):
         library.fastdesc_exchange.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-        self.library, self.models, self.last = library, {}, 0
+        self.compiled, self.models, self.last = library, {}, 0
         # Kept: ctypes would free them while LAMMPS still calls.
         self.calls = OPEN(self._open), STEP(self._step), CLOSE(self._close)
         library.fastdesc_register(*self.calls)
@@ -58,7 +58,7 @@ class Runtime:
     def node(self):
         """Number of this rank on its node, and how many ranks the node has."""
         rank, size = ctypes.c_int(), ctypes.c_int()
-        self.library.fastdesc_node(ctypes.byref(rank), ctypes.byref(size))
+        self.compiled.fastdesc_node(ctypes.byref(rank), ctypes.byref(size))
         return rank.value, size.value
 
     def _open(self, words, number, cutoff, digest, sentence):
@@ -75,7 +75,7 @@ class Runtime:
     def _step(self, step, sentence):
         try:
             step = step.contents
-            self.models[step.model].evaluate(step, self.library)
+            self.models[step.model].evaluate(step, self.compiled)
             return 0
         except BaseException as error:    # nothing may leave through C++
             return _tell(error, sentence)
@@ -207,7 +207,7 @@ class LammpsExchange:
     """
 
     def __init__(self, library, pair, n_all, ghosts):
-        self.library, self.pair, self.n_all = library, pair, n_all
+        self.compiled, self.pair, self.n_all = library, pair, n_all
         self.own, self.ghosts = ghosts.atoms[: ghosts.n_own], ghosts.atoms[ghosts.n_own :]
 
     def forward(self, values):
@@ -225,7 +225,7 @@ class LammpsExchange:
         values[: len(self.own)] = namespace(values).asarray(sent[self.own])
 
     def _exchange(self, sent, forward):
-        self.library.fastdesc_exchange(self.pair, sent.ctypes.data, sent.shape[1], forward)
+        self.compiled.fastdesc_exchange(self.pair, sent.ctypes.data, sent.shape[1], forward)
 
 
 def _view(address, kind, shape):

@@ -37,7 +37,8 @@ def load(path: FilePath) -> Potential:
             training = dict(json.loads(attribute(file, "training", "{}")))
             parameters, buffers = _arrays(file["parameters"]), _arrays(file.get("buffers", {}))
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
-    held = sum(np.size(array) for array in (*parameters.values(), *buffers.values(), mean, scale, reference))
+    arrays = (*parameters.values(), *buffers.values(), mean, scale, reference)
+    held = sum(array.size for array in arrays if isinstance(array, np.ndarray))
     descriptor = descriptor_from(family, settings, {}, path, held)
     try:
         check_held(path, held, _network_size(descriptor, **arguments))

@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 
-import h5py
 import pytest
 from ase.build import bulk
 
 import fastdesc as fd
 from fastdesc.errors import InputError
+from fastdesc.hdf5 import files
 from fastdesc.hdf5.files import format_of, open_hdf5
 
 NO_LOCKS = "#include <errno.h>\nint flock(int fd, int how) { errno = ENOLCK; return -1; }\n"
@@ -47,10 +47,10 @@ def test_a_file_system_without_locks(tmp_path):
 def test_where_locks_can_neither_be_had_nor_left_out(tmp_path, monkeypatch):
     fd.convert(bulk("Cu"), tmp_path / "x.h5", progress=False)
 
-    def refuse(name, mode, **how):
+    def refuse(name, **how):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(h5py, "File", refuse)
+    monkeypatch.setattr(files, "CheckedFile", refuse)
     with pytest.raises(InputError, match=r"x.h5 is on a file system without locks; set HDF5_USE_FILE_LOCKING=FALSE in"):
         open_hdf5(tmp_path / "x.h5")
 

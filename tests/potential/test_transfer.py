@@ -123,7 +123,7 @@ def test_loaded_frozen_and_trained(tmp_path):
     fd.train(target, alloy(6), epochs=1, progress=False)
     scaler = target.scaler.mean.copy()
     settings = {"filters_from": path, "filters_elements": {"Ag": "Cu", "Pt": "Au"}, "freeze": ["descriptor/*"]}
-    history = fd.train(target, alloy(6), epochs=5, progress=False, **settings)
+    history = fd.train(target, alloy(6), epochs=5, late=0, progress=False, **settings)
     for name, p in source.descriptor.parameters.items():
         np.testing.assert_array_equal(target.descriptor.parameters[name], p, err_msg=name)
     assert not np.allclose(target.scaler.mean, scaler)
