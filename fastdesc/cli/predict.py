@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase.io.extxyz import write_xyz
 from tqdm import tqdm
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.geometry import stress_voigt
 from fastdesc.hdf5.files import check_apart, check_target, whole_or_nothing
 from fastdesc.io.frame_batch import make_batch, plain_info
@@ -53,7 +54,11 @@ def predict(model, frames, out, device="cpu", dtype="float64", progress=True):
     found = predicted(potential, iread_frames(frames), device, dtype)
     with tqdm(unit=" frames", disable=not progress) as bar:
         if kind == "hdf5":
-            return write_frames_file(_batches(found, bar), out)
+            written = []
+            left_out = write_frames_file(_batches(found, bar, written), out)
+            for name, count in left_out.items():
+                warnings.warn(f"{name!r} of {count} frames is not kept in {out}", FastdescWarning, stacklevel=2)
+            return sum(written)
         n = 0
         with whole_or_nothing(out) as part, _text(part, out) as file:
             for group in found:
@@ -104,13 +109,15 @@ def _evaluated(potential, model, group):
     return out
 
 
-def _batches(found, bar):
+def _batches(found, bar, written):
+    """Batches as a frames file takes them; the number of frames of each is added to `written`."""
     n = 0
     for group in found:
         numbers = range(n, n + len(group))
         frames = [_parsed(atoms, number) for atoms, number in zip(group, numbers, strict=True)]
         yield make_batch(frames, numbers, [0] * len(group), numbers, "raise")
         n += len(group)
+        written.append(len(group))
         bar.update(len(group))
 
 
@@ -119,8 +126,8 @@ def _parsed(atoms, number):
     frame = {
         "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc,
         "energy": results["energy"], "forces": results["forces"], "info": plain_info(atoms.info, number),
-        "extras": extras_of({"numbers": atoms.numbers, "arrays": atoms.arrays, "constraints": atoms.constraints}, number),
     }  # fmt: skip
+    frame["extras"] = extras_of({**frame, "arrays": atoms.arrays, "constraints": atoms.constraints}, number)
     if "stress" in results:
         frame["stress"] = full_stress(results["stress"])
     return frame
