@@ -95,10 +95,10 @@ class FastdescCalculator(Calculator):
                 guess = nearest(name, known)
                 raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
-        potential = load_potential(potential)
+        self.potential: Potential = load_potential(potential)
         if isinstance(skin, bool) or not isinstance(skin, int | float) or not 0 <= skin < np.inf:
             raise InputError(f"skin came as {skin!r}; it must be a number of at least 0 (Å)")
-        self.potential, self.skin = potential, float(skin)
+        self.skin = float(skin)
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
         if not isinstance(graph, bool) and graph != "auto":
             raise InputError(f"graph came as {graph!r}; it must be 'auto', True or False")

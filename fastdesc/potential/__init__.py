@@ -117,7 +117,8 @@ class Potential:
         self.scaler = FeatureScaler.identity(descriptor.n_features)
         self.given = reference_given(reference, descriptor.species_numbers)
         self.reference = np.array([self.given.get(chemical_symbols[z], 0.0) for z in descriptor.species_numbers])
-        self.scale, self.training = np.ones(n_species), {}
+        self.scale = np.ones(n_species)
+        self.training: dict[str, Any] = {}
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
         self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
 
