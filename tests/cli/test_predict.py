@@ -18,6 +18,7 @@ def folder(tmp_path, monkeypatch):
     for k, atoms in enumerate(frames):
         atoms.rattle(0.05, seed=k)
         atoms.info["name"] = f"frame{k}"
+        atoms.new_array("site", np.arange(len(atoms)) / 8)
     ase.io.write("frames.extxyz", frames)
     return tmp_path
 
@@ -35,6 +36,7 @@ def test_what_is_written_is_what_predict_says(folder, out, monkeypatch, capsys):
     for atoms, frame, energy, stress in zip(found, frames, expected.energy, expected.stress, strict=True):
         assert abs(atoms.get_potential_energy() - energy) < places * max(1, abs(energy))
         assert atoms.info["name"] == frame.info["name"] and np.array_equal(atoms.numbers, frame.numbers)
+        assert np.array_equal(atoms.arrays["site"], frame.arrays["site"])
         assert ("stress" in atoms.calc.results) == np.isfinite(stress).all()
         if np.isfinite(stress).all():
             assert abs(atoms.get_stress() - stress).max() < 1e-8
