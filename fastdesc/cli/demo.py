@@ -42,7 +42,7 @@ folder = "run"
 """
 
 
-def demo(out="fastdesc-demo", progress=True, say=print, n_train=N_TRAIN, epochs=150, md_steps=250):
+def demo(out="fastdesc-demo", progress=True, say=print, n_train=N_TRAIN, epochs=40, md_steps=250):
     """Make data, write features, train, evaluate, plot and run a short simulation.
 
     Parameters
