@@ -35,7 +35,7 @@ def of_family(family, arguments):
     if family != "embedded_density":
         return 0
     radial = n.get("n_radial", 1)
-    hyper = arguments.get("contraction", "hyper") == "hyper"
+    hyper = arguments.get("contraction", "hyper") != "none"
     features = n.get("n_features", radial * (radial + 1) // 2) if hyper else 1
     hidden = arguments.get("hidden", ())
     layers = of_layers([features, *hidden, 1]) if isinstance(hidden, list | tuple) and n.get("iterations") else 0

@@ -176,8 +176,15 @@ EMBEDDED_DENSITY = Family(
              "normalized": True, "hidden": (5,), "activation": "softplus"},
             order_at_cutoff=4, sees_other_rows=True,
         ),
+        # As published models are: radial functions may grow with the distance, each iteration has its own `hyper`.
+        "by_iteration": Variant(
+            {"cutoff": 3.0, "n_radial": 3, "l_max": 2, "iterations": 2, "contraction": "hyper_by_iteration",
+             "n_features": 6, "normalized": True, "exponents": "any", "hidden": (4,)},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
     },
     bad_keywords=[
+        ({"exponents": "negative"}, "exponents 'negative'"),
         ({"n_radial": 0}, "n_radial"),
         ({"n_radial": 2.5}, "n_radial"),
         ({"l_max": 4}, "l_max"),
@@ -194,7 +201,8 @@ EMBEDDED_DENSITY = Family(
         ({"activation": "sulu"}, "silu"),
     ],
     randomised=lambda theta, rng: {
-        name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith("network") else 1) + 2.0 * (name == "r_s")
+        name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith(("network", "exponents")) else 1)
+        + 2.0 * (name == "r_s")
         for name, x in theta.items()
     },
 )  # fmt: skip

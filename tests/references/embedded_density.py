@@ -6,6 +6,7 @@ come by the complex step: no abs, no norm, only real parts compared.
 
     f_c(r) = [(1 + cos(pi r / cutoff)) / 2]^2 below the cutoff, 0 beyond                              (1)
     R_k(r; Z_j) = exp(-exp(alpha_{Z_j,k}) (r - r_s{Z_j,k})^2)                                         (2)
+    (with the exponent itself instead of exp(alpha) where theta has "exponents")
     phi_k,lxlylz(r_ij) = f_c R_k x^lx y^ly z^lz,   lx + ly + lz = l <= l_max                          (3)
     A_i[k, lxlylz] = sum_j c_jk phi_k,lxlylz(r_ij)                                                    (4)
     q_i[m] = sum_l sum_{lx+ly+lz=l} l!/(lx! ly! lz!) (sum_k h_lkm A_i[k, lxlylz])^2                   (5)
@@ -79,11 +80,14 @@ def features(
     Networks are named network.<t>.<element>.<layer>, elements in the order of their indices; a network shared by
     all elements is told the element by ones and zeros after the features.
     """
-    alpha, r_s = np.exp(theta["alpha"]), theta["r_s"]
-    hyper = theta["hyper"] if contraction == "hyper" else None
+    alpha, r_s = theta["exponents"] if "exponents" in theta else np.exp(theta["alpha"]), theta["r_s"]
+    hyper = {
+        "hyper": lambda: [theta["hyper"]] * (iterations + 1), "hyper_by_iteration": lambda: theta["hyper"],
+        "none": lambda: [None] * (iterations + 1),
+    }[contraction]()    # fmt: skip
     settings = {"cutoff": cutoff, "l_max": l_max, "normalized": normalized}
     c = theta["coefficients"][species]
-    q = density(rij, i, j, species, alpha, r_s, c, hyper, **settings)
+    q = density(rij, i, j, species, alpha, r_s, c, hyper[0], **settings)
     for t in range(1, iterations + 1):
         names = [n.split(".")[2] for n in theta if n.startswith(f"network.{t}.") and n.endswith(".0.weight")]
         update = []
@@ -92,5 +96,5 @@ def features(
                 z, x = 0, np.concatenate([x, np.eye(len(alpha))[z]])
             update.append(network(theta, f"network.{t}.{names[z]}.", x, activation))
         c = c + np.array(update)
-        q = density(rij, i, j, species, alpha, r_s, c, hyper, **settings)
+        q = density(rij, i, j, species, alpha, r_s, c, hyper[t], **settings)
     return q

@@ -31,7 +31,13 @@ from fastdesc.descriptors.embedded_density.contraction import blocked
 from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters, network_labels
 from fastdesc.descriptors.embedded_density.jacobian import receptive_field_jacobian
 from fastdesc.descriptors.embedded_density.networks import Networks
-from fastdesc.descriptors.embedded_density.parameters import EXPONENTS, columns, exponents, product, radial_parameters
+from fastdesc.descriptors.embedded_density.parameters import (
+    EXPONENTS,
+    columns,
+    exponents,
+    exponents_pullback,
+    radial_parameters,
+)
 from fastdesc.descriptors.embedded_density.recursion import (
     Hyper,
     Squares,
@@ -49,7 +55,8 @@ from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.types import Activation, Array, Arrays, DType, Species
 
-CONTRACTIONS = ("hyper", "none")
+CONTRACTIONS = ("hyper", "hyper_by_iteration", "none")
+SIGNS = ("positive", "any")
 NETWORKS = ("per_species", "shared")
 MOST_RADIAL, MOST_ITERATIONS = 1000, 100
 N_MOMENTS = (1, 4, 10, 20)
@@ -57,7 +64,7 @@ N_MOMENTS = (1, 4, 10, 20)
 BLOCKED = "hyper/blocked"
 """Further name of prepared parameters: see EmbeddedDensity.prepared."""
 Saved = namedtuple("Saved", "densities c")
-Parts = namedtuple("Parts", "kernels radial contraction networks")
+Parts = namedtuple("Parts", "kernels radial contractions networks")
 
 
 class EmbeddedDensity(Descriptor):
@@ -76,14 +83,18 @@ class EmbeddedDensity(Descriptor):
     iterations : int
         0 is EANN: features of three bodies. Each iteration updates the orbital coefficients of every atom by a small
         network of its own features.
-    contraction : {"hyper", "none"}
-        "hyper" mixes radial functions by trainable weights before squaring; "none" squares each by itself, which
-        gives n_radial features for each degree and needs no training.
+    contraction : {"hyper", "hyper_by_iteration", "none"}
+        "hyper" mixes radial functions by trainable weights before squaring, "hyper_by_iteration" by other weights in
+        each iteration; "none" squares each by itself, which gives n_radial features for each degree and needs no
+        training.
     n_features : int, optional
-        With "hyper"; n_radial (n_radial + 1) / 2 (l_max + 1) by default.
+        Without "none"; n_radial (n_radial + 1) / 2 (l_max + 1) by default.
     normalized : bool
         Monomials of the direction of a pair instead of its vector, as published. With the initial parameters here
         neither is better conditioned by much (vectors: by a third, for Si, Ni, water and molecules), nor learns better.
+    exponents : {"positive", "any"}
+        "any" lets the Gaussians of the radial functions also grow with the distance, as those of some published
+        models do; the parameter is the exponent then, and not its logarithm.
     networks : {"per_species", "shared"}
         One network per element in each iteration, or one for all with a learned embedding of the element.
     hidden : sequence of int
@@ -103,11 +114,13 @@ class EmbeddedDensity(Descriptor):
 
     alpha : (n_species, n_radial)
         Natural logarithm of the exponent in 1/Å², so that exponents stay positive.
+        With exponents "any" instead: `exponents`, in 1/Å².
     r_s : (n_species, n_radial)
         Centres of the radial functions, Å.
     coefficients : (n_species, n_radial)
         Orbital coefficients before the first iteration.
     hyper : (l_max + 1, n_radial, n_features)
+        With contraction "hyper_by_iteration" one for each iteration, (iterations + 1, l_max + 1, ..).
     network.<t>.<element>.<layer>.weight : (n_out, n_in), and .bias : (n_out,)
         Networks of iteration t = 1.., of an element's symbol or "shared".
     """
@@ -122,9 +135,10 @@ class EmbeddedDensity(Descriptor):
         n_radial: int = 8,
         l_max: int = 2,
         iterations: int = 0,
-        contraction: Literal["hyper", "none"] = "hyper",
+        contraction: Literal["hyper", "hyper_by_iteration", "none"] = "hyper",
         n_features: int | None = None,
         normalized: bool = False,
+        exponents: Literal["positive", "any"] = "positive",
         networks: Literal["per_species", "shared"] = "per_species",
         hidden: Sequence[int] = (64, 64),
         activation: Activation = "silu",
@@ -132,6 +146,7 @@ class EmbeddedDensity(Descriptor):
     ) -> None:
         self.species, self.cutoff, self.n_radial, self.l_max = species, cutoff, n_radial, l_max
         self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
+        self.exponents, self.hyper_by_iteration = exponents, contraction == "hyper_by_iteration"
         self.recordable = iterations == 0    # networks between densities are not calls of kernels
         self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
         self.species_numbers = atomic_numbers(species)
@@ -141,6 +156,7 @@ class EmbeddedDensity(Descriptor):
         count("iterations", iterations, 0, MOST_ITERATIONS)
         one_of("contraction", contraction, CONTRACTIONS)
         one_of("normalized", normalized, (True, False))
+        one_of("exponents", exponents, SIGNS)
         one_of("networks", networks, NETWORKS)
         if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
             raise InputError(f"hidden came as {hidden!r}; it must be a sequence of widths such as (64, 64)")
@@ -199,7 +215,7 @@ class EmbeddedDensity(Descriptor):
     def calibrate_to(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
         """`calibrate` to a batch of pairs."""
         first = self.forward(rij, pairs, species, theta)[1].densities[0]
-        q = self._parts(rij, pairs, species, theta).contraction.features(first)
+        q = self._parts(rij, pairs, species, theta).contractions[0].features(first)
         self.parameters = calibrated_parameters(self, to_host(q).T.astype(np.float64))
 
     # ------------------------------------------------------------------------------------------------- maps
@@ -207,19 +223,19 @@ class EmbeddedDensity(Descriptor):
     def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Saved]:
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
-        kernels, radial, contraction, networks = self._parts(rij, pairs, species, theta)
+        kernels, radial, contractions, networks = self._parts(rij, pairs, species, theta)
         centres = species[:n]    # behind them, of a list with ghosts, are the ghosts
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
         c = xp.zeros((*planes, T, pairs.whole.n_atoms, columns(self.n_radial)), rij.dtype)
         own = None
         kernels.ed_density(*radial, densities[..., 0, :, :, :])
         for t in range(T):
-            more = update(contraction, networks[t], densities[..., t, :, :, :], (centres, pairs.columns))
+            more = update(contractions[t], networks[t], densities[..., t, :, :, :], (centres, pairs.columns))
             own = (radial[2][..., centres, :] if own is None else own) + xp.swapaxes(more, -1, -2)
             c[..., t, :n, : self.n_radial] = own
             pairs.whole.exchange.forward(c[..., t, :, : self.n_radial])
             kernels.ed_density_again(*radial[:2], c, t, densities[..., 1 + t, :, :, :])
-        return contraction.features(densities[..., T, :, :, :]), Saved(densities, c)
+        return contractions[T].features(densities[..., T, :, :, :]), Saved(densities, c)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs).
@@ -229,7 +245,7 @@ class EmbeddedDensity(Descriptor):
         parts = self._parts(rij, pairs, species, theta)
         elements = species[: pairs.n_atoms], pairs.columns
         again = self.kernels(rij, pairs.whole, species)
-        ddensities, _, _ = self._sweep(parts, again, pairs, elements, saved, dq, Networks.pullback, nothing, {})
+        ddensities, _, _ = self._sweep(parts, again, pairs, elements, saved, dq, Networks.pullback, False, {})
         drij = padded(rij.shape, rij.dtype, rij)
         parts.kernels.ed_density_pullback(*parts.radial, saved.c, ddensities, drij)
         return drij
@@ -240,40 +256,46 @@ class EmbeddedDensity(Descriptor):
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
         xp, parts = namespace(rij), self._parts(rij, pairs, species, theta)
         dnetworks: Arrays = {}
-        kernels, radial, contraction, networks = parts
+        kernels, radial, contractions, networks = parts
         for of_iteration in networks:
             dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
         centres, again = species[: pairs.n_atoms], self.kernels(rij, pairs.whole, species)
         ddensities, dc, products = self._sweep(
-            parts, again, pairs, (centres, pairs.columns), saved, dq, Networks.backward, contraction.products, dnetworks
+            parts, again, pairs, (centres, pairs.columns), saved, dq, Networks.backward, True, dnetworks
         )
         sums = kernels.ed_parameters_pullback(*radial, saved.c, ddensities)
-        dtheta = {"alpha": product(sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
+        dtheta = {**exponents_pullback(self.exponents, sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
                 dtheta["coefficients"][..., z, :] += xp.where(centres == z, dc, 0).sum(axis=-1, dtype=np.float64)
-        return {**dtheta, **contraction.parameters(products), **dnetworks}
+        if self.contraction != "none":
+            dhyper = [c.cotangent(sums) for c, sums in zip(contractions, products, strict=False)]
+            dtheta["hyper"] = xp.stack(dhyper, axis=-4) if self.hyper_by_iteration else dhyper[0]
+        return {**dtheta, **dnetworks}
 
-    def _sweep(self, parts, whole, pairs, elements, saved, dq, back, products, dnetworks):
+    def _sweep(self, parts, whole, pairs, elements, saved, dq, back, summed, dnetworks):
         """Formula (4), from the last iteration to the first.
 
         What ghosts find for coefficients, with the kernels `whole` over all rows, is added to their owners'.
-        `elements`, `back` and `products` are what recursion.py takes; what `back` finds of the networks'
-        parameters is added to `dnetworks`.
-        Returns the cotangents of all densities, of the coefficients after the element's, and the sum of the products.
+        `elements` and `back` are what recursion.py takes; what `back` finds of the networks' parameters is added to
+        `dnetworks`. `summed` tells whether the products that cotangents of `hyper` are made of are.
+        Returns the cotangents of all densities, of the coefficients after the element's, and the sums of the products,
+        one for each `hyper`.
         """
-        kernels, radial, contraction, networks = parts
+        kernels, radial, contractions, networks = parts
         xp, T = namespace(dq), self.iterations
         *planes, _, n_radial, n_moments, n = saved.densities.shape
         ddensities = padded(saved.densities.shape, dq.dtype, dq)
         if T > 0:  # The last row is only read past, by loads that are wider than a row.
             n_all = pairs.whole.n_atoms    # rows of ghosts stay zero: their cotangents are another's work
             rows = xp.zeros((*planes, n_all + 1, 20 if n_moments > 10 else 10, columns(n_radial)), dq.dtype)
-        cotangents, total, dc = given(dq), 0.0, None
+        cotangents, totals, dc = given(dq), [0.0] * (1 + T if self.hyper_by_iteration else 1), None
         for t in range(T, -1, -1):
             density, ddensity = saved.densities[..., t, :, :, :], ddensities[..., t, :, :, :]
+            contraction, own = contractions[t], t if self.hyper_by_iteration else 0
+            products = contraction.products if summed else nothing
             for found, dlayers in densities_pullback(contraction, cotangents, products, density, ddensity):
-                total = total + found
+                totals[own] = totals[own] + found
                 if dlayers is not None:
                     networks[t].add(dnetworks, dlayers)
             if t > 0:
@@ -285,13 +307,13 @@ class EmbeddedDensity(Descriptor):
                 if dc is not None:
                     more += dc
                 dc = more
-                cotangents = through(networks[t - 1], back, contraction, elements, dc)
-        return ddensities, dc, total
+                cotangents = through(networks[t - 1], back, contractions[t - 1], elements, dc)
+        return ddensities, dc, totals
 
     def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with the exponents of the radial functions and `hyper` in blocks."""
-        more = {EXPONENTS: exponents(theta["alpha"])}
-        if self.contraction == "hyper":
+        more = {EXPONENTS: exponents(theta["alpha"])} if self.exponents == "positive" else {}
+        if self.contraction != "none":
             more[BLOCKED] = blocked(theta["hyper"])
         return {**theta, **more}
 
@@ -301,9 +323,18 @@ class EmbeddedDensity(Descriptor):
         networks = [
             Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
         ]
-        hyper = self.contraction == "hyper"
-        contraction = Hyper(kernels, theta["hyper"], theta.get(BLOCKED)) if hyper else Squares(kernels, self.n_features)
-        return Parts(kernels, radial_parameters(theta, rij), contraction, networks)
+        return Parts(kernels, radial_parameters(theta, rij), self._contractions(kernels, theta), networks)
+
+    def _contractions(self, kernels, theta):
+        """The contraction of each iteration, and before the first."""
+        T = self.iterations
+        if self.contraction == "none":
+            return [Squares(kernels, self.n_features)] * (1 + T)
+        hyper, filled = theta["hyper"], theta.get(BLOCKED)
+        if not self.hyper_by_iteration:
+            return [Hyper(kernels, hyper, filled)] * (1 + T)
+        own = [None if filled is None else filled[..., t, :] for t in range(1 + T)]
+        return [Hyper(kernels, hyper[..., t, :, :, :], own[t]) for t in range(1 + T)]
 
     def kernels(self, rij: Array, pairs: Pairs, species: Array) -> "cpu.Kernels | cuda.Kernels":
         """The kernels, on the backend that rij belongs to."""

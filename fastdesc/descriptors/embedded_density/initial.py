@@ -22,6 +22,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fastdesc.descriptors.embedded_density import networks as recursion
+from fastdesc.descriptors.embedded_density.parameters import EXPONENTS
 
 DENSITY = 0.05  # atoms per Å^3: a liquid or a metal
 CLOSEST = 1.0  # Å
@@ -42,14 +43,16 @@ def initial_parameters(family):
     spacing = family.cutoff / n_radial
     r_s, alpha = (np.arange(n_radial) + 0.5) * spacing, np.full(n_radial, 0.5 / spacing**2)
     sizes = _random_surroundings(family, r_s, alpha)
+    name, values = ("alpha", np.log(alpha)) if family.exponents == "positive" else (EXPONENTS, alpha)
     parameters = {
-        "alpha": np.tile(np.log(alpha), (n_species, 1)),
+        name: np.tile(values, (n_species, 1)),
         "r_s": np.tile(r_s, (n_species, 1)),
         "coefficients": np.ones((n_species, n_radial)),
     }
-    if family.contraction == "hyper":
+    if family.contraction != "none":
         normal = rng.standard_normal((family.l_max + 1, n_radial, family.n_features))
-        parameters["hyper"] = normal / (np.sqrt(n_radial) * sizes[:, :, None])
+        hyper = normal / (np.sqrt(n_radial) * sizes[:, :, None])
+        parameters["hyper"] = np.tile(hyper, (1 + family.iterations, 1, 1, 1)) if family.hyper_by_iteration else hyper
         features = np.full(family.n_features, family.l_max + 1.0)
     else:
         features = (sizes**2).ravel()
@@ -84,7 +87,7 @@ def calibrated_parameters(family, q):
     parameters = {name: array.copy() for name, array in family.parameters.items()}
     size = np.sqrt((q * q).mean(axis=0))
     size[size == 0] = 1
-    if family.contraction == "hyper":
+    if family.contraction != "none":
         parameters["hyper"] /= np.sqrt(size)
         q = q / size
         size = np.ones_like(size)

@@ -3,7 +3,8 @@
 from fastdesc.backend.arrays import namespace
 
 EXPONENTS = "exponents"
-"""Further name of prepared parameters: see EmbeddedDensity.prepared."""
+"""The parameter where exponents may have any sign; else a further name of prepared parameters, see
+EmbeddedDensity.prepared."""
 COLUMNS = 8
 """What pairs read of their neighbours is filled up to a multiple of this many numbers."""
 
@@ -16,10 +17,15 @@ def columns(n):
 def radial_parameters(theta, rij):
     """Return exponents, centres and coefficients, with tangents where pairs have them.
 
-    theta["alpha"] holds logarithms of exponents.
+    theta["alpha"] holds logarithms of exponents, theta["exponents"] these themselves.
     """
     alpha = theta[EXPONENTS] if EXPONENTS in theta else exponents(theta["alpha"])
     return tuple(_dual_like(x, rij) for x in (alpha, theta["r_s"], theta["coefficients"]))
+
+
+def exponents_pullback(kind, sums, alpha):
+    """Return cotangents by the parameter's name: `sums` belong to exponents `alpha`, which are "positive" or "any"."""
+    return {EXPONENTS: sums} if kind == "any" else {"alpha": product(sums, alpha)}
 
 
 def exponents(alpha):

@@ -36,7 +36,8 @@ class Hyper:
     """
 
     def __init__(self, kernels, hyper, filled=None):
-        self.kernels, self.hyper, self.blocked = kernels, hyper, blocked(hyper) if filled is None else filled
+        self.kernels, self.hyper = kernels, hyper
+        self.blocked = blocked(hyper) if filled is None else namespace(hyper).ascontiguousarray(filled)
 
     def features(self, density):
         """Return q ((2,) n_features, n_atoms) of densities ((2,) n_radial, n_moments, n_atoms)."""
@@ -55,9 +56,9 @@ class Hyper:
         self.kernels.ed_gram(density, gram)
         return gram_products(gram, dq)
 
-    def parameters(self, total):
-        """Return cotangents by the parameters' names."""
-        return {"hyper": hyper_pullback(self.hyper, total)}
+    def cotangent(self, total):
+        """Return the cotangent of `hyper` from the sum of products."""
+        return hyper_pullback(self.hyper, total)
 
 
 class Squares:
@@ -76,9 +77,6 @@ class Squares:
 
     def products(self, density, dq):
         return nothing(density, dq)
-
-    def parameters(self, total):
-        return {}
 
 
 def nothing(density, dq):
