@@ -12,7 +12,7 @@ from helpers.battery import close
 from helpers.structures import ZOO
 from references import embedded_density as textbook
 
-from fastdesc import EmbeddedDensity, Potential, load
+from fastdesc import EmbeddedDensity, Potential, geometry, load
 from fastdesc.backend import threads
 from fastdesc.training.batch_gradient import batch_gradient, predict_batch
 from fastdesc.training.dataset import TrainingSet
@@ -274,3 +274,24 @@ def test_a_saved_potential_keeps_its_networks(tmp_path):
     assert list(again.descriptor.parameters) == list(d.parameters)
     one, two = (p.predict(ZOO["triclinic"]()) for p in (potential, again))
     np.testing.assert_array_equal(one.forces, two.forces)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_gaussians_that_grow_stay_finite_beyond_the_cutoff(dtype, iterations):
+    """Lanes without a neighbour, and neighbours beyond the cutoff, are where such a Gaussian overflows."""
+    d = EmbeddedDensity(species=["Na", "Cl"], iterations=iterations, exponents="any", **{**SMALL, "cutoff": 3.1})
+    d.set_parameters(exponents=np.full((2, 3), -25.0), r_s=np.full((2, 3), 2.5))
+    atoms = ZOO["triclinic"]()
+    rij, pairs, species = d.prepare(atoms, dtype)
+    wide = EmbeddedDensity(species=["Na", "Cl"], **{**SMALL, "cutoff": 7.0}).prepare(atoms, dtype)
+    theta = d.theta(dtype)
+    expected, saved = d.forward(rij, pairs, species, theta)
+    assert np.isfinite(expected).all() and expected.any()
+    found, wide_saved = d.forward(*wide, theta)
+    np.testing.assert_allclose(found, expected, rtol=1e-4 if dtype == "float32" else 1e-12)
+    dq = np.ones_like(expected)
+    forces = [geometry.forces(d.pullback(*list_, theta, kept, dq), list_[1])
+              for list_, kept in (((rij, pairs, species), saved), (wide, wide_saved))]    # fmt: skip
+    size = abs(forces[0]).max()
+    np.testing.assert_allclose(forces[1], forces[0], rtol=0, atol=size * (1e-4 if dtype == "float32" else 1e-12))

@@ -13,7 +13,7 @@ import math
 
 from fastdesc.backend.jit import inner
 from fastdesc.numerics.monomials import TEN
-from fastdesc.simd import lanes, load, store
+from fastdesc.simd import lanes, load, splat, store
 from fastdesc.simd.functions import below, exp, sincos, sqrt
 
 ROW = 2 * TEN  # slots kept per radial function
@@ -36,7 +36,7 @@ def constants_in_lanes(kind, alpha, r_s, coefficients, constants):
 
 @inner
 def orbital_geometry(kind, vectors, slot, normalized, cutoff):
-    """(x, y, z, 1/r), r, f_c and f_c' of one slot; x, y, z are what the monomials are made of."""
+    """(x, y, z, 1/r), r, f_c and f_c' of one slot; x, y, z are what the monomials are made of. r is at most r_c."""
     x, y, z = load(kind, vectors, 3 * slot), load(kind, vectors, 3 * slot + 1), load(kind, vectors, 3 * slot + 2)
     d = sqrt(x * x + y * y + z * z)
     inverse = 1.0 / d
@@ -45,6 +45,9 @@ def orbital_geometry(kind, vectors, slot, normalized, cutoff):
     half = (c + 1.0) * 0.5
     fc = below(d, cutoff, half * half)
     dfc = below(d, cutoff, s * half * (-wave))
+    # Beyond the cutoff Gaussians that grow would overflow, and zero times infinity is not zero.
+    last = splat(kind, cutoff)
+    d = below(d, cutoff, d) + (last - below(d, cutoff, last))
     if normalized:
         x, y, z = x * inverse, y * inverse, z * inverse
     return (x, y, z, inverse), d, fc, dfc
