@@ -276,6 +276,37 @@ def backward(layers, activation, saved, dy):
     return dlayers, transposed(layers[0][0], dz)
 
 
+def pullback_below(layers, activation, saved, dh):
+    """Gradient with respect to the inputs of <dh, h_{L-1}>, what the last layer multiplies.
+
+    Parameters
+    ----------
+    dh : array (width, n) or (width, 1)
+        Cotangent of h_{L-1}; of x itself where there is no hidden layer. One column serves all atoms.
+
+    Returns
+    -------
+    dx : array (n_in, n)
+    """
+    inputs, gates = saved
+    dy = namespace(dh).empty_like(inputs[-1])
+    dy[...] = dh
+    if not gates:
+        return dy
+    dy = passes(activation, inputs[-1]).slopes(inputs[-1], gates[-1], dy)
+    for (w, _), h, s in zip(layers[-2:0:-1], inputs[-2:0:-1], gates[-2::-1], strict=True):
+        _, dy = _back(activation, w, dy, h, s)
+    return transposed(layers[0][0], dy)
+
+
+def last_tangent(activation, saved, tangents):
+    """Tangent of h_{L-1} from what `tangent` saved."""
+    inputs, gates = saved
+    if not gates:
+        return tangents[-1]
+    return passes(activation, inputs[-1]).slopes(inputs[-1], gates[-1], tangents[-1])
+
+
 # A layer is a product and a pass over its result; few columns on a GPU take kernels that do both at once.
 
 

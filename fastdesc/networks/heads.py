@@ -19,6 +19,11 @@ parameters like its own, wherever they lie, in the dtype of a pass; the folded h
     value_and_gradient(x, dy, dx) -> y                     forward and pullback on the host; dx is written
     to_inputs(dz) -> dx                                              for those who want the gradient by x too
 
+    n_last, constant                   y = w · phi (+ constant weight), linear in the parameters of the last layer
+    last(saved) -> phi                 (n_last, n), what they multiply
+    last_pullback(saved, dphi) -> dx   of <dphi, phi>; dphi (n_last, n), or (n_last, 1) for all atoms
+    last_tangent(saved, tsaved) -> tphi
+
 c is the dy with which `pullback` made `chain`; see fastdesc/networks/feed_forward.py. `seen` holds the indices of the
 features that a head sees, None for all. Columns are atoms; arrays are NumPy or CuPy.
 """
@@ -102,11 +107,29 @@ class FeedForward:
     def to_inputs(self, dz):
         return feed_forward.transposed(self.layers[0][0], dz)
 
+    @property
+    def n_last(self):
+        return self.layers[-1][0].shape[1]
+
+    @property
+    def constant(self):
+        return self.layers[-1][1] is not None
+
+    def last(self, saved):
+        return saved[0][-1]
+
+    def last_pullback(self, saved, dphi):
+        return feed_forward.pullback_below(self.layers, self.activation, saved, dphi)
+
+    def last_tangent(self, saved, tsaved):
+        return feed_forward.last_tangent(self.activation, saved, tsaved)
+
 
 class NoNetwork:
     """The head that is zero: what is left of a potential without a network is its direct term."""
 
     parameters, buffers, arrays, placed = MappingProxyType({}), MappingProxyType({}), (), False
+    n_last, constant = 0, False
 
     def replaced(self, arrays):
         return self

@@ -193,17 +193,22 @@ class Embeddings:
     c : (4, n_embeddings, n_knots + 1) array
     at_zero : (n_embeddings, 1) array
         U(0) where it is subtracted, else zero.
+    bias : bool
+        Whether it is not subtracted.
     """
 
     weight: object
     shift: object
     c: object
     at_zero: object
+    bias: bool = True
+
+    constant = False
 
     @classmethod
     def made(cls, weight, shift, c, bias):
         """With U(0) computed by what computes U, so that their difference vanishes to the last bit."""
-        made = cls(weight, shift, c, namespace(shift).zeros_like(shift))
+        made = cls(weight, shift, c, namespace(shift).zeros_like(shift), bias)
         return made if bias else replace(made, at_zero=made._values(*made._pieces(shift)))
 
     @property
@@ -261,6 +266,40 @@ class Embeddings:
 
     def to_inputs(self, dz):
         return transposed(self.weight, dz)
+
+    @property
+    def n_last(self):
+        return self.c.shape[1] * (self.c.shape[2] + 1)
+
+    def last(self, saved):
+        """Basis functions of all U: what knot values and end slopes multiply; without bias less those at zero."""
+        xp = namespace(self.c)
+        _, (k, t, _) = saved
+        rows = self._basis(k, [xp.ones_like(t), t, t * t, t * t * t])
+        if not self.bias:
+            k, t, _ = self._pieces(self.shift)
+            rows = rows - self._basis(k, [xp.ones_like(t), t, t * t, t * t * t])
+        return rows.reshape(self.n_last, -1)
+
+    def last_pullback(self, saved, dphi):
+        _, (k, t, _) = saved
+        dphi = dphi.reshape(len(self.weight), -1, dphi.shape[1])
+        return transposed(self.weight, (self._basis_slopes(k, t) * dphi).sum(axis=1))
+
+    def last_tangent(self, saved, tsaved):
+        _, (k, t, _) = saved
+        return (self._basis_slopes(k, t) * tsaved[1][:, None]).reshape(self.n_last, -1)
+
+    def _basis_slopes(self, k, t):
+        xp = namespace(t)
+        return self._basis(k, [xp.zeros_like(t), xp.ones_like(t), 2 * t, 3 * t * t])
+
+    def _basis(self, k, powers):
+        """Rows (n_embeddings, n_knots + 2, n) of `pieces` summed with four (n_embeddings, n) arrays."""
+        xp = namespace(k)
+        pieces = xp.asarray(_unit(self.c.shape[2] - 1).pieces.astype(self.c.dtype))
+        own = xp.take(pieces, k.astype(np.int32), axis=0)
+        return sum(power[:, None] * own[:, :, q].transpose(0, 2, 1) for q, power in enumerate(powers))
 
     def _by_piece(self, k, terms):
         """Sum four (n_embeddings, n) arrays over the atoms in each piece: (4, n_embeddings, n_knots + 1)."""

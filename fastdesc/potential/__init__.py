@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -21,8 +22,17 @@ from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential.build import check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.prediction import Prediction, groups
+from fastdesc.potential.uncertainty import MEMBERS, Spread, Uncertainty, check_members, evaluate_with_spread, needed
 from fastdesc.structures import Structures
 from fastdesc.types import Activation, Array, Arrays, Device, DType, FilePath, Float64, Frames
+
+
+class Species(NamedTuple):
+    """Index of the element of every atom, int32 (n_atoms,), twice."""
+
+    on_host: Array
+    on_device: Array
+
 
 ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
 
@@ -69,6 +79,8 @@ class Potential:
         Float64, on scaled features; one for all elements or one for each.
     direct_weights : (n_species, n_direct) float64, eV
         w of (1) for the features that enter directly.
+    uncertainty : Uncertainty or None
+        Covariance of the last layer (fastdesc/potential/uncertainty.py), of these parameters: it goes when they change.
     training : dict
         What it was trained on, with which settings and versions, for how long, and its errors then; {} before.
 
@@ -119,6 +131,7 @@ class Potential:
         self.reference = np.array([self.given.get(chemical_symbols[z], 0.0) for z in descriptor.species_numbers])
         self.scale = np.ones(n_species)
         self.training: dict[str, Any] = {}
+        self.uncertainty: Uncertainty | None = None
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
         self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
 
@@ -163,6 +176,7 @@ class Potential:
             if name not in known:
                 raise InputError(f"the potential has no parameter {name!r}{nearest(name, known)}")
         new = {name: numbers(name, array, known[name].shape) for name, array in parameters.items()}
+        self.uncertainty = None
         self.descriptor.set_parameters(**_below("descriptor/", new))
         self.networks = [network.replaced(_below(f"network/{k}/", new)) for k, network in enumerate(self.networks)]
         self.scale = new.get("scale", self.scale)
@@ -175,6 +189,7 @@ class Potential:
 
     def set_buffers(self, buffers: Mapping[str, Array]) -> None:
         """Replace buffers by name; InputError where they do not fit."""
+        self.uncertainty = None
         self.networks = [network.replaced(_below(f"network/{k}/", buffers)) for k, network in enumerate(self.networks)]
 
     @property
@@ -234,9 +249,16 @@ class Potential:
     # ------------------------------------------------------------------------------------------- prediction
 
     def predict(
-        self, frames: Frames, device: Device = "cpu", dtype: DType = "float64", forces: bool = True, stress: bool = True
+        self,
+        frames: Frames,
+        device: Device = "cpu",
+        dtype: DType = "float64",
+        forces: bool = True,
+        stress: bool = True,
+        uncertainty: bool | Literal["energy"] = False,
+        members: int = MEMBERS,
     ) -> Prediction:
-        """Energies, forces and stresses of frames.
+        """Energies, forces and stresses of frames, and how sure they are.
 
         Parameters
         ----------
@@ -246,6 +268,11 @@ class Potential:
             Precision of descriptor and network; float32 is about twice as fast. Energies are summed in float64.
         forces, stress : bool
             Energies alone cost about half.
+        uncertainty : {False, True, "energy"}
+            True: standard deviations of what is predicted, but for stresses. "energy": of energies only, at little
+            cost; those of forces take a pullback per member.
+        members : int
+            Last layers from which the spread of forces is taken, at least 2.
 
         Returns
         -------
@@ -254,19 +281,33 @@ class Potential:
         Raises
         ------
         InputError
-            For frames that cannot be used: unknown elements, positions that are not finite, coinciding atoms.
+            For frames that cannot be used: unknown elements, positions that are not finite, coinciding atoms; for a
+            model without uncertainty where it is asked for.
         """
+        if not isinstance(uncertainty, bool) and uncertainty != "energy":
+            raise InputError(f"uncertainty came as {uncertainty!r}; it must be True, False or 'energy'")
+        check_members(members)
+        known = needed(self) if uncertainty else None
         structures = Structures.from_ase(read_frames(frames))
         device, dtype = resolve_device(device), resolve_dtype(dtype)
         model = self.model(dtype, device)
         parts = []
         for group in groups(structures):
             part = structures.take(group) if len(group) < structures.n_frames else structures
-            parts.append(self.evaluate(part, None, model, derivatives=forces or stress))
+            if known is None:
+                parts.append(self.evaluate(part, None, model, derivatives=forces or stress))
+                continue
+            several = members if forces and uncertainty is True else 0
+            *found, spread = evaluate_with_spread(self, part, model, known, forces or stress, several)
+            parts.append((*found, spread.energy, spread.energies, spread.forces))
         joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
-        energy, found_forces, found_virials, atomic = joined
+        energy, found_forces, found_virials, atomic, *spreads = joined
         voigt = stress_voigt(found_virials, structures.volumes) if stress else None
-        return Prediction(energy, found_forces if forces else None, voigt, atomic)
+        prediction = Prediction(energy, found_forces if forces else None, voigt, atomic)
+        if known is None:
+            return prediction
+        species = structures.species(self.descriptor.species_numbers)
+        return replace(prediction, **known.scaled(Spread(*spreads), species))
 
     def evaluate(
         self, structures: Structures, pairs: Pairs | None = None, model: Model | None = None, derivatives: bool = True
@@ -289,6 +330,20 @@ class Potential:
         energies : (n_atoms,) float64, eV
         """
         model = self.model() if model is None else model
+        structures, pairs, species = self.placed(structures, pairs, model)
+        placed = structures.positions, structures.cells, pairs
+        with kept_memory():
+            if derivatives:
+                found = energies_forces_virials(model, *placed, species.on_device)
+            else:
+                rij = pair_vectors(*placed, model.scale.dtype)
+                found = (energies(model, rij, pairs, species.on_device),)
+            atomic, *found = to_host_together(*found)    # the one wait for a device
+            energy, atomic = self.totals(atomic, species.on_host, pairs.first)
+        return energy, *(found or (None, None)), atomic
+
+    def placed(self, structures: Structures, pairs: Pairs | None, model: Model) -> tuple[Structures, Pairs, "Species"]:
+        """Structures, pairs (found where None came) and species of all atoms, where a model is."""
         device: Device = "cpu" if isinstance(model.scale, np.ndarray) else "cuda"
         species = structures.species(self.descriptor.species_numbers)
         if pairs is None:
@@ -297,16 +352,7 @@ class Potential:
             structures, pairs = structures.to_device(device), pairs.to_device(device)
         if device == "cuda" and pairs.columns is None:
             pairs.note_species(species, len(model.scale))
-        on_device = to_device(species, device)
-        placed = structures.positions, structures.cells, pairs
-        with kept_memory():
-            if derivatives:
-                found = energies_forces_virials(model, *placed, on_device)
-            else:
-                found = (energies(model, pair_vectors(*placed, model.scale.dtype), pairs, on_device),)
-            atomic, *found = to_host_together(*found)    # the one wait for a device
-            energy, atomic = self.totals(atomic, species, pairs.first)
-        return energy, *(found or (None, None)), atomic
+        return structures, pairs, Species(species, to_device(species, device))
 
     def totals(self, atomic: Array, species: Array, first: Array) -> tuple[Float64, Float64]:
         """Energies of frames and of their atoms (float64, eV), references added to `atomic`."""

@@ -77,6 +77,13 @@ def over_atoms(task, n, device_array, chunk=CHUNK):
         return for_chunks(task, n, chunk)
 
 
+def over_chunks(task, chunks, device_array):
+    """Run a task over the numbers of chunks of a tape."""
+    if namespace(device_array) is np:
+        return over_atoms(task, len(chunks), device_array, chunk=1)
+    return [task(k, k + 1) for k in range(len(chunks))]
+
+
 def energies(model, rij, pairs, species):
     """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV."""
     q, _ = model.descriptor.forward(rij, pairs, species, model.theta)

@@ -4,6 +4,8 @@
     /parameters/...  one float64 dataset per trainable parameter, named as in Potential.parameters
     /buffers/...     likewise what training does not change: the grids of spline networks
     /scaler/mean, /scaler/scale, /reference
+    /uncertainty     factor and largest of fastdesc/potential/uncertainty.py, where it was fitted; attributes factors
+                     and told (JSON)
 
 Version 2 came with spline networks, direct terms and networks without bias; files of version 1 have none of these.
 """
@@ -45,6 +47,8 @@ def save(potential, path):
         store(file, "scaler/mean", potential.scaler.mean)
         store(file, "scaler/scale", potential.scaler.scale)
         store(file, "reference", potential.reference)
+        if getattr(potential, "uncertainty", None) is not None:
+            _store_uncertainty(file, potential.uncertainty)
         elements = f"({len(descriptor.species_numbers)} elements,)"
         for name in ("reference", "parameters/scale"):
             if name in file:    # without a network there is no scale
@@ -54,6 +58,15 @@ def save(potential, path):
         for name in ("scaler/mean", "scaler/scale"):
             describe(file[name], "that of the features", "(features,)")
         file.visititems(_describe)
+
+
+def _store_uncertainty(file, found):
+    n, n_species = len(found.factor), len(found.largest)
+    group = file.create_group("uncertainty")
+    describe(store(group, "factor", found.factor), "1 / eV and the like", f"({n} weights of the last layer, {n})")
+    describe(store(group, "largest", found.largest), "1", f"({n_species} elements,)")
+    factors = {"energy_factor": found.energy_factor, "forces_factor": found.forces_factor}
+    set_attributes(group, {"told": to_json(found.told), "factors": to_json(factors)})
 
 
 def _describe(name, item):

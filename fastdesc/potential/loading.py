@@ -1,6 +1,8 @@
 """Potentials from model files (fastdesc/potential/file.py)."""
 
 import json
+import math
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,6 +17,8 @@ from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential import Potential
 from fastdesc.potential.build import check_widths, direct_features
 from fastdesc.potential.file import FORMAT, VERSION
+from fastdesc.potential.last_layer import LastLayer
+from fastdesc.potential.uncertainty import Uncertainty
 from fastdesc.types import FilePath
 
 
@@ -36,6 +40,7 @@ def load(path: FilePath) -> Potential:
             arguments = json.loads(attribute(file, "potential"))
             training = dict(json.loads(attribute(file, "training", "{}")))
             parameters, buffers = _arrays(file["parameters"]), _arrays(file.get("buffers", {}))
+            uncertainty = _uncertainty(file)
             mean, scale, reference = file["scaler/mean"][()], file["scaler/scale"][()], file["reference"][()]
     arrays = (*parameters.values(), *buffers.values(), mean, scale, reference)
     held = sum(array.size for array in arrays if isinstance(array, np.ndarray))
@@ -53,9 +58,30 @@ def load(path: FilePath) -> Potential:
         potential.reference = numbers("reference", reference, potential.reference.shape)
         n = (descriptor.n_features,)
         potential.scaler = FeatureScaler(numbers("scaler/mean", mean, n), numbers("scaler/scale", scale, n))
+        potential.uncertainty = uncertainty and _checked(uncertainty, potential)
     except (InputError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} holds parameters that do not fit its description: {error}") from error
     return potential
+
+
+def _uncertainty(file):
+    """The Uncertainty of a file as it stands there, or None."""
+    if "uncertainty" not in file:
+        return None
+    group = file["uncertainty"]
+    arrays, factors = _arrays(group), json.loads(attribute(group, "factors"))
+    return Uncertainty(
+        arrays["factor"], arrays["largest"],
+        *(math.nan if factors[name] is None else float(factors[name]) for name in ("energy_factor", "forces_factor")),
+        dict(json.loads(attribute(group, "told"))),
+    )  # fmt: skip
+
+
+def _checked(uncertainty, potential):
+    n = LastLayer.of(potential.model(), potential.direct_columns).n
+    factor = numbers("uncertainty/factor", uncertainty.factor, (n, n))
+    largest = numbers("uncertainty/largest", uncertainty.largest, potential.reference.shape)
+    return replace(uncertainty, factor=factor, largest=largest)
 
 
 def _network_size(descriptor, hidden=None, network="per_species", direct=False, n_knots=9, **_):

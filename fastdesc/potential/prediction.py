@@ -20,12 +20,37 @@ class Prediction:
         Voigt order xx yy zz yz xz xy, ASE's sign; NaN for frames without a volume; None when not asked for.
     energies : (n_atoms,) float64, eV
         Atomic energies; they sum to `energy`.
+    energy_uncertainty : (n_frames,) float64, eV
+        Standard deviations, calibrated; these and what follows are None unless asked for.
+    forces_uncertainty : (n_atoms, 3) float64, eV/Å
+        Of every component; NaN where no forces were there to calibrate by.
+    energies_uncertainty : (n_atoms,) float64, eV
+        Of atomic energies, calibrated like `energy_uncertainty`.
+    grade : (n_atoms,) float64
+        How far an atom is from the training set, in the metric of the last layer: above 1, farther than every atom of
+        its element there; inf for an element that did not occur.
     """
 
     energy: np.ndarray
     forces: np.ndarray | None
     stress: np.ndarray | None
     energies: np.ndarray
+    energy_uncertainty: np.ndarray | None = None
+    forces_uncertainty: np.ndarray | None = None
+    energies_uncertainty: np.ndarray | None = None
+    grade: np.ndarray | None = None
+
+    def farthest(self, first):
+        """Frame, atom in it, and grade of the atom with the highest grade.
+
+        Parameters
+        ----------
+        first : (n_frames + 1,) int
+            Frame f has the atoms first[f] .. first[f + 1].
+        """
+        atom = int(np.argmax(self.grade))
+        frame = int(np.searchsorted(first, atom, side="right")) - 1
+        return frame, atom - int(first[frame]), float(self.grade[atom])
 
 
 def groups(structures):

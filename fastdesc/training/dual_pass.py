@@ -11,7 +11,7 @@ pass back has cotangents e on the value and -1 on the tangent.
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded, stacked
-from fastdesc.potential.evaluation import direct_weights, over_atoms
+from fastdesc.potential.evaluation import direct_weights, over_atoms, over_chunks
 
 
 def loss_gradient(model, rij, trij, pairs, species, tape, de):
@@ -108,7 +108,7 @@ def _through_duals(model, q, species, tape, de, write):
         dscale[columns] = de[columns] * y[0] - ty[0]
         return z, gradient
 
-    parts = _over_chunks(task, tape.chunks, q)
+    parts = over_chunks(task, tape.chunks, q)
     return *_summed(model, species, parts, dscale), _direct_gradient(model, q, species, de)
 
 
@@ -124,15 +124,8 @@ def _through_values(model, q, species, chunks, de, write):
         write(model.networks[z], columns, dz)
         return z, gradient
 
-    parts = _over_chunks(task, chunks, de)
+    parts = over_chunks(task, chunks, de)
     return *_summed(model, species, parts, dscale), _direct_gradient(model, q[None], species, de)
-
-
-def _over_chunks(task, chunks, device_array):
-    """Run a task over the numbers of chunks of a tape."""
-    if namespace(device_array) is np:
-        return over_atoms(task, len(chunks), device_array, chunk=1)
-    return [task(k, k + 1) for k in range(len(chunks))]
 
 
 def _summed(model, species, parts, dscale):

@@ -85,6 +85,8 @@ class Settings:
         Of the passes; parameters and optimizer are float64 always.
     time_limit : float or None
         Seconds of this run after which training ends gracefully; a resumed run has as many again.
+    uncertainty : bool
+        Fit what predict(uncertainty=True) needs at the end, which takes about as long as an epoch.
     """
 
     epochs: int | None = None
@@ -121,6 +123,7 @@ class Settings:
     devices: int | str = 1
     dtype: str = "float32"
     time_limit: float | None = None
+    uncertainty: bool = True
 
     def __post_init__(self):
         for name in ("valid_every", "checkpoint_every"):
@@ -146,6 +149,8 @@ class Settings:
         for name in ("clip", "time_limit", "minutes"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
+        if not isinstance(self.uncertainty, bool):
+            raise InputError(f"uncertainty came as {self.uncertainty!r}; it must be True or False")
         if self.filters_from is not None and not isinstance(self.filters_from, str | PathLike):
             raise InputError(f"filters_from came as {self.filters_from!r}; give the path of a model file")
         if self.filters_elements is not None and self.filters_from is None:

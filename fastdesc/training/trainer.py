@@ -29,6 +29,7 @@ from fastdesc.training.schedules import Plateau, constant, cosine, first_late, i
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
 from fastdesc.training.told_before import tell_of_sets
+from fastdesc.training.uncertainty import fit as fit_uncertainty
 from fastdesc.training.what_counts import check_what_counts
 
 
@@ -158,6 +159,8 @@ class Trainer:
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
             self._keep(ended)
+        if self.best is not None and s.uncertainty and team.rank == 0:
+            self._fit_uncertainty()
         if self.best is None and any("valid_loss" in row for row in self.history.rows):
             text = "the loss on the validation frames was never finite, and the potential is what it was before"
             warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
@@ -321,6 +324,13 @@ class Trainer:
             if self.best is not None:
                 self._into_potential(self.best)
                 self.potential.training = self._told()
+
+    def _fit_uncertainty(self):
+        """Of the parameters that are kept; what cannot have one is told."""
+        try:
+            self.potential.uncertainty = fit_uncertainty(self.potential, self.data, self.valid, self._judging)
+        except InputError as error:
+            warnings.warn(f"there is no uncertainty: {error}", FastdescWarning, stacklevel=3)
 
     def _told(self):
         """What a model file tells of its training."""

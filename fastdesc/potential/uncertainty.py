@@ -1,0 +1,210 @@
+"""How sure a potential is: the Gaussian of its last layer, in closed form.
+
+With phi of fastdesc/potential/last_layer.py and the matrix A of fastdesc/training/last_layer_metric.py over the
+training frames, the weights of the last layer have the covariance
+
+    S = L L^T = (A + ridge diag(A))^-1                                                                       (1)
+
+up to a factor that validation frames decide, one for energies and one for forces (fastdesc/training/uncertainty.py).
+Standard deviations of an atom's energy, of a frame's energy and of a force component are
+
+    s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = a_F^2 / M sum_m (d(phi · L z_m)/dx)^2      (2)
+
+with M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones are on average; with as many
+members as L has rows the sum is exact. The grade of an atom is s_i over the largest s of its element among the
+training frames.
+
+Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024); Kellner, Ceriotti, ibid. 5, 035006.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fastdesc.backend.arrays import namespace, to_device, to_host_together
+from fastdesc.backend.workspace import Workspace, kept_memory
+from fastdesc.errors import InputError
+from fastdesc.geometry import forces, pair_vectors, virials
+from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
+from fastdesc.potential.last_layer import LastLayer
+
+MEMBERS = 8
+"""Last layers from which the spread of forces is taken."""
+HOW = "fd.fit_uncertainty(potential, train_frames, valid_frames) fits it, without training"
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The covariance (1) of a potential's last layer, as it was fitted.
+
+    Attributes
+    ----------
+    factor : (n, n) float64, 1/eV and the like
+        L of (1); n as of LastLayer.
+    largest : (n_species,) float64
+        Largest |L^T phi_i| among the training atoms of each element; 0 for an element that did not occur.
+    energy_factor, forces_factor : float
+        a_E and a_F of (2); forces_factor is NaN where no forces were there to calibrate by.
+    told : dict
+        What it was fitted to and calibrated by, and what calibration found.
+    """
+
+    factor: np.ndarray
+    largest: np.ndarray
+    energy_factor: float = 1.0
+    forces_factor: float = 1.0
+    told: dict = field(default_factory=dict)
+
+    def directions(self, members):
+        """L z_m of (2), (n, members) float64; at most n, which are exact."""
+        n = len(self.factor)
+        members = min(members, n)
+        z = np.linalg.qr(np.random.default_rng(0).standard_normal((n, members)))[0]
+        return self.factor @ z * np.sqrt(n)
+
+    def scaled(self, spread, species):
+        """Calibrated standard deviations and grades, by the names of a Prediction.
+
+        Parameters
+        ----------
+        spread : Spread
+        species : (n_atoms,) int array
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            grade = spread.energies / self.largest[species]
+        return {
+            "energy_uncertainty": self.energy_factor * spread.energy,
+            "energies_uncertainty": self.energy_factor * spread.energies,
+            "forces_uncertainty": None if spread.forces is None else self.forces_factor * spread.forces,
+            "grade": np.where(self.largest[species] > 0, grade, np.inf),
+        }
+
+    @cached_property
+    def _blocks(self):
+        return {}
+
+    def block(self, place):
+        """R with |R phi| = |L^T phi| for phi that is zero but at `place`: (n_rows, n_rows) float64."""
+        key = place.tobytes()
+        if key not in self._blocks:
+            self._blocks[key] = np.linalg.qr(self.factor[place].T, mode="r")
+        return self._blocks[key]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations (2) without the factors a, of some frames.
+
+    Attributes
+    ----------
+    energy : (n_frames,) float64
+    energies : (n_atoms,) float64
+    forces : (n_atoms, 3) float64, or None
+    """
+
+    energy: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray | None
+
+
+def check_members(members):
+    """InputError unless a number of members is a whole number above 1."""
+    if isinstance(members, bool) or not isinstance(members, int | np.integer) or members < 2:
+        raise InputError(f"members came as {members!r}; it must be a whole number of at least 2")
+
+
+def needed(potential):
+    """The Uncertainty of a potential; InputError, which says how to get one, where it has none."""
+    if potential.uncertainty is None:
+        raise InputError(f"the model holds no uncertainty; {HOW}")
+    return potential.uncertainty
+
+
+def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=True, members=MEMBERS):
+    """What Potential.evaluate returns, and the Spread of it.
+
+    Parameters
+    ----------
+    potential : Potential
+    structures : Structures
+    model : Model
+    uncertainty : Uncertainty
+    derivatives : bool
+        Without them there are no forces, and no spread of them.
+    members : int
+        0 leaves out the spread of forces.
+
+    Returns
+    -------
+    energy, forces, virials, energies
+        As of Potential.evaluate.
+    spread : Spread
+    """
+    placed, pairs, species = potential.placed(structures, None, model)
+    layer = LastLayer.of(model, potential.direct_columns)
+    with kept_memory():
+        rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
+        found, spread = values_and_spread(
+            layer, model, rij, pairs, species.on_device, uncertainty, derivatives, members
+        )
+        n = len(found)
+        found = to_host_together(*found, *spread)    # the one wait for a device
+        energy, atomic = potential.totals(found[0], species.on_host, pairs.first)
+    _, found_forces, found_virials = found[:n] if derivatives else (None, None, None)
+    of_energy, of_energies, *of_forces = found[n:]
+    return energy, found_forces, found_virials, atomic, Spread(of_energy, of_energies, *(of_forces or [None]))
+
+
+def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivatives=True, members=MEMBERS):
+    """Two lists of float64 arrays where the model is.
+
+    Parameters
+    ----------
+    layer : LastLayer
+    rij : (3, n_pairs) array, Å
+    species : (n_atoms,) int32 array
+
+    Returns
+    -------
+    found : atomic energies without E0 and, with derivatives, forces and virials
+    spread : of energies of frames, of energies of atoms and, with members, of forces
+    """
+    descriptor = model.descriptor
+    q, saved = descriptor.forward(rij, pairs, species, model.theta)
+    if derivatives:
+        out, dq, chunks = network_and_gradient(model, q, pairs, species, keep=True)
+        drij = descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+        found = [out, forces(drij, pairs), virials(rij, drij, pairs)]
+    else:
+        out, chunks = energies_of_features(model, q, species, True, pairs.columns)
+        found = [out]
+    spread = spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty)
+    if derivatives and members:
+        directions = uncertainty.directions(members)
+        spread.append(_of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions))
+    return found, spread
+
+
+def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):
+    """Spread of energies of frames (n_frames,), and of atoms (n_atoms,); `pairs` or a FeatureBatch tells frames."""
+    xp, phi = namespace(q), layer.features(model, q, species, chunks)
+    projected = layer.by_frame(phi, pairs, species) @ xp.asarray(uncertainty.factor)
+    out = xp.zeros(phi.shape[1])
+    for z, place in enumerate(layer.places):
+        columns = np.flatnonzero(species == z) if pairs.columns is None else pairs.columns[z]
+        if len(columns):
+            block = xp.asarray(uncertainty.block(place).astype(phi.dtype))
+            out[columns] = xp.sqrt(((block @ phi[:, columns]) ** 2).sum(axis=0))
+    return [xp.sqrt((projected**2).sum(axis=1)), out]
+
+
+def _of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions):
+    """Root mean square of the members' forces, (n_atoms, 3) float64."""
+    total, scratch = 0.0, Workspace()
+    for w in directions.T:
+        with scratch:
+            dq = layer.pullback(model, q, species, chunks, w)
+            drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+            total = total + forces(drij, pairs) ** 2
+    return namespace(q).sqrt(total / directions.shape[1])

@@ -1,0 +1,180 @@
+"""Fitting the covariance of a trained potential's last layer, and calibrating it on validation frames.
+
+The training frames give the matrix A (fastdesc/training/last_layer_metric.py), a trained potential's errors on
+validation frames the rest: the ridge, and the factors of energies and of forces, such that errors are as likely as can
+be under Gaussians of the predicted widths. For a given ridge the best factor is the root mean square of error over
+width, and what is left,
+
+    mean log s + log(rms(error / s)),                                                                          (1)
+
+summed over energies and force components, is smallest for the best ridge. Nothing is trained.
+"""
+
+import json
+
+import numpy as np
+
+from fastdesc.backend.arrays import to_host
+from fastdesc.backend.workspace import kept_memory
+from fastdesc.errors import InputError
+from fastdesc.hdf5.files import to_json
+from fastdesc.potential.evaluation import energies_of_features
+from fastdesc.potential.last_layer import LastLayer
+from fastdesc.potential.uncertainty import MEMBERS, Uncertainty, spread_of_energies, values_and_spread
+from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
+from fastdesc.training.last_layer_metric import frame_features, metric
+
+MOST = 2048
+"""Weights in last layers, of all elements together, up to which a covariance is stored: 32 MB."""
+RIDGES = 10.0 ** np.arange(-8, 1)
+"""Relative to the diagonal."""
+DEAD = 1e-12
+"""Of the largest diagonal entry: a weight that the frames say less about has this one."""
+LOOKED_AT = 20_000
+"""Atoms of the validation frames that are looked at, spread over the set."""
+
+
+def fit(potential, data, valid, weights, seed=0):
+    """The Uncertainty of a potential as it is, from sets that are ready.
+
+    Parameters
+    ----------
+    potential : Potential
+    data : TrainingSet or FeatureSet
+    valid : TrainingSet or FeatureSet, or None
+        Without it the factors come from the training frames, whose errors are too small.
+    weights : LossWeights
+
+    Returns
+    -------
+    Uncertainty
+
+    Raises
+    ------
+    InputError
+        For last layers of more than MOST weights, and frames that carry no energies.
+    """
+    model = potential.model(data.dtype, data.device)
+    layer = LastLayer.of(model, potential.direct_columns)
+    if layer.n > MOST:
+        raise InputError(
+            f"the last layers have {layer.n} weights, and the uncertainty of at most {MOST} is kept; take a narrower "
+            "last hidden layer, network='shared', or fewer direct features"
+        )
+    a = metric(layer, model, data, weights, potential.reference, seed=seed)
+    by = data if valid is None else valid
+    groups = by.batches(AT_ONCE)
+    groups = groups[:: -(-int(by.n_atoms.sum()) // LOOKED_AT)]
+    ridge, factor = _factor(a, *_samples(potential, layer, model, by, groups, seed))
+    found = Uncertainty(factor, np.zeros(len(model.scale)))
+    largest = np.zeros(len(model.scale))
+    for group in data.batches(AT_ONCE):
+        batch = data.batch(group, potential.reference)
+        of_atoms = _with_spread(layer, model, batch, found, members=0)[1][1]
+        np.maximum.at(largest, to_host(batch.species), of_atoms)
+    ratios = _ratios(potential, layer, model, by, groups, found)
+    told = {
+        "fitted_to": data.report,
+        "calibrated_on": "the training frames, whose errors are too small" if valid is None else valid.report,
+        "ridge": ridge,
+        "members": MEMBERS,
+        "n_energies": len(ratios[0]),
+        "n_forces": len(ratios[1]),
+    }
+    if not len(ratios[0]) and not len(ratios[1]):
+        raise InputError("none of the frames to calibrate by carries an energy or forces; give others")
+    energy, force = (float(np.sqrt((r**2).mean())) if len(r) else np.nan for r in ratios)
+    return Uncertainty(factor, largest, energy, force, json.loads(to_json(told)))
+
+
+def _factor(a, phi, energy, tphi, force):
+    """The best ridge, and L of (1) in fastdesc/potential/uncertainty.py.
+
+    Parameters
+    ----------
+    a : (n, n) float64
+    phi, energy : (n_frames, n) and (n_frames,)
+        Features of frames, and errors of their energies.
+    tphi, force
+        Likewise of components of forces.
+    """
+    size = np.sqrt(np.maximum(np.diag(a), DEAD * np.diag(a).max(initial=0.0)))
+    size[size == 0] = 1.0
+    values, vectors = np.linalg.eigh(a / np.outer(size, size))
+    values = np.maximum(values, 0.0)
+    found = []
+    for ridge in RIDGES:
+        score = 0.0
+        for rows, errors in ((phi, energy), (tphi, force)):
+            if len(rows):
+                variance = ((rows / size @ vectors) ** 2 / (values + ridge)).sum(axis=1)
+                seen = variance > 0
+                score += np.log(variance[seen]).mean() + np.log((errors[seen] ** 2 / variance[seen]).mean())
+        found.append(score)
+    ridge = float(RIDGES[int(np.argmin(found))])
+    return ridge, vectors / size[:, None] / np.sqrt(values + ridge)
+
+
+def _samples(potential, layer, model, data, groups, seed):
+    """Features and errors of energies, and of one component of a force in every frame, for frames with labels."""
+    rng, out = np.random.default_rng(seed), [[], [], [], []]
+    for group in groups:
+        batch = data.batch(group, potential.reference)
+        targets, with_forces = batch.targets, batch.targets.forces is not None
+        one = None
+        if with_forces:
+            first = to_host(batch.pairs.first)
+            atoms, axes = rng.integers(first[:-1], first[1:]), rng.integers(0, 3, len(group))
+            one = np.zeros((batch.n_atoms, 3))
+            one[atoms, axes] = 1.0
+        with kept_memory():
+            phi, tphi = frame_features(layer, model, batch, one)
+        values = _without_spread(model, batch)
+        errors = values[0] - to_host(targets.energy)
+        known = np.isfinite(errors)
+        out[0].append(to_host(phi)[known])
+        out[1].append(errors[known])
+        if with_forces:
+            errors = (values[1] - to_host(targets.forces))[atoms, axes]
+            known = np.isfinite(errors)
+            out[2].append(to_host(tphi)[known])
+            out[3].append(errors[known])
+    return [np.concatenate(parts) if parts else np.zeros((0,)) for parts in out]
+
+
+def _ratios(potential, layer, model, data, groups, found):
+    """Errors over widths of energies and of force components, flat, where there are labels."""
+    out = [], []
+    for group in groups:
+        batch = data.batch(group, potential.reference)
+        values, spread = _with_spread(layer, model, batch, found)
+        widths = (spread[0], spread[-1])
+        labels = (batch.targets.energy, batch.targets.forces)
+        for kind, value, width, label in zip(out, values, widths, labels, strict=False):
+            error = value - to_host(label)
+            seen = np.isfinite(error) & (width > 0)
+            kind.append(error[seen] / width[seen])
+    return [np.concatenate(parts) if parts else np.zeros(0) for parts in out]
+
+
+def _without_spread(model, batch):
+    """Energies above the reference and, where there are labels, forces: on the host."""
+    with kept_memory():
+        if batch.targets.forces is None:
+            out, _ = energies_of_features(model, batch.q, batch.species, columns=batch.columns)
+            return [to_host(batch.frame_sums(out))]
+        return [to_host(x) for x in predict_batch(model, batch)[:2]]
+
+
+def _with_spread(layer, model, batch, found, members=MEMBERS):
+    """The same, and spreads of energies of frames, of atoms and, where there are labels and members, of forces."""
+    with kept_memory():
+        if batch.targets.forces is None:
+            out, chunks = energies_of_features(model, batch.q, batch.species, True, batch.columns)
+            spread = spread_of_energies(layer, model, batch.q, batch, batch.species, chunks, found)
+            values = [batch.frame_sums(out)]
+        else:
+            given = batch.rij, batch.pairs, batch.species, found
+            (out, *more), spread = values_and_spread(layer, model, *given, members > 0, members)
+            values = [batch.frame_sums(out), *more[:1]]
+        return [to_host(x) for x in values], [to_host(x) for x in spread]
