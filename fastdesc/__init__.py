@@ -22,6 +22,7 @@ _PUBLIC = {
     "StructureFeatures": "fastdesc.features.transformer",
     "select_diverse": "fastdesc.features.selection",
     "train": "fastdesc.training",
+    "fit_uncertainty": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.potential.meam import write_meam_spline as write_meam_spline
     from fastdesc.potential.transfer import load_filters as load_filters
     from fastdesc.structures import Structures as Structures
+    from fastdesc.training import fit_uncertainty as fit_uncertainty
     from fastdesc.training import train as train
 
 

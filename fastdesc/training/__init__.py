@@ -1,23 +1,27 @@
 """Training a potential on energies, forces and stresses."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.potential import Potential
+from fastdesc.potential.uncertainty import Uncertainty
 from fastdesc.training.checkpoint import fetched, read_checkpoint
-from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features
+from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features, training_set
 from fastdesc.training.history import History
 from fastdesc.training.places import read_placed
 from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
-from fastdesc.types import FilePath, Frames
+from fastdesc.training.uncertainty import fit, weights_of
+from fastdesc.types import Device, DType, FilePath, Frames
 
 
 def train(
@@ -70,6 +74,52 @@ def train(
     """
     trainer = trainer_for(potential, train_frames, valid_frames, checkpoint=checkpoint, resume=resume, **settings)
     return run_trainer(trainer, checkpoint, progress, history, callback)
+
+
+def fit_uncertainty(
+    potential: Potential,
+    train_frames: Frames | FeaturesFile,
+    valid_frames: Frames | FeaturesFile | None = None,
+    *,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+) -> Uncertainty:
+    """Fit what `predict(uncertainty=True)` needs to a potential that has been trained; nothing is trained.
+
+    `train` does so at its end. This is for older models, and for other frames to calibrate by.
+
+    Parameters
+    ----------
+    potential : Potential
+        Gets the attribute `uncertainty`; save the model to keep it.
+    train_frames, valid_frames : path, or list of ase.Atoms with labels
+        As of `train`. Without `valid_frames` the part is set aside that training would set aside.
+    device : {"cpu", "cuda", "auto"}
+    dtype : {"float32", "float64"}
+        Of the passes.
+
+    Returns
+    -------
+    Uncertainty
+
+    Raises
+    ------
+    InputError
+        For a potential that is not fitted, one whose last layers are too wide, or frames without labels.
+    """
+    if not isinstance(potential, Potential):
+        raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
+    if not potential.fitted:
+        raise InputError("the potential has not been trained, and there is nothing to be sure of; train it first")
+    known = [f.name for f in fields(Settings)]
+    told = {k: v for k, v in potential.training.get("settings", {}).items() if k in known}
+    s = Settings.named(**told)
+    frames, valid = _split(train_frames, valid_frames, s.valid_fraction, np.random.default_rng(s.seed))
+    given = potential.descriptor, resolve_dtype(dtype), resolve_device(device)
+    data = training_set(frames, *given)
+    valid = training_set(valid, *given, "validation") if valid else None
+    potential.uncertainty = fit(potential, data, valid, weights_of(s))
+    return potential.uncertainty
 
 
 def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=None):

@@ -23,6 +23,7 @@ from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import MEMBERS, Uncertainty, spread_of_energies, values_and_spread
 from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
 from fastdesc.training.last_layer_metric import frame_features, metric
+from fastdesc.training.loss import LossWeights
 
 MOST = 2048
 """Weights in last layers, of all elements together, up to which a covariance is stored: 32 MB."""
@@ -85,6 +86,12 @@ def fit(potential, data, valid, weights, seed=0):
         raise InputError("none of the frames to calibrate by carries an energy or forces; give others")
     energy, force = (float(np.sqrt((r**2).mean())) if len(r) else np.nan for r in ratios)
     return Uncertainty(factor, largest, energy, force, json.loads(to_json(told)))
+
+
+def weights_of(settings):
+    """LossWeights of the end of a run with these Settings."""
+    factor = settings.late_energy_factor if settings.late else 1.0
+    return LossWeights(settings.energy_weight * factor, settings.force_weight, settings.stress_weight)
 
 
 def _factor(a, phi, energy, tphi, force):

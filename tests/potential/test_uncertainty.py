@@ -1,0 +1,197 @@
+"""Uncertainty from the last layer, held against dense algebra on differences of energies and forces.
+
+Energies and forces are linear in the weights of the last layer, so differences by these weights are exact.
+"""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from helpers.backends import DOUBLE_AND_GPU
+from helpers.device_models import DESCRIPTORS
+from helpers.ladder_models import RUNGS, rung
+from helpers.training import alloy
+
+import fastdesc as fd
+from fastdesc.errors import FileFormatError, InputError
+from fastdesc.potential.last_layer import LastLayer
+from fastdesc.potential.uncertainty import Uncertainty
+
+FRAMES = [*alloy(3), alloy(1, 5, (1, 1, 1))[0][:3]]
+FAMILIES = {
+    "Gaussian moments": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5)),
+    "one network": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5), network="shared"),
+    "linear": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(), network="shared"),
+    "densities": lambda: fd.Potential(DESCRIPTORS["embedded density"](), hidden=(4,), activation="tanh"),
+    "recursion": lambda: fd.Potential(DESCRIPTORS["recursion"](), hidden=(4, 3, 5)),
+    **{name: lambda name=name: rung(name) for name in RUNGS},
+}
+
+
+def last_weights(p):
+    """(name, index in the array, unit) of every weight of the last layers, in the order of LastLayer."""
+    found = []
+    for k, network in enumerate(p.networks):
+        if p.network == "spline":
+            x0, x1, n = network.buffers["grid"].T
+            unit = np.ones(network.splines.shape)
+            unit[:, -2:] = ((x1 - x0) / (n - 1))[:, None]
+            name = f"network/{k}/splines"
+            found += [(name, i, unit[i]) for i in np.ndindex(*unit.shape)]
+        elif p.network != "none":
+            names = [f"network/{k}/{len(network.layers) - 1}/{kind}" for kind in ("weight", "bias")]
+            found += [(n, i, 1.0) for n in names if n in p.parameters for i in np.ndindex(*p.parameters[n].shape)]
+    if "direct" in p.parameters:
+        found += [("direct", i, 1.0) for i in np.ndindex(*p.parameters["direct"].shape)]
+    return found
+
+
+def by_weights(p, frames):
+    """Derivatives of energies, atomic energies and forces by the weights of the last layers, weights last."""
+    before, out = p.parameters, []
+    for name, index, unit in last_weights(p):
+        found = []
+        for sign in (1, -1):
+            array = before[name].copy()
+            array[index] += sign
+            p.set_parameters({name: array})
+            found.append(p.predict(frames))
+            p.set_parameters({name: before[name]})
+        parts = [(getattr(found[0], n) - getattr(found[1], n)) / (2 * unit) for n in ("energy", "energies", "forces")]
+        out.append(parts)
+    return [np.stack(parts, axis=-1) for parts in zip(*out, strict=True)]
+
+
+def with_some(p, seed=0):
+    """Give a potential a covariance of no symmetry."""
+    n, rng = len(last_weights(p)), np.random.default_rng(seed)
+    p.uncertainty = Uncertainty(rng.normal(size=(n, n)) / n, rng.uniform(1, 2, 2), 1.3, 0.7, {"ridge": 0.1})
+    return p
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_standard_deviations_are_those_of_dense_algebra(kind):
+    p = FAMILIES[kind]()
+    by_energy, by_atom, by_force = by_weights(p, FRAMES)
+    assert LastLayer.of(p.model(), p.direct_columns).n == by_energy.shape[1]
+    u = with_some(p).uncertainty
+    found = p.predict(FRAMES, uncertainty=True, members=by_energy.shape[1])
+    for wanted, value, factor in (
+        (by_energy, found.energy_uncertainty, 1.3),
+        (by_atom, found.energies_uncertainty, 1.3),
+        (by_force, found.forces_uncertainty, 0.7),
+    ):
+        wanted = factor * np.sqrt(((wanted @ u.factor) ** 2).sum(-1))
+        np.testing.assert_allclose(value, wanted, rtol=1e-8, atol=1e-9 * wanted.max())
+        assert wanted.max() > 0
+    species = np.concatenate([a.numbers == 79 for a in FRAMES]).astype(int)    # elements by number: Cu, Au
+    np.testing.assert_allclose(found.grade, found.energies_uncertainty / 1.3 / u.largest[species], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_values_are_those_without_uncertainty(kind):
+    p = with_some(FAMILIES[kind]())
+    plain = p.predict(FRAMES)
+    for asked in ({"uncertainty": True}, {"uncertainty": "energy"}, {"uncertainty": True, "forces": False, "stress": False}):
+        found = p.predict(FRAMES, **asked)
+        np.testing.assert_allclose(found.energy, plain.energy, rtol=1e-12)
+        np.testing.assert_allclose(found.energies, plain.energies, rtol=1e-11, atol=1e-12)
+        if found.forces is not None:
+            np.testing.assert_allclose(found.forces, plain.forces, rtol=0, atol=1e-11)
+            np.testing.assert_allclose(found.stress, plain.stress, rtol=0, atol=1e-11)
+        assert found.energy_uncertainty.shape == (len(FRAMES),)
+        assert (found.forces_uncertainty is not None) == (found.forces is not None and asked["uncertainty"] is True)
+
+
+def test_a_few_members_agree_with_all_of_them_in_the_mean():
+    p = with_some(FAMILIES["Gaussian moments"]())
+    exact = p.predict(FRAMES, uncertainty=True, members=12).forces_uncertainty
+    assert len(p.uncertainty.factor) == 12
+    found = p.predict(FRAMES, uncertainty=True).forces_uncertainty
+    # 8 of 12 orthogonal directions: single components differ, their mean square by a few percent.
+    assert 0.8 < (found**2).sum() / (exact**2).sum() < 1.25
+    assert abs(found / exact - 1).max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["Gaussian moments", "s-MEAM", "s-NNP", "pair"])
+def test_float32_is_near_float64(kind):
+    p = with_some(FAMILIES[kind]())
+    one, other = (p.predict(FRAMES, dtype=dtype, uncertainty=True) for dtype in ("float64", "float32"))
+    for name in ("energy_uncertainty", "energies_uncertainty", "forces_uncertainty", "grade"):
+        wanted, found = getattr(one, name), getattr(other, name)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4 * wanted.max())
+
+
+@pytest.mark.parametrize("device", DOUBLE_AND_GPU)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_device_finds_the_same_and_waits_once(kind, device):
+    pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
+    from cuda_emulator import gcc_status
+    from doubles.cupy_double import device_double
+
+    if not gcc_status()[0]:
+        pytest.skip(gcc_status()[1])
+    p = with_some(FAMILIES[kind]())
+    expected = p.predict(FRAMES, uncertainty=True)
+    with device_double() if device == "double" else nullcontext() as ledger:
+        found = p.predict(FRAMES, device="cuda", uncertainty=True)
+        if device == "double":
+            assert len(ledger.waits) == 1, ledger.waits
+    for name in ("energy", "energy_uncertainty", "energies_uncertainty", "forces_uncertainty", "grade"):
+        wanted = getattr(expected, name)
+        np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-9, atol=1e-10 * abs(wanted).max())
+
+
+def test_files_keep_it_and_files_without_say_how_to_get_it(tmp_path):
+    p = with_some(FAMILIES["Gaussian moments"]())
+    p.uncertainty = replace(p.uncertainty, forces_factor=np.nan)
+    p.save(tmp_path / "p.h5")
+    loaded = fd.load(tmp_path / "p.h5")
+    assert loaded.uncertainty.told == {"ridge": 0.1} and np.isnan(loaded.uncertainty.forces_factor)
+    one, other = (q.predict(FRAMES, uncertainty=True) for q in (p, loaded))
+    np.testing.assert_array_equal(one.energy_uncertainty, other.energy_uncertainty)
+    np.testing.assert_array_equal(one.grade, other.grade)
+    assert np.isnan(other.forces_uncertainty).all()
+    with h5py.File(tmp_path / "p.h5", "r+") as f:
+        for dataset in f["uncertainty"].values():
+            assert {"unit", "shape"} <= set(dataset.attrs)
+        f["uncertainty/factor"][...] = 0
+        del f["uncertainty/largest"]
+        f["uncertainty"].create_dataset("largest", data=np.ones(3))
+    with pytest.raises(FileFormatError, match="largest"):
+        fd.load(tmp_path / "p.h5")
+    with h5py.File(tmp_path / "p.h5", "r+") as f:
+        del f["uncertainty"]
+    old = fd.load(tmp_path / "p.h5")
+    with pytest.raises(InputError, match=r"fd\.fit_uncertainty"):
+        old.predict(FRAMES, uncertainty=True)
+
+
+def test_it_goes_when_parameters_change():
+    p = with_some(FAMILIES["Gaussian moments"]())
+    p.set_parameters({"scale": p.parameters["scale"]})
+    assert p.uncertainty is None
+    p = with_some(rung("EAM"))
+    p.set_buffers(p.buffers)
+    assert p.uncertainty is None
+
+
+def test_an_element_that_did_not_occur_is_infinitely_far():
+    p = with_some(FAMILIES["Gaussian moments"]())
+    p.uncertainty = replace(p.uncertainty, largest=np.array([1.0, 0.0]))
+    found = p.predict(FRAMES, uncertainty="energy")
+    gold = np.concatenate([a.numbers for a in FRAMES]) == 79
+    assert np.isinf(found.grade[gold]).all() and np.isfinite(found.grade[~gold]).all()
+    first = np.cumsum([0, *map(len, FRAMES)])
+    frame, atom, grade = found.farthest(first)
+    assert FRAMES[frame].numbers[atom] == 79 and grade == np.inf
+
+
+@pytest.mark.parametrize("wrong", [{"uncertainty": "all"}, {"uncertainty": 1}, {"members": 1}, {"members": 2.5}])
+def test_wrong_words_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        with_some(FAMILIES["Gaussian moments"]()).predict(FRAMES, **wrong)
+
+

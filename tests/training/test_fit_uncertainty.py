@@ -1,0 +1,167 @@
+"""Fitting the covariance of the last layer: the matrix, the ridge, calibration; what train leaves in a potential."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers.ladder_models import RUNGS, rung
+from helpers.training import alloy, small_potential
+
+import fastdesc as fd
+from fastdesc.errors import FastdescWarning, InputError
+from fastdesc.potential.last_layer import LastLayer
+from fastdesc.training import uncertainty as module
+from fastdesc.training.dataset import TrainingSet
+from fastdesc.training.last_layer_metric import frame_features, metric
+from fastdesc.training.loss import LossWeights
+
+TRAIN, VALID = alloy(10), alloy(6, 1, (1, 1, 1))
+QUICK = {"epochs": 2, "progress": False, "dtype": "float64"}
+pytestmark = pytest.mark.filterwarnings("ignore:the energies of the training frames do not tell")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    p = small_potential()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastdescWarning)
+        fd.train(p, TRAIN, VALID, **QUICK)
+    return p
+
+
+def forces_by_weights(p, frames):
+    """Derivatives of forces by the last layers' weights and biases, weights last; exact, for they are linear."""
+    names = [f"network/{k}/2/{kind}" for k in range(2) for kind in ("weight", "bias")]
+    before, out = p.parameters, []
+    for name in names:
+        for k in range(before[name].size):
+            array = before[name].copy()
+            array.flat[k] += 1
+            p.set_parameters({name: array})
+            moved = p.predict(frames)
+            p.set_parameters({name: before[name]})
+            plain = p.predict(frames)
+            out.append((moved.energy - plain.energy, moved.forces - plain.forces))
+    return np.stack([e for e, _ in out], -1), np.stack([f for _, f in out], -1)
+
+
+def test_the_matrix_is_that_of_dense_algebra(trained):
+    p = fd.Potential(trained.descriptor, **trained.arguments)
+    p.set_parameters(trained.parameters)
+    p.scaler = trained.scaler
+    data, weights = TrainingSet(TRAIN, p.descriptor, np.float64), LossWeights(3.0, 2.0, 0.0)
+    data.energies[0], data._forces[:8] = np.nan, np.nan    # the first frame has neither
+    by_energy, by_force = forces_by_weights(p, TRAIN)
+    model = p.model()
+    layer = LastLayer.of(model, p.direct_columns)
+    found = metric(layer, model, data, weights, p.reference, probes=3, seed=5)
+    wanted, rng = np.zeros_like(found), np.random.default_rng(5)
+    n = np.array([len(a) for a in TRAIN])
+    for f in range(1, len(TRAIN)):
+        wanted += 3.0 / n[f] ** 2 * np.outer(by_energy[f], by_energy[f])
+    signs = [2.0 * rng.integers(0, 2, by_force.shape[:2]) - 1 for _ in range(3)]    # all frames are one batch
+    first = np.cumsum([0, *n])
+    for t in signs:
+        for f in range(1, len(TRAIN)):
+            own = slice(first[f], first[f + 1])
+            along = np.einsum("ac,acw->w", t[own], by_force[own])
+            wanted += 2.0 / (3 * n[f] * 3) * np.outer(along, along)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9 * wanted.max())
+
+
+def test_probes_give_the_sum_over_coordinates_in_the_mean(trained):
+    data, weights = TrainingSet(TRAIN, trained.descriptor, np.float64), LossWeights(0.0, 1.0, 0.0)
+    model = trained.model()
+    layer = LastLayer.of(model, trained.direct_columns)
+    found = metric(layer, model, data, weights, trained.reference, probes=100)
+    wanted, batch = np.zeros_like(found), data.batch(np.arange(len(TRAIN)), trained.reference)
+    for a in range(8):    # the same coordinate of all frames, which have 8 atoms
+        for c in range(3):
+            one = np.zeros((len(TRAIN), 8, 3))
+            one[:, a, c] = 1
+            _, rows = frame_features(layer, model, batch, one.reshape(-1, 3))
+            wanted += rows.T @ rows / 24
+    # 1000 tangents: traces within some percent.
+    assert abs(np.trace(found) / np.trace(wanted) - 1) < 0.1
+
+
+@pytest.mark.parametrize("name", ["per_species", "shared", *RUNGS])
+def test_training_leaves_an_uncertainty_that_is_calibrated(name):
+    """By validation frames, the mean square of error over standard deviation is one, of energies and of forces."""
+    p = rung(name) if name in RUNGS else small_potential(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastdescWarning)
+        fd.train(p, TRAIN, VALID, **QUICK)
+    found = p.predict(VALID, uncertainty=True)
+    energy = np.array([a.get_potential_energy() for a in VALID])
+    forces = np.concatenate([a.get_forces() for a in VALID])
+    ratio = (found.energy - energy) / found.energy_uncertainty
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-6)
+    seen = found.forces_uncertainty > 1e-9    # by symmetry some components are zero, and known to be
+    ratio = ((found.forces - forces) / found.forces_uncertainty)[seen]
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-3)
+    grade = p.predict(TRAIN, uncertainty="energy").grade
+    for z in (29, 79):
+        own = np.concatenate([a.numbers for a in TRAIN]) == z
+        assert grade[own].max() == pytest.approx(1, rel=1e-9)
+    told = p.uncertainty.told
+    assert told["n_energies"] == 6 and told["n_forces"] <= 72 and "24 atoms" in told["calibrated_on"]
+
+
+def test_the_covariance_is_the_inverse_and_the_ridge_the_likeliest():
+    """Errors drawn with a ridge of a thousandth, along directions of which the matrix knows little."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 5)) * [1, 1, 0.1, 0.01, 1e-4] @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    a = x.T @ x
+    spread = np.linalg.inv(a + 1e-3 * np.diag(np.diag(a)))
+    rows = rng.normal(size=(3000, 5))
+    errors = np.sqrt(np.einsum("fi,ij,fj->f", rows, spread, rows)) * rng.normal(size=3000)
+    ridge, factor = module._factor(a, rows, errors, rows[:0], errors[:0])
+    assert ridge == pytest.approx(1e-3)
+    np.testing.assert_allclose(factor @ factor.T, spread, rtol=1e-9)
+
+
+def test_fitting_again_gives_what_training_gave(trained, tmp_path):
+    trained.save(tmp_path / "p.h5")
+    p = fd.load(tmp_path / "p.h5")
+    p.uncertainty = None
+    found = fd.fit_uncertainty(p, TRAIN, VALID, dtype="float64")
+    assert p.uncertainty is found
+    np.testing.assert_allclose(found.factor, trained.uncertainty.factor, rtol=1e-12)
+    assert found.energy_factor == pytest.approx(trained.uncertainty.energy_factor)
+    assert found.told == trained.uncertainty.told
+
+
+def test_without_validation_frames_those_of_training_are_named():
+    p = small_potential()
+    fd.train(p, TRAIN, valid_fraction=0, **QUICK)
+    assert p.uncertainty.told["calibrated_on"].startswith("the training frames")
+
+
+def test_energies_alone_calibrate_energies_alone(tmp_path):
+    p = small_potential()
+    fd.featurize(TRAIN, tmp_path / "q.h5", p.descriptor, progress=False, dtype="float64")
+    fd.train(p, str(tmp_path / "q.h5"), valid_fraction=0.3, **QUICK)
+    found = p.predict(VALID, uncertainty=True)
+    assert np.isfinite(found.energy_uncertainty).all() and np.isnan(found.forces_uncertainty).all()
+    assert p.uncertainty.told["n_forces"] == 0
+
+
+def test_it_can_be_left_out_and_a_wide_layer_is_told(monkeypatch):
+    p = small_potential()
+    fd.train(p, TRAIN, VALID, uncertainty=False, **QUICK)
+    assert p.uncertainty is None
+    monkeypatch.setattr(module, "MOST", 17)
+    with pytest.warns(FastdescWarning, match="18 weights"):
+        fd.train(small_potential(), TRAIN, VALID, **QUICK)
+    with pytest.raises(InputError, match="18 weights"):
+        fd.fit_uncertainty(p, TRAIN, VALID)
+    with pytest.raises(InputError, match="uncertainty came as 'no'"):
+        fd.train(p, TRAIN, uncertainty="no")
+
+
+def test_what_has_no_uncertainty_is_refused():
+    with pytest.raises(InputError, match="not been trained"):
+        fd.fit_uncertainty(small_potential(), TRAIN, VALID)
+    with pytest.raises(InputError, match="give a Potential"):
+        fd.fit_uncertainty("model.h5", TRAIN, VALID)
