@@ -70,18 +70,23 @@ def evaluate(args):
     from fastdesc.hdf5.files import check_apart, check_target
     from fastdesc.io.frames import expand, read_frames
     from fastdesc.potential.loading import load
+    from fastdesc.potential.uncertainty import needed
 
     # A name that cannot be written is told before the work, not after it.
-    check_apart([args.predictions, args.plot], [args.model, *expand(args.frames)])
+    check_apart([args.predictions, args.plot, args.reliability], [args.model, *expand(args.frames)])
     if args.predictions:
         check_target(args.predictions, FORMAT)
-    if args.plot:
+    if args.plot or args.reliability:
         from fastdesc.analysis.plots import check_picture, plot_parity
+        from fastdesc.analysis.reliability_plots import plot_reliability
 
-        check_picture(args.plot)
+        for picture in filter(None, (args.plot, args.reliability)):
+            check_picture(picture)
     potential = load(args.model)
-    keys = _label_keys(args)
-    found = compare(potential, read_frames(args.frames, **keys), device=args.device, dtype=args.dtype)
+    if args.reliability:
+        needed(potential)
+    frames = read_frames(args.frames, **_label_keys(args))
+    found = compare(potential, frames, args.device, args.dtype, uncertainty=not args.no_uncertainty)
     contributions = None
     if args.shares:
         contributions = feature_contributions(potential, args.frames, device=args.device, dtype=args.dtype)
@@ -94,6 +99,8 @@ def evaluate(args):
         found.save(args.predictions)
     if args.plot:
         plot_parity(found, args.plot)
+    if args.reliability:
+        plot_reliability(found, args.reliability)
 
 
 def info(args):
@@ -105,6 +112,7 @@ def info(args):
 def plot(args):
     from fastdesc.analysis.filter_plots import plot_filters
     from fastdesc.analysis.plots import follow_learning, plot_learning, plot_parity
+    from fastdesc.analysis.reliability_plots import plot_reliability
     from fastdesc.hdf5.files import check_apart
     from fastdesc.io.frames import expand
 
@@ -121,7 +129,8 @@ def plot(args):
         return
     if args.frames:
         raise InputError(f"plot {args.what} takes one file, and {args.frames[0]} came too; leave it out")
-    print({"learning": plot_learning, "parity": plot_parity}[args.what](args.file, out))
+    draw = {"learning": plot_learning, "parity": plot_parity, "reliability": plot_reliability}
+    print(draw[args.what](args.file, out))
 
 
 def import_(args):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdesc.analysis.accuracy import compare, three_digits
+from fastdesc.analysis.accuracy import Comparison, compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.cli import config as configuration
 from fastdesc.descriptors import family_class
@@ -34,6 +34,7 @@ FILES = {
     "predictions": "predictions.h5",
     "learning curve": "learning.png",
     "parity plot": "parity.png",
+    "reliability plot": "reliability.png",
 }
 
 
@@ -274,9 +275,13 @@ def _draw(config, history, paths, written, say):
         say("no plots: matplotlib is not installed (pip install 'fastdesc[plot]')")
         return []
     from fastdesc.analysis.plots import plot_learning, plot_parity
+    from fastdesc.analysis.reliability_plots import plot_reliability
 
     plot_learning(history, paths["learning curve"])
     if "predictions" not in written:
         return ["learning curve"]
     plot_parity(paths["predictions"], paths["parity plot"])
-    return ["learning curve", "parity plot"]
+    if not Comparison.load(paths["predictions"]).reliability():
+        return ["learning curve", "parity plot"]
+    plot_reliability(paths["predictions"], paths["reliability plot"])
+    return ["learning curve", "parity plot", "reliability plot"]

@@ -56,7 +56,9 @@ examples:
   fastdesc train cu.toml --resume          go on from the checkpoint, with the numbers of an uninterrupted run
 """
 EVALUATE = """\
-Predict labelled frames and print the errors: mean absolute, root mean square and largest.
+Predict labelled frames and print the errors: mean absolute, root mean square and largest. Where the model has
+uncertainties: how many errors lie within the predicted intervals, the mean distance of these shares from what they
+should be (calibration error), and Spearman's correlation of errors and uncertainties.
 
 examples:
   fastdesc evaluate fastdesc-run/model.h5 test.extxyz
@@ -77,6 +79,7 @@ examples:
   fastdesc plot learning fastdesc-run/history.csv
   fastdesc plot learning fastdesc-run/history.csv --follow      again after every epoch of a run that goes on
   fastdesc plot parity fastdesc-run/predictions.h5 --out parity.pdf
+  fastdesc plot reliability fastdesc-run/predictions.h5      whether the uncertainties are right
   fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
 """
 IMPORT = """\
@@ -189,6 +192,8 @@ def parser():
     p.add_argument("frames", metavar="FRAMES", help="frames with energies, forces or stresses")
     p.add_argument("--json", action="store_true", help="print the errors as JSON, in eV and Å")
     p.add_argument("--plot", metavar="FILE", help="also draw a parity plot")
+    p.add_argument("--reliability", metavar="FILE", help="also draw whether the uncertainties are right")
+    p.add_argument("--no-uncertainty", action="store_true", help="leave out the uncertainties, which take longer")
     p.add_argument("--shares", action="store_true", help="also what each feature contributes to energies and forces")
     p.add_argument("--predictions", metavar="FILE", help="also write predictions and references (.h5)")
     _label_keys(p)
@@ -197,9 +202,9 @@ def parser():
     p = command("info", INFO, "what is in a file, and how to read it")
     p.add_argument("file", metavar="FILE")
 
-    p = command("plot", PLOT, "learning curve, parity plot or spline filters")
-    kinds = ("learning", "parity", "filters")
-    p.add_argument("what", choices=kinds, help="of a history.csv; of a predictions.h5; of a model.h5")
+    p = command("plot", PLOT, "learning curve, parity, reliability or spline filters")
+    kinds = ("learning", "parity", "reliability", "filters")
+    p.add_argument("what", choices=kinds, help="of a history.csv; of a predictions.h5, twice; of a model.h5")
     p.add_argument("file", metavar="FILE")
     p.add_argument("frames", metavar="FRAMES", nargs="*", help="for filters: frames whose distances and angles to show")
     p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")

@@ -96,7 +96,8 @@ class LastLayer:
         xp = namespace(phi)
         out = xp.zeros((pairs.n_frames, self.n))
         for z, place in enumerate(self.places):
-            out[:, xp.asarray(place)] += frame_sums(xp.where(species == z, phi, 0) if len(self.places) > 1 else phi, pairs)
+            own = xp.where(species == z, phi, 0) if len(self.places) > 1 else phi
+            out[:, xp.asarray(place)] += frame_sums(own, pairs)
         return out
 
     def pullback(self, model, q, species, chunks, w):

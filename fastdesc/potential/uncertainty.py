@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, to_device, to_host_together
+from fastdesc.backend.arrays import namespace, to_host_together
 from fastdesc.backend.workspace import Workspace, kept_memory
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_vectors, virials

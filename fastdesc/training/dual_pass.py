@@ -8,7 +8,6 @@ where e is dL/dE of the atom's frame and the pair tangents t hold dL/dF and dL/d
 pass back has cotangents e on the value and -1 on the tangent.
 """
 
-import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded, stacked
 from fastdesc.potential.evaluation import direct_weights, over_atoms, over_chunks

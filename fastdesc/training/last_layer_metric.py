@@ -1,12 +1,14 @@
 """Sums over training frames of products of last-layer features: what a fitted last layer is certain of.
 
-With phi of fastdesc/potential/last_layer.py, summed over the atoms of a frame, the loss (1) of fastdesc/training/loss.py
-is quadratic in the weights of the last layer, and half of its second derivative, the sum over frames, is
+With phi of fastdesc/potential/last_layer.py, summed over the atoms of a frame, the loss (1) of
+fastdesc/training/loss.py is quadratic in the weights of the last layer; half of its second derivative, summed over
+frames, is
 
     A = sum_f w_f [ a_E phi_f phi_f^T / N_f^2 + a_F sum_a d_a phi_f (d_a phi_f)^T / (3 N_f) ]                 (1)
 
 with the derivatives d_a by all coordinates of the frame. The second sum is the mean of t phi_f (t phi_f)^T over
-tangents t of random signs, one pass in dual numbers each: PROBES of them are taken. Frames count where they have labels.
+tangents t of random signs, one pass in dual numbers each: PROBES of them are taken. Frames count where they have
+labels.
 """
 
 import numpy as np

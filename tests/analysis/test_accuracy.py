@@ -17,9 +17,9 @@ from fastdesc.potential.prediction import Prediction
 class Fake:
     """A potential that says 1 eV per atom, no forces, and a stress of 1, 2, ..., 6 meV/Å^3."""
 
-    descriptor = GaussianMoments(species=["Cu"])
+    descriptor, uncertainty = GaussianMoments(species=["Cu"]), None
 
-    def predict(self, frames, device="cpu", dtype="float64"):
+    def predict(self, frames, device="cpu", dtype="float64", uncertainty=False):
         n = sum(map(len, frames))
         energy = np.array([float(len(a)) for a in frames])
         stress = np.tile(1e-3 * np.arange(1.0, 7.0), (len(frames), 1))

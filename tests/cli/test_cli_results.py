@@ -119,3 +119,22 @@ def test_a_model_tells_how_it_was_trained(trained, run):
     versions = f'numpy = "{np.__version__}"'
     for words in ("training\n    frames = ", "training_seconds = ", 'optimizer = "soap"', versions):
         assert words in text
+
+
+def test_evaluate_tells_of_uncertainties(trained, run, fails, tmp_path):
+    model, frames = trained / "run" / "model.h5", trained / "test.extxyz"
+    code, table, _ = run("evaluate", model, frames)
+    assert code == 0 and "calib. error" in table
+    code, table, _ = run("evaluate", model, frames, "--no-uncertainty")
+    assert code == 0 and "calib. error" not in table
+    picture, predictions = tmp_path / "r.png", tmp_path / "p.h5"
+    code, text, _ = run("evaluate", model, frames, "--json", "--reliability", picture, "--predictions", predictions)
+    told = json.loads(text)["uncertainty"]
+    assert told["energy"]["n"] == 4 and told["forces"]["n"] == 288 and 0 <= told["forces"]["coverage_90"] <= 1
+    assert run("plot", "reliability", predictions)[0] == 0
+    assert names(tmp_path) == ["p.h5", "p.png", "r.png"]
+    old = fd.load(model)
+    old.uncertainty = None
+    old.save(tmp_path / "old.h5")
+    assert "fd.fit_uncertainty" in fails("evaluate", tmp_path / "old.h5", frames, "--reliability", picture)
+    assert run("evaluate", tmp_path / "old.h5", frames)[0] == 0

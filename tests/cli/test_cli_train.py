@@ -17,7 +17,7 @@ import fastdesc as fd
 def test_train_writes_a_folder(trained):
     files = names(trained / "run")
     want = ["checkpoint.h5", "config.toml", "errors.json", "history.csv", "learning.png", "model.h5", "parity.png"]
-    assert files == sorted([*want, "predictions.h5"])
+    assert files == sorted([*want, "predictions.h5", "reliability.png"])
     errors = json.loads((trained / "run" / "errors.json").read_text())
     assert errors["set"] == "test" and errors["forces"]["n"] == 3 * errors["n_atoms"]
     predicted = fd.load(trained / "run" / "model.h5").predict(read(trained / "test.extxyz", ":"))
@@ -31,7 +31,7 @@ def test_train_says_what_happens(trained, run, tmp_path):
     assert code == 0
     assert "train: 12 frames (288 atoms), all with energy, all with forces, all with stress" in out
     assert "trained 1 epochs" in out and "errors on test: 4 frames, 96 atoms" in out
-    assert f"model           {tmp_path / 'run' / 'model.h5'}" in out
+    assert f"model             {tmp_path / 'run' / 'model.h5'}" in out
     text = (tmp_path / "run" / "config.toml").read_text()
     assert f'train = "{trained}/train.extxyz"' in text and "epochs = 1" in text
 
