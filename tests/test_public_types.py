@@ -16,6 +16,7 @@ from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.potential.prediction import Prediction
+from fastdesc.potential.uncertainty import Uncertainty
 from fastdesc.training.history import History
 
 Array = NDArray[Any]
@@ -73,6 +74,9 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     assert_type(out, Prediction)
     assert out.forces is not None and out.stress is not None
     assert out.energy.shape == (4,) and out.forces.shape == (16, 3) and out.stress.shape == (4, 6)
+    assert_type(fd.fit_uncertainty(loaded, frames[:3], frames[3:]), Uncertainty)
+    sure = loaded.predict(frames, uncertainty=True, members=4)
+    assert sure.energy_uncertainty is not None and sure.forces_uncertainty is not None and sure.grade is not None
     atoms = frames[0].copy()
     atoms.calc = fd.FastdescCalculator(loaded, skin=0.3, dtype="float32")
     assert atoms.get_potential_energy() == atoms.calc.results["energy"]

@@ -24,39 +24,46 @@ class LastLayer:
     Attributes
     ----------
     n : int
-        Length of w.
-    places : (n_species, n_rows) int array
-        Place of each of an atom's entries in w, by element.
-    n_hidden : int
-        Rows of h among an atom's entries; the constant follows where there is one, then the direct term.
-    constant : bool
+        Length of w: last layers of all networks, each with its constant at the end, then direct weights by element.
+    places : tuple of (n_rows of this element,) int arrays
+        Place in w of each entry of an atom, by element: direct term, constant, last layer.
     direct : (n_direct,) int array
         Features that enter the energy directly.
+    constant : bool
+        Whether last layers have a constant.
     """
 
     n: int
-    places: np.ndarray
-    n_hidden: int
-    constant: bool
+    places: tuple
     direct: np.ndarray
+    constant: bool
 
     @classmethod
     def of(cls, model, direct_columns):
         """The last layer of a Model whose features `direct_columns` enter the energy directly."""
-        head, n_species = model.networks[0], len(model.scale)
-        of_network = head.n_last + head.constant
-        network = np.arange(n_species) if len(model.networks) > 1 else np.zeros(n_species, int)
-        direct = np.asarray(direct_columns, int)
-        own = network[:, None] * of_network + np.arange(of_network)
-        start = len(model.networks) * of_network
-        more = start + np.arange(n_species)[:, None] * len(direct) + np.arange(len(direct))
-        n = start + n_species * len(direct)
-        return cls(n, np.concatenate([own, more], axis=1), head.n_last, head.constant, direct)
+        heads, n_species, direct = model.networks, len(model.scale), np.asarray(direct_columns, int)
+        ends = np.cumsum([head.n_last + head.constant for head in heads])
+        places = []
+        for z in range(n_species):
+            k = z if len(heads) > 1 else 0
+            own = ends[k] - heads[k].constant
+            parts = (
+                ends[-1] + z * len(direct) + np.arange(len(direct)),
+                np.arange(own, ends[k]),
+                np.arange(own - heads[k].n_last, own),
+            )
+            places.append(np.concatenate(parts))
+        return cls(int(ends[-1]) + n_species * len(direct), tuple(places), direct, heads[0].constant)
 
     @property
     def n_rows(self):
-        """Number of entries of an atom."""
-        return self.places.shape[1]
+        """Most entries of an atom."""
+        return max(map(len, self.places))
+
+    @property
+    def _hidden(self):
+        """Entries before those of the last layer."""
+        return len(self.direct) + self.constant
 
     def features(self, model, q, species, chunks):
         """Entries of phi (1) of every atom.
@@ -70,6 +77,7 @@ class LastLayer:
         Returns
         -------
         (n_rows, n_atoms) array, eV
+            Zero beyond the entries of the atom's element.
         """
         return self._filled(model, q, species, chunks, lambda head, k: head.last(chunks[k][2]), 1)
 
@@ -79,16 +87,17 @@ class LastLayer:
         return self._filled(model, tq, species, chunks, last, 0)
 
     def _filled(self, model, q, species, chunks, last, constant):
-        xp = namespace(q)
-        phi = xp.empty((self.n_rows, q.shape[-1]), q.dtype)
+        xp, start = namespace(q), self._hidden
+        phi = xp.zeros((self.n_rows, q.shape[-1]), q.dtype)
         scale = model.scale[species]
-        if self.n_hidden:
-            for k, (z, columns, *_) in enumerate(chunks):
-                phi[: self.n_hidden, columns] = last(model.networks[z], k) * scale[columns]
+        for k, (z, columns, *_) in enumerate(chunks):
+            head = model.networks[z]
+            if head.n_last:
+                phi[start : start + head.n_last, columns] = last(head, k) * scale[columns]
         if self.constant:
-            phi[self.n_hidden] = constant * scale
+            phi[start - 1] = constant * scale
         if len(self.direct):
-            phi[self.n_rows - len(self.direct) :] = q[xp.asarray(self.direct)]
+            phi[: len(self.direct)] = q[xp.asarray(self.direct)]
         return phi
 
     def by_frame(self, phi, pairs, species):
@@ -96,7 +105,8 @@ class LastLayer:
         xp = namespace(phi)
         out = xp.zeros((pairs.n_frames, self.n))
         for z, place in enumerate(self.places):
-            own = xp.where(species == z, phi, 0) if len(self.places) > 1 else phi
+            own = phi[: len(place)]
+            own = xp.where(species == z, own, 0) if len(self.places) > 1 else own
             out[:, xp.asarray(place)] += frame_sums(own, pairs)
         return out
 
@@ -111,22 +121,22 @@ class LastLayer:
         -------
         dq : (n_features, n_atoms) array
         """
-        xp = namespace(q)
-        rows = to_device(w[self.places].astype(q.dtype), "cpu" if xp is np else "cuda")
+        xp, device = namespace(q), "cpu" if isinstance(q, np.ndarray) else "cuda"
+        rows = [to_device(w[place].astype(q.dtype), device) for place in self.places]
         dq, scale = xp.empty(q.shape, q.dtype), model.scale[species]
-        if not self.n_hidden:
+        if not any(head.n_last for head in model.networks):
             dq[...] = 0
 
         def task(k, _):
             z, columns, saved, *_ = chunks[k]
             head = model.networks[z]
-            dx = head.last_pullback(saved, rows[z, : self.n_hidden, None])
-            dq[:, columns] = dx * scale[columns]
+            if head.n_last:
+                dx = head.last_pullback(saved, rows[z][self._hidden :, None])
+                dq[:, columns] = dx * scale[columns]
             return []
 
-        if self.n_hidden:
-            over_chunks(task, chunks, q)
+        over_chunks(task, chunks, q)
         if len(self.direct):
-            direct = rows[:, self.n_rows - len(self.direct) :]
+            direct = xp.stack([row[: len(self.direct)] for row in rows])
             dq[xp.asarray(self.direct)] += xp.take(direct.T, species, axis=1)
         return dq

@@ -195,7 +195,7 @@ def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):
         columns = np.flatnonzero(species == z) if pairs.columns is None else pairs.columns[z]
         if len(columns):
             block = xp.asarray(uncertainty.block(place).astype(phi.dtype))
-            out[columns] = xp.sqrt(((block @ phi[:, columns]) ** 2).sum(axis=0))
+            out[columns] = xp.sqrt(((block @ phi[: len(place), columns]) ** 2).sum(axis=0))
     return [xp.sqrt((projected**2).sum(axis=1)), out]
 
 

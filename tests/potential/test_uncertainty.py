@@ -20,12 +20,24 @@ from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import Uncertainty
 
 FRAMES = [*alloy(3), alloy(1, 5, (1, 1, 1))[0][:3]]
+
+
+def other_knots():
+    """Embeddings with another number of knots for each element."""
+    p = rung("s-MEAM")
+    p.set_buffers({"network/1/grid": np.array([[-2.0, 4.0, 9]])})
+    name = "network/1/splines"
+    p.set_parameters({name: np.random.default_rng(0).normal(size=p.parameters[name].shape)})
+    return p
+
+
 FAMILIES = {
     "Gaussian moments": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5)),
     "one network": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5), network="shared"),
     "linear": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(), network="shared"),
     "densities": lambda: fd.Potential(DESCRIPTORS["embedded density"](), hidden=(4,), activation="tanh"),
     "recursion": lambda: fd.Potential(DESCRIPTORS["recursion"](), hidden=(4, 3, 5)),
+    "knots by element": lambda: other_knots(),
     **{name: lambda name=name: rung(name) for name in RUNGS},
 }
 
