@@ -47,4 +47,21 @@ struct Softplus {
     template <typename T> static __device__ __forceinline__ T slope(T, T s) { return s; }
 };
 
+// Activations with a trained number beta, formula (5) of fastdesc/networks/residual.py: phi and its slope.
+struct TrainedSilu {
+    template <typename T> static __device__ __forceinline__ void value(T z, T beta, T& phi, T& slope) {
+        const T u = beta * z, s = T(1) / (T(1) + exponential(-u));
+        phi = u * s;
+        slope = beta * (s * (T(1) + u * (T(1) - s)));
+    }
+};
+
+struct TrainedIsru {
+    template <typename T> static __device__ __forceinline__ void value(T z, T beta, T& phi, T& slope) {
+        const T u = beta * z, s = T(1) / square_root(T(1) + u * u);
+        phi = z * s;
+        slope = s * s * s;
+    }
+};
+
 }  // namespace fd
