@@ -22,7 +22,7 @@ Species: TypeAlias = Sequence[str | int]
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 DType: TypeAlias = Literal["float32", "float64"] | np.dtype[Any] | type[np.float32] | type[np.float64]
-Activation: TypeAlias = Literal["silu", "tanh", "celu", "softplus"]
+Activation: TypeAlias = Literal["silu", "tanh", "celu", "softplus", "trained_silu", "trained_isru"]
 Pool: TypeAlias = Literal["mean", "sum"]
 Compression: TypeAlias = Literal["none", "lzf", "gzip", "zstd", "blosc2"]
 OnError: TypeAlias = Literal["raise", "skip"]

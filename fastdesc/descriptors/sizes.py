@@ -38,7 +38,10 @@ def of_family(family, arguments):
     hyper = arguments.get("contraction", "hyper") != "none"
     features = n.get("n_features", radial * (radial + 1) // 2) if hyper else 1
     hidden = arguments.get("hidden", ())
-    layers = of_layers([features, *hidden, 1]) if isinstance(hidden, list | tuple) and n.get("iterations") else 0
+    layers = 0
+    if isinstance(hidden, list | tuple) and n.get("iterations"):
+        blocks = n.get("blocks", 0) * of_layers([*hidden, *hidden[:1]])
+        layers = blocks or of_layers([features, *hidden, 1])
     return radial * features + n.get("iterations", 0) * layers
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from fastdesc.checks import numbers
 from fastdesc.networks import residual
 from fastdesc.networks.duals import Dual
 from fastdesc.networks.form import Form
@@ -84,9 +83,3 @@ class ResidualHead:
 
     def to_inputs(self, dz):
         return residual.to_inputs(self._duals, Dual(dz)).v
-
-
-def of_arrays(form, n_in, arrays):
-    """Return the head of these arrays by name; InputError where one is missing or does not fit."""
-    shapes = residual.shapes(n_in, 1, form)
-    return ResidualHead(form, {name: numbers(name, arrays.get(name), shape) for name, shape in shapes.items()})

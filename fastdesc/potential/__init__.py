@@ -19,7 +19,7 @@ from fastdesc.geometry import pair_vectors, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
-from fastdesc.potential.build import check_widths, direct_features, make_heads, reference_given
+from fastdesc.potential.build import check_form, check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.prediction import Prediction, groups
 from fastdesc.potential.uncertainty import MEMBERS, Spread, Uncertainty, check_members, evaluate_with_spread, needed
@@ -34,7 +34,7 @@ class Species(NamedTuple):
     on_device: Array
 
 
-ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots")
+ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots", "blocks", "layer_norm")
 
 
 class Potential:
@@ -49,8 +49,9 @@ class Potential:
     hidden : sequence of int
         Widths of the hidden layers; (64, 64) unless given, () is a linear model. For "spline" the number of embedding
         functions, (n,); one unless given.
-    activation : {"silu", "tanh", "celu", "softplus"}
-        Of the hidden layers, not for "spline".
+    activation : {"silu", "tanh", "celu", "softplus", "trained_silu", "trained_isru"}
+        Of the hidden layers, not for "spline". The last two have trained numbers, and networks with them residual
+        blocks (fastdesc/networks/residual.py), as REANN's have: `hidden` are then the widths of a block.
     network : {"per_species", "shared", "spline", "none"}
         One feed-forward network per element, or one for all, which sees the element only through the descriptor. Or,
         per element, one hidden layer whose activations are trainable splines (fastdesc/networks/spline.py). Or N = 0.
@@ -64,6 +65,10 @@ class Potential:
         atom has exactly its reference energy. All activations vanish at zero.
     n_knots : int
         Of each spline of network "spline".
+    blocks : int
+        Residual blocks of each network, for a trained activation.
+    layer_norm : bool
+        Whether the layers of a block are normalised.
     reference : dict, optional
         Energy of an isolated atom, in eV, by element, such as {H = -13.6}: used as it is. Other elements get theirs
         from the training frames: from one of an isolated atom where there is one, else by least squares.
@@ -112,6 +117,8 @@ class Potential:
         direct: bool | Sequence[str] = False,
         bias: bool = True,
         n_knots: int = 9,
+        blocks: int = 0,
+        layer_norm: bool = False,
         reference: Mapping[str | int, float] | None = None,
     ) -> None:
         if not isinstance(descriptor, Descriptor):
@@ -122,7 +129,7 @@ class Potential:
         self.hidden = check_widths(network, hidden)
         self.direct = direct if isinstance(direct, bool | str) or not hasattr(direct, "__iter__") else list(direct)
         self.descriptor, self.activation, self.network = deepcopy(descriptor), activation, network
-        self.seed, self.bias, self.n_knots = seed, bias, n_knots
+        self.seed, self.bias, self.n_knots, self.blocks, self.layer_norm = seed, bias, n_knots, blocks, layer_norm
         self.direct_columns, self.seen = direct_features(self.direct, network, descriptor.feature_names_out())
         n_species = len(descriptor.species_numbers)
         n_in = descriptor.n_features if self.seen is None else len(self.seen)
@@ -133,7 +140,8 @@ class Potential:
         self.training: dict[str, Any] = {}
         self.uncertainty: Uncertainty | None = None
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
-        self.networks = make_heads(network, n_in, n_species, self.hidden, activation, bias, n_knots, seed)
+        form = check_form(network, self.hidden, activation, blocks, layer_norm, bias)
+        self.networks = make_heads(network, n_in, n_species, form, bias, n_knots, seed)
 
     # ------------------------------------------------------------------------------------------- parameters
 

@@ -10,11 +10,14 @@ from fastdesc.checks import MOST, atomic_numbers, count, one_of, several
 from fastdesc.errors import InputError, nearest
 from fastdesc.networks import feed_forward
 from fastdesc.networks.activations import check_activation
+from fastdesc.networks.form import Form, checked
 from fastdesc.networks.heads import FeedForward, NoNetwork
+from fastdesc.networks.residual_head import ResidualHead
 from fastdesc.networks.spline import SplineNetwork
 from fastdesc.numerics.splines import FEWEST_KNOTS, MOST_KNOTS
 
-NETWORKS = ("per_species", "shared", "spline", "none")
+FEED_FORWARD = ("per_species", "shared")
+NETWORKS = (*FEED_FORWARD, "spline", "none")
 HIDDEN = {"per_species": (64, 64), "shared": (64, 64), "spline": (1,), "none": ()}
 """Widths unless given."""
 
@@ -76,19 +79,44 @@ def reference_given(reference, known):
     return out
 
 
-def make_heads(network, n_in, n_species, hidden, activation, bias, n_knots, seed):
+def check_form(network, hidden, activation, blocks, layer_norm, bias):
+    """Return the Form of a potential's networks.
+
+    Raises
+    ------
+    InputError
+        For an unknown activation, or residual blocks where there can be none.
+    """
+    if network not in FEED_FORWARD:
+        check_activation(activation)
+        if blocks or layer_norm:
+            given = f"blocks={blocks!r}" if blocks else f"layer_norm={layer_norm!r}"
+            raise InputError(
+                f"{given} came with network {network!r}; residual blocks are for 'per_species' and 'shared'"
+            )
+        return Form(hidden, activation, 0, False)
+    form = checked(hidden, activation, blocks, layer_norm)
+    if form.residual and not bias:
+        raise InputError(f"bias=False came with activation {activation!r}, whose networks have biases; leave it out")
+    return form
+
+
+def make_heads(network, n_in, n_species, form, bias, n_knots, seed):
     """Return the heads of a potential, with initial parameters: one for all elements, or one for each."""
-    check_activation(activation)
     count("n_knots", n_knots, FEWEST_KNOTS, MOST_KNOTS)
     rng = np.random.default_rng(seed)
     if network == "none":
         return [NoNetwork()]
     if network == "spline":
-        return [SplineNetwork.initial(n_in, hidden[0], n_knots, rng, bias) for _ in range(n_species)]
-    return [
-        FeedForward(feed_forward.initial(n_in, hidden, 1, activation, rng, bias), activation)
-        for _ in range(1 if network == "shared" else n_species)
-    ]
+        return [SplineNetwork.initial(n_in, form.hidden[0], n_knots, rng, bias) for _ in range(n_species)]
+
+    def one():
+        if form.residual:
+            return ResidualHead.initial(n_in, form, rng)
+        layers = feed_forward.initial(n_in, form.hidden, 1, form.activation, rng, bias)
+        return FeedForward(layers, form.activation)
+
+    return [one() for _ in range(1 if network == "shared" else n_species)]
 
 
 def direct_features(direct, network, names):

@@ -7,7 +7,8 @@
     /uncertainty     factor and largest of fastdesc/potential/uncertainty.py, where it was fitted; attributes factors
                      and told (JSON)
 
-Version 2 came with spline networks, direct terms and networks without bias; files of version 1 have none of these.
+Version 2 came with spline networks, direct terms and networks without bias, version 3 with residual blocks; files of
+earlier versions have none of these.
 """
 
 
@@ -17,11 +18,12 @@ from fastdesc.hdf5.attributes import set_attributes
 from fastdesc.hdf5.files import new_hdf5, to_json
 from fastdesc.hdf5.tables import describe, store
 
-FORMAT, VERSION = "fastdesc-model", 2
+FORMAT, VERSION = "fastdesc-model", 3
 
 AXES = {
     "weight": "(outputs, inputs)",
     "bias": "(outputs, 1)",
+    **dict.fromkeys(("alpha", "beta", "gain", "shift"), "(hidden values, 1)"),
     "splines": "(embeddings, knot values and two end slopes)",
     "grid": "(embeddings, first knot, last knot, number of knots)",
 }

@@ -13,9 +13,10 @@ from fastdesc.descriptors.sizes import check_held, of_layers
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.attributes import attribute
 from fastdesc.hdf5.files import check_format, damage_named, open_hdf5
+from fastdesc.networks.residual import n_parameters
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential import Potential
-from fastdesc.potential.build import check_widths, direct_features
+from fastdesc.potential.build import check_form, check_widths, direct_features
 from fastdesc.potential.file import FORMAT, VERSION
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import Uncertainty
@@ -84,13 +85,20 @@ def _checked(uncertainty, potential):
     return replace(uncertainty, factor=factor, largest=largest)
 
 
-def _network_size(descriptor, hidden=None, network="per_species", direct=False, n_knots=9, **_):
+def _network_size(
+    descriptor, hidden=None, activation="silu", network="per_species", direct=False, n_knots=9, blocks=0,
+    layer_norm=False, **_
+):  # fmt: skip
     """Fewest numbers in the networks of a potential with these arguments."""
     widths = check_widths(network, hidden)
     if network == "spline":
         return widths[0] * int(n_knots)
     seen = direct_features(direct, network, descriptor.feature_names_out())[1]
-    return of_layers([descriptor.n_features if seen is None else len(seen), *widths, 1]) if widths else 0
+    n_in = descriptor.n_features if seen is None else len(seen)
+    form = check_form(network, widths, activation, blocks, layer_norm, True)
+    if form.residual:
+        return n_parameters(n_in, 1, form)
+    return of_layers([n_in, *widths, 1]) if widths else 0
 
 
 def _arrays(group):

@@ -10,9 +10,16 @@ DESCRIPTORS = {
     "gaussian moments": lambda: fd.GaussianMoments(**SPECIES, n_radial=3, n_basis=4),
     "embedded density": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, l_max=2, contraction="none"),
     "recursion": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, n_features=7, iterations=2, hidden=(6,)),
+    "residual recursion": lambda: fd.EmbeddedDensity(
+        **SPECIES, n_radial=3, n_features=7, iterations=1, hidden=(6, 5), activation="trained_silu", blocks=1,
+        layer_norm=True, contraction="hyper_by_iteration", exponents="any",
+    ),    # fmt: skip
     "spline filters": lambda: fd.SplineFilters(**SPECIES, triplet_cutoff=3.5, n_pair=2, n_triplet=3, n_knots=5),
 }
 
 
 def potential(family, network="per_species"):
-    return rung(family) if family in RUNGS else fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network)
+    if family in RUNGS:
+        return rung(family)
+    residual = {"activation": "trained_isru", "blocks": 2, "layer_norm": True} if family.startswith("residual") else {}
+    return fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network, **residual)

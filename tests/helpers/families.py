@@ -182,6 +182,17 @@ EMBEDDED_DENSITY = Family(
              "n_features": 6, "normalized": True, "exponents": "any", "hidden": (4,)},
             order_at_cutoff=4, sees_other_rows=True,
         ),
+        "residual": Variant(
+            {"cutoff": 3.6, "n_radial": 3, "l_max": 2, "iterations": 1, "contraction": "hyper", "n_features": 6,
+             "normalized": True, "hidden": (4, 3), "activation": "trained_silu", "blocks": 1, "layer_norm": True},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
+        "residual_shared": Variant(
+            {"cutoff": 3.0, "n_radial": 3, "l_max": 1, "iterations": 2, "contraction": "hyper_by_iteration",
+             "n_features": 5, "normalized": True, "hidden": (4,), "activation": "trained_isru", "blocks": 2,
+             "networks": "shared"},
+            order_at_cutoff=4, sees_other_rows=True,
+        ),
     },
     bad_keywords=[
         ({"exponents": "negative"}, "exponents 'negative'"),
@@ -199,6 +210,9 @@ EMBEDDED_DENSITY = Family(
         ({"hidden": 64}, "hidden"),
         ({"hidden": (64, 0)}, "hidden"),
         ({"activation": "sulu"}, "silu"),
+        ({"blocks": 1, "activation": "tanh"}, "trained_silu"),
+        ({"activation": "trained_silu", "hidden": ()}, "hidden came empty"),
+        ({"activation": "trained_isru", "hidden": (4,), "blocks": -1}, "blocks came as -1"),
     ],
     randomised=lambda theta, rng: {
         name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith(("network", "exponents")) else 1)

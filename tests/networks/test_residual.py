@@ -11,7 +11,7 @@ from fastdesc.errors import InputError
 from fastdesc.networks import form as forms
 from fastdesc.networks import residual
 from fastdesc.networks.duals import Dual
-from fastdesc.networks.residual_head import ResidualHead, of_arrays
+from fastdesc.networks.residual_head import ResidualHead
 from fastdesc.networks.scaler import FeatureScaler
 
 FORMS = [
@@ -181,7 +181,7 @@ SEEN = np.array([0, 2, 3, 6])
 def head_and_scaler(form, seen):
     n_in, rng = N_IN if seen is None else len(seen), np.random.default_rng(2)
     shapes = residual.shapes(n_in, 1, form)
-    head = of_arrays(form, n_in, {name: rng.normal(size=shape) for name, shape in shapes.items()})
+    head = ResidualHead(form, {name: rng.normal(size=shape) for name, shape in shapes.items()})
     return head, FeatureScaler(rng.normal(size=N_IN), rng.uniform(0.5, 2, N_IN))
 
 
@@ -244,12 +244,3 @@ def test_training_gradient_of_the_head_through_the_fold(form, seen):
 def test_impossible_forms_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         forms.checked(*arguments)
-
-
-def test_arrays_that_do_not_fit_a_head():
-    head, _ = head_and_scaler(FORMS[2], None)
-    with pytest.raises(InputError, match=r"'block1/0/gain' came with shape \(3, 1\); \(6, 1\)"):
-        of_arrays(FORMS[2], N_IN, {**head.parameters, "block1/0/gain": np.ones((3, 1))})
-    with pytest.raises(InputError, match="'last/bias' came as None"):
-        of_arrays(FORMS[2], N_IN, {name: a for name, a in head.parameters.items() if name != "last/bias"})
-    assert isinstance(head.fitted([], None, None), ResidualHead) and not head.placed

@@ -19,6 +19,7 @@ from itertools import product
 from math import factorial
 
 import numpy as np
+from references import residual
 
 ACTIVATIONS = {
     "silu": lambda x: x / (1 + np.exp(-x)),
@@ -61,7 +62,15 @@ def density(rij, i, j, species, alpha, r_s, c, hyper, *, cutoff, l_max, normaliz
     return q
 
 
-def network(theta, prefix, x, activation):
+def network(theta, prefix, x, activation, form):
+    """Network whose parameters begin with `prefix`: feed-forward, or residual blocks for a trained activation."""
+    if activation.startswith("trained"):
+        own = {n.removeprefix(prefix).replace(".", "/"): a for n, a in theta.items() if n.startswith(prefix)}
+        return residual.network(own, x, name=activation, **form)
+    return feed_forward(theta, prefix, x, activation)
+
+
+def feed_forward(theta, prefix, x, activation):
     """Feed-forward network whose parameters are theta[prefix + layer + '.weight' and '.bias']; x (n_in,)."""
     n_layers = sum(name.startswith(prefix) and name.endswith(".weight") for name in theta)
     for layer in range(n_layers):
@@ -73,7 +82,7 @@ def network(theta, prefix, x, activation):
 
 def features(
     rij, i, j, species, theta, *, cutoff, l_max, iterations, contraction, normalized,
-    activation="silu", networks="per_species", **_,
+    activation="silu", networks="per_species", hidden=(), blocks=0, layer_norm=False, **_,
 ):  # fmt: skip
     """Return q (n_atoms, n_features) after all iterations (6).
 
@@ -89,12 +98,13 @@ def features(
     c = theta["coefficients"][species]
     q = density(rij, i, j, species, alpha, r_s, c, hyper[0], **settings)
     for t in range(1, iterations + 1):
-        names = [n.split(".")[2] for n in theta if n.startswith(f"network.{t}.") and n.endswith(".0.weight")]
+        names = list(dict.fromkeys(n.split(".")[2] for n in theta if n.startswith(f"network.{t}.")))
         update = []
         for z, x in zip(species, q, strict=True):
             if networks == "shared":
                 z, x = 0, np.concatenate([x, np.eye(len(alpha))[z]])
-            update.append(network(theta, f"network.{t}.{names[z]}.", x, activation))
+            form = {"hidden": hidden, "blocks": blocks, "layer_norm_": layer_norm}
+            update.append(network(theta, f"network.{t}.{names[z]}.", x, activation, form))
         c = c + np.array(update)
         q = density(rij, i, j, species, alpha, r_s, c, hyper[t], **settings)
     return q

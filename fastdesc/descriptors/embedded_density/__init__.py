@@ -50,7 +50,7 @@ from fastdesc.descriptors.embedded_density.recursion import (
 from fastdesc.descriptors.embedded_density.training_hints import EmbeddedDensityHints
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError
-from fastdesc.networks.activations import check_activation
+from fastdesc.networks.form import checked
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.types import Activation, Array, Arrays, DType, Species
@@ -99,7 +99,13 @@ class EmbeddedDensity(Descriptor):
         One network per element in each iteration, or one for all with a learned embedding of the element.
     hidden : sequence of int
         Widths of the networks' hidden layers.
-    activation : {"silu", "tanh", "celu", "softplus"}
+    activation : {"silu", "tanh", "celu", "softplus", "trained_silu", "trained_isru"}
+        Networks with the last two have residual blocks (fastdesc/networks/residual.py): `hidden` are then the widths
+        of a block.
+    blocks : int
+        Residual blocks of each network, for a trained activation.
+    layer_norm : bool
+        Whether the layers of a block are normalised.
     seed : int
         Of the initial `hyper` and networks.
 
@@ -122,7 +128,8 @@ class EmbeddedDensity(Descriptor):
     hyper : (l_max + 1, n_radial, n_features)
         With contraction "hyper_by_iteration" one for each iteration, (iterations + 1, l_max + 1, ..).
     network.<t>.<element>.<layer>.weight : (n_out, n_in), and .bias : (n_out,)
-        Networks of iteration t = 1.., of an element's symbol or "shared".
+        Networks of iteration t = 1.., of an element's symbol or "shared"; those of residual blocks have further
+        layers and kinds.
     """
 
     family = "embedded_density"
@@ -142,6 +149,8 @@ class EmbeddedDensity(Descriptor):
         networks: Literal["per_species", "shared"] = "per_species",
         hidden: Sequence[int] = (64, 64),
         activation: Activation = "silu",
+        blocks: int = 0,
+        layer_norm: bool = False,
         seed: int = 0,
     ) -> None:
         self.species, self.cutoff, self.n_radial, self.l_max = species, cutoff, n_radial, l_max
@@ -162,7 +171,7 @@ class EmbeddedDensity(Descriptor):
             raise InputError(f"hidden came as {hidden!r}; it must be a sequence of widths such as (64, 64)")
         for width in hidden:
             count("a width in hidden", width, most=MOST)
-        check_activation(activation)
+        self.form, self.blocks, self.layer_norm = checked(hidden, activation, blocks, layer_norm), blocks, layer_norm
         check_seed(seed)
         self._asked_features = n_features
         self.n_features = self._number_of_features(n_features)
@@ -319,10 +328,8 @@ class EmbeddedDensity(Descriptor):
 
     def _parts(self, rij, pairs, species, theta):
         kernels = self.kernels(rij, pairs, species)
-        labels, n_species, depth = network_labels(self), len(self.species_numbers), len(tuple(self.hidden)) + 1
-        networks = [
-            Networks(theta, t, labels, depth, n_species, self.activation) for t in range(1, 1 + self.iterations)
-        ]
+        labels, n_species = network_labels(self), len(self.species_numbers)
+        networks = [Networks(theta, t, labels, self.form, n_species) for t in range(1, 1 + self.iterations)]
         return Parts(kernels, radial_parameters(theta, rij), self._contractions(kernels, theta), networks)
 
     def _contractions(self, kernels, theta):

@@ -60,9 +60,7 @@ def initial_parameters(family):
     if family.networks == "shared":
         features = np.concatenate([features, np.ones(n_species)])
     for t in range(1, 1 + family.iterations):
-        parameters |= recursion.initial(
-            features, tuple(family.hidden), n_radial, family.activation, labels, t, rng
-        )
+        parameters |= recursion.initial(features, family.form, n_radial, labels, t, rng)
     return parameters
 
 
@@ -94,7 +92,7 @@ def calibrated_parameters(family, q):
     mean, spread = q.mean(axis=0), np.maximum(q.std(axis=0), SMALLEST * size)
     for t in range(1, 1 + family.iterations):
         for label in network_labels(family):
-            name, bias = recursion.names(t, label, 1)[0]
+            name, bias = recursion.names(t, label, family.form)[:2]
             weight = parameters[name][:, : family.n_features]
             weight *= np.sqrt(len(size) / weight.shape[1]) / np.sqrt((weight**2).sum(axis=1).mean())
             weight /= spread

@@ -1,41 +1,45 @@
 """Embedded density, the networks of the recursion: c^(t) - c^(t-1) = N_t(q^(t-1)).
 
-Parameters are flat, network.<t>.<element>.<layer>.weight (n_out, n_in) and .bias (n_out,). A network shared by all
-elements is called "shared" in place of the element and is told the element by further inputs, one for each element:
-their weights are a learned embedding.
-
-On dual numbers both slots are needed, and weights may carry tangents, so the tangent and the dual pullback are
-fastdesc.networks.feed_forward's with the terms of moving weights added; with tz_l = W_l th_{l-1} + tW_l h_{l-1} + tb_l,
-
-    eps_l = f'(z_l) (W_{l+1}^T eps_{l+1} + tW_{l+1}^T delta_{l+1}) + f''(z_l) tz_l g_l                      (1)
-
-and all else as there.
+Parameters are flat, network.<t>.<element>.<layer>.<kind>: for feed-forward networks layers are 0, 1, .., kinds weight
+(n_out, n_in) and bias (n_out,); for residual blocks both are those of fastdesc/networks/residual.py, columns as rows of
+numbers. A network shared by all elements is called "shared" in place of the element and is told the element by further
+inputs, one for each element: their weights are a learned embedding.
 """
 
+import numpy as np
+
 from fastdesc.backend.arrays import namespace
-from fastdesc.networks import feed_forward
-from fastdesc.networks.activations import passes
+from fastdesc.descriptors.embedded_density.one_network import FeedForwardNetwork, ResidualNetwork
+from fastdesc.networks import feed_forward, residual
 
 SHARED = "shared"
 
 
-def names(iteration, label, n_layers):
-    """Return [(name of W, name of b), ..] of one network."""
-    return [tuple(f"network.{iteration}.{label}.{l}.{x}" for x in ("weight", "bias")) for l in range(n_layers)]
+def names(iteration, label, form):
+    """Return the names of the parameters of one network in their order; the first two are a weight and a bias."""
+    if form.residual:
+        own = [name.replace("/", ".") for name in residual.shapes(1, 1, form)]
+    else:
+        own = [f"{l}.{kind}" for l in range(len(form.hidden) + 1) for kind in ("weight", "bias")]
+    return [f"network.{iteration}.{label}.{name}" for name in own]
 
 
-def initial(sizes, hidden, n_out, activation, labels, iteration, rng):
+def initial(sizes, form, n_out, labels, iteration, rng):
     """Return the parameters of all networks of one iteration, for inputs of given sizes (n_in,).
 
     The last layer is zero.
     """
     parameters = {}
     for label in labels:
-        layers = feed_forward.initial(len(sizes), hidden, n_out, activation, rng)
-        layers[0] = (layers[0][0] / sizes, layers[0][1])
-        layers[-1] = (0 * layers[-1][0], layers[-1][1])
-        for (w, b), (W, B) in zip(names(iteration, label, len(layers)), layers, strict=True):
-            parameters[w], parameters[b] = W, B[:, 0]
+        if form.residual:
+            arrays = list(residual.initial(len(sizes), n_out, form, rng).values())
+        else:
+            layers = feed_forward.initial(len(sizes), form.hidden, n_out, form.activation, rng)
+            arrays = [array for layer in layers for array in layer]
+        arrays[0] = arrays[0] / sizes
+        arrays[-2] = 0 * arrays[-2]
+        for name, array in zip(names(iteration, label, form), arrays, strict=True):
+            parameters[name] = array if name.endswith("weight") else array[:, 0]
     return parameters
 
 
@@ -48,20 +52,15 @@ class Networks:
         Plain, or dual: arrays with a leading axis of two.
     labels : list of str
         The elements by index, or ["shared"].
+    form : fastdesc.networks.form.Form
     n_species : int
     """
 
-    def __init__(self, theta, iteration, labels, n_layers, n_species, activation):
-        self.names = [names(iteration, label, n_layers) for label in labels]
-        self.shared, self.n_species, self.activation = labels == [SHARED], n_species, activation
-        moving = theta[self.names[0][0][0]].ndim == 3
-        self.layers = [self._layers(theta, x, 0 if moving else None) for x in self.names]
-        self.tangents = [self._layers(theta, x, 1) if moving else None for x in self.names]
-
-    @staticmethod
-    def _layers(theta, names, plane):
-        at = slice(None) if plane is None else plane
-        return [(theta[w][at], theta[b][at][:, None]) for w, b in names]
+    def __init__(self, theta, iteration, labels, form, n_species):
+        self.shared, self.n_species = labels == [SHARED], n_species
+        one = ResidualNetwork if form.residual else FeedForwardNetwork
+        self.names = [names(iteration, label, form) for label in labels]
+        self.networks = [one(form, [theta[name] for name in own]) for own in self.names]
 
     def _columns(self, species, known):
         """Return [(number of the network, its columns of a block)]; a slice where all are its."""
@@ -97,95 +96,40 @@ class Networks:
         saved
             What the pullbacks want back.
         """
-        y = namespace(q).empty((*q.shape[:-2], self.layers[0][-1][0].shape[0], q.shape[-1]), q.dtype)
+        y = namespace(q).empty((*q.shape[:-2], self.networks[0].n_out, q.shape[-1]), q.dtype)
         saved = []
         for z, k in self._columns(species, columns):
-            x = self._inputs(q[..., k], species[k])
-            if q.ndim == 2:
-                y[:, k], kept = feed_forward.forward(self.layers[z], self.activation, x)
-            else:
-                y[0][:, k], kept = feed_forward.forward(self.layers[z], self.activation, x[0])
-                y[1][:, k], tangents = _tangent(self.layers[z], self.tangents[z], self.activation, kept, x[1])
-                kept = kept, tangents
+            y[..., k], kept = self.networks[z].forward(self._inputs(q[..., k], species[k]))
             saved.append((z, k, kept))
         return y, saved
 
     def pullback(self, q, saved, dy):
         """Return dq like q, from dy ((2,) n_out, n_atoms), and None."""
-        if q.ndim == 3:
-            return self.backward(q, saved, dy)[0], None
         dq = namespace(q).empty(q.shape, q.dtype)
         for z, k, kept in saved:
-            dq[:, k] = feed_forward.pullback(self.layers[z], self.activation, kept, dy[:, k])[0][: len(dq)]
+            dq[..., k] = self.networks[z].pullback(kept, dy[..., k])[..., : q.shape[-2], :]
         return dq, None
 
     def backward(self, q, saved, dy):
-        """Return dq like q, and what `add` takes: [(number of the network, cotangents of its layers)]."""
+        """Return dq like q, and what `add` takes: [(number of the network, cotangents of its parameters)]."""
         dq, found = namespace(q).empty(q.shape, q.dtype), []
-        n_in = q.shape[-2]
         for z, k, kept in saved:
-            layers = self.layers[z]
-            if q.ndim == 2:
-                dlayers, dx = feed_forward.backward(layers, self.activation, kept, dy[:, k])
-                dq[:, k] = dx[:n_in]
-            else:
-                dlayers, dx, tdx = _dual_pullback(layers, self.tangents[z], self.activation, kept, dy[..., k])
-                dq[0][:, k], dq[1][:, k] = dx[:n_in], tdx[:n_in]
-            found.append((z, dlayers))
+            dx, gradient = self.networks[z].backward(kept, dy[..., k])
+            dq[..., k] = dx[..., : q.shape[-2], :]
+            found.append((z, gradient))
         return dq, found
 
     def zeros(self, dual):
         """Return the dict of cotangents of all parameters that `add` adds to, float64, dual if asked."""
-        xp, planes, total = namespace(self.layers[0][0][0]), (2,) if dual else (), {}
-        for names_z, layers in zip(self.names, self.layers, strict=True):
-            for (w, b), (W, B) in zip(names_z, layers, strict=True):
-                total[w], total[b] = xp.zeros((*planes, *W.shape)), xp.zeros((*planes, len(B)))
+        total = {}
+        for own, network in zip(self.names, self.networks, strict=True):
+            xp = namespace(network.arrays[0])
+            for name, array in zip(own, network.arrays, strict=True):
+                total[name] = xp.zeros(((2,) if dual else ()) + array.shape, np.float64)
         return total
 
     def add(self, total, found):
         """Add what `backward` found in a block to `total`."""
-        for z, dlayers in found:
-            for (w, b), (dW, db) in zip(self.names[z], dlayers, strict=True):
-                total[w] += dW
-                total[b] += db[..., 0]
-
-
-def _tangent(layers, tlayers, activation, saved, tx):
-    """network.tangent, with weights that may move."""
-    if tlayers is None:
-        return feed_forward.tangent(layers, activation, saved, tx)
-    inputs, gates = saved
-    slopes = passes(activation, inputs[0]).slopes
-    tangents = [tx]
-    for l, ((w, _), (tw, tb)) in enumerate(zip(layers, tlayers, strict=True)):
-        tz = w @ tx
-        tz += tw @ inputs[l]
-        tz += tb
-        if l < len(layers) - 1:
-            tangents.append(tz)
-            tx = slopes(inputs[l + 1], gates[l], tz)
-    return tz, tangents
-
-
-def _dual_pullback(layers, tlayers, activation, saved, dy):
-    """Both slots of the pullback of dual numbers: dlayers with a leading axis of two, dx, tdx; formula (1)."""
-    (inputs, gates), tangents = saved
-    duals = passes(activation, inputs[0]).duals
-    dx, chain = feed_forward.pullback(layers, activation, (inputs, gates), dy[0])
-    xp = namespace(dx)
-    delta, eps = dy
-    dlayers = []
-    for l in range(len(layers) - 1, -1, -1):
-        u = layers[l][0].T @ eps
-        if tlayers is not None:
-            u += tlayers[l][0].T @ delta
-        if l > 0:
-            below, th, delta_below = duals(inputs[l], gates[l - 1], u, tangents[l], chain[l - 1], 1.0)
-        else:
-            below, th, delta_below = u, tangents[0], None
-        dw = eps @ inputs[l].T
-        dw += delta @ th.T
-        db = xp.stack([delta.sum(axis=1, keepdims=True), eps.sum(axis=1, keepdims=True)])
-        dlayers.append((xp.stack([delta @ inputs[l].T, dw]), db))
-        eps, delta = below, delta_below
-    return dlayers[::-1], dx, eps
+        for z, gradient in found:
+            for name, array in zip(self.names[z], gradient, strict=True):
+                total[name] += array
