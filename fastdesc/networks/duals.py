@@ -58,7 +58,7 @@ def stacked(x, like):
 def sigmoid(x):
     """1 / (1 + e^-x), without overflow on either side."""
     xp = namespace(x.v)
-    below = x.v.real < 0
+    below = xp.real(x.v) < 0
     e = xp.exp(xp.where(below, x.v, -x.v))
     s = xp.where(below, e, 1.0) / (1.0 + e)
     return Dual(s, None if x.t is None else s * (1 - s) * x.t)

@@ -118,9 +118,19 @@ def forward(form, p, x):
 
 def pullback(form, p, saved, dy):
     """Gradient with respect to the inputs, like x, from dy (n_out, n); in dual numbers where any of them is."""
+    return last_pullback(form, p, saved, _back(p, LAST, dy))
+
+
+def last(form, p, saved):
+    """What the last layer multiplies, a(s_N) in (3)."""
+    return _unit(form, p, LAST, saved[-1])
+
+
+def last_pullback(form, p, saved, dh):
+    """Gradient with respect to the inputs, like x, from the cotangent of what the last layer multiplies."""
     _, *inputs = saved
     back = iter(inputs[::-1])
-    ds = _unit_pullback(form, p, LAST, next(back), _back(p, LAST, dy))
+    ds = _unit_pullback(form, p, LAST, next(back), dh)
     for block in _blocks(form)[::-1]:
         dz = ds
         for name in block[::-1]:

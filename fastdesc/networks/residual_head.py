@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from fastdesc.backend.arrays import namespace
 from fastdesc.networks import residual
 from fastdesc.networks.duals import Dual
 from fastdesc.networks.form import Form
@@ -83,3 +84,19 @@ class ResidualHead:
 
     def to_inputs(self, dz):
         return residual.to_inputs(self._duals, Dual(dz)).v
+
+    constant = True
+
+    @property
+    def n_last(self):
+        return self.form.hidden[0]
+
+    def last(self, saved):
+        return residual.last(self.form, self._duals, saved).v
+
+    def last_pullback(self, saved, dphi):
+        dphi = namespace(dphi).broadcast_to(dphi, saved[-1].v.shape)
+        return residual.last_pullback(self.form, self._duals, saved, Dual(dphi)).v
+
+    def last_tangent(self, saved, tsaved):
+        return residual.last(self.form, self._duals, tsaved).t

@@ -13,7 +13,7 @@ DESCRIPTORS = {
     "residual recursion": lambda: fd.EmbeddedDensity(
         **SPECIES, n_radial=3, n_features=7, iterations=1, hidden=(6, 5), activation="trained_silu", blocks=1,
         layer_norm=True, contraction="hyper_by_iteration", exponents="any",
-    ),    # fmt: skip
+    ),
     "spline filters": lambda: fd.SplineFilters(**SPECIES, triplet_cutoff=3.5, n_pair=2, n_triplet=3, n_knots=5),
 }
 

@@ -13,8 +13,10 @@ from helpers.structures import ELEMENTS
 import fastdesc as fd
 from fastdesc import geometry
 from fastdesc.backend import cuda
-from fastdesc.networks import feed_forward
+from fastdesc.networks import feed_forward, residual
 from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.networks.duals import Dual
+from fastdesc.networks.form import TRAINED, Form
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {
@@ -93,6 +95,14 @@ def of_network(dtype, n_activations):
         y, saved = feed_forward.forward(layers, name, wide[:, 2:19])
         dx, chain = feed_forward.pullback(layers, name, saved, wide[:2, 3:20])
         out += [y, *saved[0][1:], *saved[1], dx, *chain]
+    for activation in list(TRAINED)[:n_activations]:
+        for blocks, layer_norm in ((1, True), (0, False), (2, False)):
+            form = Form((18, 5) if blocks else (18,), activation, blocks, layer_norm)
+            p = residual.initial(66, 2, form, rng)
+            p = {name: Dual((a + 0.1 * rng.normal(size=a.shape)).astype(dtype)) for name, a in p.items()}
+            y, kept = residual.forward(form, p, Dual(wide[:, 2:19]))
+            dx = residual.pullback(form, p, kept, Dual(wide[:2, 3:20]))
+            out += [y.v, *(a.v for a in kept[1:]), dx.v]
     return out
 
 

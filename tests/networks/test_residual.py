@@ -226,6 +226,25 @@ def test_training_gradient_of_the_head_through_the_fold(form, seen):
     np.testing.assert_allclose(found, loss(0.0), rtol=1e-11)
 
 
+@every_form
+def test_energy_is_linear_in_what_the_last_layer_multiplies(form):
+    head, scaler = head_and_scaler(form, None)
+    running = head.folded(head.parameters, scaler, None, "float64")
+    x, tx, *_ = data(1)
+    y, saved = running.forward(x)
+    phi, w = running.last(saved), running.parameters["last/weight"]
+    assert running.n_last == len(phi) and running.constant
+    np.testing.assert_allclose(w @ phi + running.parameters["last/bias"], y, **EXACT)
+    tphi = running.last_tangent(saved, running.tangent(saved, tx)[1])
+    other = head.folded({name: a + 0j for name, a in head.parameters.items()}, scaler, None, complex)
+    stepped = other.last(other.forward(x + 1j * STEP * tx)[1])
+    np.testing.assert_allclose(tphi, stepped.imag / STEP, **EXACT)
+    dphi = np.random.default_rng(4).normal(size=phi.shape)
+    for given in (dphi, dphi[:, :1]):
+        wanted = (given * tphi).sum()
+        np.testing.assert_allclose((running.last_pullback(saved, given) * tx).sum(), wanted, **EXACT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
