@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.backends import DOUBLE_AND_GPU
-from helpers.device_models import DESCRIPTORS
+from helpers.device_models import DESCRIPTORS, potential
 from helpers.ladder_models import RUNGS, rung
 from helpers.training import alloy
 
@@ -37,6 +37,7 @@ FAMILIES = {
     "linear": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(), network="shared"),
     "densities": lambda: fd.Potential(DESCRIPTORS["embedded density"](), hidden=(4,), activation="tanh"),
     "recursion": lambda: fd.Potential(DESCRIPTORS["recursion"](), hidden=(4, 3, 5)),
+    "residual": lambda: potential("residual recursion"),
     "knots by element": lambda: other_knots(),
     **{name: lambda name=name: rung(name) for name in RUNGS},
 }
@@ -53,7 +54,8 @@ def last_weights(p):
             name = f"network/{k}/splines"
             found += [(name, i, unit[i]) for i in np.ndindex(*unit.shape)]
         elif p.network != "none":
-            names = [f"network/{k}/{len(network.layers) - 1}/{kind}" for kind in ("weight", "bias")]
+            layer = len(network.layers) - 1 if hasattr(network, "layers") else "last"
+            names = [f"network/{k}/{layer}/{kind}" for kind in ("weight", "bias")]
             found += [(n, i, 1.0) for n in names if n in p.parameters for i in np.ndindex(*p.parameters[n].shape)]
     if "direct" in p.parameters:
         found += [("direct", i, 1.0) for i in np.ndindex(*p.parameters["direct"].shape)]
