@@ -103,7 +103,7 @@ def _look(path, read):
             except FastdescError:
                 if not beneath.failed:
                     raise
-        time.sleep(1e-3 * tried)
+        time.sleep(1e-3 * min(tried, 10))
     raise InputError(f"{path} is written faster than it can be read; wait until it is finished")
 
 

@@ -134,7 +134,7 @@ class OpenFeatures:
             try:
                 return self._open_once()
             except Moved:
-                time.sleep(1e-3 * tried)
+                time.sleep(1e-3 * min(tried, 10))
         raise self._too_fast()
 
     def _open_once(self):
@@ -188,7 +188,7 @@ class OpenFeatures:
                     raise error
                 return found
             self.close()
-            time.sleep(1e-3 * tried)
+            time.sleep(1e-3 * min(tried, 10))
             self._open()
         raise self._too_fast()
 

@@ -14,7 +14,7 @@ from fastdesc.hdf5.heaps import read_text
 from fastdesc.hdf5.info import InfoColumns
 from fastdesc.hdf5.journal import JournaledFile, discard, journal_of
 from fastdesc.hdf5.locks import WriteLock
-from fastdesc.hdf5.structure import check_structure
+from fastdesc.hdf5.structure import check_beginning, check_structure
 from fastdesc.hdf5.tables import TEXT, append, create, describe, growing, open_to_append, prepare_to_read
 
 
@@ -129,6 +129,7 @@ class FeaturesWriter:
             return False
         self.journaled = JournaledFile(self.part, new=False, lock=self.lock)
         try:
+            check_beginning(self.part, self.journaled)
             self.file = open_to_append(self.journaled, "r+")
             self.raw = check_structure(self.file, self.journaled)
             prepare_to_read(self.file)

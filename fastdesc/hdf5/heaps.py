@@ -23,18 +23,18 @@ PIECE = 1 << 22
 
 
 class Raw:
-    """The bytes of an open HDF5 file, and which of its heaps were found whole.
+    """The bytes of an HDF5 file, and which of its heaps were found whole.
 
     Parameters
     ----------
-    file : h5py.File
+    fd : int
+        Of the open file.
     beneath : CommittedFile, optional
-        Through which HDF5 reads the file, where it does.
+        Through which HDF5 reads the file, where it does; then there is no `fd`.
     """
 
-    def __init__(self, file, beneath=None):
-        self.beneath, self.whole = beneath, set()
-        self._fd = None if beneath is not None else file.id.get_vfd_handle()
+    def __init__(self, fd, beneath=None):
+        self.beneath, self.whole, self._fd = beneath, set(), fd
         self.size = beneath.length if beneath is not None else os.fstat(self._fd).st_size
 
     def read(self, offset, n):
@@ -73,6 +73,22 @@ def check_heap(raw, at):
         if place > size:
             raise ValueError(f"an object in the heap of text at byte {at} goes beyond its end")
     raw.whole.add(at)
+
+
+def heap_object(raw, at, number):
+    """Bytes of an object in a heap, which is checked; ValueError where there is no such object."""
+    check_heap(raw, at)
+    data = raw.read(at, HEADER.unpack(raw.read(at, HEADER.size))[2])
+    place = HEADER.size
+    while place + OBJECT.size <= len(data):
+        index, _, length = OBJECT.unpack_from(data, place)
+        place += OBJECT.size
+        if index == number:
+            return data[place : place + length]
+        if index == 0:
+            break
+        place += (length + 7) // 8 * 8
+    raise ValueError(f"the heap of text at byte {at} has no object {number}")
 
 
 def check_heaps(raw, end):

@@ -85,7 +85,7 @@ class Overlay:
 MAGIC = b"fastdesc journal 1\n"
 HEAD = struct.Struct("<QQ")    # length of the file, number of pieces
 PIECE = struct.Struct("<QQ")    # offset, length
-TRIES = 50
+TRIES = 500
 """To read a file whose last commit is another one each time."""
 
 
@@ -113,13 +113,17 @@ def _parsed(data):
     body, check = data[:-4], data[-4:]
     if not body.startswith(MAGIC) or struct.pack("<I", zlib.crc32(body)) != check:
         return None
-    at = len(MAGIC)
-    length, n = HEAD.unpack_from(body, at)
-    at += HEAD.size
-    pieces = []
+    at, pieces = len(MAGIC) + HEAD.size, []
+    if at > len(body):
+        return None
+    length, n = HEAD.unpack_from(body, len(MAGIC))
     for _ in range(n):
+        if at + PIECE.size > len(body):
+            return None
         offset, size = PIECE.unpack_from(body, at)
         at += PIECE.size
+        if at + size > len(body) or offset + size > length:
+            return None
         pieces.append((offset, body[at : at + size]))
         at += size
     return length, pieces
@@ -189,7 +193,7 @@ class CommittedFile(_Positioned):
         with os.fdopen(os.dup(self._journal), "rb") as f:
             journal = _parsed(f.read())
         self.length = os.fstat(self.fd).st_size
-        if journal is not None:
+        if journal is not None and journal[0] <= self.length:    # a commit makes the file as long first
             self.length, pieces = journal
             self.over = Overlay(pieces)
 
@@ -300,13 +304,15 @@ class JournaledFile(StreamedFile):
             os.ftruncate(self.fd, 0)
         self.committed = os.fstat(self.fd).st_size
         journal = None if new else read_journal(path)
-        if journal is not None:
+        if journal is not None and journal[0] <= self.committed:
             self._apply(*journal)
         self.length = self.committed
 
     def commit(self):
         """Make everything written so far permanent; OSError where the disk has no room for it."""
         self.check()
+        if os.fstat(self.fd).st_size < self.length:    # HDF5 may end with room it has not written to
+            os.ftruncate(self.fd, self.length)
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
         pieces = list(self.over)
         body = b"".join(

@@ -5,12 +5,14 @@ does not, or ask for code (filters are plugins). Ours do none of it, but for the
 beside a features file. So every object is looked at, and none of its data.
 """
 
+import os
 import re
 from math import prod
 
 import h5py
 from h5py import h5a, h5d, h5l, h5o, h5t, h5z
 
+from fastdesc.hdf5.headers import check_header, check_root
 from fastdesc.hdf5.heaps import HEAD, Raw, check_heaps, read_text
 
 DEEPEST = 32
@@ -33,7 +35,7 @@ def check_structure(file, beneath=None):
     Parameters
     ----------
     file : h5py.File
-        Just opened.
+        Just opened, after `check_root`.
     beneath : CommittedFile, optional
         Through which HDF5 reads it.
 
@@ -42,10 +44,7 @@ def check_structure(file, beneath=None):
     Raw
         Its bytes, for `read_text`.
     """
-    made = file.id.get_create_plist()
-    if made.get_sizes() != (8, 8) or made.get_userblock():
-        raise ValueError("its addresses are not of the usual kind")
-    raw = Raw(file, beneath)
+    raw = Raw(None, beneath) if beneath is not None else Raw(file.id.get_vfd_handle())
     if h5a.exists(file.id, b"shards"):    # where datasets are virtual, heaps say of what they are made
         check_heaps(raw, raw.size)
     elif _text_varies(file.id):    # written before text in attributes had a fixed length
@@ -72,8 +71,10 @@ class _Walk:
         self.attributes(group, name)
         for key in group:
             path = f"{name}/{key.decode('utf-8', 'replace')}"
-            if group.links.get_info(key).type != h5l.TYPE_HARD:
+            link = group.links.get_info(key)
+            if link.type != h5l.TYPE_HARD:
                 raise ValueError(f"{path} is a link to another place")
+            check_header(self.raw, link.u)
             info = h5o.get_info(group, key)
             if info.addr in self.seen:
                 raise ValueError(f"{path} is there under two names")
@@ -144,6 +145,26 @@ class _Walk:
                 raise ValueError(f"{name} has {n} rows, and the file does not hold as much")
 
 
+def check_beginning(path, beneath=None):
+    """RuntimeError unless the root of a file is whole, which HDF5 reads as soon as it opens the file.
+
+    Parameters
+    ----------
+    path : Path
+        Not used where there is `beneath`.
+    beneath : CommittedFile or JournaledFile, optional
+        Through which HDF5 is going to read it.
+    """
+    fd = None if beneath is not None else os.open(path, os.O_RDONLY)
+    try:
+        check_root(Raw(fd, beneath))
+    except ValueError as error:    # opening fails with others, for other reasons
+        raise RuntimeError(str(error)) from error
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
 class CheckedFile(h5py.File):
     """A file, open to read, whose structure was judged; its text is read by `text`.
 
@@ -158,8 +179,9 @@ class CheckedFile(h5py.File):
     """
 
     def __init__(self, source, **options):
-        super().__init__(source, "r", **options)
         beneath = source if hasattr(source, "readinto") else None
+        check_beginning(source, beneath)
+        super().__init__(source, "r", **options)
         try:
             self.raw = check_structure(self, beneath)
         except BaseException as error:

@@ -24,6 +24,8 @@ from fastdesc.io.extxyz_split import VECTORS, Blocks
 
 PER_ATOM = ("forces", "stresses", "charges", "magmoms", "energies")
 PER_FRAME = tuple(name for name in all_properties if name not in PER_ATOM)
+PLAIN_RESULTS = ("energy", "magmom", "free_energy")
+"""Those that ASE takes as they come; as labels they are judged later."""
 KINDS = {"S": str, "R": float, "I": int, "L": bool}
 ARRAY_NAMES = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "initial_charges"}
 WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
@@ -32,6 +34,8 @@ FLAG = re.compile(r"[^\W\d]\w*$")
 """A single word that can be the name of a flag."""
 UNUSUAL = ("\\", "'", "{", "[", "_JSON", '""')
 PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
+MOST_COLUMNS = 100_000
+"""Of one name."""
 FARTHEST = 2000
 """Characters from the end of a frame in which its vectors stand."""
 LOGICAL = {"T": True, "F": False, "True": True, "False": False, "1": True, "0": False}
@@ -119,6 +123,8 @@ def _columns(properties):
     for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=True):
         if kind not in KINDS:
             raise ValueError(f"Properties={properties!r} has kind {kind!r}, allowed are S, R, I and L")
+        if not count.isdecimal() or not 0 < int(count[:9]) <= MOST_COLUMNS:
+            raise ValueError(f"Properties says that {name[:40]!r} has {count[:20]} columns; 1 to {MOST_COLUMNS} are allowed")
         named.append((ARRAY_NAMES.get(name, name), kind, len(kinds), len(kinds) + int(count)))
         kinds += kind * int(count)
     is_name = np.array([kind == "S" for kind in kinds])
@@ -205,7 +211,7 @@ def _frame(text, n_atoms):
         if lattice is not None:
             raise ValueError("it has a Lattice and lines VEC, which is one cell too many")
         lattice, pbc = np.array(vectors + [[0.0] * 3] * (3 - len(vectors))).T, np.arange(3) < len(vectors)
-    results = {name: info.pop(name) for name in PER_FRAME if name in info}
+    results = {name: info.pop(name) for name in PER_FRAME if name in info and _is_result(name, info[name])}
     results.update((name, arrays.pop(name)) for name in PER_ATOM if name in arrays)
     if np.shape(results.get("stress")) == (3, 3):
         results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
@@ -214,6 +220,25 @@ def _frame(text, n_atoms):
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
         "info": info, "arrays": arrays, "results": results, "constraints": _constraints(arrays),
     }  # fmt: skip
+
+
+def _is_result(name, value):
+    """Whether a value is what its name promises; text under the name of a result is info like any other.
+
+    Raises
+    ------
+    ValueError
+        For a stress that is none: it would be missing as a label.
+    """
+    if name in PLAIN_RESULTS:
+        return True
+    try:
+        np.asarray(value, float)
+    except (ValueError, TypeError) as error:
+        if name == "stress":
+            raise ValueError(f"stress={str(value)[:40]!r} is no row of numbers") from error
+        return False
+    return True
 
 
 def _constraints(arrays):
