@@ -71,8 +71,8 @@ class Fuzz:
                 tell()
         if worker.returncode < 0:
             name = signal.Signals(-worker.returncode).name
-            stack = (self.folder / "stack").read_text().splitlines()
-            where = " < ".join(line.strip() for line in stack[2:8])
+            stack = (self.folder / "stack").read_text().partition("Current thread")[2].splitlines()
+            where = " < ".join(line.strip() for line in stack[1:5])
             self._note(at, f"hang more than {SECONDS:g} s" if name == "SIGALRM" else f"crash {name} at {where}")
             return at + 1
         if at < last:

@@ -110,7 +110,8 @@ def make(folder):
     convert(structures, folder / "frames.h5", **quiet)
     featurize(structures, folder / "features.h5", d, jacobian=True, **quiet)
     featurize(structures, folder / "packed.h5", d, pool="mean", compression="gzip", dtype="float32", **quiet)
-    state = {"epoch": 3, "rng": {"state": 1 << 100}, "parameters": {"beta": np.ones((2, 3)), "words": ["a", None]}}
+    many = {f"moment {k}": np.ones((2, 3)) for k in range(20)}    # more than a header holds
+    state = {"epoch": 3, "rng": {"state": 1 << 100}, "parameters": {**many, "words": ["a", None]}}
     write_checkpoint(folder / "checkpoint.h5", state)
     joined = folder / "joined.h5"
     shards_of(joined).mkdir()

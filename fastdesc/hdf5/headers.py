@@ -1,8 +1,9 @@
 """Headers of the objects of an HDF5 file, looked at before HDF5 reads them.
 
-A header (HDF5 File Format Specification, IV.A) says how long it is and where it goes on, and HDF5 makes memory for as
-much as it says. The list of the parts of a virtual dataset lies in a heap, and HDF5 writes beyond its own memory where
-a part is of a shape that it did not expect. Both are followed here first, byte by byte.
+A header (HDF5 File Format Specification, IV.A) says how long it is and where it goes on, and a group where the names of
+its members are; HDF5 makes memory for as much as they say. The list of the parts of a virtual dataset lies in a heap,
+and HDF5 writes beyond its own memory where a part is of a shape that it did not expect. All are followed here first,
+byte by byte.
 """
 
 import struct
@@ -12,7 +13,7 @@ from fastdesc.hdf5.heaps import heap_object
 MOST = 1 << 24
 """Bytes of a piece of a header; those of ours have some hundred."""
 PIECES = 1000
-LAYOUT, CONTINUED = 8, 16    # kinds of messages
+LAYOUT, CONTINUED, SYMBOLS = 8, 16, 17    # kinds of messages
 VIRTUAL = 3
 UNDEFINED = (1 << 64) - 1
 NO_SELECTION, POINTS, BLOCKS, ALL = range(4)
@@ -53,6 +54,18 @@ def check_header(raw, at):
             heap, index = _number(data, 2, 8), _number(data, 10, 4)
             if heap != UNDEFINED:
                 check_parts(heap_object(raw, heap, index))
+        elif kind == SYMBOLS:
+            _check_names(raw, _number(data, 8, 8))
+
+
+def _check_names(raw, at):
+    """ValueError unless the names of a group are where they are said to be."""
+    head = raw.read(at, 32)
+    if head[:4] != b"HEAP":
+        raise ValueError(f"there are no names at byte {at}")
+    size, place = _number(head, 8, 8), _number(head, 24, 8)
+    if size > min(MOST, raw.size - place):
+        raise ValueError(f"the names at byte {at} are said to have {size} bytes")
 
 
 def _messages(raw, at):

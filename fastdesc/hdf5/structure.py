@@ -22,6 +22,7 @@ WIDEST_TEXT = 64
 """Texts in a row."""
 SMALL = 1 << 26
 """Bytes that a dataset may take, as it may as many as the whole file, without its chunks being counted."""
+CHECKSUM = 4
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, 32000, 32015, 32026}
 """Deflate, shuffle, checksum; lzf, zstd, blosc2."""
 KINDS = {h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM}
@@ -125,6 +126,8 @@ class _Walk:
                 chunk *= width
             if chunk > MOST_CHUNK_BYTES:
                 raise ValueError(f"{name} has chunks of {chunk} bytes")
+            if h5z.FILTER_FLETCHER32 in {made.get_filter(k)[0] for k in range(made.get_nfilters())}:
+                dataset.chunk_iter(lambda stored: _check_sum_fits(stored, name))
             if size > max(SMALL, self.raw.size) and size > chunk * dataset.get_num_chunks():
                 raise ValueError(f"{name} has the shape {shape}, and the file does not hold as much")
         elif size > self.raw.size:
@@ -143,6 +146,12 @@ class _Walk:
         for name, n in self.texts:
             if n > self.most_rows:
                 raise ValueError(f"{name} has {n} rows, and the file does not hold as much")
+
+
+def _check_sum_fits(chunk, name):
+    """ValueError for a chunk too short for its checksum, of which HDF5 reads as many bytes as its size less 4 says."""
+    if chunk.size < CHECKSUM:
+        raise ValueError(f"{name} has a chunk of {chunk.size} bytes, which is less than its checksum")
 
 
 def check_beginning(path, beneath=None):

@@ -124,7 +124,8 @@ def _columns(properties):
         if kind not in KINDS:
             raise ValueError(f"Properties={properties!r} has kind {kind!r}, allowed are S, R, I and L")
         if not count.isdecimal() or not 0 < int(count[:9]) <= MOST_COLUMNS:
-            raise ValueError(f"Properties says that {name[:40]!r} has {count[:20]} columns; 1 to {MOST_COLUMNS} are allowed")
+            allowed = f"1 to {MOST_COLUMNS} are allowed"
+            raise ValueError(f"Properties says that {name[:40]!r} has {count[:20]} columns; {allowed}")
         named.append((ARRAY_NAMES.get(name, name), kind, len(kinds), len(kinds) + int(count)))
         kinds += kind * int(count)
     is_name = np.array([kind == "S" for kind in kinds])
