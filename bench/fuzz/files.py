@@ -1,5 +1,6 @@
 """One file of every kind, as it was written, and what reads all that is in it."""
 
+import ctypes
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +76,24 @@ KINDS = {
     "splines": Kind("splines.h5", "splines.h5", read_model),
     "extxyz": Kind("frames.extxyz", "frames.extxyz", read_text),
     "xyz": Kind("frames.xyz", "frames.xyz", read_text),
+}
+
+
+def _hang(path):
+    while True:
+        pass
+
+
+def _raise(path):
+    raise KeyError(path.name)
+
+
+FAULTS = {    # readers that do what none may do
+    "exception": Kind("frames.xyz", "frames.xyz", _raise),
+    "hang": Kind("frames.xyz", "frames.xyz", _hang),
+    "crash": Kind("frames.xyz", "frames.xyz", lambda path: ctypes.string_at(0)),
+    "memory": Kind("frames.xyz", "frames.xyz", lambda path: np.empty(1 << 30, np.uint8).sum()),
+    "outside": Kind("frames.xyz", "frames.xyz", lambda path: (path.parents[2] / "outside/000000.h5").read_bytes()),
 }
 
 

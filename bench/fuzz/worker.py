@@ -1,6 +1,6 @@
 """The process that reads damaged files; it says a line of each, and dies of those that it cannot survive.
 
-    python -m bench.fuzz.worker FOLDER FIRST LAST SEED KIND,KIND,..
+    python -m bench.fuzz.worker FOLDER FIRST LAST SEED KIND,KIND,.. SECONDS
 """
 
 import ctypes
@@ -15,35 +15,33 @@ import warnings
 from pathlib import Path
 
 from bench.fuzz.damage import damaged
-from bench.fuzz.files import KINDS, make
+from bench.fuzz.files import FAULTS, KINDS, make
 from fastdesc.errors import FastdescError
 
-SECONDS = 20.0
-"""A file that takes longer hangs."""
 MOST = 1 << 29
 """Bytes of memory that one file of a few kB may take."""
 LIMIT = 1 << 33
 OPENED = 0x20 | 0x01    # of inotify: opened, read
 
 
-def read_all(folder, first, last, seed, kinds, answer):
+def read_all(folder, first, last, seed, kinds, seconds, answer):
     """Damage and read the files first .. last; `answer` gets a line of each."""
     work, outside = Path(folder, f"work-{os.getpid()}"), Path(folder, "outside")
-    watch = _watched(outside)
+    watch, all_kinds = _watched(outside), KINDS | FAULTS
     resource.setrlimit(resource.RLIMIT_AS, (_memory("VmPeak") + LIMIT, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)    # ends the process wherever it is, in HDF5, too
     warnings.simplefilter("ignore")
-    originals = {kind: Path(folder, "sound", KINDS[kind].target).read_bytes() for kind in kinds}
+    originals = {kind: Path(folder, "sound", all_kinds[kind].target).read_bytes() for kind in kinds}
     for kind in kinds:
         shutil.copytree(Path(folder, "sound"), work / kind)
     for number in range(first, last):
         kind = kinds[number % len(kinds)]
-        target = work / kind / KINDS[kind].target
+        target = work / kind / all_kinds[kind].target
         target.write_bytes(damaged(originals[kind], number_of(seed, number), target.suffix.endswith("xyz")))
         before = _memory("VmPeak")
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        outcome = _outcome(KINDS[kind].read, work / kind / KINDS[kind].opened)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        outcome = _outcome(all_kinds[kind].read, work / kind / all_kinds[kind].opened)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if (grown := _memory("VmPeak") - before) > MOST:
             outcome = f"memory {grown >> 20} MB"
@@ -99,7 +97,7 @@ def _was_opened(watch):
         return False
 
 
-def main(folder, first, last, seed, kinds):
+def main(folder, first, last, seed, kinds, seconds):
     if first == "make":
         make(folder)
     out = os.dup(1)
@@ -107,7 +105,7 @@ def main(folder, first, last, seed, kinds):
     with open(Path(folder, "stack"), "w") as stack:
         faulthandler.enable(stack)
         read_all(
-            folder, int(first), int(last), int(seed), kinds.split(","),
+            folder, int(first), int(last), int(seed), kinds.split(","), float(seconds),
             lambda line: os.write(out, (line.replace("\n", " ") + "\n").encode("utf-8", "replace")),
         )  # fmt: skip
 

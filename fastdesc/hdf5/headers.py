@@ -137,7 +137,7 @@ def _selection_end(block, at):
             raise ValueError("a part of a virtual dataset is not one block")
         values = _row(block, start + 4, 4 * rank, width)
         sound = all(
-            a < FARTHEST and 1 <= stride < FARTHEST and 1 <= count < FARTHEST and 1 <= size <= stride < FARTHEST
+            max(a, stride, count, size) < FARTHEST and min(stride, count, size) > 0 and (count == 1 or size <= stride)
             for a, stride, count, size in zip(*[iter(values)] * 4, strict=True)
         )
         at = start + 4 + 4 * rank * width

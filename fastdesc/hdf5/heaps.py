@@ -38,7 +38,8 @@ class Raw:
         self.size = beneath.length if beneath is not None else os.fstat(self._fd).st_size
 
     def read(self, offset, n):
-        """Up to `n` bytes from `offset` on."""
+        """Up to `n` bytes from `offset` on; no memory is made for more than the file has."""
+        n = max(0, min(n, self.size - offset))
         if self.beneath is None:
             return os.pread(self._fd, n, offset)
         with phil:    # HDF5 says before every read from where, and does not read meanwhile

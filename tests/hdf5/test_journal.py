@@ -2,13 +2,25 @@
 
 import os
 import shutil
+import struct
+import zlib
 
 import h5py
 import numpy as np
 import pytest
 
 from fastdesc.hdf5 import journal
-from fastdesc.hdf5.journal import CommittedFile, JournaledFile, Overlay, discard, journal_of, read_journal
+from fastdesc.hdf5.journal import (
+    HEAD,
+    MAGIC,
+    PIECE,
+    CommittedFile,
+    JournaledFile,
+    Overlay,
+    discard,
+    journal_of,
+    read_journal,
+)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -106,6 +118,50 @@ def test_a_damaged_journal_counts_as_none(tmp_path):
     assert read_journal(path) is None
     discard(path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD.pack(10, 1),    # a piece that is not there
+        HEAD.pack(10, 1) + PIECE.pack(0, 1 << 60),    # a piece of more bytes than there are
+        HEAD.pack(10, 1) + PIECE.pack(8, 4) + b"abcd",    # a piece beyond the end
+        HEAD.pack(10, 1 << 62),
+        b"",
+    ],
+)
+def test_a_journal_that_contradicts_itself_counts_as_none(tmp_path, body):
+    path = tmp_path / "x"
+    path.write_bytes(b"a" * 10)
+    whole = MAGIC + body
+    journal_of(path).write_bytes(whole + struct.pack("<I", zlib.crc32(whole)))
+    assert read_journal(path) is None
+    assert reopened(path) == b"a" * 10
+
+
+def test_a_file_is_never_longer_than_it_is(tmp_path):
+    """A journal that speaks of a petabyte; sizes of datasets are compared with that of the file."""
+    path = tmp_path / "x"
+    path.write_bytes(b"a" * 10)
+    whole = MAGIC + HEAD.pack(1 << 50, 0)
+    journal_of(path).write_bytes(whole + struct.pack("<I", zlib.crc32(whole)))
+    with CommittedFile(path) as f:
+        assert f.length == 10
+    JournaledFile(path, new=False).close()
+    assert path.stat().st_size == 10
+
+
+def test_a_commit_makes_the_file_as_long_as_it_says(tmp_path, monkeypatch):
+    """HDF5 may end with room it has not written to; a reader between the two halves of a commit sees it, too."""
+    path = tmp_path / "x"
+    f = JournaledFile(path, new=True)
+    f.write(b"a" * 10)
+    f.truncate(30)
+    monkeypatch.setattr(JournaledFile, "_apply", lambda *a: None)    # killed there
+    f.commit()
+    with CommittedFile(path) as g:
+        assert g.length == 30 and g.read() == b"a" * 10 + bytes(20)
+    f.close()
 
 
 def test_hdf5_through_it(tmp_path):

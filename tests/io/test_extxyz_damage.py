@@ -1,6 +1,7 @@
 """One damaged frame costs one frame, in plain and in extended XYZ; vectors of the cell after the atoms are read."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,3 +120,33 @@ def test_vectors_that_cannot_be_read_cost_the_frame(tmp_path, wrong):
     path.write_text(f"1\n{EXTENDED}\nCu 0 0 0\nVEC1 3 0 0\nVEC2 0 3 0\nVEC3 0 0 3\n")
     with pytest.raises(FileFormatError, match="has a Lattice and lines VEC, which is one cell too many"):
         read_frames(path)
+
+
+@pytest.mark.parametrize("columns", ["99999999", "1e9", "-1", "0", "9" * 5000, "x"])
+def test_columns_by_the_million(tmp_path, columns):
+    """No memory is made for what a header promises."""
+    path = tmp_path / "x.xyz"
+    path.write_text(f"1\nProperties=species:S:1:pos:R:{columns}\nCu 0 0 0\n")
+    with pytest.raises(FileFormatError, match=r"'pos' has .* columns; 1 to 100000 are allowed"):
+        read_frames(path)
+
+
+def test_text_under_the_name_of_a_result(tmp_path):
+    """It is info, as under any other name."""
+    path = tmp_path / "x.extxyz"
+    path.write_text('1\nProperties=species:S:1:pos:R:3 dipole="0.5 none 1" energy=-1.5\nCu 0 0 0\n')
+    (atoms,) = read_frames(path)
+    assert atoms.info == {"dipole": "0.5 none 1"} and atoms.calc.results == {"energy": -1.5}
+
+
+def test_no_memory_for_atoms_that_are_not_there(tmp_path):
+    """1e9 atoms, less one, promised in a file of 4 MB; 3e5 lines follow."""
+    path = tmp_path / "x.xyz"
+    path.write_text("999999999\nstep\n" + "Cu 1.5 2.5 3.5\n" * 300_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="promises 999999999 atoms and 300000 follow"):
+            read_frames(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
