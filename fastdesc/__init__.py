@@ -26,6 +26,7 @@ _PUBLIC = {
     "load_filters": "fastdesc.potential.transfer",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
+    "read_reann": "fastdesc.potential.reann",
     "write_meam_spline": "fastdesc.potential.meam",
     "FastdescError": "fastdesc.errors",
 }
@@ -51,6 +52,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.potential.loading import load as load
     from fastdesc.potential.meam import read_meam_spline as read_meam_spline
     from fastdesc.potential.meam import write_meam_spline as write_meam_spline
+    from fastdesc.potential.reann import read_reann as read_reann
     from fastdesc.potential.transfer import load_filters as load_filters
     from fastdesc.structures import Structures as Structures
     from fastdesc.training import fit_uncertainty as fit_uncertainty

@@ -223,11 +223,11 @@ class Potential:
 
     @property
     def fitted(self) -> bool:
-        """Whether feature scaler, direct weights or ranges of splines have been fitted, or set."""
+        """Whether feature scaler, direct weights or ranges of splines have been fitted, or set, or it was trained."""
         plain = FeatureScaler.identity(self.descriptor.n_features)
         same = np.array_equal(self.scaler.mean, plain.mean) and np.array_equal(self.scaler.scale, plain.scale)
         weighted = bool((self.direct_weights != 1).any())
-        return not same or weighted or any(network.placed for network in self.networks)
+        return not same or weighted or bool(self.training) or any(network.placed for network in self.networks)
 
     def model(
         self, dtype: DType = "float64", device: Device = "cpu", parameters: Mapping[str, Array] | None = None
