@@ -134,11 +134,11 @@ def plot(args):
 
 
 def import_(args):
+    from fastdesc.cli.importing import read_published
     from fastdesc.hdf5.files import check_apart
-    from fastdesc.potential.meam import read_meam_spline
 
     check_apart([args.model], [args.potential])
-    potential = read_meam_spline(args.potential, args.element)
+    potential = read_published(args.potential, args.element, args.activation, args.recursion_activation)
     potential.save(args.model)
     print(f"{args.model}: {potential.n_parameters} parameters")
 

@@ -83,12 +83,17 @@ examples:
   fastdesc plot filters model.h5 train.extxyz      spline filters over the distances and angles of the frames
 """
 IMPORT = """\
-Make a model of a published s-MEAM potential, a file for LAMMPS' pair style meam/spline: the same energies, forces and
-stress, ready to be evaluated, run and trained further.
+Make a model of a published potential: the same energies, forces and stress, ready to be evaluated, run and trained
+further. FILE is one of the REANN package (.pt or .pth; PyTorch is not needed, and nothing in the file is run), or one
+of an s-MEAM potential for LAMMPS' pair style meam/spline.
 
 examples:
+  fastdesc import PES.pt water.h5
+  fastdesc import REANN.pth water.h5 --activation trained_silu      a checkpoint does not name its activation
   fastdesc import TiO.meam.spline tio.h5
   fastdesc import Si_1.meam.spline si.h5 --element Si      the older form does not name its element
+
+trained_silu is the REANN package's Relu_like, its default; trained_isru is its Tanh_like.
 """
 EXPORT = """\
 Write a model as a file for LAMMPS' pair style meam/spline. Only models of that form can be: spline filters with one
@@ -210,10 +215,13 @@ def parser():
     p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
     p.add_argument("--follow", action="store_true", help="for learning: draw again whenever the file grows")
 
-    p = command("import", IMPORT, "a published s-MEAM potential into a model file")
-    p.add_argument("potential", metavar="FILE", help="file for LAMMPS' pair style meam/spline")
+    p = command("import", IMPORT, "a published REANN or s-MEAM potential into a model file")
+    p.add_argument("potential", metavar="FILE", help="file of the REANN package, or for LAMMPS' meam/spline")
     p.add_argument("model", metavar="MODEL", help="model file to write (.h5)")
-    p.add_argument("--element", metavar="EL", help="for a file of one element that does not name it")
+    p.add_argument("--element", metavar="EL", help="s-MEAM: for a file of one element that does not name it")
+    trained = ("trained_silu", "trained_isru")
+    p.add_argument("--activation", choices=trained, help="REANN: of the networks of a checkpoint")
+    p.add_argument("--recursion-activation", choices=trained, help="REANN: of those of the iterations, if another")
 
     p = command("export", EXPORT, "a model of the form of s-MEAM into a file for LAMMPS")
     p.add_argument("model", metavar="MODEL")

@@ -36,11 +36,11 @@ def cluster():
     return atoms
 
 
-def potential(descriptor, seed=0):
+def potential(descriptor, seed=0, **head):
     rng = np.random.default_rng(seed)
     new = {name: x + 0.1 * rng.normal(size=x.shape) for name, x in descriptor.parameters.items()}
     descriptor.set_parameters(**new)
-    out = fd.Potential(descriptor, hidden=(8,), seed=seed)
+    out = fd.Potential(descriptor, hidden=(8,), seed=seed, **head)
     out.reference, out.scale = np.array([-0.5, -0.2]), np.array([0.004, 0.006])
     return out
 
@@ -51,10 +51,16 @@ def recursion(T):
     )
 
 
+RESIDUAL = {"activation": "trained_silu", "blocks": 1, "layer_norm": True}
+"""Networks as published REANN models have them."""
 DESCRIPTORS = {
     "T=0": lambda: recursion(0),
     "T=1": lambda: recursion(1),
     "T=3": lambda: recursion(3),
+    "residual": lambda: fd.EmbeddedDensity(
+        species=["Cu", "Au"], cutoff=4.0, n_radial=4, l_max=2, iterations=2, n_features=6, exponents="any",
+        contraction="hyper_by_iteration", hidden=(6, 5), **RESIDUAL,
+    ),
     "moments": lambda: fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5),
     "splines": lambda: fd.SplineFilters(species=["Cu", "Au"], cutoff=4.2, triplet_cutoff=3.6, n_pair=2, n_triplet=2),
 }
@@ -78,7 +84,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(folder):
-    made = {name: potential(make()) for name, make in DESCRIPTORS.items()}
+    made = {name: potential(make(), **(RESIDUAL if name == "residual" else {})) for name, make in DESCRIPTORS.items()}
     for name, one in made.items():
         one.save(folder / f"{name}.h5")
     return made
