@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers import reann_models
 from numpy.typing import NDArray
 
 import fastdesc as fd
@@ -94,6 +95,8 @@ def test_published_potentials(tmp_path: Path) -> None:
     written = fd.Potential(pair, network="spline", direct=["pair_0"], bias=False)
     fd.write_meam_spline(tmp_path / "Cu.meam.spline", written)
     assert_type(fd.read_meam_spline(tmp_path / "Cu.meam.spline"), fd.Potential)
+    reann_models.write_script(tmp_path / "PES.pt", reann_models.model())
+    assert_type(fd.read_reann(tmp_path / "PES.pt"), fd.Potential)
 
 
 def test_features(tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def read_reann(
     for name, given in (("activation", activation), ("recursion_activation", recursion_activation)):
         if given is not None and given not in TRAINED:
             raise InputError(f"{name} came as {given!r}; give {WORDS}")
-    path = as_path(path)
-    names = names_of(read_torch(path), path)
+    file = as_path(path)
+    names = names_of(read_torch(file), file)
     elements, iterations = names.elements("nnmod."), names.iterations
     r_s, inta, params = (names.array(f"density.{name}", 2) for name in ("rs", "inta", "params"))
     n_radial = r_s.shape[1]
@@ -90,7 +90,7 @@ def read_reann(
         | {f"network/{k}/{n}": a for k, z in enumerate(order) for n, a in of_energy.networks[elements[z]].items()}
     )
     potential.reference = potential.reference + names.number("nnmod.initpot", 0.0)
-    potential.training = {"imported": {"package": "REANN", "file": path.name}}
+    potential.training = {"imported": {"package": "REANN", "file": file.name}}
     return potential
 
 
