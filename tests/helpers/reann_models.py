@@ -1,5 +1,8 @@
 """Models of the REANN package: random ones, files of them in both forms, and their energy by the textbook."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from helpers import torch_writer
 from helpers.torch_writer import Module
@@ -35,7 +38,7 @@ def network(prefix, n_in, hidden, n_out, blocks, normed, rng, gaps=False):
 def model(
     elements=("O", "H"), cutoff=4.0, n_radial=3, l_max=2, n_features=7, iterations=1, own_hyper=False, hidden=(5, 4),
     inner=(4, 3), blocks=1, normed=True, initpot=None, gaps=False, seed=0,
-):  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """State of a random model, name -> float64 array; some exponents grow with the distance."""
     rng, n = np.random.default_rng(seed), len(elements)
     hyper = (*((iterations + 1,) if own_hyper else ()), l_max + 1, n_radial, n_features)
@@ -70,7 +73,7 @@ def modules(state, activation="Relu_like", inner=None, root="__torch__.pes.PES.P
     return top
 
 
-def write_script(path, state, *args, **keywords):
+def write_script(path, state, *args, **keywords) -> Path:
     """A file of TorchScript."""
     return torch_writer.write(path, modules(state, *args, **keywords), root="PES")
 
