@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from fastdesc.hdf5.attributes import attribute, set_attributes
-from fastdesc.hdf5.tables import TEXT, create, growing
+from fastdesc.hdf5.tables import create, create_text, growing
 
 MOST_COLUMNS = 64
 LONGEST_KEY = 200    # bytes
@@ -65,9 +65,7 @@ class InfoColumns:
         for key, column in self.columns.items():
             column.append(new[key] if key in new else np.full(n, column.missing))
         if rest and self.rest is None:
-            d = create(self.group.parent, self.beside, "as in the input", "n_frames", (), TEXT)
-            d.resize(n_before, axis=0)
-            self.rest = growing(d)
+            self.rest = growing(create_text(self.group.parent, self.beside, "as in the input", "n_frames", n_before))
         if self.rest is not None:
             self.rest.append(np.array([json.dumps(rest[k]) if k in rest else "" for k in range(n)], object))
 
@@ -85,22 +83,27 @@ class InfoColumns:
 
     def _begin(self, key, n):
         """A column for a new key, without values in the first `n` frames."""
-        text = self.kinds[key] in BLANK
-        d = create(self.group, key, "as in the input", "n_frames", (), TEXT if text else np.float64)
+        if self.kinds[key] in BLANK:
+            d = create_text(self.group, key, "as in the input", "n_frames", n)
+        else:
+            d = create(self.group, key, "as in the input", "n_frames")
+            d.resize(n, axis=0)
+            if n:
+                d[:] = np.nan
         set_attributes(d, {"kind": self.kinds[key]})
-        d.resize(n, axis=0)
-        if not text and n:
-            d[:] = np.nan
         self.columns[key] = growing(d)
 
     def flush(self):
         """Hand over to HDF5 what waits."""
-        for column in (*self.columns.values(), *([] if self.rest is None else [self.rest])):
+        for column in self._all():
             column.flush()
 
     def datasets(self):
         """All of them."""
-        return [c.dataset for c in self.columns.values()] + ([] if self.rest is None else [self.rest.dataset])
+        return [d for column in self._all() for d in column.datasets()]
+
+    def _all(self):
+        return [*self.columns.values(), *([] if self.rest is None else [self.rest])]
 
 
 def _kind(value):

@@ -14,6 +14,7 @@ from h5py import h5a, h5d, h5l, h5o, h5t, h5z
 
 from fastdesc.hdf5.headers import check_header, check_root
 from fastdesc.hdf5.heaps import HEAD, Raw, check_heaps, read_text
+from fastdesc.hdf5.tables import check_text_sums
 
 DEEPEST = 32
 """Groups in groups."""
@@ -200,5 +201,7 @@ class CheckedFile(h5py.File):
             raise
 
     def text(self, name, rows=slice(None)):
-        """Rows of a dataset of text, by name; an array of str."""
-        return read_text(self.raw, self[name], rows)
+        """Rows of a dataset of text, by name, compared with their checksums, if they have any; an array of str."""
+        found = read_text(self.raw, self[name], rows)
+        check_text_sums(self, f"/{name}", rows, found)
+        return found

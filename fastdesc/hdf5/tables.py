@@ -1,5 +1,7 @@
 """Appendable HDF5 datasets, each with its unit and shape in words, and how they are compressed."""
 
+import zlib
+
 import h5py
 import numpy as np
 
@@ -21,12 +23,17 @@ def append(dataset, rows):
 
 
 class Strings:
-    """Strings at the end of a dataset, written at once: there is no telling how much memory they would take."""
+    """Strings at the end of a dataset, written at once: there is no telling how much memory they would take.
+
+    Their checksums, where there is a dataset for them (`create_text`), are written beside them.
+    """
 
     missing = ""
 
     def __init__(self, dataset):
         self.dataset = dataset
+        sums = dataset.file.get(SUMS + dataset.name)
+        self.sums = None if sums is None else Growing(sums)
 
     def __len__(self):
         return len(self.dataset)
@@ -34,9 +41,52 @@ class Strings:
     def append(self, rows):
         """Add an object array of strings."""
         append(self.dataset, rows)
+        if self.sums is not None:
+            self.sums.append(text_sums(rows))
 
     def flush(self):
-        """Nothing waits."""
+        """Hand over the checksums that wait."""
+        if self.sums is not None:
+            self.sums.flush()
+
+    def datasets(self):
+        """The dataset, and that of its checksums."""
+        return [self.dataset] if self.sums is None else [self.dataset, self.sums.dataset]
+
+
+def text_sums(rows):
+    """CRC-32 of the UTF-8 of each string, an array of uint32; 0 for empty ones."""
+    rows = np.asarray(rows, object)
+    sums = [zlib.crc32(text.encode("utf-8", "surrogateescape")) for text in rows.flat]
+    return np.array(sums, np.uint32).reshape(rows.shape)
+
+
+def create_text(group, name, unit, shape, n=0, row=()):
+    """Create a dataset of text of `n` empty rows that grows by rows, and one of the checksums of its rows.
+
+    The latter, as integers, has a checksum of its own: deflate's.
+
+    Returns
+    -------
+    h5py.Dataset
+    """
+    d = create(group, name, unit, shape, row, TEXT)
+    for one in (d, create(group.file, SUMS.strip("/") + d.name, "1", shape, row, np.uint32)):
+        one.resize(n, axis=0)
+    return d
+
+
+def check_text_sums(file, name, rows, text):
+    """ValueError unless the text in some rows of a dataset has the checksums that the file has, where it has any."""
+    sums = file.get(SUMS + name)
+    if sums is None:
+        return
+    found, first = sums[rows], rows.indices(len(sums))[0]
+    if found.shape != text.shape:
+        raise ValueError(f"{name} has checksums of the shape {sums.shape}")
+    wrong = np.flatnonzero((found != text_sums(text)).reshape(len(text), -1).any(1))
+    if len(wrong):
+        raise ValueError(f"the text in row {first + wrong[0]} of {name} is not what was written")
 
 
 class Growing:
@@ -83,12 +133,17 @@ class Growing:
         self._chunk[self._filled : self._filled + len(rows)] = rows
         self._filled += len(rows)
 
+    def datasets(self):
+        """The dataset, in a list."""
+        return [self.dataset]
+
     def flush(self):
         """Hand over the rows that wait."""
         if self._stored < self._filled:
             self.dataset.resize(len(self), axis=0)
             self._put(self.dataset, self._first, self._stored, self._filled, self._chunk)
             self._stored = self._filled
+
 
 def _put_chunk(dataset, first, stored, filled, chunk):
     """Write the chunk that begins at row `first` as bytes; those of its rows that the file has are the same."""
@@ -104,6 +159,8 @@ def _put_rows(dataset, first, stored, filled, chunk):
 CHUNK_BYTES = 1 << 20
 STORED_BYTES = 1 << 24
 """Of a chunk of an array that is written at once."""
+SUMS = "/checksums"
+"""Group of the checksums of text, in datasets of the same names."""
 COMPRESSIONS = ("none", "lzf", "gzip", "zstd", "blosc2")
 TEXT = h5py.string_dtype("utf-8")
 
@@ -187,16 +244,19 @@ def describe(dataset, unit, shape):
     set_attributes(dataset, {"unit": unit, "shape": shape})
 
 
-def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none", chunk_rows=None):
+def create(group, name, unit, shape, row=(), dtype=np.float64, compression="none", chunk_rows=None, summed=False):
     """Create an empty dataset that grows by rows.
 
-    Integers, which repeat themselves, are always deflated; `compression` is for floating-point numbers.
+    Integers, which repeat themselves, are always deflated; `compression` is for floating-point numbers. With `summed`
+    numbers have checksums, which HDF5 compares when they are read: always a whole chunk.
     """
     kind = np.dtype(dtype) if dtype is not TEXT else None
     row_bytes = max(1, int(np.prod(row))) * (kind.itemsize if kind is not None else 16)
     if chunk_rows is None:
         chunk_rows = max(1, min(CHUNK_BYTES // row_bytes, 1 << 14))
     packed = {} if kind is None else compression_options("gzip" if kind.kind in "iub" else compression)
+    if summed and kind is not None:
+        packed["fletcher32"] = True
     d = group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk_rows, *row), **packed)
     describe(d, unit, shape)
     return d

@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 
 from fastdesc.hdf5.info import InfoColumns, check_info, read_info
-from fastdesc.hdf5.tables import TEXT, append, create
+from fastdesc.hdf5.tables import Strings, append, create, create_text
 from fastdesc.io.frame_batch import plain_info
 
 LABELS = ("energy", "forces", "stress")
 PER_ATOM = ("arrays", "atom_results")
 PER_FRAME = ("results", "state")
-TYPES = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_, "U": TEXT}
+TYPES = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_, "U": None}
+"""By the kind of an array; text is written otherwise."""
 
 
 def extras_of(frame, number):
@@ -103,15 +104,22 @@ class ExtrasWriter:
                 else:
                     self._leave_out(name, 1)
             first += n
-        append(values, rows)
+        if text:
+            column = Strings(values)
+            column.append(rows)
+            column.flush()
+        else:
+            append(values, rows)
         append(known["has"], has)
 
     def _begin(self, path, array, n_frames, n_atoms):
         """Datasets for a new name, without values in the first frames."""
-        row = array.shape[1:]
-        words = ", ".join(["n_atoms", *map(str, row)])
-        d = create(self.file, f"{path}/values", "as in ASE", words, row, TYPES[array.dtype.kind], self.compression)
-        d.resize(n_atoms, axis=0)
+        row, kind = array.shape[1:], array.dtype.kind
+        where, words = (self.file, f"{path}/values", "as in ASE"), ", ".join(["n_atoms", *map(str, row)])
+        if kind == "U":
+            create_text(*where, words, n_atoms, row)
+        else:
+            create(*where, words, row, TYPES[kind], self.compression, summed=kind == "f").resize(n_atoms, axis=0)
         create(self.file, f"{path}/has", "1", "n_frames", (), np.bool_).resize(n_frames, axis=0)
         return self.file[path]
 

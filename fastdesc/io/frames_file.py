@@ -12,7 +12,8 @@
     info_json  (n_frames,)          JSON of what frames carry besides, where there is any: see fastdesc/hdf5/info.py
     arrays/.., atom_results/.., results/.., state/..    what frames carry besides: see fastdesc/io/frame_extras.py
 
-`fastdesc convert` writes it. Every dataset carries the attributes `unit` and `shape`.
+`fastdesc convert` writes it. Numbers and texts have checksums (checksums/<name>: see fastdesc/hdf5/info.py), with which
+what is read is compared; files of earlier versions have none. Every dataset carries the attributes `unit` and `shape`.
 """
 
 from itertools import pairwise
@@ -69,7 +70,7 @@ def write_frames_file(batches, path, compression="none"):
         kind = {"format": FORMAT, "format_version": VERSION, "fastdesc_version": __version__}
         set_attributes(f, {**kind, "n_frames": 0, "compression": compression})
         for name, (unit, shape, row, dtype) in TABLES.items():
-            create(f, name, unit, shape, row, dtype, compression)
+            create(f, name, unit, shape, row, dtype, compression, summed=np.dtype(dtype).kind == "f")
         append(create(f, "offsets", "1", "n_frames + 1", dtype=np.int64), [0])
         info = InfoColumns(f.create_group("info"))
         tables = {name: growing(f[name]) for name in (*TABLES, "offsets")}
