@@ -89,6 +89,11 @@ def recording():
     return _recorded_on([])
 
 
+def unrecorded():
+    """Context in which nothing is recorded: for what is done once, and not at every step."""
+    return _recorded_on(None)
+
+
 def replay(tape):
     """Run once more what was recorded."""
     for task, n, chunk in tape:
@@ -108,7 +113,7 @@ def for_chunks(task, n, chunk=256):
     tape = getattr(_here, "tape", None)
     if tape is not None:
         tape.append((task, n, chunk))
-        with _recorded_on(None):    # chunks within chunks are part of the task
+        with unrecorded():    # chunks within chunks are part of the task
             return for_chunks(task, n, chunk)
     if n <= chunk:
         return [task(0, n)] if n > 0 else []

@@ -78,6 +78,8 @@ def _exp(x):
 
     Below `lowest` the result stays at the smallest normal number, from half a binade below the largest it is inf.
     """
+    if not isinstance(x, types.Float):
+        return None
     if x is types.float32:
         real, degree, lowest, highest, head = np.float32, 7, -87.0, 89.0, 355 / 512
     else:
@@ -102,6 +104,8 @@ def _exp(x):
 
 @overload(tanh, jit_options=COMPILED)
 def _tanh(x):
+    if not isinstance(x, types.Float):
+        return None
     real = _real(x)
     one, two = real(1), real(2)
 
@@ -116,6 +120,8 @@ def _tanh(x):
 @overload(log1p, jit_options=COMPILED)
 def _log1p(x):
     """ln(1 + x) = 2 artanh(t), t = x / (2 + x), and the Taylor series for |t| <= 1/3."""
+    if not isinstance(x, types.Float):
+        return None
     real, terms = (np.float32, 8) if x is types.float32 else (np.float64, 17)
     first, two = real(1 / (2 * terms - 1)), real(2)
     series = tuple(real(1 / (2 * k - 1)) for k in range(terms - 1, 0, -1))
@@ -135,22 +141,30 @@ def _log1p(x):
 
 @overload(sqrt, jit_options=COMPILED)
 def _sqrt(x):
+    if not isinstance(x, types.Float):
+        return None
     return lambda x: math.sqrt(x)
 
 
 @overload(maximum, jit_options=COMPILED)
 def _maximum(x, y):
+    if not isinstance(x, types.Float):
+        return None
     real = _real(x)  # y may be a literal 0, which would promote float32
     return lambda x, y: real(y) if x < y else x
 
 
 @overload(minimum, jit_options=COMPILED)
 def _minimum(x, y):
+    if not isinstance(x, types.Float):
+        return None
     real = _real(x)
     return lambda x, y: real(y) if x > y else x
 
 
 @overload(where, jit_options=COMPILED)
 def _where(condition, x, y):
+    if not isinstance(x, types.Float) or not isinstance(condition, types.Boolean):
+        return None
     real = _real(x)
     return lambda condition, x, y: x if condition else real(y)

@@ -13,6 +13,7 @@ import numpy as np
 from fastdesc.backend.arrays import empty, namespace, padded
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.geometry import forces, pair_vectors, virials
+from fastdesc.potential.one_pass import one_pass, suits
 
 CHUNK = 256
 """Atoms that a network takes at a time on the CPU: its layers then stay in the second-level cache."""
@@ -32,6 +33,8 @@ class Model:
         eV.
     direct : (n_species, n_features) array or None
         w of (1), eV.
+    packed : PackedNetworks or None
+        What fastdesc.potential.one_pass made of the networks, kept for the next call.
     """
 
     descriptor: Any
@@ -39,6 +42,7 @@ class Model:
     networks: list[Any]
     scale: Any
     direct: Any = None
+    packed: Any = None
 
 
 @dataclass
@@ -213,6 +217,10 @@ def energies_forces_virials(model, positions, cells, pairs, species):
     forces : (n_atoms, 3) float64 array, eV/Å
     virials : (n_frames, 3, 3) float64 array, eV: dE/dstrain
     """
+    if suits(model):
+        found = one_pass(model, positions, cells, pairs, species)
+        if found is not None:
+            return found
     rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
     out, found, drij = energies_and_forces(model, rij, pairs, species)
     return out, found, virials(rij, drij, pairs)

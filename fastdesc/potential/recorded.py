@@ -11,6 +11,7 @@ from fastdesc.backend.threads import recording, replay, single_threaded_blas
 from fastdesc.backend.workspace import Workspace
 from fastdesc.geometry import forces, pair_vectors, virials
 from fastdesc.potential.evaluation import network_and_gradient
+from fastdesc.potential.one_pass import one_pass, suits
 
 
 class RecordedEvaluation:
@@ -33,13 +34,18 @@ class RecordedEvaluation:
         self.workspace = Workspace() if workspace is None else workspace
         self._positions, self._cells = structures.positions.copy(), structures.cells.copy()
         descriptor, theta = model.descriptor, model.theta
+        self._alive = [model, pairs]    # kernels were given addresses
         with self.workspace, recording() as self._tape, single_threaded_blas():
+            found = one_pass(model, self._positions, self._cells, pairs, species) if suits(model) else None
+            if found is not None:
+                self._atomic, self._forces, self._virials = found
+                return
             rij = pair_vectors(self._positions, self._cells, pairs, model.scale.dtype)
             q, saved = descriptor.forward(rij, pairs, species, theta)
             self._atomic, dq, _ = network_and_gradient(model, q, pairs, species)
             drij = descriptor.pullback(rij, pairs, species, theta, saved, dq)
             self._forces, self._virials = forces(drij, pairs), virials(rij, drij, pairs)
-        self._alive = model, pairs, rij, q, saved, dq, drij    # kernels were given addresses
+        self._alive += [rij, q, saved, dq, drij]
 
     def replay(self, structures):
         """Evaluate the recorded atoms where they are now.

@@ -42,6 +42,25 @@ def axpy(typingctx, a, x, y):
 
 
 @intrinsic
+def axpy_numbers(typingctx, numbers, at, x, y):
+    """Tuple y_k + numbers[at + k] * x, with consecutive plain numbers of a one-dimensional array."""
+
+    def codegen(ctx, b, sig, args):
+        data = ctx.make_array(numbers)(ctx, b, args[0]).data
+        lane = x if isinstance(x, Lanes) else x.lanes
+        out = []
+        for k, yk in enumerate(cgutils.unpack_tuple(b, args[3], y.count)):
+            number = b.load(b.gep(data, [b.add(args[1], ir.IntType(64)(k))]))
+            factor = code.broadcast(b, lane.vector, number), None
+            product = code.mul_rule(b, *factor, *code.split(ctx, b, x, args[2]))
+            total = code.sum_rule(code.add)(b, *product, *code.split(ctx, b, y.dtype, yk))
+            out.append(code.join(ctx, b, y.dtype, *total))
+        return cgutils.pack_array(b, out)
+
+    return y(numbers, types.intp, x, y), codegen
+
+
+@intrinsic
 def dot(typingctx, x, y):
     """Sum of x_k y_k over two tuples."""
 

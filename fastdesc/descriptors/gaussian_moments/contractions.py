@@ -100,6 +100,21 @@ def _triples(kind, m, q, f, i, n, n_radial, first, second, third, product, s_fro
                 f += 1
 
 
+@inner
+def contract_block(kind, m, q, i, n, n_radial, offsets):
+    """Features of atoms i .. i+n-1 into Rows q, of moments in scratch rows of twenty; offsets int64 (8,)."""
+    o = offsets
+    for r in range(n_radial if o[0] >= 0 else 0):
+        store_atoms(q, o[0] + r, i, n, load(kind, m, r * ROW))
+    _pairs(kind, m, q, o[1], i, n, n_radial, _vector, _weighted3)
+    _pairs(kind, m, q, o[2], i, n, n_radial, _matrix, weighted6)
+    _pairs(kind, m, q, o[3], i, n, n_radial, _tensor, weighted10)
+    _triples(kind, m, q, o[4], i, n, n_radial, _matrix, _matrix, _matrix, matrices_product, _later, _later)
+    _triples(kind, m, q, o[5], i, n, n_radial, _vector, _vector, _matrix, vectors_product, _later, _any)
+    _triples(kind, m, q, o[6], i, n, n_radial, _tensor, _tensor, _matrix, tensors_product, _later, _any)
+    _triples(kind, m, q, o[7], i, n, n_radial, _tensor, _matrix, _vector, tensor_matrix_product, _any, _any)
+
+
 @kernel
 def gm_contract(kind, first, last, moments, q, n_radial, n_moments, offsets):
     """Invariants of atoms first .. last-1.
@@ -114,15 +129,7 @@ def gm_contract(kind, first, last, moments, q, n_radial, n_moments, offsets):
     for i in range(first, last, width):
         n = min(width, last - i)
         _load_channels(kind, moments, i, n, n_radial, n_moments, m)
-        for r in range(n_radial if o[0] >= 0 else 0):
-            store_atoms(q, o[0] + r, i, n, load(kind, m, r * ROW))
-        _pairs(kind, m, q, o[1], i, n, n_radial, _vector, _weighted3)
-        _pairs(kind, m, q, o[2], i, n, n_radial, _matrix, weighted6)
-        _pairs(kind, m, q, o[3], i, n, n_radial, _tensor, weighted10)
-        _triples(kind, m, q, o[4], i, n, n_radial, _matrix, _matrix, _matrix, matrices_product, _later, _later)
-        _triples(kind, m, q, o[5], i, n, n_radial, _vector, _vector, _matrix, vectors_product, _later, _any)
-        _triples(kind, m, q, o[6], i, n, n_radial, _tensor, _tensor, _matrix, tensors_product, _later, _any)
-        _triples(kind, m, q, o[7], i, n, n_radial, _tensor, _matrix, _vector, tensor_matrix_product, _any, _any)
+        contract_block(kind, m, q, i, n, n_radial, o)
 
 
 # --------------------------------------------------------------------------------------------------------- pullback
@@ -179,6 +186,29 @@ def _pull_tensor_matrix(kind, m, dm, dq, f, i, n, n_radial):
             add_tuple(dm, r * ROW + RANK3, tensor_matrix_pullback_tensor(d, b))
 
 
+@inner
+def contract_pullback_block(kind, m, dq, i, n, n_radial, offsets, dm):
+    """Pullback of contract_block: cotangents dm, in scratch rows of twenty, of Rows dq."""
+    o = offsets
+    for k in range(len(dm)):
+        dm[k] = 0
+    for r in range(n_radial if o[0] >= 0 else 0):
+        store(dm, r * ROW, load_atoms(kind, dq, o[0] + r, i, n))
+    _pull_pairs(kind, m, dm, dq, o[1], i, n, n_radial, _vector, RANK1, _weighted3)
+    _pull_pairs(kind, m, dm, dq, o[2], i, n, n_radial, _matrix, RANK2, weighted6)
+    _pull_pairs(kind, m, dm, dq, o[3], i, n, n_radial, _tensor, RANK3, weighted10)
+    _pull_triples(
+        kind, m, dm, dq, o[4], i, n, n_radial, _matrix, RANK2, matrices_product, matrices_product_pullback, _later
+    )
+    _pull_triples(
+        kind, m, dm, dq, o[5], i, n, n_radial, _vector, RANK1, vectors_product, vectors_product_pullback, _any
+    )
+    _pull_triples(
+        kind, m, dm, dq, o[6], i, n, n_radial, _tensor, RANK3, tensors_product, tensors_product_pullback, _any
+    )
+    _pull_tensor_matrix(kind, m, dm, dq, o[7], i, n, n_radial)
+
+
 @kernel
 def gm_contract_pullback(kind, first, last, moments, dq, dmoments, n_radial, n_moments, offsets):
     """Pullback of gm_contract.
@@ -193,23 +223,7 @@ def gm_contract_pullback(kind, first, last, moments, dq, dmoments, n_radial, n_m
     for i in range(first, last, width):
         n = min(width, last - i)
         _load_channels(kind, moments, i, n, n_radial, n_moments, m)
-        for k in range(len(dm)):
-            dm[k] = 0
-        for r in range(n_radial if o[0] >= 0 else 0):
-            store(dm, r * ROW, load_atoms(kind, dq, o[0] + r, i, n))
-        _pull_pairs(kind, m, dm, dq, o[1], i, n, n_radial, _vector, RANK1, _weighted3)
-        _pull_pairs(kind, m, dm, dq, o[2], i, n, n_radial, _matrix, RANK2, weighted6)
-        _pull_pairs(kind, m, dm, dq, o[3], i, n, n_radial, _tensor, RANK3, weighted10)
-        _pull_triples(
-            kind, m, dm, dq, o[4], i, n, n_radial, _matrix, RANK2, matrices_product, matrices_product_pullback, _later
-        )
-        _pull_triples(
-            kind, m, dm, dq, o[5], i, n, n_radial, _vector, RANK1, vectors_product, vectors_product_pullback, _any
-        )
-        _pull_triples(
-            kind, m, dm, dq, o[6], i, n, n_radial, _tensor, RANK3, tensors_product, tensors_product_pullback, _any
-        )
-        _pull_tensor_matrix(kind, m, dm, dq, o[7], i, n, n_radial)
+        contract_pullback_block(kind, m, dq, i, n, n_radial, o, dm)
         for s in range(n_radial):
             for c in range(n_moments):
                 store_atoms(dmoments, s * n_moments + c, i, n, load(kind, dm, s * ROW + c))

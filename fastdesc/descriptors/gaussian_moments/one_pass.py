@@ -1,0 +1,201 @@
+"""Gaussian moments and the networks over them in one pass: from positions to energies and forces, block by block.
+
+All that belongs to a block of atoms stays in the cache from its pair vectors to their gradient; nothing is computed
+twice. For fixed parameters the radial channels, formula (1) of moments.py, are formed for each pair: moments and their
+pullback then run over n_radial functions instead of n_basis.
+"""
+
+import numpy as np
+
+from fastdesc.backend.jit import inner, kernel
+from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
+from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
+from fastdesc.networks.blocks import ABOVE, N_IN, TILE, network_block
+from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
+from fastdesc.numerics.radial import radial_basis
+from fastdesc.simd import borrowed, lanes, load, scratch, slots, splat, store
+from fastdesc.simd.functions import sqrt
+from fastdesc.simd.neighbour_block import FAR
+from fastdesc.simd.pair_vectors import add_force_and_virial, any_below, pair_vector
+from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
+
+PLACE = 4    # slots kept per pair: x, y, z, 1/r
+
+
+@inner
+def _channels(kind, beta, z_i, z_j, values, slopes, channels, at):
+    """R_s and R'_s of one slot, formula (1): 2 n_radial slots from `at`."""
+    n_radial, n_basis = beta.shape[2], beta.shape[3]
+    for s in range(n_radial):
+        value, slope = splat(kind, 0.0), splat(kind, 0.0)
+        for b in range(n_basis):
+            c = beta[z_i, z_j, s, b]
+            value = value + load(kind, values, b) * c
+            slope = slope + load(kind, slopes, b) * c
+        store(channels, at + 2 * s, value)
+        store(channels, at + 2 * s + 1, slope)
+
+
+@inner
+def _add_moments(kind, places, channels, first, last, n_radial, s, t, degree_3, moments):
+    """Formula (2) over slots, channels s and t, ten monomials."""
+    at = TEN if degree_3 else 0
+    one, two = load_tuple(kind, moments, s * ROW + at, 10), load_tuple(kind, moments, t * ROW + at, 10)
+    for k in range(first, last):
+        x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
+        x, y, z = x * inverse, y * inverse, z * inverse
+        m = monomials_3(x, y, z) if degree_3 else monomials_0_to_2(kind, x, y, z)
+        one = axpy(load(kind, channels, 2 * (k * n_radial + s)), m, one)
+        two = axpy(load(kind, channels, 2 * (k * n_radial + t)), m, two)
+    store_tuple(moments, s * ROW + at, one)
+    store_tuple(moments, t * ROW + at, two)
+
+
+@inner
+def _add_moments_of_one(kind, places, channels, first, last, n_radial, s, degree_3, moments):
+    """The same for one channel."""
+    at = TEN if degree_3 else 0
+    one = load_tuple(kind, moments, s * ROW + at, 10)
+    for k in range(first, last):
+        x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
+        x, y, z = x * inverse, y * inverse, z * inverse
+        m = monomials_3(x, y, z) if degree_3 else monomials_0_to_2(kind, x, y, z)
+        one = axpy(load(kind, channels, 2 * (k * n_radial + s)), m, one)
+    store_tuple(moments, s * ROW + at, one)
+
+
+@inner
+def _half(kind, dmoments, channels, k, n_radial, m, at):
+    """Ten monomials' part of (5): sum_s R'_s <dM_s, m>, and sum_s R_s dM_s."""
+    slope = splat(kind, 0.0)
+    f = zeros(slope, 10)
+    for s in range(n_radial):
+        d = load_tuple(kind, dmoments, s * ROW + at, 10)
+        slope = slope + load(kind, channels, 2 * (k * n_radial + s) + 1) * dot(d, m)
+        f = axpy(load(kind, channels, 2 * (k * n_radial + s)), d, f)
+    return slope, f
+
+
+@inner
+def _pull(kind, places, channels, k, n_radial, degree_3, dmoments):
+    """Formula (5) of moments.py with channels for the basis: gradient by one slot's vectors."""
+    x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
+    x, y, z = x * inverse, y * inverse, z * inverse
+    slope, f = _half(kind, dmoments, channels, k, n_radial, monomials_0_to_2(kind, x, y, z), 0)
+    wx, wy, wz = pull_0_to_2(f, x, y, z)
+    if degree_3:
+        more, f = _half(kind, dmoments, channels, k, n_radial, monomials_3(x, y, z), TEN)
+        vx, vy, vz = pull_3(f, x, y, z)
+        slope, wx, wy, wz = slope + more, wx + vx, wy + vy, wz + vz
+    radial = slope - (x * wx + y * wy + z * wz) * inverse
+    return x * radial + wx * inverse, y * radial + wy * inverse, z * radial + wz * inverse
+
+
+@inner
+def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell):
+    """Positions of a block's atoms and, where they are asked for, their cells; by lane."""
+    for lane in range(width):
+        i = max(atom[block, lane], 0)
+        for c in range(3):
+            centre[c * width + lane] = positions[i, c]
+        if shifted:
+            for a in range(3):
+                for c in range(3):
+                    cell[(3 * a + c) * width + lane] = cells[frame[i], a, c]
+
+
+@kernel
+def gm_one_pass(
+    kind, first, last, blocks, positions, cells, frame, beta, moments_and_basis, offsets, weights, plan, activation,
+    scale, direct, gradient, energies, own, virials,
+):  # fmt: skip
+    """Energies of the atoms of blocks first .. last-1 and their gradient with respect to pair vectors.
+
+    in   blocks: arrays of PairBlocks: atom, element, first_slot, starts, shifted, neighbour, shift
+         positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,)
+         beta (n_species, n_species, n_radial, n_basis)
+         moments_and_basis: n_moments, basis, cutoff; offsets (8,) first feature of each contraction
+         weights (n_networks, n), plan, activation: of PackedNetworks
+         scale (n_species,), direct (n_species, n_features) or (0, n_features)
+    out  gradient (n_slots * 3 * lanes,) eV/Å; in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows
+         of the gradient, virials (9, n_atoms) eV
+    """
+    atom, element, first_slot, starts, shifted, neighbour, shift = blocks
+    atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
+    shifted, neighbour, shift = borrowed(shifted), borrowed(neighbour), borrowed(shift)
+    positions, cells, beta, gradient = borrowed(positions), borrowed(cells), borrowed(beta), borrowed(gradient)
+    n_moments, basis, cutoff = moments_and_basis
+    n_species, n_radial, n_basis = beta.shape[1], beta.shape[2], beta.shape[3]
+    n_networks, n_layers = weights.shape[0], plan.shape[0]
+    flat = weights.reshape(-1)
+    degree_3 = n_moments > TEN
+    width = lanes(kind)
+    longest = np.int64(1)
+    for block in range(first, last):
+        longest = max(longest, first_slot[block + 1] - first_slot[block])
+    places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
+    values, slopes = scratch(kind, n_basis), scratch(kind, n_basis)
+    moments, dmoments = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
+    n_values = plan[n_layers - 1, ABOVE] + TILE
+    q, gates, dq = scratch(kind, n_values), scratch(kind, n_values), scratch(kind, n_values)
+    bytes_a_row = slots(kind) * q.itemsize
+    q_rows, dq_rows = (q.ctypes.data, 0, bytes_a_row), (dq.ctypes.data, 0, bytes_a_row)
+    centre, cell, sums = np.empty(3 * width), np.empty(9 * width), np.empty(9 * width)
+    kept = np.empty(longest, np.int64)
+    o = offsets.astype(np.int64)
+    n_features = plan[0, N_IN]
+    for block in range(first, last):
+        z_i = element[block]
+        begin = first_slot[block]
+        _centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
+        n = 0
+        for z in range(n_species):
+            for k in range(begin + starts[block, z], begin + starts[block, z + 1]):
+                r = pair_vector(
+                    kind, positions, neighbour, shift, k, centre, cell, np.int64(shifted[block]), FAR * cutoff
+                )
+                d = sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2])
+                if not any_below(d, cutoff):
+                    store_tuple(gradient, 3 * k, zeros(d, 3))
+                    continue
+                store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
+                radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, 0)
+                _channels(kind, beta, z_i, z, values, slopes, channels, 2 * n_radial * n)
+                kept[n] = k
+                n += 1
+        clear(moments)
+        for s in range(0, n_radial - 1, 2):
+            _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, False, moments)
+            if degree_3:
+                _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, True, moments)
+        if n_radial % 2 == 1:
+            _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, False, moments)
+            if degree_3:
+                _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, True, moments)
+        contract_block(kind, moments, q_rows, 0, width, n_radial, o)
+        network = z_i if n_networks > 1 else 0
+        y = network_block(kind, flat, network * weights.shape[1], plan, activation, scale[z_i], q, gates, dq)
+        y = y * scale[z_i]
+        for f in range(n_features if direct.shape[0] > 0 else 0):
+            w = direct[z_i, f]
+            y = y + load(kind, q, f) * w
+            store(dq, f, load(kind, dq, f) + w)
+        store(q, 0, y)
+        contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
+        sums[:] = 0
+        for k in range(n):
+            g = _pull(kind, places, channels, k, n_radial, degree_3, dmoments)
+            store_tuple(gradient, 3 * kept[k], g)
+            add_force_and_virial(sums, load_tuple(kind, places, PLACE * k, 3), g)
+        for lane in range(width):
+            i = atom[block, lane]
+            if i < 0:
+                continue
+            energies[i] = q[lane]
+            for c in range(3):
+                own[i, c] = sums[c * width + lane]
+            xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
+            yz, xz, xy = sums[6 * width + lane], sums[7 * width + lane], sums[8 * width + lane]
+            virials[0, i], virials[1, i], virials[2, i] = xx, xy, xz
+            virials[3, i], virials[4, i], virials[5, i] = xy, yy, yz
+            virials[6, i], virials[7, i], virials[8, i] = xz, yz, zz

@@ -1,0 +1,168 @@
+"""A list of pairs in blocks of atoms, one SIMD lane each: what depends on the list alone, found once for many steps.
+
+A block is as many atoms of one element as a vector has lanes. Slot k of a block holds the k-th neighbour of every atom;
+slots of one neighbour element are consecutive. Lanes with fewer neighbours, or without an atom, hold -1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdesc.backend.jit import kernel
+from fastdesc.backend.threads import for_chunks, unrecorded
+from fastdesc.types import Array
+
+CHUNK = 16
+"""Blocks that a thread takes at a time."""
+FURTHEST_SHIFT, MOST_PLACES = 127, 2**31 - 1
+
+
+@dataclass(eq=False)
+class PairBlocks:
+    """Pairs by block, slot and lane.
+
+    Attributes
+    ----------
+    atom : int32 (n_blocks, lanes)
+        -1 where a lane is empty.
+    element : int32 (n_blocks,)
+        Of all atoms of a block.
+    first_slot : int64 (n_blocks + 1,)
+    starts : int32 (n_blocks, n_species + 1)
+        Slots starts[z] .. starts[z + 1] - 1 of a block, counted from its first, hold neighbours of element z.
+    shifted : bool (n_blocks,)
+        Whether a neighbour is an image in another cell.
+    neighbour : int32 (n_slots, lanes)
+    shift : int8 (n_slots, 3, lanes)
+    mirror : int32 (n_pairs,)
+        Where in an array (n_slots + 1, 3, lanes), seen as flat, x of the mirror of each pair is; in the last slot where
+        the mirror belongs to a ghost, whose row has no block.
+    """
+
+    atom: Array
+    element: Array
+    first_slot: Array
+    starts: Array
+    shifted: Array
+    neighbour: Array
+    shift: Array
+    mirror: Array
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.element)
+
+    @property
+    def n_slots(self) -> int:
+        return len(self.neighbour)
+
+
+def pair_blocks(pairs, species, n_species, width):
+    """Return the PairBlocks of a list; the list keeps them for the next call with the same arguments.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        On the host; or the `centres` of a list with ghosts.
+    species : int32 (n_atoms,)
+    n_species : int
+    width : int
+        Number of lanes.
+
+    Returns
+    -------
+    PairBlocks, or None
+        None where atoms have neighbours further than 127 cells away, and where there are too many slots for an index.
+    """
+    key = n_species, width, species.tobytes()
+    known = pairs.__dict__.get("_blocks")
+    if known is None or known[0] != key:
+        with unrecorded():
+            known = pairs.__dict__["_blocks"] = key, _made(pairs, species, n_species, width)
+    return known[1]
+
+
+def _made(pairs, species, n_species, width):
+    if pairs.n_pairs and max(-int(pairs.shift.min()), int(pairs.shift.max())) > FURTHEST_SHIFT:
+        return None
+    n_atoms = pairs.n_atoms
+    counts = np.bincount(species[:n_atoms], minlength=n_species)
+    blocks = -(-counts // width)
+    element = np.repeat(np.arange(n_species, dtype=np.int32), blocks)
+    atom = np.full((len(element), width), -1, np.int32)
+    begin = np.concatenate([[0], np.cumsum(blocks)]) * width
+    order = np.argsort(species[:n_atoms], kind="stable") if n_species > 1 else np.arange(n_atoms)
+    first = np.cumsum(counts) - counts
+    of = species[order]
+    atom.reshape(-1)[begin[of] + np.arange(n_atoms) - first[of]] = order
+    starts = np.zeros((len(element), n_species + 1), np.int32)
+    for_chunks(lambda a, b: _count(a, b, pairs.row, pairs.j, species, atom, starts), len(element), CHUNK)
+    first_slot = np.concatenate([[0], np.cumsum(starts[:, -1], dtype=np.int64)])
+    n_slots = int(first_slot[-1])
+    if (n_slots + 1) * 3 * width > MOST_PLACES:
+        return None
+    neighbour, shift = np.empty((n_slots, width), np.int32), np.empty((n_slots, 3, width), np.int8)
+    place, mirror = np.full(pairs.n_pairs, n_slots * 3 * width, np.int32), np.empty(pairs.n_pairs, np.int32)
+    shifted = np.zeros(len(element), np.bool_)
+    arrays = pairs.row, pairs.j, pairs.shift, species, atom, first_slot, starts, neighbour, shift, place, shifted
+    for_chunks(lambda a, b: _fill(a, b, *arrays), len(element), CHUNK)
+    for_chunks(lambda a, b: _mirrored(a, b, pairs.mirror, place, mirror), pairs.n_pairs, 1 << 16)
+    return PairBlocks(atom, element, first_slot, starts, shifted, neighbour, shift, mirror)
+
+
+@kernel
+def _count(first, last, row, j, species, atom, starts):
+    """Slots that each neighbour element needs in each block."""
+    n_species = starts.shape[1] - 1
+    counts = np.empty(n_species, np.int64)
+    for block in range(first, last):
+        for lane in range(atom.shape[1]):
+            i = atom[block, lane]
+            if i < 0:
+                continue
+            counts[:] = 0
+            if n_species == 1:
+                counts[0] = row[i + 1] - row[i]
+            else:
+                for p in range(row[i], row[i + 1]):
+                    counts[species[j[p]]] += 1
+            for z in range(n_species):
+                starts[block, z + 1] = max(starts[block, z + 1], counts[z])
+        for z in range(n_species):
+            starts[block, z + 1] += starts[block, z]
+
+
+@kernel
+def _fill(first, last, row, j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted):
+    """Slots and lanes of all pairs of these blocks."""
+    n_species, width = starts.shape[1] - 1, atom.shape[1]
+    counts = np.empty(n_species, np.int64)
+    for block in range(first, last):
+        begin, end = first_slot[block], first_slot[block + 1]
+        neighbour[begin:end] = -1
+        shift[begin:end] = 0
+        away = False
+        for lane in range(width):
+            i = atom[block, lane]
+            if i < 0:
+                continue
+            for z in range(n_species):
+                counts[z] = begin + starts[block, z]
+            for p in range(row[i], row[i + 1]):
+                n = j[p]
+                z = species[n] if n_species > 1 else 0
+                k = counts[z]
+                counts[z] = k + 1
+                neighbour[k, lane] = n
+                for c in range(3):
+                    s = shifts[p, c]
+                    shift[k, c, lane] = s
+                    away |= s != 0
+                place[p] = 3 * width * k + lane
+        shifted[block] = away
+
+
+@kernel
+def _mirrored(first, last, mirror, place, out):
+    for p in range(first, last):
+        out[p] = place[mirror[p]]

@@ -1,0 +1,96 @@
+"""Energies, forces and virials in one pass over blocks of atoms, on the host, for models that suit it.
+
+The gradient of a pair is left in the block where its centre is; that of its mirror is fetched from another block:
+
+    F_i = sum over p in row i of (dr_p - dr_mirror(p))                                                  (1)
+"""
+
+import numpy as np
+
+from fastdesc.backend.arrays import empty
+from fastdesc.backend.jit import reordering_kernel
+from fastdesc.backend.threads import for_chunks
+from fastdesc.descriptors.gaussian_moments import GaussianMoments
+from fastdesc.descriptors.gaussian_moments.one_pass import gm_one_pass
+from fastdesc.geometry import frame_sums
+from fastdesc.networks.blocks import packed_networks
+from fastdesc.networks.heads import FeedForward
+from fastdesc.numerics.radial import BASES
+from fastdesc.pairs.blocks import CHUNK, pair_blocks
+from fastdesc.simd import kind_of, width
+
+ATOMS = 512
+MOST_WEIGHTS = 1 << 20
+"""Bytes of a network that every block of atoms reads: more would not stay in the cache."""
+
+
+def suits(model):
+    """Whether `one_pass` can evaluate a model."""
+    if type(model.descriptor) is not GaussianMoments or not isinstance(model.scale, np.ndarray):
+        return False
+    if any(type(network) is not FeedForward for network in model.networks):
+        return False
+    layers = model.networks[0].layers
+    return len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
+
+
+def one_pass(model, positions, cells, pairs, species):
+    """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials.
+
+    Parameters
+    ----------
+    model : Model
+        One that `suits`.
+    positions : float64 (n_atoms, 3), Å
+    cells : float64 (n_frames, 3, 3), Å
+    pairs : Pairs
+        Or the `centres` of a list with ghosts: then energies and virials are those of the centres, forces of all atoms.
+    species : int32 (n_atoms,)
+
+    Returns
+    -------
+    energies, forces, virials : arrays; or None where the list does not suit (fastdesc.pairs.blocks.pair_blocks)
+    """
+    family, dtype = model.descriptor, model.scale.dtype
+    lanes = width(dtype)
+    blocks = pair_blocks(pairs, species, len(model.scale), lanes)
+    if blocks is None:
+        return None
+    if model.packed is None:
+        model.packed = packed_networks(model.networks)
+    packed, n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
+    positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
+    direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
+    gradient = empty(((blocks.n_slots + 1) * 3 * lanes,), dtype)
+    gradient[-3 * lanes :] = 0
+    energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
+    forces = np.empty((n_all, 3))
+    slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
+    radial = family.n_moments, BASES.index(family.basis), float(family.cutoff)
+    arguments = (
+        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, np.ascontiguousarray(model.theta["beta"]), radial, family.offsets,
+        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
+    )  # fmt: skip
+    kind = kind_of(dtype, False)
+    for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)
+    arrays = pairs.whole.row, blocks.mirror, gradient, own, forces
+    for_chunks(lambda a, b: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
+    return energies, forces, frame_sums(per_atom, pairs).reshape(-1, 3, 3)
+
+
+@reordering_kernel
+def forces_of_blocks(first, last, lanes, row, mirror, gradient, own, out):
+    """Formula (1), sums in float64; atoms without a row in `own` are ghosts."""
+    two = np.uint64(2 * lanes)
+    for i in range(first, last):
+        x = y = z = 0.0
+        for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+            m = np.uint64(mirror[p])
+            x -= np.float64(gradient[m])
+            y -= np.float64(gradient[m + np.uint64(lanes)])
+            z -= np.float64(gradient[m + two])
+        if i < len(own):
+            x, y, z = own[i, 0] + x, own[i, 1] + y, own[i, 2] + z
+        out[i, 0] = x
+        out[i, 1] = y
+        out[i, 2] = z
