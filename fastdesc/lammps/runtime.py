@@ -15,8 +15,10 @@ from fastdesc.pairs import Pairs
 from fastdesc.pairs.ghost_list import GhostList
 from fastdesc.potential.evaluation import energies_and_forces
 from fastdesc.potential.loading import load
+from fastdesc.potential.one_pass import one_pass, suits
 
 SENTENCE, DIGEST = 2048, 64
+NO_CELL = np.zeros((1, 3, 3))
 OPTIONS = {"dtype": ("float64", "float32"), "device": ("cpu", "cuda", "auto")}
 
 
@@ -159,6 +161,11 @@ class LammpsModel:
             positions = np.zeros((0, 3))
         else:
             positions = _view(step.x, ctypes.c_double, (n, 3))
+        if suits(self.model) and not (step.vatom or step.cvatom):
+            found = one_pass(self.model, positions[ghosts.atoms], NO_CELL, ghosts.centres, ghosts.species)
+            if found is not None:
+                self._hand_back(step, *found)
+                return
         whole, rij = ghosts.within(positions, self.cutoff, self.model.scale.dtype)
         species = ghosts.species
         if self.device == "cuda":
@@ -168,16 +175,9 @@ class LammpsModel:
         whole.exchange = exchange
         centres = whole.centres(ghosts.n_own)
         out, found, drij = energies_and_forces(self.model, rij, centres, species)
-        own = to_host(out) + self.potential.reference[ghosts.species[: ghosts.n_own]]
-        step.energy[0] = float(own.sum())
-        w = to_host(virials(rij, drij, whole))[0]
-        for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
-            step.virial[k] = -w[a, b]
+        self._hand_back(step, to_host(out), to_host(found), to_host(virials(rij, drij, whole)))
         if n == 0:
             return
-        _view(step.f, ctypes.c_double, (n, 3))[ghosts.atoms] += to_host(found)
-        if step.eatom:
-            _view(step.eatom, ctypes.c_double, (n,))[ghosts.atoms[: ghosts.n_own]] += own
         if step.vatom or step.cvatom:
             w = atom_virials(rij, drij, whole)
             if step.cvatom:
@@ -185,6 +185,19 @@ class LammpsModel:
             if step.vatom:
                 w[:, 3:6] = 0.5 * (w[:, 3:6] + w[:, 6:9])
                 _view(step.vatom, ctypes.c_double, (n, 6))[ghosts.atoms] += w[:, :6]
+
+    def _hand_back(self, step, energies, forces, w):
+        """Energies of our atoms without references, forces of all, and the virial, to LAMMPS."""
+        ghosts, n = self.ghosts, step.n_all
+        own = energies + self.potential.reference[ghosts.species[: ghosts.n_own]]
+        step.energy[0] = float(own.sum())
+        for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
+            step.virial[k] = -w[0, a, b]
+        if n == 0:
+            return
+        _view(step.f, ctypes.c_double, (n, 3))[ghosts.atoms] += forces
+        if step.eatom:
+            _view(step.eatom, ctypes.c_double, (n,))[ghosts.atoms[: ghosts.n_own]] += own
 
     def _take(self, step):
         """Take a new list of neighbours."""

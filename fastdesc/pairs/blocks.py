@@ -83,7 +83,8 @@ def pair_blocks(pairs, species, n_species, width):
 
 
 def _made(pairs, species, n_species, width):
-    if pairs.n_pairs and max(-int(pairs.shift.min()), int(pairs.shift.max())) > FURTHEST_SHIFT:
+    shifts = np.zeros((pairs.n_pairs, 3), np.int32) if pairs.shift is None else pairs.shift
+    if pairs.n_pairs and max(-int(shifts.min()), int(shifts.max())) > FURTHEST_SHIFT:
         return None
     n_atoms = pairs.n_atoms
     counts = np.bincount(species[:n_atoms], minlength=n_species)
@@ -104,7 +105,7 @@ def _made(pairs, species, n_species, width):
     neighbour, shift = np.empty((n_slots, width), np.int32), np.empty((n_slots, 3, width), np.int8)
     place, mirror = np.full(pairs.n_pairs, n_slots * 3 * width, np.int32), np.empty(pairs.n_pairs, np.int32)
     shifted = np.zeros(len(element), np.bool_)
-    arrays = pairs.row, pairs.j, pairs.shift, species, atom, first_slot, starts, neighbour, shift, place, shifted
+    arrays = pairs.row, pairs.j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
     for_chunks(lambda a, b: _fill(a, b, *arrays), len(element), CHUNK)
     for_chunks(lambda a, b: _mirrored(a, b, pairs.mirror, place, mirror), pairs.n_pairs, 1 << 16)
     return PairBlocks(atom, element, first_slot, starts, shifted, neighbour, shift, mirror)

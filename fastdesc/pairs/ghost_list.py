@@ -8,6 +8,8 @@ and cotangents of coefficients, is gathered by the same kernels, ghosts included
 The domain's list reaches further than the cutoff, so that it serves for many steps; each step takes the pairs within.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from fastdesc.backend.jit import kernel
@@ -61,6 +63,17 @@ class GhostList:
                 "the list of neighbours is not symmetric: an atom sees another that does not see it; "
                 "exclude no pairs from it"
             )
+
+    @cached_property
+    def pairs(self):
+        """All pairs of the list, ghosts' rows too: Pairs without shifts."""
+        n = len(self.atoms)
+        return Pairs(self._row, self._j, None, self._mirror, np.inf, np.array([0, n]))
+
+    @cached_property
+    def centres(self):
+        """The rows of our own atoms."""
+        return self.pairs.centres(self.n_own)
 
     def within(self, positions, cutoff, dtype):
         """Pairs within the cutoff, at present positions.

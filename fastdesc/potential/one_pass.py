@@ -66,9 +66,10 @@ def one_pass(model, positions, cells, pairs, species):
     energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
     forces = np.empty((n_all, 3))
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
+    beta = np.ascontiguousarray(model.theta["beta"])
     radial = family.n_moments, BASES.index(family.basis), float(family.cutoff)
     arguments = (
-        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, np.ascontiguousarray(model.theta["beta"]), radial, family.offsets,
+        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, beta, radial, family.offsets,
         packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
     )  # fmt: skip
     kind = kind_of(dtype, False)
