@@ -12,6 +12,8 @@ continuous derivative at r_c; value, slope and curvature of (3) vanish there, so
 
 import math
 
+import numpy as np
+
 from fastdesc.backend.jit import inner
 from fastdesc.simd import load, splat, store
 from fastdesc.simd.functions import below, exp, sincos
@@ -71,3 +73,59 @@ def _bessel(kind, d, s, c, wave, n_basis, values, slopes, at):
         s0, c0, s1, c1 = s1, c1, s2, c2
         sinc1, dsinc1 = sinc2, dsinc2
         height = -height
+
+
+# ------------------------------------------------------------------------ fixed combinations of the basis functions
+#
+# For fixed coefficients beta the channels R_s = f_c N^(-1/2) sum_b beta_sb g_b need no basis: with functions f_k that
+# are cheap,
+#
+#    R_s = p S_s,   R'_s = p S'_s + p' S_s,   S_s = sum_k C_sk f_k                                        (4)
+#
+# gaussian   f_k = g_k,  C = beta,  p = f_c N^(-1/2)
+# bessel     f_k = sin(k pi r/r_c), k = 1..N+1,  p = f_c N^(-1/2) / r                                      (5)
+#            C_sk = (-1)^(k-1) sqrt(2/r_c) (beta_{s,k-1} - beta_{s,k-2}) / k, with beta_{s,-1} = beta_{s,N} = 0
+
+
+def combinations(beta, basis, cutoff):
+    """C of (4).
+
+    Parameters
+    ----------
+    beta : (.., n_radial, n_basis) array
+    basis : {GAUSSIAN, BESSEL}
+    cutoff : float
+
+    Returns
+    -------
+    (.., n_functions, n_radial) array, C-contiguous, dtype of beta; n_functions is n_basis, with bessel one more
+    """
+    c = np.asarray(beta, np.float64)
+    if basis == BESSEL:
+        k = np.arange(1, c.shape[-1] + 2)
+        none = np.zeros_like(c[..., :1])
+        steps = np.concatenate([c, none], axis=-1) - np.concatenate([none, c], axis=-1)
+        c = steps * (-1.0) ** (k - 1) * math.sqrt(2.0 / cutoff) / k
+    return np.ascontiguousarray(np.swapaxes(c, -1, -2), dtype=np.asarray(beta).dtype)
+
+
+@inner
+def radial_functions(kind, d, basis, n_basis, cutoff, values, slopes):
+    """Write f_k of (4) and f'_k to the first slots of `values` and `slopes`; return p and p'."""
+    wave = math.pi / cutoff
+    s, c = sincos(d * wave)
+    scale = 1.0 / math.sqrt(n_basis)
+    fc = below(d, cutoff, (c + 1.0) * (0.5 * scale))
+    dfc = below(d, cutoff, s * (-0.5 * wave * scale))
+    if basis == BESSEL:
+        inverse = 1.0 / d
+        two_c = c + c
+        s0, c0 = splat(kind, 0.0), splat(kind, 1.0)
+        for k in range(n_basis + 1):
+            store(values, k, s)
+            store(slopes, k, c * (wave * (k + 1)))
+            s0, c0, s, c = s, c, two_c * s - s0, two_c * c - c0
+        fc = fc * inverse
+        return fc, dfc * inverse - fc * inverse
+    _gaussian(d, n_basis, cutoff, values, slopes, 0)
+    return fc, dfc

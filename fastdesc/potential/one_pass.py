@@ -15,7 +15,7 @@ from fastdesc.descriptors.gaussian_moments.one_pass import gm_one_pass
 from fastdesc.geometry import frame_sums
 from fastdesc.networks.blocks import packed_networks
 from fastdesc.networks.heads import FeedForward
-from fastdesc.numerics.radial import BASES
+from fastdesc.numerics.radial import BASES, combinations
 from fastdesc.pairs.blocks import CHUNK, pair_blocks
 from fastdesc.simd import kind_of, width
 
@@ -66,10 +66,11 @@ def one_pass(model, positions, cells, pairs, species):
     energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
     forces = np.empty((n_all, 3))
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
-    beta = np.ascontiguousarray(model.theta["beta"])
-    radial = family.n_moments, BASES.index(family.basis), float(family.cutoff)
+    basis, cutoff = BASES.index(family.basis), float(family.cutoff)
+    mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
+    sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
-        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, beta, radial, family.offsets,
+        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, mixing, sizes, family.offsets,
         packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
     )  # fmt: skip
     kind = kind_of(dtype, False)

@@ -23,6 +23,8 @@ from fastdesc.simd import codegen as code
 from fastdesc.simd.codegen import BITS, DualLanes, Lanes
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+LINE = 64
+"""Bytes of a cache line."""
 
 
 def width(dtype):
@@ -104,7 +106,7 @@ def planes_of(typingctx, kind):
 
 
 def scratch(kind, n):
-    """Memory for `n` values of this kind, not initialised."""
+    """Memory for `n` values of this kind, not initialised; it begins at a cache line, so no value lies across two."""
     raise TypeError("scratch memory is for compiled code")
 
 
@@ -112,8 +114,13 @@ def scratch(kind, n):
 def _scratch(kind, n):
     dtype = np.dtype(code.value_type(kind).scalar.name)
 
+    line = LINE // np.dtype(dtype).itemsize
+
     def impl(kind, n):
-        return np.empty(n * slots(kind), dtype)
+        size = n * slots(kind)
+        raw = np.empty(size + line, dtype)
+        start = (-raw.ctypes.data % LINE) // raw.itemsize
+        return raw[start : start + size]
 
     return impl
 

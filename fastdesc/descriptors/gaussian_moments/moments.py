@@ -158,26 +158,27 @@ def load_moments(kind, array, i, n, n_radial, n_moments, memory):
 
 
 @inner
+def _pull_ten(kind, values, slopes, dbare, at, k, n_basis, m):
+    """Ten monomials' part of (5): sum_b g'_b <dB_b, m>, and sum_b g_b dB_b."""
+    f = zeros(m[1], 10)
+    g = f    # sum_b g'_b dB_b: ten sums that do not wait for each other, as those of <dB_b, m> would
+    for b in range(n_basis):
+        db = load_tuple(kind, dbare, b * ROW + at, 10)
+        f = axpy(load(kind, values, k * n_basis + b), db, f)
+        g = axpy(load(kind, slopes, k * n_basis + b), db, g)
+    return dot(g, m), f
+
+
+@inner
 def _pull_slot(kind, units, values, slopes, dbare, k, n_basis, has_rank3, vectors):
     """Formula (5) for one slot."""
     x, y, z, inverse = load_tuple(kind, units, 4 * k, 4)
-    slope = splat(kind, 0.0)
-    m = monomials_0_to_2(kind, x, y, z)
-    f = zeros(slope, 10)
-    for b in range(n_basis):
-        db = load_tuple(kind, dbare, b * ROW, 10)
-        slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
-        f = axpy(load(kind, values, k * n_basis + b), db, f)
+    slope, f = _pull_ten(kind, values, slopes, dbare, 0, k, n_basis, monomials_0_to_2(kind, x, y, z))
     wx, wy, wz = pull_0_to_2(f, x, y, z)
     if has_rank3:
-        m = monomials_3(x, y, z)
-        f = zeros(slope, 10)
-        for b in range(n_basis):
-            db = load_tuple(kind, dbare, b * ROW + TEN, 10)
-            slope = slope + load(kind, slopes, k * n_basis + b) * dot(db, m)
-            f = axpy(load(kind, values, k * n_basis + b), db, f)
+        more, f = _pull_ten(kind, values, slopes, dbare, TEN, k, n_basis, monomials_3(x, y, z))
         vx, vy, vz = pull_3(f, x, y, z)
-        wx, wy, wz = wx + vx, wy + vy, wz + vz
+        slope, wx, wy, wz = slope + more, wx + vx, wy + vy, wz + vz
     radial = slope - (x * wx + y * wy + z * wz) * inverse
     store_tuple(
         vectors, 3 * k, (x * radial + wx * inverse, y * radial + wy * inverse, z * radial + wz * inverse)

@@ -12,28 +12,45 @@ from fastdesc.descriptors.gaussian_moments.contractions import contract_block, c
 from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
 from fastdesc.networks.blocks import ABOVE, N_IN, TILE, network_block
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
-from fastdesc.numerics.radial import radial_basis
-from fastdesc.simd import borrowed, lanes, load, scratch, slots, splat, store
+from fastdesc.numerics.radial import BESSEL, radial_functions
+from fastdesc.simd import borrowed, lanes, load, scratch, slots, store
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import FAR
 from fastdesc.simd.pair_vectors import add_force_and_virial, any_below, pair_vector
-from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd.tuples import axpy, axpy_numbers, dot, load_tuple, store_tuple, zeros
 
 PLACE = 4    # slots kept per pair: x, y, z, 1/r
 
 
 @inner
-def _channels(kind, beta, z_i, z_j, values, slopes, channels, at):
-    """R_s and R'_s of one slot, formula (1): 2 n_radial slots from `at`."""
-    n_radial, n_basis = beta.shape[2], beta.shape[3]
-    for s in range(n_radial):
-        value, slope = splat(kind, 0.0), splat(kind, 0.0)
-        for b in range(n_basis):
-            c = beta[z_i, z_j, s, b]
-            value = value + load(kind, values, b) * c
-            slope = slope + load(kind, slopes, b) * c
-        store(channels, at + 2 * s, value)
-        store(channels, at + 2 * s + 1, slope)
+def _channels(kind, mixing, row, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
+    """R_s and R'_s of one slot, formula (4) of fastdesc.numerics.radial: 2 n_radial slots from `at`."""
+    s = 0
+    while s + 4 <= n_radial:
+        value = zeros(factor, 4)
+        slope = value
+        for k in range(n_functions):
+            value = axpy_numbers(mixing, row + k * n_radial + s, load(kind, values, k), value)
+            slope = axpy_numbers(mixing, row + k * n_radial + s, load(kind, slopes, k), slope)
+        _store_channel(channels, at + 2 * s, value[0], slope[0], factor, dfactor)
+        _store_channel(channels, at + 2 * s + 2, value[1], slope[1], factor, dfactor)
+        _store_channel(channels, at + 2 * s + 4, value[2], slope[2], factor, dfactor)
+        _store_channel(channels, at + 2 * s + 6, value[3], slope[3], factor, dfactor)
+        s += 4
+    while s < n_radial:
+        one = zeros(factor, 1)
+        rise = one
+        for k in range(n_functions):
+            one = axpy_numbers(mixing, row + k * n_radial + s, load(kind, values, k), one)
+            rise = axpy_numbers(mixing, row + k * n_radial + s, load(kind, slopes, k), rise)
+        _store_channel(channels, at + 2 * s, one[0], rise[0], factor, dfactor)
+        s += 1
+
+
+@inner
+def _store_channel(channels, at, value, slope, factor, dfactor):
+    store(channels, at, factor * value)
+    store(channels, at + 1, factor * slope + dfactor * value)
 
 
 @inner
@@ -67,13 +84,13 @@ def _add_moments_of_one(kind, places, channels, first, last, n_radial, s, degree
 @inner
 def _half(kind, dmoments, channels, k, n_radial, m, at):
     """Ten monomials' part of (5): sum_s R'_s <dM_s, m>, and sum_s R_s dM_s."""
-    slope = splat(kind, 0.0)
-    f = zeros(slope, 10)
+    f = zeros(m[1], 10)
+    g = f    # sum_s R'_s dM_s: ten sums that do not wait for each other, as those of <dM_s, m> would
     for s in range(n_radial):
         d = load_tuple(kind, dmoments, s * ROW + at, 10)
-        slope = slope + load(kind, channels, 2 * (k * n_radial + s) + 1) * dot(d, m)
         f = axpy(load(kind, channels, 2 * (k * n_radial + s)), d, f)
-    return slope, f
+        g = axpy(load(kind, channels, 2 * (k * n_radial + s) + 1), d, g)
+    return dot(g, m), f
 
 
 @inner
@@ -106,15 +123,16 @@ def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell)
 
 @kernel
 def gm_one_pass(
-    kind, first, last, blocks, positions, cells, frame, beta, moments_and_basis, offsets, weights, plan, activation,
+    kind, first, last, blocks, positions, cells, frame, mixing, moments_and_basis, offsets, weights, plan, activation,
     scale, direct, gradient, energies, own, virials,
 ):  # fmt: skip
     """Energies of the atoms of blocks first .. last-1 and their gradient with respect to pair vectors.
 
     in   blocks: arrays of PairBlocks: atom, element, first_slot, starts, shifted, neighbour, shift
          positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,)
-         beta (n_species, n_species, n_radial, n_basis)
-         moments_and_basis: n_moments, basis, cutoff; offsets (8,) first feature of each contraction
+         mixing (n_species, n_species, n_functions, n_radial): combinations of fastdesc.numerics.radial, flat
+         moments_and_basis: n_species, n_radial, n_moments, basis, n_basis, cutoff
+         offsets (8,) first feature of each contraction
          weights (n_networks, n), plan, activation: of PackedNetworks
          scale (n_species,), direct (n_species, n_features) or (0, n_features)
     out  gradient (n_slots * 3 * lanes,) eV/Å; in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows
@@ -123,9 +141,9 @@ def gm_one_pass(
     atom, element, first_slot, starts, shifted, neighbour, shift = blocks
     atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
     shifted, neighbour, shift = borrowed(shifted), borrowed(neighbour), borrowed(shift)
-    positions, cells, beta, gradient = borrowed(positions), borrowed(cells), borrowed(beta), borrowed(gradient)
-    n_moments, basis, cutoff = moments_and_basis
-    n_species, n_radial, n_basis = beta.shape[1], beta.shape[2], beta.shape[3]
+    positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
+    n_species, n_radial, n_moments, basis, n_basis, cutoff = moments_and_basis
+    n_functions = n_basis + 1 if basis == BESSEL else n_basis
     n_networks, n_layers = weights.shape[0], plan.shape[0]
     flat = weights.reshape(-1)
     degree_3 = n_moments > TEN
@@ -134,7 +152,7 @@ def gm_one_pass(
     for block in range(first, last):
         longest = max(longest, first_slot[block + 1] - first_slot[block])
     places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
-    values, slopes = scratch(kind, n_basis), scratch(kind, n_basis)
+    values, slopes = scratch(kind, n_functions), scratch(kind, n_functions)
     moments, dmoments = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
     n_values = plan[n_layers - 1, ABOVE] + TILE
     q, gates, dq = scratch(kind, n_values), scratch(kind, n_values), scratch(kind, n_values)
@@ -159,8 +177,9 @@ def gm_one_pass(
                     store_tuple(gradient, 3 * k, zeros(d, 3))
                     continue
                 store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
-                radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, 0)
-                _channels(kind, beta, z_i, z, values, slopes, channels, 2 * n_radial * n)
+                p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
+                row = (z_i * n_species + z) * n_functions * n_radial
+                _channels(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, 2 * n_radial * n)
                 kept[n] = k
                 n += 1
         clear(moments)
