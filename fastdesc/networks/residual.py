@@ -26,6 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastdesc.networks import residual_duals as compiled
 from fastdesc.networks import residual_units as units
 from fastdesc.networks.duals import Dual, column_means, inverse_sqrt, matrix_product, sigmoid
 from fastdesc.networks.feed_forward import affine, transposed
@@ -116,6 +117,24 @@ def forward(form, p, x):
     return _linear(p, LAST, _unit(form, p, LAST, s)), saved
 
 
+def tangent(form, p, saved, tx):
+    """Derivative of y along `tx` (n_in, n), of plain numbers, and what is `saved` with it in dual numbers."""
+    x, *inputs = saved
+    left = iter(inputs)
+
+    def layer(name, tz):
+        moving.append(Dual(next(left).v, tz))
+        return p[f"{name}/weight"].v @ _unit(form, p, name, moving[-1]).t
+
+    ts, moving = p[f"{FIRST}/weight"].v @ tx, [Dual(x.v, tx)]
+    for block in _blocks(form):
+        tz = ts
+        for name in block:
+            tz = layer(name, tz)
+        ts = ts + tz
+    return layer(LAST, ts), moving
+
+
 def pullback(form, p, saved, dy):
     """Gradient with respect to the inputs, like x, from dy (n_out, n); in dual numbers where any of them is."""
     return last_pullback(form, p, saved, _back(p, LAST, dy))
@@ -194,8 +213,17 @@ def _back(p, name, dz):
     return matrix_product(w.map(lambda a: a.T), dz, lambda wt, dz: transposed(wt.T, dz))
 
 
+def tangents_alone(make):
+    """What `backward` may make of gradients: their tangents."""
+    return make(True) if make.__name__ == "weight" else make().t
+
+
 def _of_linear(name, dz, h, of):
-    def weight():
+    def weight(tangent_alone=False):
+        if tangent_alone:
+            found = dz.t @ h.v.T
+            found += dz.v @ h.t.T
+            return found
         return matrix_product(dz, h.map(lambda a: a.T), lambda a, b: a @ b)
 
     def bias():
@@ -252,6 +280,8 @@ def _phi(activation, z, beta):
 def _unit_and_pullback(form, p, name, z):
     """norm(a(z)) and the function dh -> dz and functions that make the cotangents of alpha, beta, gain and shift."""
     alpha, beta, *norm = _own(form, p, name)
+    if compiled.suits(z, alpha, beta, *norm):
+        return _compiled_unit(form, z, alpha, beta, *norm)
     phi, by_z, by_beta = _phi(form.activation, z, beta)
     a = alpha * phi
     if not norm:
@@ -271,6 +301,26 @@ def _unit_and_pullback(form, p, name, z):
         return da * (alpha * by_z), {**_of_activation(da, alpha, phi, by_beta), **others}
 
     return x * gain + shift, pull_normed
+
+
+def _compiled_unit(form, z, alpha, beta, *norm):
+    """The same of plain parameters on the host, by compiled loops."""
+    h, th, saved = compiled.value(form.activation, z.v, z.t, alpha.v, beta.v, *(a.v for a in norm))
+    (phi, tphi, _, _, by_beta, tby_beta, x, tx), _ = saved
+
+    def pull(dh):
+        d, e = dh.v, np.zeros_like(dh.v) if dh.t is None else dh.t
+        dz, da = compiled.pullback(saved, d, e, alpha.v, *(a.v for a in norm[:1]))
+        others = {
+            "alpha": lambda: Dual(*compiled.row_products(*da, phi, tphi)),
+            "beta": lambda: Dual(*compiled.row_products(*da, by_beta, tby_beta)) * alpha,
+        }
+        if norm:
+            others["gain"] = lambda: Dual(*compiled.row_products(d, e, x, tx))
+            others["shift"] = lambda: _row_sums(dh)
+        return Dual(*dz), others
+
+    return Dual(h, th), pull
 
 
 def _of_activation(da, alpha, phi, by_beta):

@@ -71,15 +71,14 @@ class ResidualHead:
         return y
 
     def tangent(self, saved, tx):
-        y, moving = residual.forward(self.form, self._duals, Dual(saved[0].v, tx))
-        return y.t, moving
+        return residual.tangent(self.form, self._duals, saved, tx)
 
     def gradients(self, saved, dy):
         found, ds = residual.backward(self.form, self._duals, saved, Dual(dy), lambda make: make().v)
         return list(found.values()), ds.v
 
     def dual_gradients(self, saved, tsaved, chain, dy, sign):
-        found, ds = residual.backward(self.form, self._duals, tsaved, Dual(sign * chain, dy), lambda make: make().t)
+        found, ds = residual.backward(self.form, self._duals, tsaved, Dual(sign * chain, dy), residual.tangents_alone)
         return list(found.values()), ds.t
 
     def to_inputs(self, dz):
