@@ -100,7 +100,7 @@ def _ordinary(stream, most):
             break
         if count and data[begin:first].strip().isdigit():
             second = data[first + 1 : data.find(b"\n", first + 1)]
-            if not _is_atom(second.decode("utf-8", "replace")):
+            if not _is_plain_atom(second.decode("utf-8", "replace")):
                 break
         try:
             after = end_of(1, end)
@@ -212,7 +212,7 @@ def _frame(lines, n_atoms, path):
             return FileFormatError(
                 f"{path} ends inside a frame: {there} and {max(0, k - 2)} follow; the file is cut short"
             )
-        if _begins_a_frame(lines, k) and (k > 1 or not _is_atom(lines[2])):
+        if _begins_a_frame(lines, k) and (k > 1 or not _is_plain_atom(lines[2])):
             lines.take(k)
             return FileFormatError(
                 f"{path}, frame that starts at line {number}: {there} and {max(0, k - 2)} follow before the next "
@@ -293,6 +293,11 @@ def _is_atom(line):
         if numbers == 3:
             return True
     return False
+
+
+def _is_plain_atom(line):
+    """Whether a line has the looks of an atom of plain XYZ, which begins with its element."""
+    return line.lstrip()[:1].isalpha() and _is_atom(line)
 
 
 def _vector(line):
