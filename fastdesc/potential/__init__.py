@@ -254,6 +254,18 @@ class Potential:
         scale = parameters["scale"] if "scale" in parameters else namespace(parameters["direct"]).asarray(self.scale)
         return Model(self.descriptor, theta, networks, scale.astype(dtype), direct)
 
+    def _kept_model(self, dtype):
+        """The model of the last call on the host, where no parameter has changed since."""
+        arrays = [*self.parameters.values(), *self.buffers.values(), self.scaler.mean, self.scaler.scale, self.scale]
+        kept = self.__dict__.get("_kept")
+        if kept is not None and kept[0] == dtype and all(map(np.array_equal, kept[1], arrays)):
+            return kept[2]
+        self._kept = dtype, [a.copy() for a in arrays], self.model(dtype)
+        return self._kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: x for name, x in self.__dict__.items() if name != "_kept"}    # copies do without
+
     # ------------------------------------------------------------------------------------------- prediction
 
     def predict(
@@ -298,7 +310,7 @@ class Potential:
         known = needed(self) if uncertainty else None
         structures = Structures.from_ase(read_frames(frames))
         device, dtype = resolve_device(device), resolve_dtype(dtype)
-        model = self.model(dtype, device)
+        model = self._kept_model(dtype) if device == "cpu" else self.model(dtype, device)
         parts = []
         for group in groups(structures):
             part = structures.take(group) if len(group) < structures.n_frames else structures

@@ -33,8 +33,8 @@ class Model:
         eV.
     direct : (n_species, n_features) array or None
         w of (1), eV.
-    packed : PackedNetworks or None
-        What fastdesc.potential.one_pass made of the networks, kept for the next call.
+    packed : tuple, or None
+        What fastdesc.potential.one_pass made of the parameters, kept for the next call.
     """
 
     descriptor: Any

@@ -56,9 +56,11 @@ def one_pass(model, positions, cells, pairs, species):
     blocks = pair_blocks(pairs, species, len(model.scale), lanes)
     if blocks is None:
         return None
+    basis, cutoff = BASES.index(family.basis), float(family.cutoff)
     if model.packed is None:
-        model.packed = packed_networks(model.networks)
-    packed, n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
+        mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
+        model.packed = packed_networks(model.networks), mixing
+    (packed, mixing), n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
     positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
     direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
     gradient = empty(((blocks.n_slots + 1) * 3 * lanes,), dtype)
@@ -66,8 +68,6 @@ def one_pass(model, positions, cells, pairs, species):
     energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
     forces = np.empty((n_all, 3))
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
-    basis, cutoff = BASES.index(family.basis), float(family.cutoff)
-    mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
         (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, mixing, sizes, family.offsets,

@@ -1,12 +1,13 @@
 """The potential: forces are its exact gradient, files give it back, and bad input says what is wrong."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import h5py
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from helpers.potentials import cell, potential
 from helpers.training import five_point
 
@@ -189,3 +190,26 @@ def test_bad_arguments():
 def test_gpu_asked_for_where_there_is_none():
     with pytest.raises(DeviceError, match="use device 'cpu'"):
         potential().predict(cell(), device="cuda")
+
+
+def test_predictions_follow_parameters_changed_in_place():
+    """A model is kept for the next call; what it was made of is compared, whoever changed it."""
+    potential = fd.Potential(fd.GaussianMoments(species=["Cu"], n_radial=2, cutoff=4.0), hidden=(4,))
+    frame = bulk("Cu", "fcc", a=3.6).repeat((2, 1, 1))
+    found = [potential.predict(frame).energy[0]]
+    assert potential.predict(frame).energy[0] == found[0]
+    arrays = [*potential.parameters.values(), potential.scaler.mean, potential.scaler.scale]
+    for array in arrays:
+        array += 0.1
+        found.append(potential.predict(frame).energy[0])
+        fresh = fd.Potential(potential.descriptor, hidden=(4,))
+        fresh.set_parameters(potential.parameters)
+        fresh.scaler.mean[:], fresh.scaler.scale[:] = potential.scaler.mean, potential.scaler.scale
+        assert found[-1] == fresh.predict(frame).energy[0]
+    assert len(set(found)) == len(arrays) + 1
+
+
+def test_copies_of_a_potential_leave_the_kept_model_behind():
+    potential = fd.Potential(fd.GaussianMoments(species=["Cu"], n_radial=2, cutoff=4.0), hidden=(4,))
+    potential.predict(bulk("Cu"))
+    assert "_kept" in vars(potential) and "_kept" not in vars(deepcopy(potential))
