@@ -24,7 +24,8 @@ from fastdesc.features.reader import open_features
 from fastdesc.features.shards import join, shards_of
 from fastdesc.features.stream import compute
 from fastdesc.features.writer import FORMAT, FeaturesWriter
-from fastdesc.hdf5.files import check_target, damage_named, to_json, write_text
+from fastdesc.hdf5.files import check_target, damage_named, part_of, to_json, write_text
+from fastdesc.hdf5.locks import WriteLock
 from fastdesc.io.sources import build
 
 SHARD_BATCHES = 32
@@ -58,13 +59,14 @@ def featurize_distributed(
         "on_error": on_error, "keys": source.keys, **options,
     }  # fmt: skip
     made_of = json.loads(json.dumps({"settings": settings, "input": source.fingerprint()}))
-    kept = resume and _is_begun(folder, made_of, out)
     job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files], source.keys)
-    with _client(scheduler, workers) as client:
-        _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
-        n, short = _run(client, source, folder, job, chunk_atoms, progress)
-    join(out, n, source, options)
-    _discard_unfinished(folder)
+    with WriteLock(part_of(out)) as lock:    # from the first look at the shards to the name of what joins them
+        kept = resume and _is_begun(folder, made_of, out)
+        with _client(scheduler, workers) as client:
+            _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
+            n, short = _run(client, source, folder, job, chunk_atoms, progress)
+        join(out, n, source, options, lock)
+        _discard_unfinished(folder)
     ShortDistances(*short).warn(descriptor, "the frames")
     return out
 

@@ -120,11 +120,11 @@ def shards_of(out):
     return out.with_name(out.name + ".shards")
 
 
-def join(out, n_shards, source, options):
-    """Write the features file whose datasets join those of the shards."""
+def join(out, n_shards, source, options, lock=None):
+    """Write the features file whose datasets join those of the shards; `lock` as of `whole_or_nothing`."""
     folder = shards_of(out)
     names = [folder / f"{k:06d}.h5" for k in range(n_shards)]
-    with whole_or_nothing(out, FORMAT) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
+    with whole_or_nothing(out, FORMAT, lock) as part, StreamedFile(part) as raw, h5py.File(raw, "w") as f:
         f.create_group("info")
         info, n_frames, n_atoms, n_blocks, n_seen = InfoColumns(f["info"]), 0, 0, 0, 0
         joined = JOINED + (JOINED_JACOBIAN if options["jacobian"] else ())

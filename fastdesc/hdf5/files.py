@@ -215,11 +215,14 @@ def format_of(path):
 
 
 @contextmanager
-def whole_or_nothing(path, kind=None):
-    """Give a temporary name beside `path`; it takes the name `path` when the block ends well and goes otherwise."""
+def whole_or_nothing(path, kind=None, lock=None):
+    """Give a temporary name beside `path`; it takes the name `path` when the block ends well and goes otherwise.
+
+    `lock` is the WriteLock on that name where the caller holds it, and goes on holding it.
+    """
     path = check_target(path, kind)
     part, fd = part_of(path), None
-    lock = WriteLock(part)
+    own_lock = WriteLock(part) if lock is None else None
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         yield part
@@ -233,7 +236,8 @@ def whole_or_nothing(path, kind=None):
     finally:
         if fd is not None:
             os.close(fd)
-        lock.release()
+        if own_lock is not None:
+            own_lock.release()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from helpers.distributed_runs import Slow, many, same, start_cluster
 from helpers.featurizing import Fake
 
-from fastdesc.errors import FastdescError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.features import dask as module
 from fastdesc.features import dask_tasks, featurize
 
@@ -143,3 +143,20 @@ def test_without_workers(tmp_path, monkeypatch):
         pytest.raises(FastdescError, match=r"has had no workers for 0.5 s; start some; .* go on with --resume"),
     ):
         featurize(many(4), tmp_path / "out.h5", Slow(), scheduler=cluster.scheduler_address, chunk_atoms=20)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_of_the_same_output_is_refused(tmp_path, cluster, serial, at, resume):
+    """While the first is at work: it would remove the shards, or write them twice. With Dask and without."""
+    out, refused = tmp_path / "out.h5", []
+
+    def again():
+        for options in ({"scheduler": cluster.scheduler_address}, {}):
+            with pytest.raises(InputError, match=r"out.h5.part is being written by another process; wait for it"):
+                featurize(many(), out, Fake(), chunk_atoms=20, resume=resume, **options)
+            refused.append(options)
+
+    at("next", 3, again)
+    featurize(many(), out, Fake(), scheduler=cluster.scheduler_address, chunk_atoms=20)
+    same(out, serial)
+    assert len(refused) == 2 and sorted(p.name for p in tmp_path.iterdir()) == ["out.h5", "out.h5.shards"]
