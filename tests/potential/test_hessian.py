@@ -5,6 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.vibrations import VibrationsData
+from helpers import device_models
 from helpers.families import variants
 from helpers.ladder_models import placed
 from helpers.potentials import cell, potential
@@ -58,6 +59,13 @@ def test_families(family, variant):
 @pytest.mark.parametrize("network", ["per_species", "shared"])
 def test_networks_and_scalers(network):
     check(potential(network), cell())
+
+
+def test_residual_blocks():
+    p = device_models.potential("residual recursion")
+    rng = np.random.default_rng(4)
+    p.set_parameters({name: a + 0.1 * rng.normal(size=a.shape) for name, a in p.parameters.items()})
+    check(p, crystal())
 
 
 def test_spline_networks_and_direct_terms():

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers import device_models
 from helpers.backends import BACKENDS, HERE
 from helpers.ladder_models import RUNGS, placed, rung
 from helpers.potentials import cell, potential
@@ -19,6 +20,7 @@ OTHERS = [name for name in HERE if name != "numba"]
 PLACED = {name: partial(potential, name) for name in ("per_species", "shared")}
 PLACED |= {name: partial(placed, name) for name in RUNGS}
 UNTRAINED = {"gaussian moments": small_potential} | {name: partial(rung, name) for name in RUNGS}
+UNTRAINED["residual blocks"] = partial(device_models.potential, "residual recursion")
 
 
 @pytest.mark.parametrize("backend", OTHERS)
