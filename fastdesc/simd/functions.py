@@ -81,6 +81,20 @@ def below(typingctx, x, limit, y):
 
 
 @intrinsic
+def at_most(typingctx, x, limit):
+    """`x` where it is not above the limit, else the limit, with a tangent of zero; what is not a number stays so."""
+
+    def codegen(ctx, b, sig, args):
+        v, t = code.split(ctx, b, x, args[0])
+        highest = code.broadcast(b, v.type, ctx.cast(b, args[1], limit, x.scalar))
+        above = b.fcmp_ordered(">", v, highest)
+        t = None if t is None else b.select(above, code.zeros(t.type), t)
+        return code.join(ctx, b, x, b.select(above, highest, v), t)
+
+    return x(x, limit), codegen
+
+
+@intrinsic
 def _floor(typingctx, x):
     call = _unary("floor", x)
     return x(x), lambda ctx, b, sig, args: call(b, args[0])

@@ -18,7 +18,7 @@ from fastdesc.simd import (
     store,
     store_atoms,
 )
-from fastdesc.simd.functions import below, tangent, value
+from fastdesc.simd.functions import at_most, below, tangent, value
 from fastdesc.simd.tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 
 compiled = numba.njit(error_model="numpy")
@@ -52,6 +52,11 @@ def _rational(x):
 @compiled
 def _cut(x):
     return below(x, 1.5, x * x)
+
+
+@compiled
+def _at_most(x):
+    return at_most(x, 1.5)
 
 
 @compiled
@@ -104,6 +109,7 @@ CASES = {    # name: (function, the same for NumPy, interval, units in the last 
     "cosine": (_cosine, np.cos, (0, np.pi), 2),
     "rational": (_rational, lambda x: (2 * x * x - x / 3 + 1) / (x + 4) - 0.5 / x, (1, 9), 8),
     "below": (_cut, lambda x: np.where(x.real < 1.5, x * x, 0), (0, 3), 1),
+    "at_most": (_at_most, lambda x: np.where(x.real > 1.5, 1.5, x), (0, 3), 1),
     "tuples": (_tuples, lambda x: 5 * x * x + x + 10, (-1, 9), 6),
 }
 RUN = {name: runner(case[0]) for name, case in CASES.items()}

@@ -13,8 +13,8 @@ import math
 
 from fastdesc.backend.jit import inner
 from fastdesc.numerics.monomials import TEN
-from fastdesc.simd import lanes, load, splat, store
-from fastdesc.simd.functions import below, exp, sincos, sqrt
+from fastdesc.simd import lanes, load, store
+from fastdesc.simd.functions import at_most, below, exp, sincos, sqrt
 
 ROW = 2 * TEN  # slots kept per radial function
 CONSTANTS = 3  # per element and radial function: alpha, r_s, coefficient
@@ -45,9 +45,7 @@ def orbital_geometry(kind, vectors, slot, normalized, cutoff):
     half = (c + 1.0) * 0.5
     fc = below(d, cutoff, half * half)
     dfc = below(d, cutoff, s * half * (-wave))
-    # Beyond the cutoff Gaussians that grow would overflow, and zero times infinity is not zero.
-    last = splat(kind, cutoff)
-    d = below(d, cutoff, d) + (last - below(d, cutoff, last))
+    d = at_most(d, cutoff)    # beyond it Gaussians that grow would overflow, and zero times infinity is not zero
     if normalized:
         x, y, z = x * inverse, y * inverse, z * inverse
     return (x, y, z, inverse), d, fc, dfc
