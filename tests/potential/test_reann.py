@@ -329,6 +329,7 @@ def test_import_evaluate_and_info(tmp_path, capsys):
         ("x.meam m.h5 --activation trained_silu", "--activation came with .*x.meam, a file of an s-MEAM potential"),
         ("missing.pt m.h5", "missing.pt does not exist"),
         ("PES.pt PES.pt", "would be written over"),
+        ("ours.h5 m.h5", "ours.h5 is an HDF5 file; .* a model needs no import"),
         ("cut.pt m.h5", "no zip archive, or a truncated one"),
         ("bad.pt m.h5", "names 'os.system', which is not allowed"),
     ],
@@ -337,6 +338,7 @@ def test_import_says_what_is_wrong_in_one_line(tmp_path, capsys, words, message,
     monkeypatch.chdir(tmp_path)
     write_checkpoint("REANN.pth", model())
     script = write_script("PES.pt", model())
+    fd.read_reann(script).save("ours.h5")
     (tmp_path / "cut.pt").write_bytes((tmp_path / script).read_bytes()[:5000])
     write("bad.pt", Raw(named("os", "system") + b")R"))
     (tmp_path / "x.meam").write_text("a\n")
