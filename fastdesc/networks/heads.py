@@ -21,6 +21,7 @@ parameters like its own, wherever they lie, in the dtype of a pass; the folded h
 
     n_last, constant                   y = w · phi (+ constant weight), linear in the parameters of the last layer
     last(saved) -> phi                 (n_last, n), what they multiply
+    last_after(x) -> phi               the same right after value_and_gradient(x, ..), to be read before the next call
     last_pullback(saved, dphi) -> dx   of <dphi, phi>; dphi (n_last, n), or (n_last, 1) for all atoms
     last_tangent(saved, tsaved) -> tphi
 
@@ -117,6 +118,9 @@ class FeedForward:
 
     def last(self, saved):
         return saved[0][-1]
+
+    def last_after(self, x):
+        return feed_forward.last_after(self.layers, x)
 
     def last_pullback(self, saved, dphi):
         return feed_forward.pullback_below(self.layers, self.activation, saved, dphi)

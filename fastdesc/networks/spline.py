@@ -281,6 +281,9 @@ class Embeddings:
             rows = rows - self._basis(k, [xp.ones_like(t), t, t * t, t * t * t])
         return rows.reshape(self.n_last, -1)
 
+    def last_after(self, x):
+        return self.last(self.forward(x)[1])
+
     def last_pullback(self, saved, dphi):
         _, (k, t, _) = saved
         dphi = dphi.reshape(len(self.weight), -1, dphi.shape[1])

@@ -6,6 +6,7 @@ with one network N for all elements or one for each, and the direct term w where
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def energies(model, rij, pairs, species):
     return energies_of_features(model, q, species, columns=pairs.columns)[0]
 
 
-def energies_of_features(model, q, species, keep=False, columns=None):
+def energies_of_features(model, q, species, keep=False, columns=None, look=None):
     """Atomic energies (1) without E0 of atoms whose features are known.
 
     Parameters
@@ -105,6 +106,8 @@ def energies_of_features(model, q, species, keep=False, columns=None):
         Also return what `energy_loss_gradient` needs.
     columns : list of int arrays, optional
         Atoms of each element (Pairs.columns), which the host must otherwise ask a device for.
+    look : callable, optional
+        (network, columns, what its last layer multiplies) -> what is kept, instead of what `keep` keeps.
 
     Returns
     -------
@@ -119,15 +122,19 @@ def energies_of_features(model, q, species, keep=False, columns=None):
         for z, own in _columns(model, columns, species, first, last):
             y, tape = model.networks[z].forward(q[:, own])
             out[own] = y[0]
-            kept.append((z, own, tape, y))
+            kept.append((z, own, tape, y) if look is None else look(z, own, _last(model.networks[z], tape)))
         if model.direct is not None:
             part = slice(first, last)
             direct[part] = (direct_weights(model, species[part]) * q[:, part]).sum(axis=0)
-        return kept if keep else []
+        return kept if keep or look else []
 
     chunks = over_atoms(task, q.shape[-1], q)
-    tape = [part for kept in chunks for part in kept] if keep else None
+    tape = [part for kept in chunks for part in kept] if keep or look else None
     return out * model.scale.astype(np.float64)[species] + direct, tape
+
+
+def _last(head, saved):
+    return head.last(saved) if head.n_last else None
 
 
 def energies_and_gradient(model, rij, pairs, species, keep=False):
@@ -153,14 +160,17 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
     return out, drij, Tape(dq, chunks) if keep else None
 
 
-def network_and_gradient(model, q, pairs, species, keep=False):
-    """Atomic energies (1) without E0 of features, float64 (n_atoms,) in eV, their gradient dq, and chunks if kept."""
+def network_and_gradient(model, q, pairs, species, keep=False, look=None):
+    """Atomic energies (1) without E0 of features, float64 (n_atoms,) in eV, their gradient dq, and chunks if kept.
+
+    `look` as for `energies_of_features`.
+    """
     xp, species = namespace(q), species[: pairs.n_atoms]
     dy = model.scale[species][None]
     dq = padded(q.shape, q.dtype, q)
     scale = model.scale.astype(np.float64)[species]
     out, direct = empty((pairs.n_atoms,), np.float64, q), None if model.direct is None else xp.zeros(pairs.n_atoms)
-    kept_or_not = _values_kept if keep or xp is not np else _values
+    kept_or_not = _values_kept if keep or xp is not np else partial(_values, look=look)
 
     def task(first, last):
         part = slice(first, last)
@@ -173,7 +183,7 @@ def network_and_gradient(model, q, pairs, species, keep=False):
         return kept
 
     chunks = over_atoms(task, pairs.n_atoms, q)
-    return out, dq, [part for kept in chunks for part in kept] if keep else None
+    return out, dq, [part for kept in chunks for part in kept] if keep or look else None
 
 
 def _values_kept(model, q, dq, dy, scale, out, elements):
@@ -187,18 +197,22 @@ def _values_kept(model, q, dq, dy, scale, out, elements):
     return kept
 
 
-def _values(model, q, dq, dy, scale, out, elements):
+def _values(model, q, dq, dy, scale, out, elements, look=None):
     """Scaled values of the networks into out, gradients into dq, on the host and in memory that is used again."""
+    kept = []
     for z, columns in elements:
+        head, x = model.networks[z], q[:, columns]
         if isinstance(columns, slice):
-            y = model.networks[z].value_and_gradient(q[:, columns], dy[:, columns], dq[:, columns])
+            y = head.value_and_gradient(x, dy[:, columns], dq[:, columns])
             np.multiply(y[0], scale[columns], out=out[columns])
         else:
             dx = np.empty((len(q), len(columns)), q.dtype)
-            y = model.networks[z].value_and_gradient(q[:, columns], dy[:, columns], dx)
+            y = head.value_and_gradient(x, dy[:, columns], dx)
             out[columns] = y[0] * scale[columns]
             dq[:, columns] = dx
-    return ()
+        if look is not None:
+            kept.append(look(z, columns, head.last_after(x) if head.n_last else None))
+    return kept
 
 
 def energies_forces_virials(model, positions, cells, pairs, species):

@@ -100,6 +100,17 @@ class LastLayer:
             phi[: len(self.direct)] = q[xp.asarray(self.direct)]
         return phi
 
+    def entries(self, last, q, atoms, scale):
+        """Entries of phi (1) of some atoms of one element, (rows, n): `last` are theirs of the last layer."""
+        n, start = len(self.direct), self._hidden
+        phi = np.empty((start + len(last), len(atoms)), q.dtype)
+        if n:
+            phi[:n] = q[np.ix_(self.direct, atoms)]
+        if self.constant:
+            phi[n] = scale
+        np.multiply(last, scale, out=phi[start:])
+        return phi
+
     def by_frame(self, phi, pairs, species):
         """Sums of phi over the atoms of each frame, float64 (n_frames, n)."""
         xp = namespace(phi)

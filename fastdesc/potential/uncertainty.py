@@ -19,6 +19,7 @@ Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024); 
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -172,13 +173,17 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     """
     descriptor = model.descriptor
     q, saved = descriptor.forward(rij, pairs, species, model.theta)
+    keep = bool(derivatives and members) or not isinstance(q, np.ndarray)
+    look = None if keep else _looking(layer, model, q, pairs, species, uncertainty)
     if derivatives:
-        out, dq, chunks = network_and_gradient(model, q, pairs, species, keep=True)
+        out, dq, chunks = network_and_gradient(model, q, pairs, species, keep, look)
         drij = descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
         found = [out, forces(drij, pairs), virials(rij, drij, pairs)]
     else:
-        out, chunks = energies_of_features(model, q, species, True, pairs.columns)
+        out, chunks = energies_of_features(model, q, species, keep, pairs.columns, look)
         found = [out]
+    if look is not None:
+        return found, _joined(layer, pairs, chunks, uncertainty)
     spread = spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty)
     if derivatives and members:
         directions = uncertainty.directions(members)
@@ -197,6 +202,50 @@ def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):
             block = xp.asarray(uncertainty.block(place).astype(phi.dtype))
             out[columns] = xp.sqrt(((block @ phi[: len(place), columns]) ** 2).sum(axis=0))
     return [xp.sqrt((projected**2).sum(axis=1)), out]
+
+
+class _Seen(NamedTuple):
+    """What was seen of the atoms of one element in one chunk; sums (rows, frames) are over each of its frames."""
+
+    element: int
+    columns: np.ndarray
+    widths: np.ndarray
+    frames: slice
+    sums: np.ndarray
+
+
+def _looking(layer, model, q, pairs, species, uncertainty):
+    """Return what makes a list of _Seen of a chunk, on the host, while its last layer is in the cache."""
+    blocks = [uncertainty.block(place).astype(q.dtype) for place in layer.places]
+    several = len(model.networks) > 1
+
+    def look(z, columns, last):
+        columns = np.arange(columns.start, columns.stop) if isinstance(columns, slice) else columns
+        last = np.empty((0, len(columns)), q.dtype) if last is None else last
+        if several or len(blocks) == 1:
+            return [see(z, columns, last)]
+        own = [np.flatnonzero(species[columns] == e) for e in range(len(blocks))]
+        return [see(e, columns[picked], last[:, picked]) for e, picked in enumerate(own) if len(picked)]
+
+    def see(e, atoms, last):
+        phi = layer.entries(last, q, atoms, model.scale[e])
+        of_atom = pairs.frame[atoms]
+        frames = slice(int(of_atom[0]), int(of_atom[-1]) + 1)
+        member = of_atom[:, None] == np.arange(frames.start, frames.stop, dtype=of_atom.dtype)
+        projected = blocks[e] @ phi
+        return _Seen(e, atoms, np.einsum("ri,ri->i", projected, projected), frames, phi @ member.astype(phi.dtype))
+
+    return look
+
+
+def _joined(layer, pairs, chunks, uncertainty):
+    """Spread of energies of frames and of atoms from what was seen, in the order of the chunks."""
+    by_frame, out = np.zeros((layer.n, pairs.n_frames)), np.empty(pairs.n_atoms)
+    for seen in chunks:
+        for one in seen:
+            out[one.columns] = one.widths
+            by_frame[layer.places[one.element], one.frames] += one.sums
+    return [np.sqrt(((uncertainty.factor.T @ by_frame) ** 2).sum(axis=0)), np.sqrt(out)]
 
 
 def _of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions):
