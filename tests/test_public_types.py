@@ -89,6 +89,7 @@ def test_published_potentials(tmp_path: Path) -> None:
     d = fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=4.0, n_pair=1, n_triplet=1)
     potential = fd.Potential(d, network="spline", direct=["pair_0"], bias=False)
     fd.load_filters(potential, d)
+    assert_type(fd.add_elements(potential, ["Ag"]), fd.Potential)
     pair = fd.SplineFilters(
         species=["Cu"], cutoff=4.0, triplet_cutoff=4.0, n_pair=2, n_triplet=1, ends=("clamped", "clamped"), n_knots=6
     )

@@ -30,6 +30,9 @@ class Data:
         Of the training frames, set aside when no validation frames are given.
     test : str or None
         Frames on which the trained model is evaluated at the end; never seen in training.
+    init : str or None
+        Model file that is trained further, with its own descriptor and networks: [descriptor] and [potential] stay
+        empty. Elements of the frames that it does not know are added; what it says of the others stays as it is.
     energy_key, forces_key, stress_key : str or None
         Names of the labels where the files use their own, such as "REF_energy".
     """
@@ -38,6 +41,7 @@ class Data:
     valid: str | None = None
     valid_fraction: float = 0.1
     test: str | None = None
+    init: str | None = None
     energy_key: str | None = None
     forces_key: str | None = None
     stress_key: str | None = None
@@ -123,6 +127,8 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "hidden": (list, "a list, such as [64, 64]"),
     "direct": (bool | list, "true, false or a list of names of features"),
     "devices": (int | str, 'a whole number or "all"'),
+    "learning_rate": (int | float, "a number, such as 0.002"),
+    "descriptor_learning_rate": (int | float, "a number, such as 0.01"),
     "epochs": (int, "a whole number, such as 500"),
     "steps": (int, "a whole number, such as 20000"),
     "minutes": (int | float, "a number, such as 5"),
@@ -165,6 +171,10 @@ def config_from(tables, path):
     else:
         output["folder"] = str(here / Output.folder)
     data = Data(**data)
+    if data.init is not None and (potential or descriptor or family != FIRST_FAMILY):
+        raise InputError(
+            f"{path}: [data] init is a whole model, and [descriptor] or [potential] ask for another; leave them out"
+        )
     if "filters_from" in training:
         training["filters_from"] = str(here / _string(training, "filters_from", path))
     try:
@@ -230,7 +240,7 @@ def _string(table, key, path):
 
 
 FIRST_FAMILY = next(iter(FAMILIES))
-PATHS = ("train", "valid", "test")
+PATHS = ("train", "valid", "test", "init")
 OURS = "# What `fastdesc train` was run with, paths and defaults included."
 
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from fastdesc.analysis.accuracy import Comparison, compare, three_digits
 from fastdesc.backend.arrays import resolve_device
@@ -16,6 +17,7 @@ from fastdesc.io.frames import expand
 from fastdesc.io.labels import advice, labels
 from fastdesc.io.sources import elements
 from fastdesc.potential import Potential
+from fastdesc.potential.elements import add_elements
 from fastdesc.potential.file import FORMAT as MODEL
 from fastdesc.potential.loading import load
 from fastdesc.structures import Structures
@@ -66,7 +68,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     folder = Path(config.output.folder)
     paths = {name: folder / file for name, file in FILES.items()}
     data = [file for path in (config.data.train, config.data.valid, config.data.test) if path for file in expand(path)]
-    check_apart(paths.values(), [*data, config.training.filters_from])
+    check_apart(paths.values(), [*data, config.training.filters_from, config.data.init])
     _check_folder(folder, paths, resume, overwrite)
     resolve_device(config.training.device)
     keys = config.data.keys()
@@ -76,8 +78,10 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
         if path is not None:
             sets[name] = _read(name, path, keys)
             say(f"{name}: {_report(sets[name])}")
-    descriptor = _descriptor(config, sets)
-    potential = Potential(descriptor, **config.potential)
+    potential = _further(config, sets, say) if config.data.init else None
+    if potential is None:
+        potential = Potential(_descriptor(config, sets), **config.potential)
+    descriptor = potential.descriptor
     say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
     for name in sets:
         _check_frames(sets[name], getattr(config.data, name), descriptor)
@@ -120,6 +124,17 @@ def _read(name, path, keys):
     if name == "test":
         raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
     return open_stored(path, {"train": "training", "valid": "validation"}[name])
+
+
+def _further(config, sets, say):
+    """The potential of [data] init, with the elements of frames that it does not know added."""
+    potential = load(config.data.init)
+    frames = [atoms for name in ("train", "valid") if name in sets and not isinstance(sets[name], Stored)
+              for atoms in sets[name]]    # fmt: skip
+    symbols = [chemical_symbols[z] for z in potential.descriptor.species_numbers]
+    new = [s for s in (elements(frames) if frames else []) if s not in symbols]
+    say(f"going on from {config.data.init}" + (f", with {', '.join(new)} added" if new else ""))
+    return add_elements(potential, new) if new else potential
 
 
 def _descriptor(config, sets):
@@ -187,8 +202,6 @@ def build_descriptor(family, arguments, known):
 
 def elements_of(species):
     """Symbols of a `species` argument, which may hold symbols and atomic numbers."""
-    from ase.data import chemical_symbols
-
     from fastdesc.checks import atomic_numbers
 
     return [chemical_symbols[z] for z in atomic_numbers(species)]
@@ -252,6 +265,8 @@ def _kept(trainer):
         )
         if row.get(f"{kind}_{name}_mae") is not None
     ]
+    if row["epoch"] == 0:
+        return f"the weights of before were the best, MAE on {kind}: {', '.join(parts)}"
     epoch = f"epoch {row['epoch']:g}, as far as it came" if row is trainer.interim else f"best epoch {row['epoch']:g}"
     return f"{epoch}, MAE on {kind}: {', '.join(parts)}" if parts else epoch
 

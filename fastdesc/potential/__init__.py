@@ -86,6 +86,8 @@ class Potential:
         w of (1) for the features that enter directly.
     uncertainty : Uncertainty or None
         Covariance of the last layer (fastdesc/potential/uncertainty.py), of these parameters: it goes when they change.
+    without_reference : tuple of str
+        Elements that were added (`add_elements`) and whose reference energies the next training fits.
     training : dict
         What it was trained on, with which settings and versions, for how long, and its errors then; {} before.
 
@@ -139,6 +141,7 @@ class Potential:
         self.scale = np.ones(n_species)
         self.training: dict[str, Any] = {}
         self.uncertainty: Uncertainty | None = None
+        self.without_reference: tuple[str, ...] = ()
         self.direct_weights = np.ones((n_species, len(self.direct_columns)))
         form = check_form(network, self.hidden, activation, blocks, layer_norm, bias)
         self.networks = make_heads(network, n_in, n_species, form, bias, n_knots, seed)

@@ -49,7 +49,7 @@ def save(potential, path):
         store(file, "scaler/mean", potential.scaler.mean)
         store(file, "scaler/scale", potential.scaler.scale)
         store(file, "reference", potential.reference)
-        if getattr(potential, "uncertainty", None) is not None:
+        if potential.uncertainty is not None:
             _store_uncertainty(file, potential.uncertainty)
         elements = f"({len(descriptor.species_numbers)} elements,)"
         for name in ("reference", "parameters/scale"):

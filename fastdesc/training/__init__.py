@@ -134,7 +134,8 @@ def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=
 
 def join(team, potential, train_frames, valid_frames, settings, state):
     """Train as another member of a team, from the state of the first."""
-    trainer = Trainer(potential, train_frames, valid_frames, settings, np.random.default_rng())
+    given = potential, train_frames, valid_frames, settings, np.random.default_rng()
+    trainer = Trainer(*given, further=state["further"])
     trainer.restore(state, "the state of the first device")
     trainer.run(progress=False, team=team)
 
@@ -149,9 +150,12 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
         settings = settings_for_features(settings)
     rng = np.random.default_rng(settings.seed)
     train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
-    trainer = Trainer(potential, train_frames, valid_frames, settings, rng)
-    if checkpoint is not None and resume and Path(checkpoint).exists():
-        trainer.restore(read_checkpoint(checkpoint), checkpoint)
+    if checkpoint is None or not resume or not Path(checkpoint).exists():
+        return Trainer(potential, train_frames, valid_frames, settings, rng)
+    state = read_checkpoint(checkpoint)
+    # A run of an earlier version did not ask whether it went on from trained weights.
+    trainer = Trainer(potential, train_frames, valid_frames, settings, rng, further=bool(state.get("further", False)))
+    trainer.restore(state, checkpoint)
     return trainer
 
 

@@ -53,7 +53,7 @@ def groups_for(potential, settings):
     InputError
         For a pattern in `freeze` that fits no parameter, and when nothing is left to train.
     """
-    s, names = settings, list(potential.parameters)
+    s, names = settings.with_rates(potential.fitted), list(potential.parameters)
     networks = Group(s.learning_rate, s.weight_decay)
     groups = {"descriptor/": Group(s.descriptor_learning_rate), "network/": networks, "": Group(s.learning_rate)}
     # Networks inside a descriptor diverge at the rate that suits its radial functions.

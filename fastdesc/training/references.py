@@ -12,6 +12,8 @@ from fastdesc.networks.scaler import reference_energies, undetermined
 from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.training.batch_gradient import AT_ONCE
 
+FAR = 50.0
+"""meV/atom by which energies may lie from those of a trained model in the mean without a word."""
 SAME = 1e-3
 """eV by which energies of one isolated atom may differ without a word."""
 
@@ -64,6 +66,56 @@ def fit_reference(potential, data):
     return known
 
 
+def energy_errors(potential, data):
+    """Labels less predictions of the usual frames of a set, (n_frames,) eV; NaN for the others."""
+    model, found = potential.model(data.dtype, data.device), np.full(data.n_frames, np.nan)
+    for group in data.batches(AT_ONCE, data.usual()):
+        batch = data.batch(group, potential.reference)
+        atomic, _ = energies_of_features(model, batch.features(model), batch.species, columns=batch.columns)
+        found[group] = to_host(namespace(atomic).stack([batch.targets.energy, batch.frame_sums(atomic)])).T @ [1, -1]
+    return found
+
+
+def keep_or_refit(potential, data, refit):
+    """Fit the reference energies of a trained potential anew, or of its added elements alone; say what was done.
+
+    Whatever the labels, the energies of training frames are then right in the mean for each element that is fitted.
+
+    Parameters
+    ----------
+    potential : Potential
+    data : TrainingSet or FeatureSet
+    refit : bool
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    symbols = [chemical_symbols[z] for z in potential.descriptor.species_numbers]
+    new = np.isin(symbols, potential.without_reference)
+    free = np.ones_like(new) if refit else new
+    errors = energy_errors(potential, data)
+    known = np.isfinite(errors)
+    if free.any() and known.any():
+        shift = reference_energies(data.compositions(len(free)), errors, fixed=np.where(free, np.nan, 0.0))
+        potential.reference = potential.reference + shift
+    if known.any():
+        potential.without_reference = ()
+    if refit:
+        return "reference energies: fitted anew"
+    added = f", those of {', '.join(np.array(symbols)[new])} fitted" if new.any() else ""
+    if not known.any() or free.any():
+        return f"reference energies: kept{added}"
+    off = 1000 * float((errors / data.n_atoms)[known].mean())
+    if abs(off) > FAR:
+        _warn(
+            f"the energies of the training frames lie {off:+.4g} meV/atom from the model's; if they are of another "
+            "method, set refit_references=True, else reference energies are kept"
+        )
+    return f"reference energies: kept; energies of the training frames lie {off:+.3g} meV/atom from the model's"
+
+
 def level(potential, data, fixed):
     """Shift feed-forward networks so that energies of the untrained potential are right in the mean.
 
@@ -79,11 +131,7 @@ def level(potential, data, fixed):
     """
     if not (np.isfinite(fixed).any() and potential.bias and isinstance(potential.networks[0], FeedForward)):
         return
-    model, found = potential.model(data.dtype, data.device), np.full(data.n_frames, np.nan)
-    for group in data.batches(AT_ONCE, data.usual()):
-        batch = data.batch(group, potential.reference)
-        atomic, _ = energies_of_features(model, batch.features(model), batch.species, columns=batch.columns)
-        found[group] = to_host(namespace(atomic).stack([batch.targets.energy, batch.frame_sums(atomic)])).T @ [1, -1]
+    found = energy_errors(potential, data)
     weights = 1.0 / data.n_atoms
     weights[data.lone_atoms()] = 0.0
     counts = data.compositions(len(fixed))

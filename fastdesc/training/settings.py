@@ -1,7 +1,7 @@
 """The settings of training, with defaults that work; the [training] section of a configuration is the same list."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from os import PathLike
 
@@ -11,6 +11,9 @@ from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")
 STARTS = ("random", "linear")
+RATES = {"learning_rate": 2e-3, "descriptor_learning_rate": 1e-2}
+FURTHER = 0.2
+"""Factor of these rates for a potential that has been trained before."""
 OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
@@ -31,8 +34,12 @@ class Settings:
         Structures per step; None cuts steps by `batch_atoms`.
     batch_atoms : int or None
         Atoms per step at most (one structure at least); None takes a sixteenth of all, from 32 to 128.
-    learning_rate, descriptor_learning_rate : float
-        Of networks, and of the descriptor's parameters; 0 freezes.
+    learning_rate, descriptor_learning_rate : float or None
+        Of networks, and of the descriptor's parameters; 0 freezes. None: 2e-3 and 1e-2, and for a potential that has
+        been trained before a fifth of that.
+    refit_references : bool
+        Of a potential that has been trained before: fit reference energies anew, for labels of another kind; else they
+        are kept.
     weight_decay : float
         Decoupled (AdamW), on network weights.
     optimizer : {"soap", "muon", "adamw", "amsgrad"}
@@ -94,8 +101,9 @@ class Settings:
     minutes: float | None = None
     batch_size: int | None = None
     batch_atoms: int | None = None
-    learning_rate: float = 2e-3
-    descriptor_learning_rate: float = 1e-2
+    learning_rate: float | None = None
+    descriptor_learning_rate: float | None = None
+    refit_references: bool = False
     weight_decay: float = 0.01
     optimizer: str = "soap"
     clip: float | None = None
@@ -139,8 +147,10 @@ class Settings:
         if self.devices != "all":
             count('devices, unless "all",', self.devices)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
-        rates = ("learning_rate", "descriptor_learning_rate", "weight_decay")
-        for name in (*rates, "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
+        for name in RATES:
+            if getattr(self, name) is not None:
+                self._in_range(name, 0, math.inf)
+        for name in ("weight_decay", "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
         for name in ("ema", "valid_fraction", "warmup", "late", "stall"):
             self._in_range(name, 0, 1)
@@ -149,8 +159,9 @@ class Settings:
         for name in ("clip", "time_limit", "minutes"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
-        if not isinstance(self.uncertainty, bool):
-            raise InputError(f"uncertainty came as {self.uncertainty!r}; it must be True or False")
+        for name in ("uncertainty", "refit_references"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} came as {getattr(self, name)!r}; it must be True or False")
         if self.filters_from is not None and not isinstance(self.filters_from, str | PathLike):
             raise InputError(f"filters_from came as {self.filters_from!r}; give the path of a model file")
         if self.filters_elements is not None and self.filters_from is None:
@@ -171,6 +182,11 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
             allowed = f"a number of at least {low}" + (f" and below {high}" if high < math.inf else "")
             raise InputError(f"{name} came as {value!r}; it must be {allowed}")
+
+    def with_rates(self, trained):
+        """With learning rates where none were set, for a potential that has been trained before, or not."""
+        factor = FURTHER if trained else 1.0
+        return replace(self, **{k: factor * r for k, r in RATES.items() if getattr(self, k) is None})
 
     @classmethod
     def named(cls, **settings):

@@ -1,11 +1,9 @@
 """The loop of training: steps, validation, the best parameters, and checkpoints from which it continues exactly."""
 
-import platform
 import time
 import warnings
 from dataclasses import replace
 
-import numba
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
@@ -24,22 +22,32 @@ from fastdesc.training.identity import check_identity, identity
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage, WeightMean
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
-from fastdesc.training.progress import Progress
+from fastdesc.training.progress import Progress, summary
+from fastdesc.training.references import keep_or_refit
 from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
 from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
+from fastdesc.training.told_after import told_of
 from fastdesc.training.told_before import tell_of_sets
 from fastdesc.training.uncertainty import fit as fit_uncertainty
 from fastdesc.training.what_counts import check_what_counts
 
 
 class Trainer:
-    """The loop: everything that a checkpoint must hold is a field here."""
+    """The loop: everything that a checkpoint must hold is a field here.
 
-    def __init__(self, potential, train_frames, valid_frames, settings, rng):
+    Parameters
+    ----------
+    further : bool, optional
+        Whether the potential had been trained before this run, which has changed it since; by default as it is.
+    """
+
+    def __init__(self, potential, train_frames, valid_frames, settings, rng, further=None):
         self.potential, self.settings, self.rng, self.team = potential, settings, rng, ALONE
         self.sources = train_frames, valid_frames
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
+        self.further = potential.fitted and settings.filters_from is None if further is None else further
+        settings = self.settings = settings.with_rates(self.further)
         groups = groups_for(potential, settings)    # judges early
         if settings.filters_from is not None:
             load_filters(potential, settings.filters_from, settings.filters_elements)
@@ -56,6 +64,8 @@ class Trainer:
         self.run_of = identity(potential, self.data, self.valid)
         if not potential.fitted:
             self._start()
+        elif self.further:
+            self.said_of_references = keep_or_refit(potential, self.data, settings.refit_references)
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         self.like = next(iter(self.parameters.values()))    # an array of our device
         s = settings
@@ -73,6 +83,7 @@ class Trainer:
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
         self.judged, self.interim = 0, None    # step of the last validation; row of one in the middle of an epoch
         self.skipped, self.mean = 0, None    # epochs left out; mean of the parameters of late epochs
+        self.before = {}    # errors of the weights that training starts from, where it goes on from some
         self.seconds = 0.0
         self.timed = settings.minutes is not None
         self.settings, self.chosen = with_budget(settings, self.data, self._seconds_of_step)
@@ -121,6 +132,8 @@ class Trainer:
             shown.say(f"validating on {self.valid.report}")
         if self.chosen:
             shown.say(f"chosen: {self.chosen}")
+        if self.further:
+            self._judge_start(shown)
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         ended = False
         try:
@@ -267,6 +280,15 @@ class Trainer:
         self.judged = self.step
         return row, loss
 
+    def _judge_start(self, shown):
+        """Errors of the weights that training goes on from: what is worse does not replace them."""
+        shown.say(self.said_of_references)
+        if self.valid is None or self.step or self.best is not None:
+            return
+        row, _ = self._judge(np.inf, self.parameters)
+        self.before = {"epoch": 0, **row}
+        shown.say(f"the weights to start from: {summary(self.before)}")
+
     def _averaged(self):
         return self.average.value() if self.average is not None else self.parameters
 
@@ -323,7 +345,7 @@ class Trainer:
         finally:
             if self.best is not None:
                 self._into_potential(self.best)
-                self.potential.training = self._told()
+                self.potential.training = told_of(self)
 
     def _fit_uncertainty(self):
         """Of the parameters that are kept; what cannot have one is told."""
@@ -332,19 +354,6 @@ class Trainer:
         except InputError as error:
             warnings.warn(f"there is no uncertainty: {error}", FastdescWarning, stacklevel=3)
 
-    def _told(self):
-        """What a model file tells of its training."""
-        frames = {"frames": self.data.report}
-        if self.valid is not None:
-            frames["validated_on"] = self.valid.report
-        return {
-            **frames,
-            "errors": self.kept,
-            "time": {"epochs_trained": self.epoch, "training_seconds": round(self.seconds, 1)},
-            "settings": self.settings.as_dict(),
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__},
-        }
-
     @property
     def kept(self):
         """Row of the history of the parameters that are kept, {} where none are.
@@ -352,6 +361,8 @@ class Trainer:
         After an interruption in the middle of an epoch these may be of that epoch, as far as it came.
         """
         rows = [row for row in self.history.rows if row["epoch"] == self.best_epoch]
+        if self.best is not None and self.best_epoch == 0 and self.interim is None:
+            return self.before
         return self.interim or (rows[0] if rows and self.best is not None else {})
 
     def _into_potential(self, parameters):
@@ -377,6 +388,8 @@ class Trainer:
             "mean": self.mean.state_dict() if self.mean is not None else {},
             "plateau": self.plateau.state_dict() if self.plateau is not None else {},
             "best": self.best or {},
+            "further": self.further,
+            "before": self.before,
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
             "buffers": self.potential.buffers,
@@ -411,6 +424,7 @@ class Trainer:
         if self.timed:
             self.settings = replace(self.settings, epochs=state["settings"]["epochs"])
         self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
+        self.before = state.get("before", {})
         self.judged = int(state.get("judged", self.step if state["best"] else 0))
         self.rng.bit_generator.state = state["generator"]
         self.history = History(state["history"])

@@ -203,3 +203,28 @@ def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypa
     model = fd.load(tmp_path / "run" / "model.h5").parameters
     for name, array in fd.load(trained / "run" / "model.h5").parameters.items():
         np.testing.assert_allclose(model[name], array, rtol=0, atol=1e-12)
+
+
+def test_train_further_from_a_model(trained, run, fails, tmp_path):
+    """Weights that are worse do not replace those of the model; elements that it does not know are added."""
+    model = trained / "run" / "model.h5"
+    text = f'[data]\ntrain = "{trained}/train.extxyz"\nvalid = "{trained}/test.extxyz"\ninit = "{model}"\n[training]\n'
+    text += "epochs = 1\nlearning_rate = 1e-9\n"
+    (tmp_path / "c.toml").write_text(text)
+    code, out, _ = run("train", tmp_path / "c.toml", "--quiet")
+    assert code == 0 and f"going on from {model}" in out
+    further, before = fd.load(tmp_path / "fastdesc-run" / "model.h5"), fd.load(model)
+    np.testing.assert_allclose(further.parameters["scale"], before.parameters["scale"], atol=1e-6)
+    np.testing.assert_array_equal(further.reference, before.reference)
+    silver = read(trained / "train.extxyz", ":")
+    for atoms in silver:
+        calculator = atoms.calc
+        atoms.numbers[0], atoms.calc = 47, calculator
+        calculator.atoms.numbers[0] = 47
+    write(tmp_path / "silver.extxyz", silver)
+    (tmp_path / "s.toml").write_text(text.replace(f"{trained}/train.extxyz", f"{tmp_path}/silver.extxyz"))
+    code, out, _ = run("train", tmp_path / "s.toml", "--quiet", "--overwrite")
+    assert code == 0 and "with Ag added" in out
+    assert list(fd.load(tmp_path / "fastdesc-run" / "model.h5").descriptor.species_numbers) == [29, 47, 79]
+    (tmp_path / "d.toml").write_text(text + "[potential]\nhidden = [4]\n")
+    assert "leave them out" in fails("train", tmp_path / "d.toml", "--overwrite")

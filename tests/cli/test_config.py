@@ -85,8 +85,8 @@ def test_printed_default_names_and_explains_every_key(family):
     assert not set(arguments_of(family_class(family))) - set(comments_of(family_class(family).__doc__))
     assert all(len(line) < 121 for line in lines)
     unset = [line.split()[1] for line in lines if line.endswith("(not set)")]
-    assert {"valid", "test", "species", "patience"} <= set(unset)
-    assert "learning_rate" in tomllib.loads(text)["training"]
+    assert {"valid", "test", "species", "patience", "learning_rate"} <= set(unset)
+    assert "weight_decay" in tomllib.loads(text)["training"]
 
 
 def test_training_section_is_the_arguments_of_train():
