@@ -47,6 +47,7 @@ def small_window(monkeypatch):
 
 @pytest.mark.parametrize("batch", [{}, {"batch_size": 3}])
 def test_the_bits_of_training_from_frames(frames, path, batch):
+    batch = {**batch, "epochs": 10, "learning_rate": 1e-2}    # enough to be better than the start, which else is kept
     one = fitted(frames)
     two, three = copy.deepcopy(one), copy.deepcopy(one)
     from_frames = fd.train(one, frames, **settings(**ENERGIES, **batch))

@@ -146,7 +146,8 @@ def test_what_cannot_be_added_is_refused():
     p = small_potential()
     with pytest.raises(InputError, match="knows all of them already: Cu, Au"):
         fd.add_elements(p, ["Cu"])
-    shared = fd.Potential(fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=4.0, n_pair=1, n_triplet=0, shared=True))
+    filters = fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=4.0, n_pair=1, n_triplet=0, shared=True)
+    shared = fd.Potential(filters)
     with pytest.raises(InputError, match="shared"):
         fd.add_elements(shared, ["Ag"])
     with pytest.raises(InputError, match="give a Potential"):
