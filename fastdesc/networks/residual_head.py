@@ -93,6 +93,9 @@ class ResidualHead:
     def last(self, saved):
         return residual.last(self.form, self._duals, saved).v
 
+    def last_after(self, x):
+        return self.last(self.forward(x)[1])
+
     def last_pullback(self, saved, dphi):
         dphi = namespace(dphi).broadcast_to(dphi, saved[-1].v.shape)
         return residual.last_pullback(self.form, self._duals, saved, Dual(dphi)).v
