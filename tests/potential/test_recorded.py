@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk
-from helpers.families import variants
+from helpers.families import FAMILIES, variants
 
 import fastdesc as fd
 from fastdesc.backend.threads import n_threads, set_threads
@@ -51,6 +51,16 @@ def test_same_bits_as_the_evaluation(family, variant, hidden, network, dtype):
             np.testing.assert_array_equal(a, b)
         assert before is None or not np.array_equal(before, found[1])
         before = found[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+def test_same_bits_with_residual_blocks(family):
+    descriptor = family.make(next(iter(family.variants)), ["Cu", "Au"])
+    form = {"hidden": (8, 5), "activation": "trained_silu", "blocks": 2, "layer_norm": True}
+    potential = fd.Potential(descriptor, **form)
+    for found, wanted in recorded_and_evaluated(potential, frame(), "float64"):
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_chunks_and_threads_change_no_bit():
