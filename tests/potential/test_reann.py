@@ -3,6 +3,7 @@
 import json
 import re
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -346,3 +347,28 @@ def test_import_says_what_is_wrong_in_one_line(tmp_path, capsys, words, message,
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and re.search(message, said)
     assert not (tmp_path / "m.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "message"),
+    [
+        ("potential", {"hidden": [3000, 3000], "blocks": 100}, r"describes \d+ parameters or more and holds \d+ numbers"),
+        ("descriptor", {"hidden": [3000, 3000], "blocks": 100}, r"describes \d+ parameters or more and holds"),
+        ("descriptor", {"blocks": 10**9}, r"describes \d+ parameters or more and holds"),
+        ("potential", {"blocks": "x"}, "blocks came as 'x'"),
+        ("descriptor", {"layer_norm": [1]}, "layer_norm came as"),
+        ("descriptor", {"exponents": "x"}, "exponents 'x' is not known"),
+        ("descriptor", {"contraction": "hyper_by_iteration"}, r"'hyper' came with shape"),
+        ("potential", {"activation": "tanh", "blocks": 0, "layer_norm": False}, "is missing"),
+    ],
+)
+def test_model_files_of_ours_that_do_not_fit(tmp_path, which, change, message):
+    """Refused before anything of the described size is made."""
+    path = tmp_path / "m.h5"
+    fd.read_reann(write_script(tmp_path / "PES.pt", model())).save(path)
+    with h5py.File(path, "a") as file:
+        description = json.loads(file.attrs[which])
+        (description["arguments"] if which == "descriptor" else description).update(change)
+        file.attrs[which] = json.dumps(description)
+    with pytest.raises(FileFormatError, match=message):
+        fd.load(path)
