@@ -352,13 +352,13 @@ def test_import_says_what_is_wrong_in_one_line(tmp_path, capsys, words, message,
 @pytest.mark.parametrize(
     ("which", "change", "message"),
     [
-        ("potential", {"hidden": [3000, 3000], "blocks": 100}, r"describes \d+ parameters or more and holds \d+ numbers"),
+        ("potential", {"hidden": [3000, 3000], "blocks": 100}, r"describes \d+ parameters or more and holds"),
         ("descriptor", {"hidden": [3000, 3000], "blocks": 100}, r"describes \d+ parameters or more and holds"),
         ("descriptor", {"blocks": 10**9}, r"describes \d+ parameters or more and holds"),
         ("potential", {"blocks": "x"}, "blocks came as 'x'"),
         ("descriptor", {"layer_norm": [1]}, "layer_norm came as"),
         ("descriptor", {"exponents": "x"}, "exponents 'x' is not known"),
-        ("descriptor", {"contraction": "hyper_by_iteration"}, r"'hyper' came with shape"),
+        ("descriptor", {"contraction": "hyper_by_iteration"}, "hyper' came with shape"),
         ("potential", {"activation": "tanh", "blocks": 0, "layer_norm": False}, "is missing"),
     ],
 )
