@@ -16,6 +16,7 @@ import numba
 from numba.core.caching import IndexDataCacheFile
 
 import fastdesc
+from fastdesc.backend import compilation  # noqa: F401 - says what happens while it does
 from fastdesc.backend.private_folder import private_folder
 
 _OPTIONS = {"error_model": "numpy", "nogil": True}

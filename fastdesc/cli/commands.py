@@ -178,6 +178,12 @@ def lammps(args):
     lammps(args)
 
 
+def warmup(args):
+    from fastdesc.cli.warmup import warmup
+
+    warmup(args.families, args.dtype, args.job, _say)
+
+
 COMMANDS = {
     "demo": demo,
     "featurize": featurize,
@@ -191,6 +197,7 @@ COMMANDS = {
     "predict": predict,
     "md": md,
     "lammps": lammps,
+    "warmup": warmup,
 }
 
 

@@ -5,6 +5,8 @@ import argparse
 from fastdesc import __version__
 
 DEVICES, DTYPES = ("cpu", "cuda", "auto"), ("float64", "float32")
+JOBS = ("features", "jacobian", "predictions", "dynamics", "training")
+"""What `fastdesc warmup` compiles for."""
 
 TOP = """\
 examples:
@@ -128,6 +130,16 @@ examples:
   mpiexec -n 4 fastdesc lammps in.melt
   fastdesc lammps in.melt -- -var T 300 -log melt.log      what follows -- goes to LAMMPS
   fastdesc lammps build --headers lammps/src --out fastdescplugin.so      for another LAMMPS with package PLUGIN
+"""
+WARMUP = """\
+Compile the kernels of this processor before they are needed, and keep them on disk (~/.cache/fastdesc, or the folder
+that FASTDESC_CACHE names): for images of containers and nodes of a cluster. Without words everything is compiled, which
+takes some minutes; each job otherwise compiles what it calls, at its first call.
+
+examples:
+  fastdesc warmup
+  fastdesc warmup gaussian_moments --dtype float32 --job predictions --job dynamics
+  FASTDESC_CACHE=/opt/fastdesc fastdesc warmup       then FASTDESC_CACHE=/opt/fastdesc for every job
 """
 
 
@@ -261,6 +273,11 @@ def parser():
     p.add_argument("--version", type=int, metavar="N", help="build: version of LAMMPS, such as 20250722")
     p.add_argument("--mpi", metavar="DIR", help="build: folder of mpi.h, where the compiler does not find it")
     p.add_argument("--out", metavar="FILE", help="build: file to write, instead of the cache's")
+
+    p = command("warmup", WARMUP, "compile kernels before they are needed")
+    p.add_argument("families", metavar="FAMILY", nargs="*", help="descriptor families (default: all)")
+    p.add_argument("--dtype", choices=DTYPES, action="append", default=[], help="may be repeated (default: both)")
+    p.add_argument("--job", choices=JOBS, action="append", default=[], help="may be repeated (default: all)")
     return top
 
 
