@@ -1,5 +1,7 @@
 """What a file of the REANN package holds, by the names that its modules have: arrays, and which activation it is."""
 
+import re
+
 import numpy as np
 from ase.data import atomic_numbers
 
@@ -9,8 +11,8 @@ from fastdesc.torch_files.machine import Module
 
 ACTIVATIONS = dict(zip(("Relu_like", "Tanh_like"), TRAINED, strict=True))
 """Class of the package -> our name."""
-DEEPEST, MOST = 16, 100_000
-"""Modules within modules, and names in all; a model has 8 and some hundred."""
+DEEPEST, MOST, MOST_ITERATIONS = 16, 50_000, 100
+"""Modules within modules, and names in all; a model has 8 and some hundred, one of 100 elements some ten thousand."""
 OTHERS = {"dm": "dipole moments", "tdm": "transition dipole moments", "pol": "polarisabilities"}
 """Folder of the package -> what its models are of, besides energies."""
 WORDS = "'trained_silu' for Relu_like, the package's default, or 'trained_isru' for Tanh_like"
@@ -32,6 +34,7 @@ def names_of(tree, path):
     else:
         values = tree.get("reannparam", tree) if isinstance(tree, dict) else {}
         values = values if isinstance(values, dict) else {}
+        _check_number(len(values), path)
         values = {str(name).removeprefix("module."): value for name, value in values.items()}
         found, other = Names(values, None, path), None
     if "density.rs" not in values or not any(name.startswith("nnmod.elemental_nets.") for name in values):
@@ -56,8 +59,12 @@ def _flatten(module, prefix, values, kinds, path):
             _flatten(value, f"{prefix}{name}.", values, kinds, path)
         else:
             values[f"{prefix}{name}"] = value
-        if len(values) + len(kinds) > MOST:
-            raise FileFormatError(f"{path} holds more than {MOST} names; it is no model of the REANN package")
+        _check_number(len(values) + len(kinds), path)
+
+
+def _check_number(n, path):
+    if n > MOST:
+        raise FileFormatError(f"{path} holds more than {MOST} names; it is no model of the REANN package")
 
 
 class Names:
@@ -73,7 +80,11 @@ class Names:
 
     def __init__(self, values, kinds, path):
         self.values, self.kinds, self.path = values, kinds, path
-        self._taken = {}
+        self._size, self._taken, self._below = path.stat().st_size, 0, {}
+        for name, value in values.items():
+            if _is_array(value) and name.count(".") <= DEEPEST:
+                for dot in re.finditer(r"\.", name):
+                    self._below.setdefault(name[: dot.end()], []).append(name[dot.end() :])
 
     def check(self, right, what):
         """FileFormatError that says `what` unless `right`."""
@@ -81,8 +92,8 @@ class Names:
             raise FileFormatError(f"{self.path} is no model of the REANN package that is known: {what}")
 
     def below(self, prefix):
-        """Names of arrays that begin with `prefix`, which is cut off, in the order of the file."""
-        return [n.removeprefix(prefix) for n, v in self.values.items() if n.startswith(prefix) and _is_array(v)]
+        """Names of arrays that begin with `prefix`, which ends in a dot and is cut off, in the order of the file."""
+        return self._below.get(prefix, [])
 
     def array(self, name, *n_axes):
         """An array of one of these numbers of axes, float64."""
@@ -90,8 +101,9 @@ class Names:
         value = self.values[name]
         fits = _is_array(value) and value.ndim in n_axes and value.dtype.kind == "f" and value.size
         self.check(fits, f"{name} is no array of {' or '.join(map(str, n_axes))} axes")
-        self._taken[name] = value.size
-        self.check_room()
+        self._taken += value.size
+        # No two names for the same numbers: what is taken is no larger than the file.
+        self.check(2 * self._taken <= self._size, "it describes more numbers than it holds")
         array = np.array(value, np.float64)
         self.check(np.isfinite(array).all(), f"{name} holds NaN or infinite values")
         return array
@@ -103,15 +115,11 @@ class Names:
         self.check(_is_array(self.values.get(name)) and self.values[name].size == 1, f"{name} is not one number")
         return float(self.array(name, 0, 1).reshape(()))
 
-    def check_room(self):
-        """What is taken must be as large as the file at most: no two names for the same numbers."""
-        size = self.path.stat().st_size
-        self.check(2 * sum(self._taken.values()) <= size, "it describes more numbers than it holds")
-
     @property
     def iterations(self):
         """Number of iterations."""
         found = {name.split(".")[0] for name in self.below("density.ocmod.")}
+        self.check(len(found) <= MOST_ITERATIONS, f"it has {len(found)} iterations, and {MOST_ITERATIONS} are allowed")
         self.check(found == {f"memssage_{t}" for t in range(len(found))}, "networks of an iteration are missing")
         return len(found)
 

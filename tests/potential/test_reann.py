@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from helpers.backends import emulator
 from helpers.battery import complex_step
 from helpers.reann_models import OURS, energies, model, modules, write_checkpoint, write_script
-from helpers.torch_writer import Raw, Writer, named, write
+from helpers.torch_writer import Module, Raw, Writer, named, write
 
 import fastdesc as fd
 from fastdesc.backend.threads import set_threads
@@ -240,6 +240,22 @@ def test_files_that_are_no_model_of_an_energy(tmp_path, changes, message):
 def test_other_files_of_pytorch(tmp_path, tree, message):
     with pytest.raises(FileFormatError, match=message):
         fd.read_reann(write(tmp_path / "x.pt", tree), activation=None)
+
+
+def test_more_of_anything_than_a_model_has(tmp_path):
+    many = {f"density.ocmod.memssage_{t}.elemental_nets.H.0.bias": np.ones(1) for t in range(101)}
+    path = write_checkpoint(tmp_path / "iterations.pth", model() | many)
+    with pytest.raises(FileFormatError, match="it has 101 iterations, and 100 are allowed"):
+        fd.read_reann(path, activation="trained_silu")
+    names = {f"a{n}": 1 for n in range(50_001)}
+    for tree in ({"reannparam": names}, Module("__torch__.pes.PES.PES", **names)):
+        with pytest.raises(FileFormatError, match="holds more than 50000 names"):
+            fd.read_reann(write(tmp_path / "names.pt", tree))
+    deep = Module("__torch__.a.B")
+    for _ in range(20):
+        deep = Module("__torch__.a.B", a=deep)
+    with pytest.raises(FileFormatError, match="holds modules 16 deep"):
+        fd.read_reann(write(tmp_path / "deep.pt", deep))
 
 
 class OneStorage(Writer):
