@@ -69,7 +69,9 @@ def run(program, storages, path):
     machine = _Machine(program, storages, path)
     try:
         return machine.run()
-    except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
+    except FileFormatError:
+        raise
+    except (LookupError, ArithmeticError, ValueError, TypeError, struct.error) as error:    # text that is none
         raise machine.refused(f"cannot be followed at byte {machine.at}") from error
 
 

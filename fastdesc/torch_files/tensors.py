@@ -18,6 +18,8 @@ DTYPES = {
 }  # fmt: skip
 """Name of a storage type -> NumPy's dtype."""
 MOST_AXES = 16
+LONGEST = 2**31
+"""Product of the axes of an empty array that are not empty; it has no use for more."""
 KEY = re.compile(r"\w{1,32}", re.ASCII)
 
 
@@ -57,7 +59,8 @@ class Storages:
             raise self._refused("a tensor without storage, offset, size and strides")
         n = math.prod(size)
         last = offset + sum((a - 1) * s for a, s in zip(size, strides, strict=True)) if n else 0
-        if n > len(storage) or last >= max(len(storage), 1):
+        longest = math.prod(a or 1 for a in size)
+        if n > len(storage) or last >= max(len(storage), 1) or (not n and longest > LONGEST):
             raise self._refused(f"a tensor of size {size} that its storage of {len(storage)} numbers does not hold")
         if not n:
             return np.empty(size, storage.dtype)
