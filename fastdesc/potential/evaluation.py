@@ -54,7 +54,7 @@ class Tape:
     chunks: list
 
 
-def _columns(model, known, species, first, last):
+def columns_of(model, known, species, first, last):
     """Yield (network index, columns of this chunk) with a slice where one network serves all; `known` Pairs.columns."""
     if len(model.networks) == 1:
         yield 0, slice(first, last)
@@ -119,7 +119,7 @@ def energies_of_features(model, q, species, keep=False, columns=None, look=None)
 
     def task(first, last):
         kept = []
-        for z, own in _columns(model, columns, species, first, last):
+        for z, own in columns_of(model, columns, species, first, last):
             y, tape = model.networks[z].forward(q[:, own])
             out[own] = y[0]
             kept.append((z, own, tape, y) if look is None else look(z, own, _last(model.networks[z], tape)))
@@ -174,7 +174,7 @@ def network_and_gradient(model, q, pairs, species, keep=False, look=None):
 
     def task(first, last):
         part = slice(first, last)
-        kept = kept_or_not(model, q, dq, dy, scale, out, _columns(model, pairs.columns, species, first, last))
+        kept = kept_or_not(model, q, dq, dy, scale, out, columns_of(model, pairs.columns, species, first, last))
         if direct is not None:
             w = direct_weights(model, species[part])
             direct[part] = (w * q[:, part]).sum(axis=0)

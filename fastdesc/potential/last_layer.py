@@ -103,7 +103,7 @@ class LastLayer:
     def entries(self, last, q, atoms, scale):
         """Entries of phi (1) of some atoms of one element, (rows, n): `last` are theirs of the last layer."""
         n, start = len(self.direct), self._hidden
-        phi = np.empty((start + len(last), len(atoms)), q.dtype)
+        phi = np.empty((start + len(last), len(atoms)), last.dtype)
         if n:
             phi[:n] = q[np.ix_(self.direct, atoms)]
         if self.constant:

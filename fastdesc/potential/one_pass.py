@@ -34,7 +34,7 @@ def suits(model):
     return len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
 
 
-def one_pass(model, positions, cells, pairs, species):
+def one_pass(model, positions, cells, pairs, species, last_layer=None):
     """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials.
 
     Parameters
@@ -46,6 +46,8 @@ def one_pass(model, positions, cells, pairs, species):
     pairs : Pairs
         Or the `centres` of a list with ghosts: then energies and virials are those of the centres, forces of all atoms.
     species : int32 (n_atoms,)
+    last_layer : (n_atoms, width) array, optional
+        Of the model's dtype; written: what the last layer of a network with hidden layers multiplies.
 
     Returns
     -------
@@ -67,11 +69,12 @@ def one_pass(model, positions, cells, pairs, species):
     gradient[-3 * lanes :] = 0
     energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
     forces = np.empty((n_all, 3))
+    last_layer = np.empty((n, 0), dtype) if last_layer is None else last_layer
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
         (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, mixing, sizes, family.offsets,
-        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
+        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom, last_layer,
     )  # fmt: skip
     kind = kind_of(dtype, False)
     for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)

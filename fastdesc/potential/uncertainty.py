@@ -27,11 +27,14 @@ from fastdesc.backend.arrays import namespace, to_host_together
 from fastdesc.backend.workspace import Workspace, kept_memory
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_vectors, virials
-from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
+from fastdesc.potential.evaluation import columns_of, energies_of_features, network_and_gradient, over_atoms
 from fastdesc.potential.last_layer import LastLayer
+from fastdesc.potential.one_pass import one_pass, suits
 
 MEMBERS = 8
 """Last layers from which the spread of forces is taken."""
+LOOKED_AT = 1024
+"""Atoms whose last layers are looked at together after one pass."""
 HOW = "fd.fit_uncertainty(potential, train_frames, valid_frames) fits it, without training"
 
 
@@ -145,10 +148,14 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
     placed, pairs, species = potential.placed(structures, None, model)
     layer = LastLayer.of(model, potential.direct_columns)
     with kept_memory():
-        rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
-        found, spread = values_and_spread(
-            layer, model, rij, pairs, species.on_device, uncertainty, derivatives, members
-        )
+        found = None
+        if derivatives and not members:
+            found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty)
+        if found is None:
+            rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
+            given = layer, model, rij, pairs, species.on_device, uncertainty
+            found = values_and_spread(*given, derivatives, members)
+        found, spread = found
         n = len(found)
         found = to_host_together(*found, *spread)    # the one wait for a device
         energy, atomic = potential.totals(found[0], species.on_host, pairs.first)
@@ -191,6 +198,23 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     return found, spread
 
 
+def _in_one_pass(layer, model, structures, pairs, species, uncertainty):
+    """What `values_and_spread` returns, without members, for models that are evaluated in one pass; else None."""
+    if not suits(model) or model.direct is not None or len(model.networks[0].layers) < 2:
+        return None
+    last = np.empty((pairs.n_atoms, model.networks[0].n_last), model.scale.dtype)
+    found = one_pass(model, structures.positions, structures.cells, pairs, species, last)
+    if found is None:
+        return None
+    look = _looking(layer, model, None, pairs, species, uncertainty)
+
+    def task(a, b):
+        return [look(z, own, last[own].T) for z, own in columns_of(model, pairs.columns, species, a, b)]
+
+    seen = [one for part in over_atoms(task, pairs.n_atoms, last, LOOKED_AT) for one in part]
+    return list(found), _joined(layer, pairs, seen, uncertainty)
+
+
 def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):
     """Spread of energies of frames (n_frames,), and of atoms (n_atoms,); `pairs` or a FeatureBatch tells frames."""
     xp, phi = namespace(q), layer.features(model, q, species, chunks)
@@ -216,12 +240,13 @@ class _Seen(NamedTuple):
 
 def _looking(layer, model, q, pairs, species, uncertainty):
     """Return what makes a list of _Seen of a chunk, on the host, while its last layer is in the cache."""
-    blocks = [uncertainty.block(place).astype(q.dtype) for place in layer.places]
+    dtype = model.scale.dtype
+    blocks = [uncertainty.block(place).astype(dtype) for place in layer.places]
     several = len(model.networks) > 1
 
     def look(z, columns, last):
         columns = np.arange(columns.start, columns.stop) if isinstance(columns, slice) else columns
-        last = np.empty((0, len(columns)), q.dtype) if last is None else last
+        last = np.empty((0, len(columns)), dtype) if last is None else last
         if several or len(blocks) == 1:
             return [see(z, columns, last)]
         own = [np.flatnonzero(species[columns] == e) for e in range(len(blocks))]

@@ -10,7 +10,7 @@ import numpy as np
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
 from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
-from fastdesc.networks.blocks import ABOVE, N_IN, TILE, network_block
+from fastdesc.networks.blocks import ABOVE, BELOW, N_IN, TILE, network_block
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.numerics.radial import BESSEL, radial_functions
 from fastdesc.simd import borrowed, lanes, load, scratch, slots, store
@@ -124,7 +124,7 @@ def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell)
 @kernel
 def gm_one_pass(
     kind, first, last, blocks, positions, cells, frame, mixing, moments_and_basis, offsets, weights, plan, activation,
-    scale, direct, gradient, energies, own, virials,
+    scale, direct, gradient, energies, own, virials, last_layer,
 ):  # fmt: skip
     """Energies of the atoms of blocks first .. last-1 and their gradient with respect to pair vectors.
 
@@ -136,7 +136,7 @@ def gm_one_pass(
          weights (n_networks, n), plan, activation: of PackedNetworks
          scale (n_species,), direct (n_species, n_features) or (0, n_features)
     out  gradient (n_slots * 3 * lanes,) eV/Å; in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows
-         of the gradient, virials (9, n_atoms) eV
+         of the gradient, virials (9, n_atoms) eV; last_layer (n_atoms, width or 0) what the last layer multiplies
     """
     atom, element, first_slot, starts, shifted, neighbour, shift = blocks
     atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
@@ -161,7 +161,7 @@ def gm_one_pass(
     centre, cell, sums = np.empty(3 * width), np.empty(9 * width), np.empty(9 * width)
     kept = np.empty(longest, np.int64)
     o = offsets.astype(np.int64)
-    n_features = plan[0, N_IN]
+    n_features, hidden = plan[0, N_IN], plan[n_layers - 1, BELOW]
     for block in range(first, last):
         z_i = element[block]
         begin = first_slot[block]
@@ -211,6 +211,8 @@ def gm_one_pass(
             if i < 0:
                 continue
             energies[i] = q[lane]
+            for h in range(last_layer.shape[1]):
+                last_layer[i, h] = q[(hidden + h) * slots(kind) + lane]
             for c in range(3):
                 own[i, c] = sums[c * width + lane]
             xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
