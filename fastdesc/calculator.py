@@ -23,9 +23,11 @@ from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
 from fastdesc.potential.evaluation import Model
 from fastdesc.potential.loading import load
 from fastdesc.potential.recorded import RecordedEvaluation
+from fastdesc.potential.uncertainty import MEMBERS, check_kind, evaluate_with_spread, needed
 from fastdesc.structures import Structures, complete_cells, finite
 from fastdesc.types import Device, DType, FilePath
 
+UNCERTAINTIES = ("energy_uncertainty", "energies_uncertainty", "grade", "forces_uncertainty")
 ASE_KEYWORDS = ("restart", "label", "atoms", "directory")
 
 
@@ -57,6 +59,10 @@ class FastdescCalculator(Calculator):
     graph : {"auto", True, False}
         Whether steps on a GPU are replayed as a CUDA graph: "auto" wherever that works, which is for up to 4096 atoms;
         True insists; False launches kernel by kernel always. Numbers are the same.
+    uncertainty : {False, True, "energy"}
+        What results hold at every step: "energy" adds energy_uncertainty, energies_uncertainty and grade, True also
+        forces_uncertainty, which costs a pullback per member (see Prediction). Whatever it is, one of these names asked
+        for by ``atoms.calc.get_property`` is found.
 
     Attributes
     ----------
@@ -78,7 +84,7 @@ class FastdescCalculator(Calculator):
     """
 
     _model: Model | None
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (as ASE's)
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", *UNCERTAINTIES]  # noqa: RUF012
 
     def __init__(
         self,
@@ -87,11 +93,12 @@ class FastdescCalculator(Calculator):
         device: Device = "cpu",
         dtype: DType = "float64",
         graph: bool | Literal["auto"] = "auto",
+        uncertainty: bool | Literal["energy"] = False,
         **keywords: Any,
     ) -> None:
         for name in keywords:    # ASE would take any name for a parameter and forget it
             if name not in ASE_KEYWORDS:
-                known = ("skin", "device", "dtype", "graph", *ASE_KEYWORDS)
+                known = ("skin", "device", "dtype", "graph", "uncertainty", *ASE_KEYWORDS)
                 guess = nearest(name, known)
                 raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
@@ -105,6 +112,10 @@ class FastdescCalculator(Calculator):
         if graph is True and self.device == "cpu":
             raise DeviceError("graph=True was asked for on the CPU; CUDA graphs need device 'cuda'")
         self.graph = graph
+        check_kind(uncertainty)
+        if uncertainty:
+            needed(self.potential)
+        self.uncertainty = uncertainty
         self.searches = self.captures = 0
         self.reset()
 
@@ -144,7 +155,7 @@ class FastdescCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute all properties of a structure (ASE's entry)."""
+        """Compute all properties of a structure (ASE's entry); uncertainties where they are asked for."""
         atoms = self.atoms if atoms is None else atoms
         self.results = {}    # those of before are not those of a structure that is refused
         new = self._structures(atoms, system_changes)
@@ -163,6 +174,21 @@ class FastdescCalculator(Calculator):
         }
         if self._volume > 0:    # without a cell ASE reports that stress is not there
             self.results["stress"] = virials.reshape(9)[VOIGT] / self._volume
+        asked = set(properties) & set(UNCERTAINTIES)
+        if asked or self.uncertainty:
+            self.results |= self._uncertainties(placed, self.uncertainty is True or "forces_uncertainty" in asked)
+
+    def _uncertainties(self, placed, of_forces):
+        """Results of the names UNCERTAINTIES, the last of them only with `of_forces`."""
+        known = needed(self.potential)
+        members = MEMBERS if of_forces else 0
+        *_, spread = evaluate_with_spread(
+            self.potential, placed, self._model, known, of_forces, members, self._pairs
+        )
+        species = self._last.species(self.potential.descriptor.species_numbers)
+        found = known.scaled(spread, species)
+        found["energy_uncertainty"] = float(found["energy_uncertainty"][0])
+        return {name: value for name, value in found.items() if value is not None}
 
     def _structures(self, atoms, changes):
         """Structures of atoms; where nothing but positions changed, nothing else is judged or copied again."""

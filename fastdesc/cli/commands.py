@@ -156,8 +156,9 @@ def export(args):
 def predict(args):
     from fastdesc.cli.predict import predict
 
-    n = predict(args.model, args.frames, args.out, args.device, args.dtype, progress=not args.quiet)
-    print(f"{args.out}: {n} frame{'s'[:n != 1]}")
+    given = args.model, args.frames, args.out, args.device, args.dtype
+    n, farthest = predict(*given, progress=not args.quiet, uncertainty=args.uncertainty)
+    print(f"{args.out}: {n} frame{'s'[:n != 1]}" + (f"; {farthest}" if farthest else ""))
 
 
 def md(args):
@@ -165,10 +166,14 @@ def md(args):
 
     names = ("ensemble", "temperature", "pressure", "timestep", "temperature_time", "pressure_time", "seed", "every")
     settings = {name: getattr(args, name) for name in names}
-    written = md(
+    if args.stop_above is not None:
+        settings["stop_above"] = args.stop_above
+    written, stopped = md(
         args.model, args.frame, args.out, settings, args.steps, args.resume, args.device, args.dtype,
         progress=not args.quiet, repeat=args.repeat,
     )  # fmt: skip
+    if stopped:
+        print(stopped)
     _list(written)
 
 

@@ -24,10 +24,13 @@ from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
 from fastdesc.io.frames import iread_frames
 from fastdesc.potential.loading import load
+from fastdesc.potential.uncertainty import needed
 
 ENSEMBLES = ("nve", "nvt", "npt")
 FORMAT, VERSION = "fastdesc-md", 1
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "total_eV", "pressure_GPa", "volume_A3")
+SURE = ("energy_uncertainty_eV", "grade")
+"""Columns of a run that ends where the model does not know."""
 UNSTABLE = "the dynamics became unstable after step {}; take a smaller --timestep, or a model of such structures"
 POSITIVE = ("temperature", "timestep", "temperature_time", "pressure_time", "steps", "every")
 
@@ -38,7 +41,8 @@ class Run:
     Parameters
     ----------
     settings : dict
-        ensemble; temperature (K), pressure (GPa), timestep, temperature_time and pressure_time (fs), seed, every.
+        ensemble; temperature (K), pressure (GPa), timestep, temperature_time and pressure_time (fs), seed, every,
+        stop_above (a grade, or None).
     """
 
     def __init__(self, atoms, settings):
@@ -88,13 +92,31 @@ class Run:
             pressure = (-atoms.get_stress()[:3].mean() + 2 * kinetic / (3 * volume)) / units.GPa
         temperature = 2 * kinetic / (3 * n * units.kB)
         time = self.step * self.settings["timestep"] / 1000
-        return self.step, time, temperature, potential, potential + kinetic, pressure, volume
+        row = self.step, time, temperature, potential, potential + kinetic, pressure, volume
+        if self.settings.get("stop_above") is None:
+            return row
+        width = atoms.calc.get_property("energy_uncertainty", atoms)
+        return *row, width, float(atoms.calc.results["grade"].max())
+
+    def beyond(self):
+        """A sentence that names the atom whose grade is above `stop_above`, or None."""
+        limit = self.settings.get("stop_above")
+        if limit is None:
+            return None
+        grade = self.atoms.calc.results["grade"]
+        k = int(np.argmax(grade))
+        if not grade[k] > limit:
+            return None
+        return (
+            f"stopped at step {self.step}: atom {k} ({self.atoms.symbols[k]}) has grade {grade[k]:.3g}, above "
+            f"{limit:g}; its frame is the last of the trajectory"
+        )
 
 
 def md(
     model, frame, out, settings, steps, resume=False, device="cpu", dtype="float64", progress=True, repeat=(1, 1, 1)
 ):
-    """Run dynamics; return the paths written, by name.
+    """Run dynamics; return the paths written, by name, and why it ended early, or None.
 
     Parameters
     ----------
@@ -110,7 +132,8 @@ def md(
     Raises
     ------
     InputError
-        For settings out of range, a folder that holds a run already, and dynamics that became unstable.
+        For settings out of range, a folder that holds a run already, dynamics that became unstable, and a model
+        without uncertainty where `stop_above` is set.
     """
     _check(settings, steps)
     out = Path(out)
@@ -119,6 +142,9 @@ def md(
     if not resume and any(path.exists() for path in paths.values()):
         raise InputError(f"{out} holds a run already; go on with it by --resume, or name another folder by --out")
     potential = load(model)
+    sure = settings.get("stop_above") is not None
+    if sure:
+        needed(potential)
     atoms = deque(iread_frames(frame), maxlen=1)[0].repeat(repeat)
     if settings["ensemble"] == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise InputError("ensemble npt needs a frame that is periodic in all directions; take nvt or nve")
@@ -126,16 +152,17 @@ def md(
     run, barostat, sizes = Run(atoms, settings), None, {}
     if resume:
         barostat, sizes = _taken(paths["restart"], run)
-    atoms.calc = FastdescCalculator(potential, device=device, dtype=dtype)
+    atoms.calc, stopped = FastdescCalculator(potential, device=device, dtype=dtype), None
     run.begin()
     dynamics = run.dynamics(barostat)
     with _continued(paths["trajectory"], sizes) as trajectory, _continued(paths["table"], sizes) as table, tqdm(
         total=steps, initial=run.step, unit=" steps", disable=not progress
     ) as bar:
         if not sizes:
-            table.write(",".join(COLUMNS) + "\n")
+            table.write(",".join((*COLUMNS, *(SURE if sure else ()))) + "\n")
             _record(run, dynamics, trajectory, table, paths, bar)
-        while run.step < steps:
+            stopped = run.beyond()
+        while run.step < steps and stopped is None:
             n = min(settings["every"], steps - run.step)
             try:
                 dynamics.run(n)
@@ -144,9 +171,10 @@ def md(
             run.step += n
             bar.update(n)
             _record(run, dynamics, trajectory, table, paths, bar)
+            stopped = run.beyond()
     if picture := plot(paths["table"], out / "md.png"):
         paths["picture"] = picture
-    return paths
+    return paths, stopped
 
 
 def plot(table, out):
@@ -173,6 +201,9 @@ def _check(settings, steps):
         value = steps if name == "steps" else settings[name]
         if not 0 < value < np.inf:
             raise InputError(f"{name} came as {value}; it must be above 0")
+    limit = settings.get("stop_above")
+    if limit is not None and not 0 < limit < np.inf:
+        raise InputError(f"stop-above came as {limit}; it must be above 0, such as 2: twice as far as training goes")
     if not np.isfinite(settings["pressure"]):
         raise InputError(f"pressure came as {settings['pressure']}; it must be a finite number, in GPa")
 
@@ -194,7 +225,11 @@ def _record(run, dynamics, trajectory, table, paths, bar):
     names = ("energy", "forces", "stress")
     frame.calc = SinglePointCalculator(frame, **{k: v for k, v in atoms.calc.results.items() if k in names})
     frame.info.update(step=run.step, time_ps=row[1])
-    write_xyz(trajectory, [frame], columns=["symbols", "positions", "momenta"])
+    columns = ["symbols", "positions", "momenta"]
+    if "grade" in atoms.calc.results:
+        frame.arrays["grade"] = atoms.calc.results["grade"]
+        columns.append("grade")
+    write_xyz(trajectory, [frame], columns=columns)
     table.write(",".join(f"{x:.10g}" for x in row) + "\n")
     for file in (trajectory, table):
         file.flush()

@@ -110,6 +110,7 @@ Energies, forces and stresses of frames that have none, read, evaluated and writ
 
 examples:
   fastdesc predict model.h5 frames.extxyz out.extxyz.gz
+  fastdesc predict model.h5 frames.extxyz out.extxyz --uncertainty      how sure, and how far from the training set
   fastdesc predict model.h5 'runs/*.traj' out.h5 --device cuda      a frames file, as `fastdesc convert` writes it
 """
 MD = """\
@@ -119,6 +120,7 @@ are those of the frame, or drawn at the temperature. The folder gets the traject
 examples:
   fastdesc md model.h5 cu.extxyz --steps 10000
   fastdesc md model.h5 cu.extxyz --ensemble npt --temperature 600 --pressure 0 --repeat 4 4 4
+  fastdesc md model.h5 cu.extxyz --steps 10000 --stop-above 2      end where the model does not know
   fastdesc md model.h5 cu.extxyz --steps 20000 --resume      go on, with the same settings
 """
 LAMMPS = """\
@@ -244,6 +246,7 @@ def parser():
     p.add_argument("model", metavar="MODEL", help="model file")
     p.add_argument("frames", metavar="FRAMES", help="frames to read: a file or a glob")
     p.add_argument("out", metavar="OUT", help="file to write: .extxyz, .xyz, either with .gz, or .h5")
+    p.add_argument("--uncertainty", action="store_true", help="also standard deviations, and grades of atoms")
     _device(p, "float64")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -260,6 +263,10 @@ def parser():
     p.add_argument("--every", type=int, default=10, metavar="N", help="steps between frames (default: %(default)s)")
     p.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), metavar="N", help="cells in each direction")
     p.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (default: %(default)s)")
+    p.add_argument(
+        "--stop-above", type=float, metavar="GRADE",
+        help="end where an atom is so far from the training set, whose farthest has 1; looked at with every frame",
+    )  # fmt: skip
     p.add_argument("--out", default="fastdesc-md", metavar="FOLDER", help="where its files go (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     _device(p, "float64")

@@ -20,13 +20,14 @@ from fastdesc.io.frames import EXTXYZ, expand, iread_frames
 from fastdesc.io.frames_file import FORMAT, SUFFIXES, write_frames_file
 from fastdesc.io.labels import full_stress
 from fastdesc.potential.loading import load
+from fastdesc.potential.uncertainty import evaluate_with_spread, needed
 from fastdesc.structures import Structures
 
 ATOMS_AT_ONCE = 20_000
 """Frames are evaluated in groups of about so many atoms; a larger frame goes alone."""
 
 
-def predict(model, frames, out, device="cpu", dtype="float64", progress=True):
+def predict(model, frames, out, device="cpu", dtype="float64", progress=True, uncertainty=False):
     """Predict frames one group after another, never all in memory, and write them with what was predicted.
 
     Parameters
@@ -36,11 +37,15 @@ def predict(model, frames, out, device="cpu", dtype="float64", progress=True):
     device, dtype : str
         As for Potential.predict.
     progress : bool
+    uncertainty : bool
+        Also write energy_uncertainty (info), energies_uncertainty, forces_uncertainty and grade (arrays).
 
     Returns
     -------
     int
         Number of frames.
+    str or None
+        Which atom is farthest from the training set, with uncertainties.
 
     Raises
     ------
@@ -51,24 +56,47 @@ def predict(model, frames, out, device="cpu", dtype="float64", progress=True):
     kind = _kind(out)
     check_target(out, FORMAT if kind == "hdf5" else None)
     potential = load(model)
-    found = predicted(potential, iread_frames(frames), device, dtype)
+    if uncertainty:
+        needed(potential)
+    found = predicted(potential, iread_frames(frames), device, dtype, uncertainty)
+    farthest = Farthest() if uncertainty else None
+    found = found if farthest is None else farthest.watching(found)
     with tqdm(unit=" frames", disable=not progress) as bar:
         if kind == "hdf5":
             written = []
             left_out = write_frames_file(_batches(found, bar, written), out)
             for name, count in left_out.items():
                 warnings.warn(f"{name!r} of {count} frames is not kept in {out}", FastdescWarning, stacklevel=2)
-            return sum(written)
+            return sum(written), farthest and farthest.text
         n = 0
         with whole_or_nothing(out) as part, _text(part, out) as file:
             for group in found:
                 write_xyz(file, group)
                 n += len(group)
                 bar.update(len(group))
-        return n
+        return n, farthest and farthest.text
 
 
-def predicted(potential, frames, device="cpu", dtype="float64"):
+class Farthest:
+    """The atom with the highest grade among frames that pass by."""
+
+    def __init__(self):
+        self.text, self._grade, self._n = None, -1.0, 0
+
+    def watching(self, groups):
+        """Yield lists of frames as they come."""
+        for group in groups:
+            for atoms in group:
+                grade = atoms.arrays["grade"]
+                k = int(np.argmax(grade))
+                if grade[k] > self._grade:
+                    self._grade = float(grade[k])
+                    self.text = f"highest grade {self._grade:.3g}: frame {self._n}, atom {k} ({atoms.symbols[k]})"
+                self._n += 1
+            yield group
+
+
+def predicted(potential, frames, device="cpu", dtype="float64", uncertainty=False):
     """Yield lists of frames that carry what the potential says of them.
 
     Parameters
@@ -76,6 +104,7 @@ def predicted(potential, frames, device="cpu", dtype="float64"):
     potential : Potential
     frames : iterable of ase.Atoms
         Their own labels are replaced.
+    uncertainty : bool
 
     Yields
     ------
@@ -85,17 +114,22 @@ def predicted(potential, frames, device="cpu", dtype="float64"):
     model, group, n_atoms = potential.model(resolve_dtype(dtype), resolve_device(device)), [], 0
     for atoms in frames:
         if group and n_atoms + len(atoms) > ATOMS_AT_ONCE:
-            yield _evaluated(potential, model, group)
+            yield _evaluated(potential, model, group, uncertainty)
             group, n_atoms = [], 0
         group.append(atoms)
         n_atoms += len(atoms)
     if group:
-        yield _evaluated(potential, model, group)
+        yield _evaluated(potential, model, group, uncertainty)
 
 
-def _evaluated(potential, model, group):
-    structures = Structures.from_ase(group)
-    energy, forces, virials, _ = potential.evaluate(structures, None, model)
+def _evaluated(potential, model, group, uncertainty):
+    structures, found = Structures.from_ase(group), {}
+    if uncertainty:
+        energy, forces, virials, _, spread = evaluate_with_spread(potential, structures, model, needed(potential))
+        found = needed(potential).scaled(spread, structures.species(potential.descriptor.species_numbers))
+        of_frames = found.pop("energy_uncertainty")
+    else:
+        energy, forces, virials, _ = potential.evaluate(structures, None, model)
     stress = stress_voigt(virials, structures.volumes)
     out = []
     for k, atoms in enumerate(group):
@@ -104,6 +138,10 @@ def _evaluated(potential, model, group):
         if np.isfinite(stress[k]).all():
             results["stress"] = stress[k]
         atoms = atoms.copy()
+        for name, values in found.items():
+            atoms.arrays[name] = values[own]
+        if found:
+            atoms.info["energy_uncertainty"] = float(of_frames[k])
         atoms.calc = SinglePointCalculator(atoms, **results)
         out.append(atoms)
     return out

@@ -22,7 +22,15 @@ from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential.build import check_form, check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.prediction import Prediction, groups
-from fastdesc.potential.uncertainty import MEMBERS, Spread, Uncertainty, check_members, evaluate_with_spread, needed
+from fastdesc.potential.uncertainty import (
+    MEMBERS,
+    Spread,
+    Uncertainty,
+    check_kind,
+    check_members,
+    evaluate_with_spread,
+    needed,
+)
 from fastdesc.structures import Structures
 from fastdesc.types import Activation, Array, Arrays, Device, DType, FilePath, Float64, Frames
 
@@ -307,8 +315,7 @@ class Potential:
             For frames that cannot be used: unknown elements, positions that are not finite, coinciding atoms; for a
             model without uncertainty where it is asked for.
         """
-        if not isinstance(uncertainty, bool) and uncertainty != "energy":
-            raise InputError(f"uncertainty came as {uncertainty!r}; it must be True, False or 'energy'")
+        check_kind(uncertainty)
         check_members(members)
         known = needed(self) if uncertainty else None
         structures = Structures.from_ase(read_frames(frames))

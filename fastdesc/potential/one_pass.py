@@ -74,7 +74,8 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None):
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
         (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, mixing, sizes, family.offsets,
-        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom, last_layer,
+        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
+        last_layer,
     )  # fmt: skip
     kind = kind_of(dtype, False)
     for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)

@@ -112,6 +112,12 @@ class Spread:
     forces: np.ndarray | None
 
 
+def check_kind(uncertainty):
+    """InputError unless it is True, False or "energy"."""
+    if not isinstance(uncertainty, bool) and uncertainty != "energy":
+        raise InputError(f"uncertainty came as {uncertainty!r}; it must be True, False or 'energy'")
+
+
 def check_members(members):
     """InputError unless a number of members is a whole number above 1."""
     if isinstance(members, bool) or not isinstance(members, int | np.integer) or members < 2:
@@ -125,7 +131,7 @@ def needed(potential):
     return potential.uncertainty
 
 
-def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=True, members=MEMBERS):
+def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=True, members=MEMBERS, pairs=None):
     """What Potential.evaluate returns, and the Spread of it.
 
     Parameters
@@ -138,6 +144,8 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
         Without them there are no forces, and no spread of them.
     members : int
         0 leaves out the spread of forces.
+    pairs : Pairs, optional
+        As for Potential.evaluate.
 
     Returns
     -------
@@ -145,7 +153,7 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
         As of Potential.evaluate.
     spread : Spread
     """
-    placed, pairs, species = potential.placed(structures, None, model)
+    placed, pairs, species = potential.placed(structures, pairs, model)
     layer = LastLayer.of(model, potential.direct_columns)
     with kept_memory():
         found = None

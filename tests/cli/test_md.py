@@ -9,6 +9,7 @@ from ase.build import bulk
 
 import fastdesc as fd
 from fastdesc.cli import main
+from fastdesc.potential.uncertainty import Uncertainty
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,42 @@ def test_one_sentence_for_what_cannot_be(source, tmp_path, capsys):
     ase.io.write(tmp_path / "slab.extxyz", atoms)
     words = ["md", str(source / "model.h5"), str(tmp_path / "slab.extxyz"), "--ensemble", "npt", "--out"]
     assert main([*words, str(tmp_path / "slab")]) == 2 and "periodic in all" in capsys.readouterr().err
+
+
+def sure_model(path, largest=1.0):
+    """A model with a covariance that is not zero, and a frame for it."""
+    p = fd.load(path / "model.h5")
+    p.uncertainty = Uncertainty(np.array([[0.01]]), np.array([largest]))
+    return p
+
+
+def test_dynamics_end_where_the_model_does_not_know(source, tmp_path, capsys):
+    at_rest = bulk("Cu", cubic=True) * (2, 2, 2)
+    p = sure_model(source)
+    start = p.predict(at_rest, uncertainty="energy").grade.max()
+    (tmp_path / "in").mkdir()
+    ase.io.write(tmp_path / "in" / "cu.extxyz", at_rest)
+    sure_model(source, start).save(tmp_path / "in" / "model.h5")    # a perfect crystal has grade 1
+    words = ("--steps", "200", "--every", "5", "--temperature", "1500")
+    assert run(tmp_path / "in", tmp_path / "md", *words, "--stop-above", "1.05") == 0
+    told = capsys.readouterr().out
+    found, frames = table(tmp_path / "md"), ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")
+    assert len(frames) == len(found["step"]) and found["step"][-1] < 200
+    last = fd.load(tmp_path / "in" / "model.h5").predict(frames[-1], uncertainty="energy")
+    k = int(np.argmax(last.grade))
+    assert f"stopped at step {found['step'][-1]:.0f}: atom {k} (Cu) has grade" in told
+    assert found["grade"][-1] > 1.05 >= found["grade"][:-1].max()
+    np.testing.assert_allclose(found["grade"][-1], last.grade[k], rtol=1e-5)
+    np.testing.assert_allclose(frames[-1].arrays["grade"], last.grade, rtol=1e-5)
+    assert found["energy_uncertainty_eV"][-1] == pytest.approx(last.energy_uncertainty[0], rel=1e-5)
+    # Out of reach, it goes on to the end, in parts as in one piece.
+    for words in (("--steps", "10"), ("--steps", "20", "--resume")):
+        assert run(tmp_path / "in", tmp_path / "far", *words, "--every", "5", "--stop-above", "1e6") == 0
+    assert "stopped" not in capsys.readouterr().out and table(tmp_path / "far")["step"][-1] == 20
+
+
+def test_a_model_without_uncertainty_and_wrong_limits_are_refused(source, tmp_path, capsys):
+    assert run(source, tmp_path / "md", "--stop-above", "2") == 2
+    assert "fd.fit_uncertainty" in capsys.readouterr().err
+    assert run(source, tmp_path / "md", "--stop-above", "0") == 2
+    assert "stop-above came as 0" in capsys.readouterr().err

@@ -67,3 +67,23 @@ def test_bad_names_and_unknown_elements_leave_nothing(folder, capsys):
         err = capsys.readouterr().err
         assert told in err and err.count("\n") == 1
     assert not any(folder.glob("out*"))
+
+
+def test_uncertainties_are_written(trained, run, fails, tmp_path):
+    model, frames = trained / "run" / "model.h5", trained / "test.extxyz"
+    expected = fd.load(model).predict(str(frames), uncertainty=True)
+    frame, atom, grade = expected.farthest(np.cumsum([0, *map(len, fd.read_frames(frames))]))
+    for name in ("out.extxyz", "out.h5"):
+        code, text, _ = run("predict", model, frames, tmp_path / name, "--uncertainty", "--quiet")
+        assert code == 0 and f"highest grade {grade:.3g}: frame {frame}, atom {atom}" in text
+        found = fd.read_frames(tmp_path / name)
+        energy = [a.info["energy_uncertainty"] for a in found]
+        np.testing.assert_allclose(energy, expected.energy_uncertainty, rtol=1e-6)
+        for key in ("energies_uncertainty", "forces_uncertainty", "grade"):
+            values = np.concatenate([a.arrays[key] for a in found])
+            np.testing.assert_allclose(values, getattr(expected, key), rtol=1e-6, atol=1e-7)
+    old = fd.load(model)
+    old.uncertainty = None
+    old.save(tmp_path / "old.h5")
+    told = fails("predict", tmp_path / "old.h5", frames, tmp_path / "no.extxyz", "--uncertainty")
+    assert "fd.fit_uncertainty" in told and not (tmp_path / "no.extxyz").exists()
