@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 def test_every_rung_climbs(folder, capsys):
     out = folder / "deep" / "ladder"
-    words = [str(folder), "--elements", "Cu", "--time-limit", "0.05", "--out", str(out), "--models", str(folder / "m")]
+    words = [str(folder), "--elements", "Cu", "--time-limit", "0.02", "--out", str(out), "--models", str(folder / "m")]
     rows = ladder.main(words)
     assert [r["rung"] for r in rows] == list(ladder.RUNGS) and json.loads(out.with_suffix(".json").read_text()) == rows
     sizes = [r["parameters"] for r in rows]

@@ -38,6 +38,8 @@ MODELS = {
 
 
 NAMES = (*MODELS, "geometry", "network")
+MIXTURES = ((False, False), (True, False), (True, True))
+"""Whether pairs and parameters are dual."""
 
 
 def files_of(name):
@@ -106,7 +108,7 @@ def of_network(dtype, n_activations):
     return out
 
 
-def everything(name, n_models=None):
+def everything(name, n_models=None, mixtures=MIXTURES):
     """Results of all models of a name, or the first few, in all scalar types."""
     out = []
     for dtype in ("float32", "float64"):
@@ -115,7 +117,7 @@ def everything(name, n_models=None):
         if name == "network":
             out += of_network(dtype, n_models)
         for k in range(len(MODELS.get(name, ())[:n_models])):
-            for dual in ((False, False), (True, False), (True, True)):
+            for dual in mixtures:
                 out += maps(name, k, dtype, *dual)
     return out
 
@@ -171,7 +173,7 @@ def run_sanitized(name, sanitizer, n_models):
         return modules[file]
 
     with cuda.executor(spy(loader, seen)):
-        everything(name, n_models)
+        everything(name, n_models, ((False, False), (True, True)) if sanitizer == "thread" else MIXTURES)
     missing = kernels_of(name) - {kernel for path, kernel in seen if path in files_of(name)}
     if n_models is None and missing:
         sys.exit(f"not launched: {missing}")
@@ -183,7 +185,7 @@ def run_sanitized(name, sanitizer, n_models):
 def test_sanitizers_find_nothing(name, sanitizer, n_models):
     """The first access past the end of an array or of shared memory is seen, and so is every race.
 
-    Races are looked for in one width of every kernel: that takes twenty times as long.
+    Races are looked for in one width of every kernel, in each scalar type once: that takes twenty times as long.
     """
     code = SANITIZED.format(tests=IMPORTABLE, name=name, sanitizer=sanitizer, n_models=n_models)
     status, output = under_sanitizer(sanitizer, code)
