@@ -15,6 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.backend.jit import kernel
 from fastdesc.backend.workspace import Workspace
+from fastdesc.checks import flag_or_word
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import VOIGT
 from fastdesc.pairs import SAME_PLACE, Pairs, check_distances, closest, find_on
@@ -103,12 +104,11 @@ class FastdescCalculator(Calculator):
                 raise InputError(f"the calculator has no argument {name!r}{guess}; it has {', '.join(known)}")
         super().__init__(**keywords)
         self.potential: Potential = load_potential(potential)
-        if isinstance(skin, bool) or not isinstance(skin, int | float) or not 0 <= skin < np.inf:
+        if isinstance(skin, bool) or not isinstance(skin, int | float) or not 0 <= skin < 1e300:
             raise InputError(f"skin came as {skin!r}; it must be a number of at least 0 (Å)")
         self.skin = float(skin)
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
-        if not isinstance(graph, bool) and graph != "auto":
-            raise InputError(f"graph came as {graph!r}; it must be 'auto', True or False")
+        flag_or_word("graph", graph, ["auto"])
         if graph is True and self.device == "cpu":
             raise DeviceError("graph=True was asked for on the CPU; CUDA graphs need device 'cuda'")
         self.graph = graph

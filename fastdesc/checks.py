@@ -1,6 +1,7 @@
 """Checks at the door of a family's constructor: what came, what is allowed."""
 
 import math
+from contextlib import suppress
 from numbers import Integral, Real
 
 import numpy as np
@@ -70,6 +71,13 @@ def flag(name, value):
         raise InputError(f"{name} came as {brief(value)}; it must be True or False")
 
 
+def flag_or_word(name, value, allowed):
+    """InputError unless `value` is True, False or one of `allowed`, a list of strings."""
+    if not isinstance(value, bool | np.bool_) and not (isinstance(value, str) and value in allowed):
+        words = ", ".join(map(repr, allowed))
+        raise InputError(f"{name} came as {brief(value)}; it must be {words}, True or False")
+
+
 def word(name, value, allowed):
     """InputError unless `value` is one of `allowed`, which are strings or None; arrays and the like are judged, too."""
     if not (value is None or isinstance(value, str)) or value not in allowed:
@@ -86,9 +94,10 @@ def seed(value):
 
 def several(name, value, what):
     """Return `value` as a tuple; InputError, which names what its members are, for a string or no sequence."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        raise InputError(f"{name} came as {value!r}; it must be a list of {what}")
-    return tuple(value)
+    if not isinstance(value, str | bytes):
+        with suppress(TypeError):    # arrays without axes say that they can be gone through, and cannot
+            return tuple(value)
+    raise InputError(f"{name} came as {value!r}; it must be a list of {what}")
 
 
 def strings(name, value, what):
@@ -118,7 +127,7 @@ def numbers(name, value, shape):
     try:
         array = np.asarray(to_host(value) if hasattr(value, "dtype") else value)
         array = np.array(array, np.float64) if array.dtype.kind in "biufO" else None
-    except (ValueError, TypeError, AttributeError):    # the last: an empty dataset of a file has a dtype and no more
+    except (ValueError, TypeError, OverflowError, AttributeError):    # the last: an empty dataset has only a dtype
         array = None
     if array is None:
         raise InputError(f"parameter {name!r} came as {brief(value)}; it must be an array of real numbers")

@@ -54,6 +54,7 @@ class Structures:
             not finite, and periodic directions whose cell vectors are zero or dependent; names frame and atom.
         """
         several = hasattr(frames, "__iter__") and not hasattr(frames, "get_positions")
+        several = several and getattr(frames, "shape", None) != ()    # an array without axes is no list
         given: list[Any] = list(frames) if several else [frames]
         if not given:
             raise InputError("an empty list of frames arrived; give at least one ase.Atoms")

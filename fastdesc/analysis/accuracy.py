@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 
 from fastdesc.analysis.reliability import Reliability, table
-from fastdesc.checks import brief
+from fastdesc.checks import brief, flag
 from fastdesc.descriptors.short_distances import of_structures
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
@@ -172,6 +172,9 @@ def compare(potential, frames, device="cpu", dtype="float64", uncertainty=True):
     InputError
         When no frame carries any label, and for frames the potential cannot be used on.
     """
+    if not hasattr(potential, "predict") or isinstance(potential, type):
+        raise InputError(f"potential came as {brief(potential)}; give a Potential, or fd.load(path) of one")
+    flag("uncertainty", uncertainty)
     frames = read_frames(frames)
     found = labels(frames)
     if not any(found.counts(frames).values()):

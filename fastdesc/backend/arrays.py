@@ -47,7 +47,7 @@ def resolve_dtype(dtype):
     """Return np.dtype float32 or float64; InputError for anything else."""
     try:
         name = np.dtype(dtype).name if dtype is not None else None
-    except TypeError:
+    except (TypeError, ValueError):    # the latter: text that is no UTF-8
         name = None
     if name not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not supported; use 'float32' or 'float64'")

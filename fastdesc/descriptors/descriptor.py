@@ -9,6 +9,7 @@ from ase import Atoms
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.backend.memory import check_room
 from fastdesc.backend.workspace import kept_memory
+from fastdesc.checks import flag
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.jacobian import ROOM_ADVICE, Jacobian, check_jacobian_room, row_jacobian
@@ -75,6 +76,7 @@ class Descriptor(Family):
         InputError
             For unknown elements, positions that are not finite, and whatever else makes a frame unusable.
         """
+        flag("jacobian", jacobian)
         structures = Structures.from_ase(read_frames(frames))
         dtype, device = resolve_dtype(dtype), resolve_device(device)
         theta = self.theta(dtype, device)

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.checks import brief, count, flag, word
+from fastdesc.checks import count, flag, word
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescWarning, InputError
@@ -20,7 +20,7 @@ from fastdesc.hdf5.files import check_apart
 from fastdesc.hdf5.tables import compression_options
 from fastdesc.io.frames import iread_frames, read_frames
 from fastdesc.io.frames_file import write_frames_file
-from fastdesc.io.labels import Labels, LabelsSeen, labels
+from fastdesc.io.labels import Labels, LabelsSeen, label_keys, labels
 from fastdesc.io.parser_processes import batches, default_readers
 from fastdesc.io.sources import Source
 from fastdesc.types import Compression, Device, DType, FilePath, Frames, OnError, Pool
@@ -240,15 +240,6 @@ def _stream(new, descriptor, device, dtype, settings, writer, bar, source, seen)
     finally:
         reader.stop()
         behind.stop()
-
-
-def label_keys(energy_key, forces_key, stress_key):
-    """The names of labels as a dict; InputError for what is no name."""
-    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-    for name, key in keys.items():
-        if key is not None and not isinstance(key, str):
-            raise InputError(f"{name}_key came as {brief(key)}; it must be the name of a label, such as 'REF_{name}'")
-    return {name: key for name, key in keys.items() if key is not None}
 
 
 def _tell(sentence):

@@ -25,6 +25,14 @@ from fastdesc.hdf5.tables import check_rows, prepare_to_read
 from fastdesc.types import Array, FilePath, Pool
 
 
+def row_of(which: Any) -> Array:
+    """What rows are chosen by as an array; one without rows, of two axes, for what makes none."""
+    try:
+        return np.asarray(which)
+    except ValueError:    # rows of different lengths
+        return np.empty((0, 0), object)
+
+
 class AtomRows:
     """Rows of atoms of a features file: `rows[3]`, `rows[a:b]`, `rows[mask]`, `rows[a:b, columns]`.
 
@@ -60,7 +68,7 @@ class AtomRows:
             if step >= 1:
                 return slice(a, max(a, b), step)
         else:
-            rows = np.asarray(rows)
+            rows = row_of(rows)
             if rows.dtype == bool and rows.shape == (n,):
                 return np.flatnonzero(rows)
             whole = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0

@@ -13,7 +13,7 @@ from fastdesc.descriptors import descriptor_from
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError, nearest
-from fastdesc.features.open import AtomRows, OpenFeatures
+from fastdesc.features.open import AtomRows, OpenFeatures, row_of
 from fastdesc.hdf5.files import damage_named
 from fastdesc.hdf5.info import read_info_column, read_info_keys
 from fastdesc.types import Array, Arrays, FilePath, Float64
@@ -138,7 +138,7 @@ class FeaturesFile(OpenFeatures):
                 b = max(a, b)
                 return self._read("features", slice(a, b)) if self.pool else self._rows("features", a, b)
             which = np.arange(a, b, step)
-        which = np.asarray(which)
+        which = row_of(which)
         if which.dtype == bool:
             if which.shape != (self._n,):
                 raise InputError(f"a mask of shape {which.shape} arrived; there are {self._n} structures")

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdesc.checks import count, flag
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.types import Float64
@@ -53,8 +54,9 @@ def select_diverse(
         raise InputError(f"features of shape {x.shape} and type {x.dtype} arrived; give finite rows of structures")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(x):
         raise InputError(f"{n} structures were asked for; choose between 1 and the {len(x)} there are")
-    if first is not None and not 0 <= first < len(x):
-        raise InputError(f"first came as {first}; it must be a structure from 0 to {len(x) - 1}")
+    flag("scale", scale)
+    if first is not None:
+        count("first", first, 0, len(x) - 1)
     mean = x.mean(0, dtype=np.float64)
     weights = np.ones(x.shape[1])
     if scale:

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io.extxyz import iread_extxyz
-from fastdesc.io.labels import full_stress, is_virial, label_of_name, stress_of_virial
+from fastdesc.io.labels import full_stress, is_virial, label_keys, label_of_name, stress_of_virial
 from fastdesc.types import Frames
 
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
@@ -43,9 +43,8 @@ def read_frames(
     FileFormatError
         For an empty, truncated or unreadable file.
     """
+    keys = label_keys(energy_key, forces_key, stress_key)
     frames = list(iread_frames(source))
-    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-    keys = {name: key for name, key in keys.items() if key is not None}
     return _relabelled(frames, keys, source) if keys else frames
 
 

@@ -188,6 +188,15 @@ def label_of_name(name, key, info, arrays, results, n_atoms, number):
         ) from error
 
 
+def label_keys(energy_key, forces_key, stress_key):
+    """The names of labels as a dict; InputError for what is no name."""
+    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    for name, key in keys.items():
+        if key is not None and not isinstance(key, str):
+            raise InputError(f"{name}_key came as {brief(key)}; it must be the name of a label, such as 'REF_{name}'")
+    return {name: key for name, key in keys.items() if key is not None}
+
+
 class LabelsSeen:
     """Which labels a stream of batches carries, and which names look like labels that nobody asked for.
 

@@ -16,7 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastdesc.backend import threads
+from fastdesc.checks import brief
 from fastdesc.errors import InputError
+from fastdesc.hdf5.files import as_path
 from fastdesc.lammps import build
 from fastdesc.lammps.runtime import Runtime
 
@@ -41,8 +43,10 @@ def attach(lmp, plugin=None):
     InputError
         When it cannot be compiled, or was compiled for another version of LAMMPS.
     """
+    if not (callable(getattr(lmp, "version", None)) and callable(getattr(lmp, "command", None))):
+        raise InputError(f"lmp came as {brief(lmp)}; give a lammps.lammps()")
     version = int(lmp.version())
-    path = Path(plugin).resolve() if plugin is not None else build.plugin(version)
+    path = as_path(plugin).resolve() if plugin is not None else build.plugin(version)
     if path not in _runtimes:
         try:
             library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)

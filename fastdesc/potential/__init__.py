@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.backend.workspace import kept_memory
-from fastdesc.checks import numbers
+from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.errors import InputError, nearest
@@ -137,7 +137,8 @@ class Potential:
             raise InputError(f"bias came as {bias!r}; it must be True or False")
         check_seed(seed)
         self.hidden = check_widths(network, hidden)
-        self.direct = direct if isinstance(direct, bool | str) or not hasattr(direct, "__iter__") else list(direct)
+        single = isinstance(direct, bool | str) or not hasattr(direct, "__iter__") or getattr(direct, "shape", 1) == ()
+        self.direct = direct if single else list(direct)
         self.descriptor, self.activation, self.network = deepcopy(descriptor), activation, network
         self.seed, self.bias, self.n_knots, self.blocks, self.layer_norm = seed, bias, n_knots, blocks, layer_norm
         self.direct_columns, self.seen = direct_features(self.direct, network, descriptor.feature_names_out())
@@ -228,6 +229,15 @@ class Potential:
         return given if np.array_equal(self.reference, plain) else np.array(self.reference, np.float64)
 
     @property
+    def reference(self) -> Float64:
+        """(n_species,) float64, eV: energies of isolated atoms."""
+        return self._reference
+
+    @reference.setter
+    def reference(self, values: Array) -> None:
+        self._reference = numbers("reference", values, (len(self.descriptor.species_numbers),))
+
+    @property
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(array.size for array in self.parameters.values())
@@ -316,6 +326,8 @@ class Potential:
             model without uncertainty where it is asked for.
         """
         check_kind(uncertainty)
+        flag("forces", forces)
+        flag("stress", stress)
         check_members(members)
         known = needed(self) if uncertainty else None
         structures = Structures.from_ase(read_frames(frames))

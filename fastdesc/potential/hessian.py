@@ -109,8 +109,13 @@ def hessian(potential, atoms, indices=None, device="cpu"):
     """
     product = HessianProducts(potential, atoms, device)
     n_atoms = product.pairs.n_atoms
-    own = np.arange(n_atoms) if indices is None else np.atleast_1d(np.asarray(indices))
-    if not len(own) or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= n_atoms:
+    own = np.arange(n_atoms)
+    if indices is not None:
+        try:
+            own = np.atleast_1d(np.asarray(indices))
+        except ValueError:    # rows of different lengths
+            own = own[:0]
+    if own.ndim != 1 or not len(own) or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= n_atoms:
         raise InputError(f"indices came as {indices!r}; give numbers of atoms from 0 to {n_atoms - 1}")
     out, v = np.empty((len(own), 3, len(own), 3)), np.zeros((n_atoms, 3))
     for k, j in enumerate(own):

@@ -25,6 +25,7 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host_together
 from fastdesc.backend.workspace import Workspace, kept_memory
+from fastdesc.checks import flag_or_word
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_vectors, virials
 from fastdesc.potential.evaluation import columns_of, energies_of_features, network_and_gradient, over_atoms
@@ -114,8 +115,7 @@ class Spread:
 
 def check_kind(uncertainty):
     """InputError unless it is True, False or "energy"."""
-    if not isinstance(uncertainty, bool) and uncertainty != "energy":
-        raise InputError(f"uncertainty came as {uncertainty!r}; it must be True, False or 'energy'")
+    flag_or_word("uncertainty", uncertainty, ["energy"])
 
 
 def check_members(members):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
+from fastdesc.checks import flag
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.potential import Potential
@@ -144,6 +145,7 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
     """Return what `run_trainer` takes, after everything that can be judged before the first step has been judged."""
     if not isinstance(potential, Potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
+    flag("resume", resume)
     settings = Settings.named(**settings)
     team_size(settings.devices, settings.device)
     if is_features(train_frames) or isinstance(train_frames, Stored):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from fastdesc.checks import flag
 from fastdesc.errors import InputError
 from fastdesc.training.history import History, summary
 
@@ -59,6 +60,7 @@ class Progress:
     def __init__(self, history, epochs, n_atoms, show=True, path=None, callback=None):
         if callback is not None and not callable(callback):
             raise InputError(f"callback came as {callback!r}; give a function that takes an Epoch")
+        flag("progress", show)
         self.history, self.epochs, self.n_atoms = history, epochs, n_atoms
         self.show, self.path, self.callback = show, path, callback
         self.begun, self.start, self.last = len(history), time.monotonic(), time.monotonic()

@@ -1,12 +1,13 @@
 """The settings of training, with defaults that work; the [training] section of a configuration is the same list."""
 
 import math
+import sys
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from os import PathLike
 
 from fastdesc.backend.arrays import DEVICES, resolve_dtype
-from fastdesc.checks import count, one_of, strings
+from fastdesc.checks import brief, count, one_of, strings
 from fastdesc.errors import InputError, nearest
 
 SCHEDULES = ("cosine", "plateau", "constant")
@@ -14,6 +15,8 @@ STARTS = ("random", "linear")
 RATES = {"learning_rate": 2e-3, "descriptor_learning_rate": 1e-2}
 FURTHER = 0.2
 """Factor of these rates for a potential that has been trained before."""
+MOST_COUNTED = 10**12
+MOST = sys.float_info.max
 OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
@@ -139,12 +142,14 @@ class Settings:
         for name in ("epochs", "steps", "batch_size", "batch_atoms", "patience"):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name))
+                if getattr(self, name) > MOST_COUNTED:
+                    raise InputError(f"{name} came as {brief(getattr(self, name))}; it must be at most {MOST_COUNTED}")
         count("seed", self.seed, 0)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("start", self.start, STARTS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("device", self.device, DEVICES)
-        if self.devices != "all":
+        if not (isinstance(self.devices, str) and self.devices == "all"):
             count('devices, unless "all",', self.devices)
         object.__setattr__(self, "dtype", resolve_dtype(self.dtype).name)
         for name in RATES:
@@ -179,9 +184,11 @@ class Settings:
 
     def _in_range(self, name, low, high):
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high or value > MOST:
             allowed = f"a number of at least {low}" + (f" and below {high}" if high < math.inf else "")
             raise InputError(f"{name} came as {value!r}; it must be {allowed}")
+        if not isinstance(value, int | float):    # fractions and the like
+            object.__setattr__(self, name, float(value))
 
     def with_rates(self, trained):
         """With learning rates where none were set, for a potential that has been trained before, or not."""

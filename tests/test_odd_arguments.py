@@ -1,0 +1,123 @@
+"""Arguments out of the ordinary, swept over what is public: one sentence each, never a raw exception.
+
+Files and features are swept in tests/features/test_odd_arguments.py.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from helpers.training import alloy
+
+import fastdesc as fd
+from fastdesc.analysis.accuracy import compare
+from fastdesc.errors import FastdescError
+from fastdesc.features.transformer import pooled_features
+from fastdesc.lammps import attach
+
+ODD = {
+    "no axes": np.array(3), "no axes, text": np.array("x"), "row": np.array([1, 2]),
+    "objects": np.array([None, 1], object), "no rows": np.zeros((0, 3)), "dict": {"a": 1},
+    "fraction": Fraction(1, 3), "nan": float("nan"), "huge": 10**400,
+    "ragged": [[1, [2]]], "object": object(), "bytes": b"x", "complex": 1 + 2j, "surrogate": "\udc80", "class": int,
+    "None in a list": [None], "NUL": "a\0b",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A fitted potential, frames, an open features file."""
+    frames = alloy(4)
+    d = fd.GaussianMoments(species=["Cu", "Au"], cutoff=3.0, n_radial=2, n_basis=3, max_rank=1)
+    potential = fd.Potential(d, hidden=(4,))
+    fd.train(potential, frames, frames[:2], epochs=1, progress=False)
+    path = fd.featurize(frames, tmp_path_factory.mktemp("odd") / "f.h5", d, progress=False)
+    with fd.open_features(path) as file:
+        yield potential, frames, d, file
+
+
+def train(made, **arguments):
+    _, frames, d, _ = made
+    one = {} if {"steps", "minutes"} & set(arguments) else {"epochs": 1}
+    fd.train(fd.Potential(d, hidden=(4,)), frames, frames[:2], **{**one, "progress": False, **arguments})
+
+
+def reference(made, reference):
+    fd.Potential(made[2], hidden=(4,)).reference = reference
+
+
+def calculator(made, **arguments):
+    atoms = made[1][0].copy()
+    atoms.calc = fd.FastdescCalculator(**{"potential": made[0], **arguments})
+    atoms.get_forces()
+
+
+CALLS = {    # what takes the arguments; and each of these, with what is odd elsewhere and means something there
+    "Potential": (lambda made, **a: fd.Potential(**{"descriptor": made[2], "hidden": (4,), **a}), {
+        "descriptor": "", "hidden": ("row", "no rows"), "activation": "", "network": "", "seed": "huge", "direct": "",
+        "bias": "", "n_knots": "", "reference": "",
+    }),
+    "reference": (reference, {"reference": "row"}),
+    "predict": (lambda made, **a: made[0].predict(**{"frames": made[1], **a}), {
+        "frames": "", "device": "", "dtype": "", "forces": "", "stress": "", "uncertainty": "", "members": "huge",
+    }),
+    "hessian": (lambda made, **a: made[0].hessian(**{"atoms": made[1][0][:3], "indices": [0], **a}), {
+        "atoms": "", "indices": ("no axes", "row"), "device": "",
+    }),
+    "calculator": (calculator, {"potential": "", "skin": "fraction", "device": "", "dtype": "", "graph": ""}),
+    "together": (lambda made, **a: fd.calculate_together(**{"images": made[1], "potential": made[0], **a}), {
+        "images": "", "potential": "", "device": "", "dtype": "",
+    }),
+    "compute": (lambda made, **a: made[2].compute(**{"frames": made[1], **a}), {
+        "frames": "", "device": "", "dtype": "", "jacobian": "",
+    }),
+    "compare": (lambda made, **a: compare(**{"potential": made[0], "frames": made[1], **a}), {
+        "potential": "", "frames": "", "device": "", "dtype": "", "uncertainty": "",
+    }),
+    "read_frames": (lambda made, **a: fd.read_frames(made[1], **a), {
+        "energy_key": "", "forces_key": "", "stress_key": "",
+    }),
+    "fit_uncertainty": (lambda made, **a: fd.fit_uncertainty(**{"potential": made[0], "train_frames": made[1], **a}), {
+        "potential": "", "train_frames": "", "device": "", "dtype": "",
+    }),
+    "select_diverse": (lambda made, **a: fd.select_diverse(**{"features": np.eye(3), "n": 1, **a}), {
+        "features": "no rows", "n": "", "scale": "", "first": "",
+    }),
+    "pooled": (lambda made, **a: pooled_features(**{"features": made[3], **a}), {"pool": "", "n": "huge"}),
+    "rows": (lambda made, which: made[3][which], {"which": ("row", "huge", "no axes")}),
+    "rows of atoms": (lambda made, which: made[3].atoms[which], {"which": ("row", "huge", "no axes")}),
+    "attach": (lambda made, lmp: attach(lmp), {"lmp": ""}),
+    "train": (train, {
+        "steps": "", "minutes": "fraction", "batch_size": "", "batch_atoms": "", "learning_rate": "fraction",
+        "weight_decay": "fraction", "optimizer": "", "clip": "fraction", "energy_weight": "fraction",
+        "force_weight": "fraction", "stress_weight": "fraction", "late": "fraction", "stall": "fraction",
+        "late_energy_factor": "fraction", "curvature": "", "freeze": ("dict", "no rows"), "start": "", "schedule": "",
+        "warmup": "fraction", "ema": "fraction", "valid_fraction": "fraction", "valid_every": "huge",
+        "patience": "", "checkpoint_every": "huge", "seed": "huge", "device": "", "devices": "", "dtype": "",
+        "callback": "class", "history": "surrogate", "checkpoint": "surrogate",
+        "resume": "", "progress": "", "filters_from": "", "filters_elements": "",
+    }),
+}  # fmt: skip
+TABLE = [(call, name) for call, (_, names) in CALLS.items() for name in names]
+
+
+@pytest.mark.parametrize("call, name", TABLE, ids=lambda word: word)
+def test_odd_arguments(made, call, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    do, names = CALLS[call]
+    allowed = names[name]
+    for odd, value in ODD.items():
+        if odd in (allowed if isinstance(allowed, tuple) else (allowed,)):
+            continue
+        try:
+            do(made, **{name: value})
+        except FastdescError as error:
+            assert "\n" not in str(error) and len(str(error)) > 20
+        else:
+            pytest.fail(f"{call} took {name}={value!r} ({odd})")
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "force_weight", "stress_weight", "warmup", "ema"])
+def test_fractions_are_numbers(made, name):
+    """They reach arrays as floats; as they are NumPy would refuse them."""
+    train(made, **{name: Fraction(1, 2)})
