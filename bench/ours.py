@@ -228,6 +228,9 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
 def stage(name, system="cu256", cutoff=6.0, dtype="float32", hidden=HIDDEN):
     """One step of energies and forces on the CPU: where the time goes."""
     from fastdesc.networks import feed_forward
+    from fastdesc.pairs.blocks import made_blocks
+    from fastdesc.potential.one_pass import one_pass
+    from fastdesc.simd import width
 
     d, structures, rij, pairs, species, theta = _mapped(system, cutoff, dtype, "cpu")
     saved = d.forward(rij, pairs, species, theta)[1]
@@ -243,7 +246,11 @@ def stage(name, system="cu256", cutoff=6.0, dtype="float32", hidden=HIDDEN):
         feed_forward.pullback(layers, "silu", kept, np.ones_like(y))
 
     n, p = structures.n_atoms, pairs.n_pairs
+    model = fd.Potential(d, hidden=hidden, network="shared").model(dtype)
+    given = structures.positions, structures.cells, pairs, species
     calls = {
+        "all in one pass": (lambda: one_pass(model, *given), operations.energy_forces(d, hidden, n, p)),
+        "blocks of the list": (lambda: made_blocks(pairs, species, len(d.species_numbers), width(dtype)), 0),
         "pair vectors": (lambda: pair_vectors(structures.positions, structures.cells, pairs, dtype), 0),
         "moments": (lambda: kernels.gm_moments(beta, saved), operations.moments(d, n, p)),
         "contractions": (lambda: kernels.gm_contract(saved, q), operations.contractions(d, n)),

@@ -15,7 +15,7 @@ KEPT_HEAP = (
 )  # fmt: skip
 """glibc gives large blocks back to the system at once and gets them anew, page fault by page fault: not so here."""
 
-DEFAULT_HIDDEN = (64, 64)
+HIDDEN, DEFAULT_HIDDEN = (256, 256), (64, 64)
 """Of a Potential that is not told otherwise."""
 ITERATIONS = (0, 1, 3)
 """Of the embedded densities: EANN, and REANN."""
@@ -169,6 +169,10 @@ def stages(machine, sizes):
     entries = [Entry(name, "ours", "stage", {"name": name, **given}) for name in names]
     small = {"name": "network, both ways", **given, "hidden": DEFAULT_HIDDEN}
     entries.append(Entry("network 64-64, both ways", "ours", "stage", small))
+    for hidden in (HIDDEN, DEFAULT_HIDDEN):
+        one = {"name": "all in one pass", **given, "hidden": hidden}
+        entries.append(Entry(f"all in one pass, network {hidden[0]}-{hidden[1]}", "ours", "stage", one))
+    entries.append(Entry("blocks of the list", "ours", "stage", {"name": "blocks of the list", **given}))
     return [Row(f"{sizes.copper}: {entry.who}", (entry,)) for entry in entries]
 
 

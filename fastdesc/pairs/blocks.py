@@ -78,11 +78,12 @@ def pair_blocks(pairs, species, n_species, width):
     known = pairs.__dict__.get("_blocks")
     if known is None or known[0] != key:
         with unrecorded():
-            known = pairs.__dict__["_blocks"] = key, _made(pairs, species, n_species, width)
+            known = pairs.__dict__["_blocks"] = key, made_blocks(pairs, species, n_species, width)
     return known[1]
 
 
-def _made(pairs, species, n_species, width):
+def made_blocks(pairs, species, n_species, width):
+    """Return new PairBlocks; arguments and result as of `pair_blocks`."""
     shifts = np.zeros((pairs.n_pairs, 3), np.int32) if pairs.shift is None else pairs.shift
     if pairs.n_pairs and max(-int(shifts.min()), int(shifts.max())) > FURTHEST_SHIFT:
         return None
