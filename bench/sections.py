@@ -16,7 +16,7 @@ KEPT_HEAP = (
 """glibc gives large blocks back to the system at once and gets them anew, page fault by page fault: not so here."""
 
 HIDDEN, DEFAULT_HIDDEN = (256, 256), (64, 64)
-"""Of a Potential that is not told otherwise."""
+"""Of the potentials that are timed, and of a Potential that is not told otherwise."""
 ITERATIONS = (0, 1, 3)
 """Of the embedded densities: EANN, and REANN."""
 KNOTS = (7, 100)
