@@ -283,7 +283,7 @@ def test_training_from_features(tmp_path):
 
 def test_weights_decay_and_functions_do_not():
     p = placed("s-MEAM")
-    groups = groups_for(p, Settings(weight_decay=0.3))
+    groups = groups_for(p, Settings(weight_decay=0.3, learning_rate=2e-3))
     assert {k for k, g in groups.items() if g.weight_decay} == {f"network/{z}/weight" for z in range(3)}
     assert groups["network/0/splines"].rate == 2e-3
     assert groups["direct"].rate == pytest.approx(2e-3 / p.scaler.scale[0], rel=1e-12)
