@@ -25,6 +25,7 @@ _PUBLIC = {
     "fit_uncertainty": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
     "add_elements": "fastdesc.potential.elements",
+    "Ensemble": "fastdesc.potential.ensemble",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
     "read_reann": "fastdesc.potential.reann",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.pairs import Pairs as Pairs
     from fastdesc.potential import Potential as Potential
     from fastdesc.potential.elements import add_elements as add_elements
+    from fastdesc.potential.ensemble import Ensemble as Ensemble
     from fastdesc.potential.loading import load as load
     from fastdesc.potential.meam import read_meam_spline as read_meam_spline
     from fastdesc.potential.meam import write_meam_spline as write_meam_spline

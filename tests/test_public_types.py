@@ -78,6 +78,9 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     assert_type(fd.fit_uncertainty(loaded, frames[:3], frames[3:]), Uncertainty)
     sure = loaded.predict(frames, uncertainty=True, members=4)
     assert sure.energy_uncertainty is not None and sure.forces_uncertainty is not None and sure.grade is not None
+    several = fd.Ensemble([fd.Potential(d, seed=1), tmp_path / "cu.h5"])
+    several.calibrate(frames)
+    assert_type(several.predict(frames), Prediction)
     atoms = frames[0].copy()
     atoms.calc = fd.FastdescCalculator(loaded, skin=0.3, dtype="float32")
     assert atoms.get_potential_energy() == atoms.calc.results["energy"]
