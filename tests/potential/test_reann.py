@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write as write_frames
 from helpers.backends import emulator
 from helpers.battery import complex_step
 from helpers.reann_models import OURS, energies, model, modules, write_checkpoint, write_script
@@ -388,3 +389,20 @@ def test_model_files_of_ours_that_do_not_fit(tmp_path, which, change, message):
         file.attrs[which] = json.dumps(description)
     with pytest.raises(FileFormatError, match=message):
         fd.load(path)
+
+
+def test_further_elements_and_a_configuration(tmp_path):
+    """The model says of old elements what it said, and `fastdesc train` goes on from it."""
+    potential = fd.read_reann(write_script(tmp_path / "PES.pt", model(own_hyper=True, initpot=-2.0)))
+    wider = fd.add_elements(potential, ["C"])
+    found, wanted = wider.predict(water()), potential.predict(water())
+    np.testing.assert_allclose(found.energies, wanted.energies, rtol=1e-12)
+    np.testing.assert_allclose(found.forces, wanted.forces, rtol=0, atol=1e-12)
+    potential.save(tmp_path / "start.h5")
+    write_frames(tmp_path / "train.extxyz", labelled(potential))
+    config = '[data]\ninit = "start.h5"\ntrain = "train.extxyz"\n[training]\nsteps = 4\n[output]\nplots = false\n'
+    (tmp_path / "run.toml").write_text(config)
+    assert main(["train", str(tmp_path / "run.toml"), "--quiet"]) == 0
+    trained = fd.load(tmp_path / "fastdesc-run/model.h5")
+    assert trained.descriptor.get_params() == potential.descriptor.get_params()
+    np.testing.assert_array_equal(trained.reference, potential.reference)
