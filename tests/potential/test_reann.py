@@ -404,5 +404,5 @@ def test_further_elements_and_a_configuration(tmp_path):
     (tmp_path / "run.toml").write_text(config)
     assert main(["train", str(tmp_path / "run.toml"), "--quiet"]) == 0
     trained = fd.load(tmp_path / "fastdesc-run/model.h5")
-    assert trained.descriptor.get_params() == potential.descriptor.get_params()
+    assert trained.descriptor.get_params() == fd.load(tmp_path / "start.h5").descriptor.get_params()
     np.testing.assert_array_equal(trained.reference, potential.reference)
