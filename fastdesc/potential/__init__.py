@@ -138,7 +138,7 @@ class Potential:
         check_seed(seed)
         self.hidden = check_widths(network, hidden)
         single = isinstance(direct, bool | str) or not hasattr(direct, "__iter__") or getattr(direct, "shape", 1) == ()
-        self.direct = direct if single else list(direct)
+        self.direct = direct if single or isinstance(direct, bool | str) else list(direct)
         self.descriptor, self.activation, self.network = deepcopy(descriptor), activation, network
         self.seed, self.bias, self.n_knots, self.blocks, self.layer_norm = seed, bias, n_knots, blocks, layer_norm
         self.direct_columns, self.seen = direct_features(self.direct, network, descriptor.feature_names_out())
