@@ -122,7 +122,7 @@ def energies_of_features(model, q, species, keep=False, columns=None, look=None)
         for z, own in columns_of(model, columns, species, first, last):
             y, tape = model.networks[z].forward(q[:, own])
             out[own] = y[0]
-            kept.append((z, own, tape, y) if look is None else look(z, own, _last(model.networks[z], tape)))
+            kept.append((z, own, tape, y) if look is None else look(z, own, last_of(model.networks[z], tape)))
         if model.direct is not None:
             part = slice(first, last)
             direct[part] = (direct_weights(model, species[part]) * q[:, part]).sum(axis=0)
@@ -133,7 +133,8 @@ def energies_of_features(model, q, species, keep=False, columns=None, look=None)
     return out * model.scale.astype(np.float64)[species] + direct, tape
 
 
-def _last(head, saved):
+def last_of(head, saved):
+    """What the last layer of a head multiplies; None where there is none."""
     return head.last(saved) if head.n_last else None
 
 

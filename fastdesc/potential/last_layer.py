@@ -134,7 +134,7 @@ class LastLayer:
         """
         xp, device = namespace(q), "cpu" if isinstance(q, np.ndarray) else "cuda"
         rows = [to_device(w[place].astype(q.dtype), device) for place in self.places]
-        dq, scale = xp.empty(q.shape, q.dtype), model.scale[species]
+        dq, scale, several = xp.empty(q.shape, q.dtype), model.scale[species], len(model.networks) > 1
         if not any(head.n_last for head in model.networks):
             dq[...] = 0
 
@@ -142,8 +142,11 @@ class LastLayer:
             z, columns, saved, *_ = chunks[k]
             head = model.networks[z]
             if head.n_last:
-                dx = head.last_pullback(saved, rows[z][self._hidden :, None])
-                dq[:, columns] = dx * scale[columns]
+                w = rows[z][self._hidden :, None]
+                if several:
+                    dq[:, columns] = head.last_pullback(saved, w * model.scale[z])
+                else:
+                    dq[:, columns] = head.last_pullback(saved, w) * scale[columns]
             return []
 
         over_chunks(task, chunks, q)

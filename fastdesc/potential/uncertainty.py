@@ -24,11 +24,19 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host_together
+from fastdesc.backend.threads import single_threaded_blas
 from fastdesc.backend.workspace import Workspace, kept_memory
 from fastdesc.checks import flag_or_word
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_vectors, virials
-from fastdesc.potential.evaluation import columns_of, energies_of_features, network_and_gradient, over_atoms
+from fastdesc.potential.evaluation import (
+    columns_of,
+    energies_of_features,
+    last_of,
+    network_and_gradient,
+    over_atoms,
+    over_chunks,
+)
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.one_pass import one_pass, suits
 
@@ -199,7 +207,16 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
         found = [out]
     if look is not None:
         return found, _joined(layer, pairs, chunks, uncertainty)
-    spread = spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty)
+    if isinstance(q, np.ndarray):
+        look = _looking(layer, model, q, pairs, species, uncertainty)
+
+        def seen(k, _):
+            z, columns, tape, *_ = chunks[k]
+            return look(z, columns, last_of(model.networks[z], tape))
+
+        spread = _joined(layer, pairs, over_chunks(seen, chunks, q), uncertainty)
+    else:
+        spread = spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty)
     if derivatives and members:
         directions = uncertainty.directions(members)
         spread.append(_of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions))
@@ -278,7 +295,9 @@ def _joined(layer, pairs, chunks, uncertainty):
         for one in seen:
             out[one.columns] = one.widths
             by_frame[layer.places[one.element], one.frames] += one.sums
-    return [np.sqrt(((uncertainty.factor.T @ by_frame) ** 2).sum(axis=0)), np.sqrt(out)]
+    with single_threaded_blas():
+        projected = uncertainty.factor.T @ by_frame
+    return [np.sqrt((projected**2).sum(axis=0)), np.sqrt(out)]
 
 
 def _of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions):
