@@ -6,14 +6,14 @@ from typing import Any, Literal, overload
 import numpy as np
 from ase import Atoms
 
-from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host
+from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, stacked, to_device, to_host
 from fastdesc.backend.memory import check_room
 from fastdesc.backend.workspace import kept_memory
-from fastdesc.checks import flag
+from fastdesc.checks import flag, numbers
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.jacobian import ROOM_ADVICE, Jacobian, check_jacobian_room, row_jacobian
-from fastdesc.geometry import pair_vectors
+from fastdesc.geometry import forces, pair_tangents, pair_vectors
 from fastdesc.io.frames import read_frames
 from fastdesc.pairs import Pairs, find_on
 from fastdesc.structures import Structures
@@ -90,6 +90,67 @@ class Descriptor(Family):
         if not jacobian:
             return features
         return features, self.jacobian(rij, pairs, species, theta, saved, structures)
+
+    def jvp(self, frames: Frames, directions: Array, device: Device = "cpu", dtype: DType = "float64") -> Array:
+        """Directional derivative of all features, J v, without the Jacobian.
+
+        One pass in dual numbers: three times the time of the features, and their memory twice.
+
+        Parameters
+        ----------
+        frames : ase.Atoms or list of ase.Atoms, or a path that ASE can read
+        directions : (n_atoms_total, 3) array
+            How atoms move: v, in Å for changes of the features.
+        device : {"cpu", "cuda", "auto"}
+        dtype : {"float32", "float64"}
+
+        Returns
+        -------
+        (n_atoms_total, n_features) ndarray
+            d q(x + h v) / dh at h = 0.
+
+        Raises
+        ------
+        InputError
+            As `compute`, and for directions of another shape or not finite.
+        """
+        structures, theta, (rij, pairs, species) = self._door(frames, device, dtype)
+        v = namespace(rij).asarray(numbers("directions", directions, (structures.n_atoms, 3)))
+        dual = stacked(rij, pair_tangents(v, None, rij, pairs))
+        return np.ascontiguousarray(to_host(self.forward(dual, pairs, species, theta)[0][1]).T)
+
+    def vjp(self, frames: Frames, weights: Array, device: Device = "cpu", dtype: DType = "float64") -> Array:
+        """Gradient of a weighted sum of all features, w J, without the Jacobian.
+
+        Parameters
+        ----------
+        frames : ase.Atoms or list of ase.Atoms, or a path that ASE can read
+        weights : (n_atoms_total, n_features) array
+            w.
+        device : {"cpu", "cuda", "auto"}
+        dtype : {"float32", "float64"}
+
+        Returns
+        -------
+        (n_atoms_total, 3) ndarray, float64, 1/Å
+            d (sum w q) / dx.
+
+        Raises
+        ------
+        InputError
+            As `compute`, and for weights of another shape or not finite.
+        """
+        structures, theta, (rij, pairs, species) = self._door(frames, device, dtype)
+        w = numbers("weights", weights, (structures.n_atoms, self.n_features)).T.astype(rij.dtype)
+        dq = namespace(rij).asarray(np.ascontiguousarray(w))
+        saved = self.forward(rij, pairs, species, theta)[1]
+        return -to_host(forces(self.pullback(rij, pairs, species, theta, saved, dq), pairs))
+
+    def _door(self, frames, device, dtype):
+        """Structures, parameters, and what the maps take, where a call wants them."""
+        structures = Structures.from_ase(read_frames(frames))
+        dtype, device = resolve_dtype(dtype), resolve_device(device)
+        return structures, self.theta(dtype, device), self.prepare(structures, dtype, device)
 
     def _features(self, structures, dtype, theta):
         """Rows of features of all atoms, on the host; pairs exist for a piece at a time."""

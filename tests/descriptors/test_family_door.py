@@ -275,3 +275,25 @@ def test_gpu_equals_cpu(d):
 
 def test_every_family_is_public(family, variant):
     assert family.cls in fastdesc.__all__
+
+
+def test_products_are_those_of_the_jacobian(d):
+    frames, rng = frames_of(TOGETHER), np.random.default_rng(4)
+    q, jacobian = d.compute(frames, jacobian=True)
+    v, w = rng.normal(size=(len(q), 3)), rng.normal(size=q.shape)
+    dense = jacobian.todense()
+    found, back = d.jvp(frames, v), d.vjp(frames, w)
+    close(found, np.einsum("ifjc,jc->if", dense, v), TOLERANCE)
+    close(back, np.einsum("ifjc,if->jc", dense, w), TOLERANCE)
+    assert (found * w).sum() == pytest.approx((back * v).sum(), rel=1e-11)    # <w, J v> = <w J, v>
+    single = d.jvp(frames, v, dtype="float32")
+    assert single.dtype == np.float32
+    close(single, found, 1e-4)
+
+
+def test_products_refuse_other_shapes(d):
+    atoms = ZOO["dimer"]()
+    with pytest.raises(InputError, match=r"'directions' .*\(2, 3\)"):
+        d.jvp(atoms, np.zeros((3, 3)))
+    with pytest.raises(InputError, match="'weights'"):
+        d.vjp(atoms, np.full((2, d.n_features), np.nan))

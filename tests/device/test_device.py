@@ -196,6 +196,11 @@ def test_features_models_and_dynamics_are_the_same(family, somewhere, tmp_path):
     frames, p = alloy(3), potential(family)
     expected, jacobian = p.descriptor.compute(frames, jacobian=True)
     found, other = p.descriptor.compute(frames, jacobian=True, device="cuda")
+    v, w = np.ones((len(expected), 3)), np.ones(expected.shape)
+    v[0], w[0] = 2, 2
+    for product, x in ((p.descriptor.jvp, v), (p.descriptor.vjp, w)):
+        wanted = product(frames, x)
+        np.testing.assert_allclose(product(frames, x, device="cuda"), wanted, rtol=0, atol=1e-11 * abs(wanted).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
     np.testing.assert_allclose(other.values, jacobian.values, rtol=0, atol=1e-11)
     fd.featurize(frames, tmp_path / "q.h5", p.descriptor, device="cuda", progress=False)
