@@ -13,6 +13,7 @@ _PUBLIC = {
     "Pairs": "fastdesc.pairs",
     "Structures": "fastdesc.structures",
     "FastdescCalculator": "fastdesc.calculator",
+    "EnsembleCalculator": "fastdesc.calculator",
     "calculate_together": "fastdesc.images",
     "featurize": "fastdesc.features",
     "read_frames": "fastdesc.io.frames",
@@ -36,6 +37,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
+    from fastdesc.calculator import EnsembleCalculator as EnsembleCalculator
     from fastdesc.calculator import FastdescCalculator as FastdescCalculator
     from fastdesc.descriptors.embedded_density import EmbeddedDensity as EmbeddedDensity
     from fastdesc.descriptors.gaussian_moments import GaussianMoments as GaussianMoments

@@ -21,6 +21,7 @@ from fastdesc.geometry import VOIGT
 from fastdesc.pairs import SAME_PLACE, Pairs, check_distances, closest, find_on
 from fastdesc.potential import Potential
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
+from fastdesc.potential.ensemble import Ensemble
 from fastdesc.potential.evaluation import Model
 from fastdesc.potential.loading import load
 from fastdesc.potential.recorded import RecordedEvaluation
@@ -287,6 +288,63 @@ class FastdescCalculator(Calculator):
         raise InputError(
             f"{what} is not finite (energy {energy:g} eV){apart}: look at the structure, or take a shorter time step"
         )
+
+
+class EnsembleCalculator(Calculator):
+    """Mean of an Ensemble for ASE, and its spread as energy_uncertainty, energies_uncertainty and forces_uncertainty.
+
+    Every member keeps a list of pairs of its own, as a FastdescCalculator does.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    skin, device, dtype
+        As of FastdescCalculator.
+
+    Attributes
+    ----------
+    members : list of FastdescCalculator
+
+    Raises
+    ------
+    InputError
+        For what is no Ensemble, and whatever FastdescCalculator refuses.
+    """
+
+    implemented_properties = [  # noqa: RUF012 (as ASE's)
+        "energy", "free_energy", "energies", "forces", "stress",
+        "energy_uncertainty", "energies_uncertainty", "forces_uncertainty",
+    ]  # fmt: skip
+
+    def __init__(self, ensemble: Ensemble, skin: float = 0.5, device: Device = "cpu", dtype: DType = "float64") -> None:
+        super().__init__()
+        if not isinstance(ensemble, Ensemble):
+            raise InputError(f"ensemble is a {type(ensemble).__name__}; give an Ensemble, such as Ensemble([m1, m2])")
+        self.ensemble = ensemble
+        self.members = [FastdescCalculator(member, skin, device, dtype) for member in ensemble.members]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute all properties of a structure (ASE's entry)."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}
+        for member in self.members:
+            member.calculate(self.atoms, ("energy",), member.check_state(self.atoms))
+        each = [member.results for member in self.members]
+        factors = {"energy": self.ensemble.energy_factor, "energies": self.ensemble.energy_factor}
+        factors["forces"] = self.ensemble.forces_factor
+        results: dict[str, Any] = {}
+        for name in each[0]:
+            values = np.stack([one[name] for one in each])
+            results[name] = values.mean(axis=0) if values.ndim > 1 else float(values.mean())
+            if name in factors:
+                spread = factors[name] * values.std(axis=0, ddof=1)
+                results[f"{name}_uncertainty"] = spread if values.ndim > 1 else float(spread)
+        self.results = results
 
 
 def load_potential(potential):

@@ -81,6 +81,7 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     several = fd.Ensemble([fd.Potential(d, seed=1), tmp_path / "cu.h5"])
     several.calibrate(frames)
     assert_type(several.predict(frames), Prediction)
+    assert len(fd.EnsembleCalculator(several, dtype="float32").members) == 2
     atoms = frames[0].copy()
     atoms.calc = fd.FastdescCalculator(loaded, skin=0.3, dtype="float32")
     assert atoms.get_potential_energy() == atoms.calc.results["energy"]

@@ -87,3 +87,21 @@ def test_what_is_no_ensemble_is_refused():
     ):
         with pytest.raises(InputError, match=words):
             fd.Ensemble(wrong)
+
+
+def test_the_calculator_has_the_mean_and_the_spread_at_every_step():
+    several, atoms = fd.Ensemble(members()), FRAMES[0].copy()
+    several.calibrate(FRAMES)
+    atoms.calc = fd.EnsembleCalculator(several)
+    for k in range(3):
+        atoms.rattle(0.01, seed=k)
+        expected = several.predict(atoms)
+        np.testing.assert_allclose(atoms.get_potential_energy(), expected.energy[0], rtol=1e-11)
+        np.testing.assert_allclose(atoms.get_forces(), expected.forces, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(atoms.get_stress(), expected.stress[0], rtol=0, atol=1e-11)
+        for name in ("energies", "energy_uncertainty", "energies_uncertainty", "forces_uncertainty"):
+            wanted = np.squeeze(getattr(expected, name))
+            np.testing.assert_allclose(atoms.calc.get_property(name, atoms), wanted, rtol=1e-8, atol=1e-9)
+    assert [member.searches for member in atoms.calc.members] == [1, 1, 1]
+    with pytest.raises(InputError, match="ensemble is a Potential"):
+        fd.EnsembleCalculator(several.members[0])
