@@ -129,7 +129,7 @@ def _run(client, source, folder, job, chunk_atoms, progress):
             frames = sum(map(len, shard))
             seen += frames
             if path.exists():
-                _check_shard(path, shard, source)
+                _check_shard(path, seen - frames, shard, source)
                 bar.update(frames)
                 continue
             while tasks.full():
@@ -184,12 +184,12 @@ def _first_difference(old, new, name=""):
     return f"{name}: {old}, now {new}"
 
 
-def _check_shard(path, shard, source):
-    """InputError unless a shard of an earlier run begins and ends as the frames that belong there."""
+def _check_shard(path, first, shard, source):
+    """InputError unless a shard of an earlier run has the frames from `first` on, and begins and ends as they do."""
     with open_features(path) as f:
-        n = sum(map(len, shard))
         keys, numbers = f.file["keys"][...], f.file["number"][...]
-        same = int(f.file.attrs["n_seen"]) == n
+        there = np.sort(np.concatenate([numbers, f.file["skipped/number"][...]]))
+        same = np.array_equal(there, np.arange(first, first + sum(map(len, shard))))
         for raw in (shard[0], shard[-1]) if same and not source.files else ():
             batch = build(raw, source.files, "skip")
             known = np.isin(batch.number, numbers)

@@ -13,7 +13,7 @@ from helpers.featurizing import Fake, files, frames
 
 import fastdesc as fd
 from fastdesc.cli import main
-from fastdesc.errors import FastdescError, FileFormatError, InputError
+from fastdesc.errors import FastdescError, FastdescWarning, FileFormatError, InputError
 from fastdesc.features import dask as module
 from fastdesc.features import featurize, open_features, read_features, shards
 
@@ -126,3 +126,72 @@ def test_local_cluster_from_the_command_line(tmp_path, capsys):
     words += ["--set", "n_radial=2", "--scheduler", "local", "--workers", "2", "--quiet", "--dtype", "float32"]
     assert main(words) == 0
     assert "6 frames" in capsys.readouterr().out
+
+
+def test_shards_of_an_earlier_run_are_not_taken(tmp_path, cluster, small_shards):
+    """Without resume all is made anew; and a shard that holds other frames is refused with it."""
+    out, data, address = tmp_path / "out.h5", many(12), cluster.scheduler_address
+    featurize(data, out, Fake(scale=2.0), scheduler=address, chunk_atoms=20)
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
+    same(out, featurize(data, tmp_path / "one.h5", Fake(), chunk_atoms=20))
+    shards = tmp_path / "out.h5.shards"
+    out.unlink()
+    shutil.copyfile(shards / "000001.h5", shards / "000000.h5")
+    with pytest.raises(InputError, match=r"frames in .*000000.h5 are not those of the input"):
+        featurize(data, out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
+
+
+def test_shards_whose_last_frames_are_others(tmp_path, cluster, small_shards):
+    """Frames in memory have no fingerprint: the first and the last batch of each shard are compared."""
+    out, data, address = tmp_path / "out.h5", many(12), cluster.scheduler_address
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
+    with open_features(tmp_path / "out.h5.shards" / "000000.h5") as f:
+        last = len(f) - 1
+    data[last].rattle(0.1, seed=1)
+    with pytest.raises(InputError, match=r"frames in .*000000.h5 are not those of the input"):
+        featurize(data, out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
+
+
+def test_shards_that_are_shorter(tmp_path, cluster, small_shards):
+    """Of fewer frames than belong there: the file would lack them."""
+    out, data, address = tmp_path / "out.h5", tmp_path / "in.extxyz", cluster.scheduler_address
+    write(data, many(12))
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
+    first = tmp_path / "out.h5.shards" / "000000.h5"
+    first.unlink()
+    featurize(many(2), first, Fake(), progress=False)
+    with pytest.raises(InputError, match=r"frames in .*000000.h5 are not those of the input"):
+        featurize(data, out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"energy_key": "REF_energy"}, "settings.keys"), ({"chunk_atoms": 40}, "settings.chunk_atoms: 20, now 40"),
+])  # fmt: skip
+def test_a_resume_with_other_settings(tmp_path, cluster, small_shards, change, words):
+    out, data, address = tmp_path / "out.h5", many(6), cluster.scheduler_address
+    for atoms in data:
+        atoms.info["REF_energy"] = -1.0
+    featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
+    with pytest.raises(InputError, match=f"begun with other settings or another input .*{words}"):
+        featurize(data, out, Fake(), scheduler=address, **{"chunk_atoms": 20, "resume": True, **change})
+
+
+def test_a_resume_with_other_trained_parameters(tmp_path, cluster, small_shards):
+    """Two descriptors of equal arguments whose parameters were trained apart."""
+    out, address, trained = tmp_path / "out.h5", cluster.scheduler_address, Fake()
+    featurize(many(6), out, Fake(), scheduler=address, chunk_atoms=20)
+    trained.parameters = {"beta": np.arange(3.0) + 1}
+    with pytest.raises(InputError, match=r"begun with other settings or another input \(settings.trained.beta"):
+        featurize(many(6), out, trained, scheduler=address, chunk_atoms=20, resume=True)
+
+
+def test_distances_of_all_shards_are_counted(tmp_path, cluster, small_shards):
+    """Every dimer is shorter than the first knot; the warning at the end speaks of all of them."""
+    d = fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=3.0, r_min=2.5, n_pair=1, n_triplet=0)
+    data = [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.0]]) for _ in range(40)]
+    told = []
+    for name, options in (("a.h5", {"scheduler": cluster.scheduler_address}), ("b.h5", {})):
+        with pytest.warns(FastdescWarning) as warned:
+            featurize(data, tmp_path / name, d, chunk_atoms=4, progress=False, **options)
+        told.append([str(w.message) for w in warned if "r_min" in str(w.message) or "knot" in str(w.message)])
+    assert told[0] == told[1] and len(told[0]) == 1
