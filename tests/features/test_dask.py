@@ -101,6 +101,7 @@ def test_errors_come_back(tmp_path, cluster, small_shards, monkeypatch):
     with pytest.raises(InputError, match="frame 8, atom 0 is Au"):
         featurize([*frames(8), Atoms("Au")], tmp_path / "a.h5", Fake(), scheduler=cluster.scheduler_address)
     assert "a.h5" not in files(tmp_path)
+    assert files(tmp_path / "a.h5.shards") == ["run.json"]    # and the worker has removed what it had begun
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         featurize(frames(2), tmp_path / "a.h5", Fake(), scheduler="tcp://127.0.0.1:1")
     shards = tmp_path / "a.h5.shards"
@@ -174,6 +175,15 @@ def test_a_resume_with_other_settings(tmp_path, cluster, small_shards, change, w
     featurize(data, out, Fake(), scheduler=address, chunk_atoms=20)
     with pytest.raises(InputError, match=f"begun with other settings or another input .*{words}"):
         featurize(data, out, Fake(), scheduler=address, **{"chunk_atoms": 20, "resume": True, **change})
+
+
+def test_a_resume_with_shards_of_another_size(tmp_path, cluster, small_shards, monkeypatch):
+    """As another version may make them."""
+    out, address = tmp_path / "out.h5", cluster.scheduler_address
+    featurize(many(6), out, Fake(), scheduler=address, chunk_atoms=20)
+    monkeypatch.setattr(module, "SHARD_BATCHES", 3)
+    with pytest.raises(InputError, match=r"\(settings.shard_batches: 2, now 3\)"):
+        featurize(many(6), out, Fake(), scheduler=address, chunk_atoms=20, resume=True)
 
 
 def test_a_resume_with_other_trained_parameters(tmp_path, cluster, small_shards):
