@@ -38,7 +38,8 @@ MOST_COLUMNS = 100_000
 """Of one name."""
 FARTHEST = 2000
 """Characters from the end of a frame in which its vectors stand."""
-LOGICAL = {"T": True, "F": False, "True": True, "False": False, "1": True, "0": False}
+LOGICAL = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+"""In any spelling: Fortran, Python, C and shells each have their own."""
 
 
 def iread_extxyz(path):
@@ -283,6 +284,13 @@ def _from_table(table, name, kind, first, n):
     return _array([table.words(k) for k in range(first, first + n)], kind)
 
 
+def _logical(word):
+    try:
+        return LOGICAL[word.strip(".").lower()]
+    except KeyError:
+        raise ValueError(f"{word[:20]!r} stands in a column of kind L; it must be T or F") from None
+
+
 def to_atoms(frame):
     """Return the ase.Atoms of a parsed frame."""
     atoms = Atoms(frame["numbers"], positions=frame["positions"], pbc=frame["pbc"], cell=frame["cell"])
@@ -303,7 +311,7 @@ def _array(columns, kind):
     elif kind == "I":
         array = np.array([list(map(int, c)) for c in columns], dtype=int)
     elif kind == "L":
-        array = np.array([[LOGICAL[w] for w in c] for c in columns], dtype=bool)
+        array = np.array([[_logical(w) for w in c] for c in columns], dtype=bool)
     else:
         array = np.array(columns, dtype=str)
     return array[0] if len(columns) == 1 else np.ascontiguousarray(array.T)

@@ -259,3 +259,14 @@ def test_empty_list():
 def test_elements(tmp_path, xyz):
     assert elements([Atoms("OH"), Atoms("AuC")]) == ["H", "C", "O", "Au"]
     assert elements(xyz) == ["Cu"]
+
+
+@pytest.mark.parametrize("yes, no", [("T", "F"), ("true", "FALSE"), ("True", "False"), ("1", "0"), (".true.", ".F.")])
+def test_booleans_in_any_spelling(tmp_path, yes, no):
+    path = tmp_path / "x.xyz"
+    text = "2\nProperties=species:S:1:pos:R:3:fixed:L:1\nCu 0 0 0 {}\nCu 0 0 2 {}\n"
+    path.write_text(text.format(yes, no))
+    assert read_frames(path)[0].arrays["fixed"].tolist() == [True, False]
+    path.write_text(text.format(yes, "None"))
+    with pytest.raises(FileFormatError, match=r"'None' stands in a column of kind L; it must be T or F"):
+        read_frames(path)
