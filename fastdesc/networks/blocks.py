@@ -7,7 +7,9 @@ which stay in registers while the inputs go by, are consecutive.
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
+from llvmlite import binding
 
 from fastdesc.backend.jit import inner
 from fastdesc.networks.activations import ACTIVATIONS
@@ -15,7 +17,14 @@ from fastdesc.simd import elementary as _functions_of_lanes  # noqa: F401
 from fastdesc.simd import load, splat, store
 from fastdesc.simd.tuples import axpy_numbers, store_tuple, zeros
 
-TILE = 16
+
+def _tile():
+    """Outputs whose sums fit in the registers beside what they are made of: vectors are halved without AVX-512."""
+    wide = numba.config.CPU_NAME is None and binding.get_host_cpu_features().get("avx512f", False)
+    return 16 if wide else 6
+
+
+TILE = _tile()
 NAMES = tuple(ACTIVATIONS)
 """Activations are known to the kernel by their number."""
 SILU, TANH, CELU = (NAMES.index(name) for name in ("silu", "tanh", "celu"))
