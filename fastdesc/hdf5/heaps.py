@@ -23,7 +23,7 @@ PIECE = 1 << 22
 
 
 class Raw:
-    """The bytes of an HDF5 file, and which of its heaps were found whole.
+    """The bytes of an HDF5 file; of each heap that was found whole, the size of its largest object.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Raw:
     """
 
     def __init__(self, fd, beneath=None):
-        self.beneath, self.whole, self._fd = beneath, set(), fd
+        self.beneath, self.whole, self._fd = beneath, {}, fd
         self.size = beneath.length if beneath is not None else os.fstat(self._fd).st_size
 
     def read(self, offset, n):
@@ -60,7 +60,7 @@ def check_heap(raw, at):
     if not HEADER.size <= size <= min(LARGEST, raw.size - at):
         raise ValueError(f"the heap of text at byte {at} is said to have {size} bytes")
     data = raw.read(at, size)
-    place = HEADER.size
+    place, largest = HEADER.size, 0
     while place + OBJECT.size <= size:
         index, _, length = OBJECT.unpack_from(data, place)
         if index == 0:    # the free space, which is the rest; its size includes its header
@@ -71,9 +71,10 @@ def check_heap(raw, at):
             place += length
             continue
         place += OBJECT.size + (length + 7) // 8 * 8
+        largest = max(largest, length)
         if place > size:
             raise ValueError(f"an object in the heap of text at byte {at} goes beyond its end")
-    raw.whole.add(at)
+    raw.whole[at] = largest
 
 
 def heap_object(raw, at, number):
@@ -123,8 +124,12 @@ def check_text(raw, dataset, rows=slice(None)):
 def _check_pointers(raw, data):
     pointers = np.frombuffer(data[: len(data) // POINTER.itemsize * POINTER.itemsize], POINTER)
     pointers = pointers[(pointers["length"] > 0) & (pointers["heap"] > 0)]
-    for at in np.unique(pointers["heap"]).tolist():
+    heaps, which = np.unique(pointers["heap"], return_inverse=True)
+    for at in heaps.tolist():
         check_heap(raw, at)
+    largest = np.array([raw.whole[at] for at in heaps.tolist()], np.uint64)
+    if (pointers["length"] > largest[which]).any():    # HDF5 makes memory for as much as the pointer says
+        raise ValueError(f"a text is said to have {pointers['length'].max()} bytes, more than its heap holds")
 
 
 def read_text(raw, dataset, rows=slice(None)):

@@ -127,8 +127,10 @@ class _Walk:
                 chunk *= width
             if chunk > MOST_CHUNK_BYTES:
                 raise ValueError(f"{name} has chunks of {chunk} bytes")
-            if h5z.FILTER_FLETCHER32 in {made.get_filter(k)[0] for k in range(made.get_nfilters())}:
-                dataset.chunk_iter(lambda stored: _check_sum_fits(stored, name))
+            filters = {made.get_filter(k)[0] for k in range(made.get_nfilters())}
+            if filters:
+                least = CHECKSUM if h5z.FILTER_FLETCHER32 in filters else 0
+                dataset.chunk_iter(lambda stored: _check_chunk(stored, least, self.raw.size, name))
             if size > max(SMALL, self.raw.size) and size > chunk * dataset.get_num_chunks():
                 raise ValueError(f"{name} has the shape {shape}, and the file does not hold as much")
         elif size > self.raw.size:
@@ -149,10 +151,13 @@ class _Walk:
                 raise ValueError(f"{name} has {n} rows, and the file does not hold as much")
 
 
-def _check_sum_fits(chunk, name):
-    """ValueError for a chunk too short for its checksum, of which HDF5 reads as many bytes as its size less 4 says."""
-    if chunk.size < CHECKSUM:
-        raise ValueError(f"{name} has a chunk of {chunk.size} bytes, which is less than its checksum")
+def _check_chunk(chunk, least, size, name):
+    """ValueError for a filtered chunk that goes beyond the end, or is too short for a checksum.
+
+    HDF5 makes memory for it as it is said to be; and sums up as many bytes as its size less 4 says.
+    """
+    if not least <= chunk.size <= size - chunk.byte_offset:
+        raise ValueError(f"{name} has a chunk of {chunk.size} bytes at {chunk.byte_offset}, which there cannot be")
 
 
 def check_beginning(path, beneath=None):

@@ -93,9 +93,10 @@ def test_a_chunk_shorter_than_its_checksum(tmp_path):
         chunk = f["scaler/mean"].id.get_chunk_info(0)
     data = path.read_bytes()
     # A leaf of the B-tree of chunks (III.A.1) has before each address size, filters, and offsets: of the axis and one.
-    changed(path, data.index(struct.pack("<II16xQ", chunk.size, 0, chunk.byte_offset)), struct.pack("<I", 1))
-    with pytest.raises(FileFormatError, match="scaler/mean has a chunk of 1 bytes"):
-        fd.load(path)
+    for size in (1, 0xFFFFFFF0):    # and one of four gigabytes, for which memory would be made
+        changed(path, data.index(struct.pack("<II16xQ", chunk.size, 0, chunk.byte_offset)), struct.pack("<I", size))
+        with pytest.raises(FileFormatError, match=f"scaler/mean has a chunk of {size} bytes"):
+            fd.load(path)
 
 
 def _parts(path):
@@ -164,6 +165,20 @@ def test_a_chunk_of_text_of_four_gigabytes(stored):
         assert tracemalloc.get_traced_memory()[1] < 1 << 28
     finally:
         tracemalloc.stop()
+
+
+def test_a_text_of_four_gigabytes(stored):
+    """The pointer of a row to its text says how long that is; HDF5 clears as much memory, for every row."""
+    noted = frames(3)
+    for atoms in noted:
+        atoms.info["note"] = "words"
+    convert(noted, stored, progress=False)
+    with h5py.File(stored) as f:
+        at = f["info/note"].id.get_chunk_info(0).byte_offset
+    assert number(stored.read_bytes(), at, 4) == len("words")
+    changed(stored, at, struct.pack("<I", 0xFFFFFFF0))
+    with pytest.raises(FileFormatError, match="a text is said to have 4294967280 bytes, more than its heap holds"):
+        fd.read_frames(stored)
 
 
 @pytest.mark.parametrize("options", [{}, {"track_order": True}, {"libver": "latest"}])
