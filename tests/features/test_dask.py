@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ import fastdesc as fd
 from fastdesc.cli import main
 from fastdesc.errors import FastdescError, FastdescWarning, FileFormatError, InputError
 from fastdesc.features import dask as module
-from fastdesc.features import featurize, open_features, read_features, shards
+from fastdesc.features import dask_tasks, featurize, open_features, read_features, shards
 
 WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 dask = pytest.importorskip("distributed", reason=WHY)
@@ -205,3 +206,15 @@ def test_distances_of_all_shards_are_counted(tmp_path, cluster, small_shards):
             featurize(data, tmp_path / name, d, chunk_atoms=4, progress=False, **options)
         told.append([str(w.message) for w in warned if "r_min" in str(w.message) or "knot" in str(w.message)])
     assert told[0] == told[1] and len(told[0]) == 1
+
+
+def test_workers_that_come_back_have_all_their_time_again(monkeypatch):
+    """Time without workers is counted from when the last one left, not from when the first one did."""
+    answers, times = [{}, {"a": 1}, {}, {}, {}], iter([0.0, 200.0, 400.0, 600.0, 800.0])
+    client = SimpleNamespace(status="running", ncores=lambda: answers.pop(0))
+    monkeypatch.setattr(dask_tasks, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    tasks = dask_tasks.Tasks(client, None)
+    for _ in range(4):
+        tasks._look_at_cluster()
+    with pytest.raises(FastdescError, match="has had no workers for 300 s"):
+        tasks._look_at_cluster()
