@@ -16,7 +16,7 @@ import numpy as np
 
 from fastdesc.backend.jit import inner
 from fastdesc.simd import load, splat, store
-from fastdesc.simd.functions import below, exp, sincos
+from fastdesc.simd.functions import at_most, below, exp, sincos
 
 BASES = ("gaussian", "bessel")
 GAUSSIAN, BESSEL = range(2)
@@ -26,6 +26,8 @@ R_MIN = 0.5
 @inner
 def radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, at):
     """Write f_c g_b / sqrt(N) and its derivative to n_basis slots of `values` and `slopes` from slot `at`."""
+    d = at_most(d, cutoff)    # far beyond it multiples of the angle would overflow, and zero times infinity is not zero
+    d = at_most(d, cutoff)
     wave = math.pi / cutoff
     s, c = sincos(d * wave)
     scale = 1.0 / math.sqrt(n_basis)

@@ -8,7 +8,7 @@ from helpers.families import GAUSSIAN_MOMENTS
 from references import gaussian_moments as textbook
 from references.neighbours import neighbours, pair_vectors
 
-from fastdesc import GaussianMoments, Pairs, Structures
+from fastdesc import GaussianMoments, Pairs, Potential, Structures, geometry
 
 ALL = tuple(range(1, 9))
 PUBLISHED = [(case, variant) for case in ("ch4", "nacl8") for variant in ("bessel", "gauss_ntk")]
@@ -153,3 +153,22 @@ def test_self_images_are_neighbours():
     assert Pairs.find(Structures.from_ase(narrow), 4.0).n_pairs == 2
     assert not d.compute(wide).any()
     assert d.compute(narrow).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_list_may_reach_far_beyond_the_cutoff(dtype):
+    """Functions of distances that do not count would overflow there; they are zero, and not infinity times zero."""
+    atoms = ase.Atoms("Cu8", np.random.default_rng(0).uniform(0, 4, (8, 3)) + np.arange(8)[:, None] % 2 * [0, 0, 45.0])
+    d = GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=19)
+    structures, theta = Structures.from_ase([atoms]), d.theta(np.dtype(dtype), "cpu")
+    potential = Potential(d, hidden=(4,))
+    found = []
+    for reach in (3.0, 50.0):
+        pairs, species = Pairs.find(structures, reach), np.zeros(8, np.int32)
+        rij = geometry.pair_vectors(structures.positions, structures.cells, pairs, dtype)
+        q, saved = d.forward(rij, pairs, species, theta)
+        drij = d.pullback(rij, pairs, species, theta, saved, np.ones_like(q))
+        _, forces, _, _ = potential.evaluate(structures, pairs, potential.model(dtype))
+        found.append((q, drij.sum(axis=1), forces))
+    for near, far in zip(*found, strict=True):
+        np.testing.assert_allclose(far, near, rtol=0, atol=1e-5 * np.abs(near).max())
