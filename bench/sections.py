@@ -75,7 +75,7 @@ class Sizes:
 QUICK = Sizes(lists=("cu256", "cu4000"), scaling=("cu100", "cu1000", "cu10000"), memory="cu10000", peer_atoms=1100)
 TINY = Sizes(
     copper="cu32", water="water192", molecules="ethanol5", few_molecules="ethanol2", batch="cu32x2", lists=("cu32",),
-    meam=("cu108",), threads="cu32", default=("cu4", "cu32"), scaling=("cu32",), memory="cu32", peer_atoms=0,
+    meam=("cu108",), threads="cu32", default=("cu4",), scaling=("cu32",), memory="cu32", peer_atoms=0,
 )  # fmt: skip
 
 

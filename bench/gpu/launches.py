@@ -16,7 +16,7 @@ from bench.harness import operations
 from fastdesc import geometry
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
-from fastdesc.networks import feed_forward_cuda
+from fastdesc.networks import feed_forward_cuda, residual_cuda
 from fastdesc.networks.activations import ACTIVATIONS
 
 
@@ -93,7 +93,11 @@ GEOMETRY = {
 
 LAYER = 64
 """Inputs and outputs of the layers of networks that are counted and timed."""
-NETWORK = {f"network_{name}": (0, 2 * LAYER**2) for name in ("layer", "affine", "back", "transposed")}
+NETWORK = {
+    **{f"network_{name}": (0, 2 * LAYER**2) for name in ("layer", "affine", "back", "transposed")},
+    "residual_value": (0, LAYER * (EXPONENTIAL + 12)),
+    "residual_pullback": (0, LAYER * (EXPONENTIAL + 22)),
+}
 
 
 def counts(descriptor, triplets=0.0):
@@ -214,6 +218,11 @@ def every_layer(rij, pairs):
     for activation in ACTIVATIONS:
         feed_forward_cuda.back(activation, w, x, *feed_forward_cuda.layer(activation, w, b, x))
     feed_forward_cuda.transposed(w, feed_forward_cuda.affine(w, b, x))
+    own = xp.ones((LAYER, 1), rij.dtype)
+    for activation in residual_cuda.UNITS:
+        for norm in ((own, own), (None, None)):
+            residual_cuda.value(activation, x, own, own, *norm)
+            residual_cuda.pullback(activation, x, x, own, own, norm[0])
 
 
 def rows(launches, descriptor, rij, pairs, chip, seconds=None):

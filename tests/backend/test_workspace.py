@@ -61,7 +61,7 @@ import resource
 from ase.build import bulk
 import fastdesc as fd
 atoms = bulk("Cu", "fcc", a=3.6, cubic=True) * (8, 8, 8)
-potential = fd.Potential(fd.GaussianMoments(species=["Cu"], cutoff=4.0), hidden=(16,))
+potential = fd.Potential(fd.EmbeddedDensity(species=["Cu"], cutoff=4.0, iterations=0, n_features=360), hidden=(16,))
 structures = fd.Structures.from_ase(atoms)
 pairs, model = fd.Pairs.find(structures, 4.0), potential.model("float32")
 potential.evaluate(structures, pairs, model)

@@ -63,7 +63,7 @@ def test_evaluate_errors(trained, fails, tmp_path):
 
 def test_info(trained, run, tmp_path):
     run("featurize", trained / "test.extxyz", tmp_path / "f.h5", "--cutoff", 4)
-    versions = {tmp_path / "f.h5": 1, trained / "run" / "model.h5": 2, trained / "run" / "predictions.h5": 1}
+    versions = {tmp_path / "f.h5": 1, trained / "run" / "model.h5": 3, trained / "run" / "predictions.h5": 1}
     for path, version in versions.items():
         code, text, _ = run("info", path)
         assert code == 0 and f"format version {version}," in text and fd.__version__ in text

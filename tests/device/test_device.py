@@ -177,7 +177,7 @@ def test_training_waits_once_a_step(family, optimizer, ledger):
     # What is left is fetched for the row: sums of errors, and of the penalty.
     assert len(waits) == 3 + 1 + ("curvature" in optimizer), waits
     # Directions of matrices are float32, and a step is at most about the learning rate.
-    atol = 1e-11 if optimizer["optimizer"] in ("adamw", "amsgrad") else 1e-6 * settings.learning_rate
+    atol = 1e-11 if optimizer["optimizer"] in ("adamw", "amsgrad") else 1e-6 * trainer.settings.learning_rate
     for one, other in zip(*results.values(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=atol)
 

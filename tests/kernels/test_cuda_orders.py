@@ -40,6 +40,9 @@ MODELS = {
 NAMES = (*MODELS, "geometry", "network")
 MIXTURES = ((False, False), (True, False), (True, True))
 """Whether pairs and parameters are dual."""
+PASSES = {"float32": MIXTURES, "float64": MIXTURES}
+EXTREMES = {"float32": MIXTURES[:1], "float64": MIXTURES[2:]}
+"""The smallest scalar and the largest: a block has four times as many atoms of the one as of the other."""
 
 
 def files_of(name):
@@ -98,7 +101,7 @@ def of_network(dtype, n_activations):
         dx, chain = feed_forward.pullback(layers, name, saved, wide[:2, 3:20])
         out += [y, *saved[0][1:], *saved[1], dx, *chain]
     for activation in list(TRAINED)[:n_activations]:
-        for blocks, layer_norm in ((1, True), (0, False), (2, False)):
+        for blocks, layer_norm in ((1, True), (0, False), (2, False))[:n_activations]:
             form = Form((18, 5) if blocks else (18,), activation, blocks, layer_norm)
             p = residual.initial(66, 2, form, rng)
             p = {name: Dual((a + 0.1 * rng.normal(size=a.shape)).astype(dtype)) for name, a in p.items()}
@@ -108,10 +111,10 @@ def of_network(dtype, n_activations):
     return out
 
 
-def everything(name, n_models=None, mixtures=MIXTURES):
-    """Results of all models of a name, or the first few, in all scalar types."""
+def everything(name, n_models=None, passes=PASSES):
+    """Results of all models of a name, or the first few, in these scalar types."""
     out = []
-    for dtype in ("float32", "float64"):
+    for dtype, mixtures in passes.items():
         if name == "geometry":
             out += of_geometry(dtype)
         if name == "network":
@@ -173,7 +176,7 @@ def run_sanitized(name, sanitizer, n_models):
         return modules[file]
 
     with cuda.executor(spy(loader, seen)):
-        everything(name, n_models, ((False, False), (True, True)) if sanitizer == "thread" else MIXTURES)
+        everything(name, n_models, EXTREMES if sanitizer == "thread" else PASSES)
     missing = kernels_of(name) - {kernel for path, kernel in seen if path in files_of(name)}
     if n_models is None and missing:
         sys.exit(f"not launched: {missing}")
@@ -185,7 +188,8 @@ def run_sanitized(name, sanitizer, n_models):
 def test_sanitizers_find_nothing(name, sanitizer, n_models):
     """The first access past the end of an array or of shared memory is seen, and so is every race.
 
-    Races are looked for in one width of every kernel, in each scalar type once: that takes twenty times as long.
+    Races are looked for in one width of every kernel, for the smallest and the largest scalars: that takes twenty times
+    as long.
     """
     code = SANITIZED.format(tests=IMPORTABLE, name=name, sanitizer=sanitizer, n_models=n_models)
     status, output = under_sanitizer(sanitizer, code)
