@@ -24,15 +24,25 @@ R_MIN = 0.5
 
 
 @inner
-def radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, at):
-    """Write f_c g_b / sqrt(N) and its derivative to n_basis slots of `values` and `slopes` from slot `at`."""
-    d = at_most(d, cutoff)    # far beyond it multiples of the angle would overflow, and zero times infinity is not zero
+def _cut_off(d, n_basis, cutoff):
+    """Distance, sine and cosine of pi r/r_c, pi/r_c, and f_c / sqrt(N) with its derivative.
+
+    Beyond the cutoff the distance is the cutoff: multiples of the angle would overflow, and zero times infinity is not
+    zero.
+    """
     d = at_most(d, cutoff)
     wave = math.pi / cutoff
     s, c = sincos(d * wave)
     scale = 1.0 / math.sqrt(n_basis)
     fc = below(d, cutoff, (c + 1.0) * (0.5 * scale))
     dfc = below(d, cutoff, s * (-0.5 * wave * scale))
+    return d, s, c, wave, fc, dfc
+
+
+@inner
+def radial_basis(kind, d, basis, n_basis, cutoff, values, slopes, at):
+    """Write f_c g_b / sqrt(N) and its derivative to n_basis slots of `values` and `slopes` from slot `at`."""
+    d, s, c, wave, fc, dfc = _cut_off(d, n_basis, cutoff)
     if basis == BESSEL:
         _bessel(kind, d, s, c, wave, n_basis, values, slopes, at)
     else:
@@ -114,11 +124,7 @@ def combinations(beta, basis, cutoff):
 @inner
 def radial_functions(kind, d, basis, n_basis, cutoff, values, slopes):
     """Write f_k of (4) and f'_k to the first slots of `values` and `slopes`; return p and p'."""
-    wave = math.pi / cutoff
-    s, c = sincos(d * wave)
-    scale = 1.0 / math.sqrt(n_basis)
-    fc = below(d, cutoff, (c + 1.0) * (0.5 * scale))
-    dfc = below(d, cutoff, s * (-0.5 * wave * scale))
+    d, s, c, wave, fc, dfc = _cut_off(d, n_basis, cutoff)
     if basis == BESSEL:
         inverse = 1.0 / d
         two_c = c + c
