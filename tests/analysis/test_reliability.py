@@ -41,8 +41,8 @@ def test_right_uncertainties_are_found_right():
 def test_wrong_ones_are_found_wrong():
     small = Reliability(ERROR, WIDTH / 3)
     counted = [np.mean(abs(ERROR) <= norm.ppf(0.5 + p / 2) * WIDTH / 3) for p in LEVELS]
-    np.testing.assert_allclose(small.coverage, counted, atol=1e-4)
-    assert small.calibration_error == pytest.approx(abs(np.array(counted) - LEVELS).mean(), abs=1e-4)
+    np.testing.assert_allclose(small.coverage, counted, rtol=1e-12)
+    assert small.calibration_error == pytest.approx(abs(np.array(counted) - LEVELS).mean(), rel=1e-12)
     assert small.calibration_error > 0.25
     assert Reliability(ERROR, 100 * WIDTH).calibration_error > 0.4
     assert Reliability(np.ones(3), np.zeros(3)).summary()["coverage_95"] == 0

@@ -289,9 +289,11 @@ def test_gaussians_that_grow_stay_finite_beyond_the_cutoff(dtype, iterations):
     expected, saved = d.forward(rij, pairs, species, theta)
     assert np.isfinite(expected).all() and expected.any()
     found, wide_saved = d.forward(*wide, theta)
-    np.testing.assert_allclose(found, expected, rtol=1e-4 if dtype == "float32" else 1e-12)
+    # Pairs that count for nothing may move the others to other lanes, so that sums are taken in another order.
+    tolerance = 1e-6 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(found, expected, rtol=tolerance)
     dq = np.ones_like(expected)
     forces = [geometry.forces(d.pullback(*list_, theta, kept, dq), list_[1])
               for list_, kept in (((rij, pairs, species), saved), (wide, wide_saved))]    # fmt: skip
     size = abs(forces[0]).max()
-    np.testing.assert_allclose(forces[1], forces[0], rtol=0, atol=size * (1e-4 if dtype == "float32" else 1e-12))
+    np.testing.assert_allclose(forces[1], forces[0], rtol=0, atol=size * tolerance)
