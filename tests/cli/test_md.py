@@ -121,6 +121,7 @@ def test_dynamics_end_where_the_model_does_not_know(source, tmp_path, capsys):
     k = int(np.argmax(last.grade))
     assert f"stopped at step {found['step'][-1]:.0f}: atom {k} (Cu) has grade" in told
     assert found["grade"][-1] > 1.05 >= found["grade"][:-1].max()
+    # The trajectory has eight digits of the positions, from which these are predicted again; the table six of a number.
     np.testing.assert_allclose(found["grade"][-1], last.grade[k], rtol=1e-5)
     np.testing.assert_allclose(frames[-1].arrays["grade"], last.grade, rtol=1e-5)
     assert found["energy_uncertainty_eV"][-1] == pytest.approx(last.energy_uncertainty[0], rel=1e-5)

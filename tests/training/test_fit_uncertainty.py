@@ -96,10 +96,10 @@ def test_training_leaves_an_uncertainty_that_is_calibrated(name):
     energy = np.array([a.get_potential_energy() for a in VALID])
     forces = np.concatenate([a.get_forces() for a in VALID])
     ratio = (found.energy - energy) / found.energy_uncertainty
-    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-6)
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-12)
     seen = found.forces_uncertainty > 1e-9    # by symmetry some components are zero, and known to be
     ratio = ((found.forces - forces) / found.forces_uncertainty)[seen]
-    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-3)
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=1e-12)
     grade = p.predict(TRAIN, uncertainty="energy").grade
     for z in (29, 79):
         own = np.concatenate([a.numbers for a in TRAIN]) == z
