@@ -1,5 +1,6 @@
 """`fastdesc warmup`: compile what the work of a family needs, before it is needed."""
 
+import tempfile
 import time
 import warnings
 
@@ -8,9 +9,10 @@ from ase import Atoms
 
 import fastdesc as fd
 from fastdesc.backend.compilation import compilation
+from fastdesc.backend.jit import cache_base
 from fastdesc.cli.options import JOBS
 from fastdesc.descriptors import FAMILIES, family_class
-from fastdesc.errors import FastdescWarning
+from fastdesc.errors import FastdescWarning, InputError
 
 
 def warmup(families, dtypes, jobs, say):
@@ -22,6 +24,7 @@ def warmup(families, dtypes, jobs, say):
         Empty: all of them.
     say : function of str
     """
+    _check_kept()
     classes = {name: family_class(name) for name in families or FAMILIES}
     began = time.perf_counter()
     for family, made in classes.items():
@@ -34,6 +37,19 @@ def warmup(families, dtypes, jobs, say):
                 n, seconds = len(compilation.kernels) - before, time.perf_counter() - start
                 say(f"{family} {dtype} {job}: {n} kernels compiled, {seconds:.1f} s")
     say(f"{len(compilation.kernels)} kernels compiled in {time.perf_counter() - began:.0f} s; the others were there")
+
+
+def _check_kept():
+    """InputError where compiled kernels cannot be kept: all would be compiled in vain."""
+    try:
+        folder = cache_base()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"compiled kernels cannot be kept ({error.strerror}: {error.filename}); give FASTDESC_CACHE a folder that "
+            "you may write to"
+        ) from error
 
 
 def _work(family, dtype, job):

@@ -152,8 +152,8 @@ def _sloped(kind, activation, one, values, gates, cotangents, first, last):
 
 
 @inner
-def network_block(kind, weights, begin, plan, activation, scale, values, gates, cotangents):
-    """Return the output (1) of one network, and write the gradient (2) of `scale` times it.
+def network_block(kind, weights, begin, plan, activation, scale, values, gates, cotangents, both_ways):
+    """Return the output (1) of one network, and write the gradient (2) of `scale` times it where `both_ways` is true.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def network_block(kind, weights, begin, plan, activation, scale, values, gates, 
             _activated(kind, activation, one, values, gates, above, above + n_out)
     top = plan[n_layers - 1, ABOVE]
     store(cotangents, top, splat(kind, scale))
-    for l in range(n_layers - 1, -1, -1):
+    for l in range(n_layers - 1 if both_ways else -1, -1, -1):
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
         _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
         if l > 0:

@@ -68,6 +68,7 @@ class Pairs:
     shortest: float = 0.0
     exchange: Alone = Alone()
     _whole: "Pairs | None" = None
+    _blocks: tuple | None = None    # of fastdesc.pairs.blocks.pair_blocks, kept
 
     def __init__(self, row: Array, j: Array, shift: Array, mirror: Array, cutoff: float, first: Array) -> None:
         self.row = row

@@ -75,10 +75,10 @@ def pair_blocks(pairs, species, n_species, width):
         None where atoms have neighbours further than 127 cells away, and where there are too many slots for an index.
     """
     key = n_species, width, species.tobytes()
-    known = pairs.__dict__.get("_blocks")
+    known = pairs._blocks
     if known is None or known[0] != key:
         with unrecorded():
-            known = pairs.__dict__["_blocks"] = key, made_blocks(pairs, species, n_species, width)
+            known = pairs._blocks = key, made_blocks(pairs, species, n_species, width)
     return known[1]
 
 

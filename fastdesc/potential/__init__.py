@@ -15,7 +15,7 @@ from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.errors import InputError, nearest
-from fastdesc.geometry import pair_vectors, stress_voigt
+from fastdesc.geometry import stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
@@ -378,8 +378,7 @@ class Potential:
             if derivatives:
                 found = energies_forces_virials(model, *placed, species.on_device)
             else:
-                rij = pair_vectors(*placed, model.scale.dtype)
-                found = (energies(model, rij, pairs, species.on_device),)
+                found = (energies(model, *placed, species.on_device),)
             atomic, *found = to_host_together(*found)    # the one wait for a device
             energy, atomic = self.totals(atomic, species.on_host, pairs.first)
         return energy, *(found or (None, None)), atomic

@@ -89,8 +89,13 @@ def over_chunks(task, chunks, device_array):
     return [task(k, k + 1) for k in range(len(chunks))]
 
 
-def energies(model, rij, pairs, species):
-    """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV."""
+def energies(model, positions, cells, pairs, species):
+    """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV; as `energies_forces_virials`."""
+    if suits(model):
+        found = one_pass(model, positions, cells, pairs, species, derivatives=False)
+        if found is not None:
+            return found[0]
+    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
     q, _ = model.descriptor.forward(rij, pairs, species, model.theta)
     return energies_of_features(model, q, species, columns=pairs.columns)[0]
 

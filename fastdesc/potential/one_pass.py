@@ -31,10 +31,12 @@ def suits(model):
     if any(type(network) is not FeedForward for network in model.networks):
         return False
     layers = model.networks[0].layers
-    return len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
+    shapes = [[w.shape for w, _ in network.layers] for network in model.networks]
+    alike = shapes.count(shapes[0]) == len(shapes)
+    return alike and len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
 
 
-def one_pass(model, positions, cells, pairs, species, last_layer=None):
+def one_pass(model, positions, cells, pairs, species, last_layer=None, derivatives=True):
     """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials.
 
     Parameters
@@ -48,10 +50,13 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None):
     species : int32 (n_atoms,)
     last_layer : (n_atoms, width) array, optional
         Of the model's dtype; written: what the last layer of a network with hidden layers multiplies.
+    derivatives : bool
+        False: energies alone, in about half the time.
 
     Returns
     -------
-    energies, forces, virials : arrays; or None where the list does not suit (fastdesc.pairs.blocks.pair_blocks)
+    energies, forces, virials : arrays
+        The last two None without derivatives. None for all where the list does not suit (fastdesc/pairs/blocks.py).
     """
     family, dtype = model.descriptor, model.scale.dtype
     lanes = width(dtype)
@@ -65,10 +70,9 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None):
     (packed, mixing), n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
     positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
     direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
-    gradient = empty(((blocks.n_slots + 1) * 3 * lanes,), dtype)
+    gradient = empty(((blocks.n_slots + 1) * 3 * lanes * derivatives,), dtype)
     gradient[-3 * lanes :] = 0
     energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
-    forces = np.empty((n_all, 3))
     last_layer = np.empty((n, 0), dtype) if last_layer is None else last_layer
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
@@ -79,6 +83,9 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None):
     )  # fmt: skip
     kind = kind_of(dtype, False)
     for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)
+    if not derivatives:
+        return energies, None, None
+    forces = np.empty((n_all, 3))
     arrays = pairs.whole.row, blocks.mirror, gradient, own, forces
     for_chunks(lambda a, b: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
     return energies, forces, frame_sums(per_atom, pairs).reshape(-1, 3, 3)

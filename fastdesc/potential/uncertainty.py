@@ -165,8 +165,8 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
     layer = LastLayer.of(model, potential.direct_columns)
     with kept_memory():
         found = None
-        if derivatives and not members:
-            found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty)
+        if not (derivatives and members):
+            found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty, derivatives)
         if found is None:
             rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
             given = layer, model, rij, pairs, species.on_device, uncertainty
@@ -223,12 +223,12 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     return found, spread
 
 
-def _in_one_pass(layer, model, structures, pairs, species, uncertainty):
+def _in_one_pass(layer, model, structures, pairs, species, uncertainty, derivatives):
     """What `values_and_spread` returns, without members, for models that are evaluated in one pass; else None."""
     if not suits(model) or model.direct is not None or len(model.networks[0].layers) < 2:
         return None
     last = np.empty((pairs.n_atoms, model.networks[0].n_last), model.scale.dtype)
-    found = one_pass(model, structures.positions, structures.cells, pairs, species, last)
+    found = one_pass(model, structures.positions, structures.cells, pairs, species, last, derivatives)
     if found is None:
         return None
     look = _looking(layer, model, None, pairs, species, uncertainty)
@@ -237,7 +237,7 @@ def _in_one_pass(layer, model, structures, pairs, species, uncertainty):
         return [look(z, own, last[own].T) for z, own in columns_of(model, pairs.columns, species, a, b)]
 
     seen = [one for part in over_atoms(task, pairs.n_atoms, last, LOOKED_AT) for one in part]
-    return list(found), _joined(layer, pairs, seen, uncertainty)
+    return list(found) if derivatives else [found[0]], _joined(layer, pairs, seen, uncertainty)
 
 
 def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):

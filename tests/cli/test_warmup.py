@@ -29,6 +29,13 @@ def test_what_it_compiled_is_there_for_the_next_process():
     assert run(["-c", WORK]) == "compiled 0\n"
 
 
+def test_where_nothing_can_be_kept_nothing_is_compiled(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTDESC_CACHE", str(tmp_path / "file"))
+    assert main(["warmup"]) == 2
+    assert "give FASTDESC_CACHE a folder" in capsys.readouterr().err
+
+
 def test_unknown_family(capsys):
     assert main(["warmup", "gausian_moments"]) == 2
     assert "did you mean 'gaussian_moments'" in capsys.readouterr().err

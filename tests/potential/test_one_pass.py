@@ -91,6 +91,17 @@ def test_same_numbers(settings, frames, dtype):
         assert np.abs(result[1]).max() > 1e-3 and np.abs(result[2]).max() > 1e-3
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_energies_alone_are_the_same(direct):
+    found, model = potential("float32", direct=direct)
+    structures, pairs, _species = prepared(FRAMES["mixed"], found)
+    both = found.evaluate(structures, pairs, model)
+    alone = found.evaluate(structures, pairs, model, derivatives=False)
+    np.testing.assert_array_equal(alone[0], both[0])
+    np.testing.assert_array_equal(alone[3], both[3])
+    assert alone[1] is alone[2] is None and model.packed is not None
+
+
 def test_it_is_what_an_evaluation_runs():
     found, model = potential()
     structures, pairs, species = prepared(FRAMES["alloy"], found)

@@ -135,8 +135,9 @@ def gm_one_pass(
          offsets (8,) first feature of each contraction
          weights (n_networks, n), plan, activation: of PackedNetworks
          scale (n_species,), direct (n_species, n_features) or (0, n_features)
-    out  gradient (n_slots * 3 * lanes,) eV/Å; in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows
-         of the gradient, virials (9, n_atoms) eV; last_layer (n_atoms, width or 0) what the last layer multiplies
+    out  gradient (n_slots * 3 * lanes,) eV/Å; or (0,): then energies alone are found
+         in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows of the gradient, virials (9, n_atoms) eV
+         last_layer (n_atoms, width or 0) what the last layer multiplies
     """
     atom, element, first_slot, starts, shifted, neighbour, shift = blocks
     atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
@@ -146,7 +147,7 @@ def gm_one_pass(
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     n_networks, n_layers = weights.shape[0], plan.shape[0]
     flat = weights.reshape(-1)
-    degree_3 = n_moments > TEN
+    degree_3, with_gradient = n_moments > TEN, gradient.shape[0] > 0
     width = lanes(kind)
     longest = np.int64(1)
     for block in range(first, last):
@@ -174,7 +175,8 @@ def gm_one_pass(
                 )
                 d = sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2])
                 if not any_below(d, cutoff):
-                    store_tuple(gradient, 3 * k, zeros(d, 3))
+                    if with_gradient:
+                        store_tuple(gradient, 3 * k, zeros(d, 3))
                     continue
                 store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
                 p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
@@ -193,16 +195,18 @@ def gm_one_pass(
                 _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, True, moments)
         contract_block(kind, moments, q_rows, 0, width, n_radial, o)
         network = z_i if n_networks > 1 else 0
-        y = network_block(kind, flat, network * weights.shape[1], plan, activation, scale[z_i], q, gates, dq)
+        at = network * weights.shape[1]
+        y = network_block(kind, flat, at, plan, activation, scale[z_i], q, gates, dq, with_gradient)
         y = y * scale[z_i]
         for f in range(n_features if direct.shape[0] > 0 else 0):
             w = direct[z_i, f]
             y = y + load(kind, q, f) * w
             store(dq, f, load(kind, dq, f) + w)
         store(q, 0, y)
-        contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
+        if with_gradient:
+            contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
         sums[:] = 0
-        for k in range(n):
+        for k in range(n if with_gradient else 0):
             g = _pull(kind, places, channels, k, n_radial, degree_3, dmoments)
             store_tuple(gradient, 3 * kept[k], g)
             add_force_and_virial(sums, load_tuple(kind, places, PLACE * k, 3), g)
@@ -213,6 +217,8 @@ def gm_one_pass(
             energies[i] = q[lane]
             for h in range(last_layer.shape[1]):
                 last_layer[i, h] = q[(hidden + h) * slots(kind) + lane]
+            if not with_gradient:
+                continue
             for c in range(3):
                 own[i, c] = sums[c * width + lane]
             xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
