@@ -19,6 +19,8 @@ from ase.md.verlet import VelocityVerlet
 from tqdm import tqdm
 
 from fastdesc.calculator import FastdescCalculator
+from fastdesc.checks import count
+from fastdesc.checks import seed as check_seed
 from fastdesc.errors import InputError
 from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
@@ -32,6 +34,8 @@ COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "total_eV", "pres
 SURE = ("energy_uncertainty_eV", "grade")
 """Columns of a run that ends where the model does not know."""
 UNSTABLE = "the dynamics became unstable after step {}; take a smaller --timestep, or a model of such structures"
+MOST_CELLS = 10_000
+"""In a direction."""
 POSITIVE = ("temperature", "timestep", "temperature_time", "pressure_time", "steps", "every")
 
 
@@ -135,7 +139,7 @@ def md(
         For settings out of range, a folder that holds a run already, dynamics that became unstable, and a model
         without uncertainty where `stop_above` is set.
     """
-    _check(settings, steps)
+    _check(settings, steps, repeat)
     out = Path(out)
     paths = {"trajectory": out / "trajectory.extxyz", "table": out / "md.csv", "restart": out / "restart.h5"}
     check_apart(paths.values(), [model, frame])
@@ -165,7 +169,8 @@ def md(
         while run.step < steps and stopped is None:
             n = min(settings["every"], steps - run.step)
             try:
-                dynamics.run(n)
+                with np.errstate(over="ignore", invalid="ignore"):    # what is not finite is told in a sentence
+                    dynamics.run(n)
             except InputError as error:    # of a structure that cannot be evaluated, where all was well before
                 raise InputError(f"{UNSTABLE.format(run.step)} ({error})") from error
             run.step += n
@@ -196,7 +201,10 @@ def plot(table, out):
     return out
 
 
-def _check(settings, steps):
+def _check(settings, steps, repeat):
+    check_seed(settings["seed"])
+    for n in repeat:
+        count("a number in repeat", n, most=MOST_CELLS)
     for name in POSITIVE:
         value = steps if name == "steps" else settings[name]
         if not 0 < value < np.inf:

@@ -4,21 +4,19 @@ The format is that of ase.io.extxyz. ASE's own reader seeks back for every frame
 file, and stops silently at an empty line.
 """
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
-from ase.data import atomic_numbers
-from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dict
+from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fastdesc.errors import FileFormatError
+from fastdesc.io.extxyz_header import info_of, logical, periodic
 from fastdesc.io.extxyz_numbers import read_table, unpacked
 from fastdesc.io.extxyz_split import VECTORS, Blocks
 
@@ -28,18 +26,10 @@ PLAIN_RESULTS = ("energy", "magmom", "free_energy")
 """Those that ASE takes as they come; as labels they are judged later."""
 KINDS = {"S": str, "R": float, "I": int, "L": bool}
 ARRAY_NAMES = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "initial_charges"}
-WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-FLAG = re.compile(r"[^\W\d]\w*$")
-"""A single word that can be the name of a flag."""
-UNUSUAL = ("\\", "'", "{", "[", "_JSON", '""')
-PERIODIC = {" ".join("FT"[b] for b in pbc): pbc for pbc in product((False, True), repeat=3)}
 MOST_COLUMNS = 100_000
 """Of one name."""
 FARTHEST = 2000
 """Characters from the end of a frame in which its vectors stand."""
-LOGICAL = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
-"""In any spelling: Fortran, Python, C and shells each have their own."""
 
 
 def iread_extxyz(path):
@@ -76,13 +66,15 @@ def parsed(line, n_atoms, text, path):
     """
     try:
         return _frame(text, n_atoms)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise FileFormatError(
             f"{path}, frame that starts at line {line}: {_reason(error)}; compare with the extended XYZ format"
         ) from error
 
 
 def _reason(error):
+    if isinstance(error, RecursionError):
+        return "its comment opens brackets without end"
     text = str(error.args[0]) if error.args else type(error).__name__
     return f"unknown element or name {text!r}" if isinstance(error, KeyError) else text.splitlines()[0]
 
@@ -134,87 +126,35 @@ def _columns(properties):
     return Columns(named, len(kinds), is_name if set(kinds) <= {"S", "R"} else None, place)
 
 
-@lru_cache(maxsize=64)
-def _matrix(text):
-    """Nine numbers as a (3, 3) array of their columns, None for anything else; many trajectories have one cell."""
-    words = text.split()
-    if len(words) == 9 and all(map(NUMBER.match, words)):
-        return np.array(list(map(float, words))).reshape((3, 3), order="F")
-    return None
-
-
-def _header(line):
-    """Key and value of a comment line as ASE reads them; the usual words quickly."""
-    line = line.strip()
-    if any(sign in line for sign in UNUSUAL):
-        return key_val_str_to_dict(line)
-    info = {}
-    at = 0
-    for match in WORD.finditer(line):
-        if line[at : match.start()].strip():
-            return key_val_str_to_dict(line)
-        at = match.end()
-        key, quoted, bare = match.groups()
-        value = bare if quoted is None else quoted
-        if key == "Properties":
-            info[key] = value
-        elif key not in SPECIAL_3_3_KEYS and NUMBER.match(value) and key.lower() not in UNPROCESSED_KEYS:
-            number, whole = float(value), value.lstrip("+-").isdecimal()
-            info[key] = np.int64(value) if whole and abs(number) < 2**62 else np.float64(number)
-        elif key in SPECIAL_3_3_KEYS and (matrix := _matrix(value)) is not None:
-            info[key] = matrix.copy()
-        elif key == "pbc" and value in PERIODIC:
-            info[key] = list(PERIODIC[value])
-        else:
-            info.update(key_val_str_to_dict(match.group()))
-    return key_val_str_to_dict(line) if line[at:].strip() else info
-
-
-def _info(comment):
-    """Key and value of a comment line; what is neither, in one piece.
-
-    Single words are keys to ASE, with the value True. Names of flags stay such keys; free text, whose words differ in
-    every frame, is the value of "comment".
-    """
-    if not comment:
-        return {}
-    if "=" not in comment:
-        return {"comment": comment}
-    info = _header(comment)
-    free = [key for key, value in info.items() if value is True and not FLAG.match(key)]
-    # A key that has a sign of equality is no free text, whatever it looks like.
-    free = [word for word in free if not re.search(rf"{re.escape(word)}[\"']?\s*=", comment)]
-    for word in free:
-        del info[word]
-    if free:
-        info["comment" if "comment" not in info else "comment (free text)"] = " ".join(free)
-    return info
-
-
 def _frame(text, n_atoms):
     comment, _, text = text.partition("\n")
-    info = _info(comment.strip())
-    arrays = _arrays(text, n_atoms, _columns(info.pop("Properties", "species:S:1:pos:R:3")))
+    info = info_of(comment.strip())
+    arrays = _arrays(text, n_atoms, _columns(_text(info.pop("Properties", "species:S:1:pos:R:3"))))
     symbols = arrays.pop("symbols", None)
     numbers = arrays.pop("numbers", None)
     if numbers is None:
         if symbols is None:
             raise ValueError("no column says which element the atoms are")
         numbers = _numbers(symbols).copy()
+    else:
+        numbers = _whole(numbers)
     if "positions" not in arrays:
         raise ValueError("no column holds the positions (pos:R:3)")
-    if arrays["positions"].shape != (n_atoms, 3):
-        raise ValueError("positions need three columns (pos:R:3)")
+    if arrays["positions"].shape != (n_atoms, 3) or arrays["positions"].dtype.kind not in "if":
+        raise ValueError("positions need three columns of numbers (pos:R:3)")
     lattice = info.pop("Lattice", None)
-    pbc = np.zeros(3, bool)
-    pbc[:] = info.pop("pbc", lattice is not None)
+    pbc = periodic(info.pop("pbc", lattice is not None)).copy()
     vectors = _vectors(text)
     if vectors:
         if lattice is not None:
             raise ValueError("it has a Lattice and lines VEC, which is one cell too many")
         lattice, pbc = np.array(vectors + [[0.0] * 3] * (3 - len(vectors))).T, np.arange(3) < len(vectors)
     results = {name: info.pop(name) for name in PER_FRAME if name in info and _is_result(name, info[name])}
-    results.update((name, arrays.pop(name)) for name in PER_ATOM if name in arrays)
+    for name in PER_ATOM:
+        if name in arrays:
+            results[name] = arrays.pop(name)
+            if results[name].dtype.kind not in "if":
+                raise ValueError(f"the column {name} holds no numbers, which are of kind R")
     if np.shape(results.get("stress")) == (3, 3):
         results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
     cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, float).T
@@ -222,6 +162,24 @@ def _frame(text, n_atoms):
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
         "info": info, "arrays": arrays, "results": results, "constraints": _constraints(arrays),
     }  # fmt: skip
+
+
+def _text(properties):
+    """The value of Properties; ValueError where it is no text."""
+    if not isinstance(properties, str):
+        raise ValueError(f"Properties came as {str(properties)[:40]!r}; it must be a list of name:kind:columns")
+    return properties
+
+
+def _whole(numbers):
+    """Atomic numbers as integers; ValueError for others than those of elements, and 0, which is of no element."""
+    whole = numbers.astype(int) if numbers.dtype.kind in "if" and np.isfinite(numbers).all() else None
+    if whole is None or whole.ndim != 1 or (whole != numbers).any():
+        raise ValueError("the column Z holds no whole numbers (Z:I:1)")
+    wrong = whole[(whole < 0) | (whole >= len(chemical_symbols))]
+    if len(wrong):
+        raise ValueError(f"the column Z holds {wrong[0]}, which is the number of no element")
+    return whole
 
 
 def _is_result(name, value):
@@ -284,13 +242,6 @@ def _from_table(table, name, kind, first, n):
     return _array([table.words(k) for k in range(first, first + n)], kind)
 
 
-def _logical(word):
-    try:
-        return LOGICAL[word.strip(".").lower()]
-    except KeyError:
-        raise ValueError(f"{word[:20]!r} stands in a column of kind L; it must be T or F") from None
-
-
 def to_atoms(frame):
     """Return the ase.Atoms of a parsed frame."""
     atoms = Atoms(frame["numbers"], positions=frame["positions"], pbc=frame["pbc"], cell=frame["cell"])
@@ -304,14 +255,21 @@ def to_atoms(frame):
     return atoms
 
 
+def _integer(word):
+    number = int(word)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{word[:20]!r} stands in a column of kind I, whose numbers have up to 64 bits")
+    return number
+
+
 def _array(columns, kind):
     """One array of some columns of words: (n_atoms,) of one, (n_atoms, n) of several."""
     if kind == "R":
         array = np.array([list(map(float, c)) for c in columns], dtype=float)
     elif kind == "I":
-        array = np.array([list(map(int, c)) for c in columns], dtype=int)
+        array = np.array([list(map(_integer, c)) for c in columns], dtype=int)
     elif kind == "L":
-        array = np.array([[_logical(w) for w in c] for c in columns], dtype=bool)
+        array = np.array([[logical(w) for w in c] for c in columns], dtype=bool)
     else:
         array = np.array(columns, dtype=str)
     return array[0] if len(columns) == 1 else np.ascontiguousarray(array.T)

@@ -9,6 +9,7 @@ import gzip
 import io
 import re
 import zlib
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,9 @@ def _ordinary(stream, most):
         return int(word) if word.isdigit() and len(word) <= MOST_DIGITS else -1
 
     begin = end_of(1, at)
+    if data.startswith(BOM_UTF8):    # some editors begin files with a mark
+        del data[: len(BOM_UTF8)]
+        begin = max(-1, begin - len(BOM_UTF8))
     count = count_at(at, begin) if begin >= 0 else -1
     while 0 <= count <= most:
         end = end_of(count + 1, begin)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 import numpy as np
 
 from fastdesc.errors import InputError
+from fastdesc.io.labels import real
 from fastdesc.structures import Structures, ranges
 
 MOST_BITS = 10_000
@@ -173,7 +174,7 @@ def _judged(frame, number):
             raise InputError(f"frame {number} has no atoms; remove it from the list")
         for name, shape in (("energy", ()), ("forces", (n, 3)), ("stress", (3, 3))):
             if frame.get(name) is not None:
-                value = np.asarray(frame[name], float)
+                value = real(frame[name])
                 if value.shape != shape:
                     raise ValueError(f"{name} of shape {value.shape}, expected {shape}")
     except InputError as error:

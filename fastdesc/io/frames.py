@@ -13,6 +13,8 @@ from fastdesc.io.extxyz import iread_extxyz
 from fastdesc.io.labels import full_stress, is_virial, label_keys, label_of_name, stress_of_virial
 from fastdesc.types import Frames
 
+LARGE = 1 << 28
+"""Bytes of a file that may need more memory than there is."""
 EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
 
@@ -100,6 +102,8 @@ def check_file(path):
         raise InputError(f"{path} does not exist; check the name and the folder")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file of frames in it")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, and frames are read from files; write it into one first")
     if path.stat().st_size == 0:
         raise FileFormatError(f"{path} is empty; it should hold at least one frame")
 
@@ -166,8 +170,15 @@ def iread_ase(path):
         if error.filename is not None:
             raise
         raise FileFormatError(_unreadable(path, error)) from error
-    except (GeneratorExit, MemoryError):
+    except GeneratorExit:
         raise
+    except MemoryError as error:
+        if Path(path).stat().st_size > LARGE:
+            raise
+        reason = f"{path} asks for more memory than there is, and is small"
+        raise FileFormatError(f"{reason}; check that it is complete") from error
+    except ImportError as error:    # of a package that some formats need
+        raise FileFormatError(f"{path} cannot be read by ASE: {error}; install that, or convert the file") from error
     except Exception as error:    # every reader of ASE has failures of its own
         raise FileFormatError(_unreadable(path, error)) from error
 

@@ -73,9 +73,9 @@ def labels(frames):
         try:
             stored = stored_results(atoms)
             if stored.get("energy") is not None:
-                energies[k] = stored["energy"]
+                energies[k] = real(stored["energy"])
             if stored.get("forces") is not None:
-                forces[first:last] = np.asarray(stored["forces"], float).reshape(len(atoms), 3)
+                forces[first:last] = real(stored["forces"]).reshape(len(atoms), 3)
             if stored.get("stress") is not None:
                 stress[k] = full_stress(stored["stress"])
         except (ValueError, TypeError) as error:
@@ -84,9 +84,17 @@ def labels(frames):
     return Labels(energies, forces, stress)
 
 
+def real(value):
+    """Return what a label holds as a float64 array; TypeError for text and for booleans, which NumPy takes, too."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iufO":
+        raise TypeError(f"{brief(value)} is no number")
+    return array.astype(np.float64)
+
+
 def full_stress(stress):
     """Return a stress given as 6 Voigt numbers (xx yy zz yz xz xy), 9 numbers or (3, 3) as (3, 3)."""
-    stress = np.asarray(stress, float)
+    stress = real(stress)
     if stress.shape == (6,):
         return voigt_6_to_full_3x3_stress(stress)
     return stress.reshape(3, 3)

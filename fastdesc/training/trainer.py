@@ -232,9 +232,9 @@ class Trainer:
 
     def _weight_norm(self):
         """Length of all weights of networks."""
-        weights = [a.reshape(-1) for name, a in self.parameters.items() if name.endswith("weight")]
-        squares = to_host_together(*(a @ a for a in weights)) if weights else []
-        return float(np.sqrt(sum(map(float, squares))))
+        with np.errstate(over="ignore"):
+            squares = [w @ w for w in (a.reshape(-1) for n, a in self.parameters.items() if n.endswith("weight"))]
+        return float(np.sqrt(sum(map(float, to_host_together(*squares))))) if squares else 0.0
 
     def _penalty(self, parameters):
         """What curvature and magnitude add to the loss, and its gradient, named like the parameters."""

@@ -136,3 +136,19 @@ def test_a_model_without_uncertainty_and_wrong_limits_are_refused(source, tmp_pa
     assert "fd.fit_uncertainty" in capsys.readouterr().err
     assert run(source, tmp_path / "md", "--stop-above", "0") == 2
     assert "stop-above came as 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--repeat", "-1", "1", "1"), "a number in repeat came as -1; it must be an integer from 1 to 10000"),
+        (("--repeat", "1", "0", "1"), "a number in repeat came as 0"),
+        (("--repeat", "1", "1", "99999999999999999999"), "a number in repeat came as 99999999999999999999"),
+        (("--seed", "-1"), "seed came as -1; it must be an integer of at least 0"),
+        (("--timestep", "1e300"), "the dynamics became unstable after step 0; take a smaller --timestep"),
+    ],
+)
+def test_numbers_out_of_range(source, tmp_path, capsys, words, message):
+    assert run(source, tmp_path / "md", *words) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert message in told

@@ -14,7 +14,7 @@ from helpers.featurizing import Fake, frames, messy
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features import convert, featurize, open_features
 from fastdesc.io import frames_file
-from fastdesc.io.extxyz import _header
+from fastdesc.io.extxyz_header import _header
 from fastdesc.io.frames import read_frames
 from fastdesc.io.sources import Source, build
 
