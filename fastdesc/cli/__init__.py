@@ -1,6 +1,7 @@
 """The command line: words in, calls out, errors told in a sentence."""
 
 import os
+import re
 import sys
 import warnings
 
@@ -9,6 +10,9 @@ from fastdesc.cli.commands import COMMANDS
 from fastdesc.cli.options import parser
 from fastdesc.cli.signals import Interruption
 from fastdesc.errors import FastdescError, FastdescWarning
+
+LONG = re.compile(r"\S{400,}")
+"""A word that is no word: a value of thousands of characters, which would hide the sentence about it."""
 
 
 def main(argv=None):
@@ -78,5 +82,6 @@ def _plainly(message, category, filename, lineno, file=None, line=None):
 
 def _sentence(error):
     if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"{error.filename!s:.400}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(str(error).split()) or type(error).__name__
+    return LONG.sub(lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)

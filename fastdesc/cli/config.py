@@ -166,10 +166,7 @@ def config_from(tables, path):
     for name in PATHS:
         if name in data:
             data[name] = str(here / data[name])
-    if "folder" in output:
-        output["folder"] = str(here / output["folder"])
-    else:
-        output["folder"] = str(here / Output.folder)
+    output["folder"] = str(here / output.get("folder", Output.folder))
     data = Data(**data)
     if data.init is not None and (potential or descriptor or family != FIRST_FAMILY):
         raise InputError(
@@ -227,6 +224,8 @@ def _checked(table, section, options, path):
         if wrong_bool or not isinstance(value, accepted):
             example = "" if default in (REQUIRED, None) else f", such as {toml_value(default)}"
             raise InputError(f"{path}: [{section}] {key} is {toml_value(value)}; it must be {words}{example}")
+        if value == "" and accepted is str:
+            raise InputError(f"{path}: [{section}] {key} is empty; give a name, or leave it out")
     for key, default in options.items():
         if default is REQUIRED and key not in table:
             raise InputError(f"{path}: [{section}] {key} is missing; add {example_line(key, default)}")

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastdesc.training.settings import MOST_COUNTED
+
 STEPS = 20_000
 """Steps of a run that says nothing else: two to five minutes on one core for steps of 128 atoms."""
 MOST_EPOCHS = 2000
@@ -39,7 +41,7 @@ def with_budget(settings, data, seconds_of_step=None):
         steps = s.steps or STEPS
         if s.minutes is not None:
             seconds = seconds_of_step(s)
-            steps = max(1, int(60 * s.minutes / seconds))
+            steps = max(1, min(int(60 * s.minutes / seconds), MOST_COUNTED))
             chosen.append(f"{s.minutes:g} minutes at {1000 * seconds:.3g} ms per step")
         epochs = max(1, round(steps / per_epoch))
         if s.steps is None and s.minutes is None:

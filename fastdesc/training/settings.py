@@ -17,6 +17,8 @@ FURTHER = 0.2
 """Factor of these rates for a potential that has been trained before."""
 MOST_COUNTED = 10**12
 MOST = sys.float_info.max
+LONGEST = 10_000_000
+"""Minutes, nearly twenty years; more is a mistake of the unit."""
 OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
@@ -174,6 +176,8 @@ class Settings:
         budget = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(budget) > 1:
             raise InputError(f"{' and '.join(budget)} came together; give one of them")
+        if self.minutes is not None and self.minutes > LONGEST:
+            raise InputError(f"minutes came as {self.minutes!r}; it must be at most {LONGEST}")
         for name in ("minutes", "late_energy_factor"):
             if getattr(self, name) == 0:
                 raise InputError(f"{name} came as 0; give a number above 0, or leave it out")
