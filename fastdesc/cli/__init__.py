@@ -82,6 +82,8 @@ def _plainly(message, category, filename, lineno, file=None, line=None):
 
 def _sentence(error):
     if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror:
-        return f"{error.filename!s:.400}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split()) or type(error).__name__
-    return LONG.sub(lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    text = LONG.sub(lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
+    return text.encode("utf-8", "backslashreplace").decode()    # names of files may hold bytes that are no text

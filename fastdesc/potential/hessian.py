@@ -13,6 +13,8 @@ and the pullback on duals has D_v dr as its tangent, whose forces are -H v. No d
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded, resolve_device, to_device, to_host
+from fastdesc.backend.memory import check_room
+from fastdesc.checks import brief
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_tangents, pair_vectors
 from fastdesc.pairs import find_on
@@ -32,10 +34,12 @@ class HessianProducts:
     Raises
     ------
     InputError
-        For more or less than one structure, and whatever makes it unusable.
+        For what is no potential, more or less than one structure, and whatever makes it unusable.
     """
 
     def __init__(self, potential, atoms, device="cpu"):
+        if not hasattr(potential, "model"):
+            raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
         structures, device = Structures.from_ase(atoms), resolve_device(device)
         if structures.n_frames != 1:
             raise InputError(f"{structures.n_frames} frames came; a Hessian is of one ase.Atoms")
@@ -60,11 +64,14 @@ class HessianProducts:
         -------
         (n_atoms, 3) float64 array
             eV/Å² times the unit of v.
+
+        Raises
+        ------
+        InputError
+            For a direction that is not finite numbers of this shape.
         """
         model, pairs, xp = self.model, self.pairs, namespace(self.rij)
-        v = np.asarray(direction, np.float64)
-        if v.shape != (pairs.n_atoms, 3) or not np.isfinite(v).all():
-            raise InputError(f"a direction of shape {v.shape} came; give finite numbers of shape ({pairs.n_atoms}, 3)")
+        v = self._checked(direction)
         duals = xp.stack([self.rij, pair_tangents(xp.asarray(v), None, self.rij, pairs)])
         q, saved = model.descriptor.forward(duals, pairs, self.species, model.theta)
         dq = padded(q.shape, q.dtype, q)
@@ -72,6 +79,19 @@ class HessianProducts:
         self._head_tangents(q[1], dq[1])
         drij = model.descriptor.pullback(duals, pairs, self.species, model.theta, saved, dq)
         return -to_host(forces(xp.ascontiguousarray(drij[1]), pairs))
+
+    def _checked(self, direction):
+        allowed = f"give finite numbers of shape ({self.pairs.n_atoms}, 3)"
+        try:
+            v = np.asarray(direction)
+            v = v.astype(np.float64) if v.dtype.kind in "iufO" else None
+        except (ValueError, TypeError, OverflowError):    # rows of different lengths, objects, huge integers
+            v = None
+        if v is None:
+            raise InputError(f"a direction came as {brief(direction)}; {allowed}")
+        if v.shape != (self.pairs.n_atoms, 3) or not np.isfinite(v).all():
+            raise InputError(f"a direction of shape {v.shape} came; {allowed}")
+        return v
 
     def _head_tangents(self, tq, tdq):
         """Formula (2) into tdq; the direct term is linear and adds nothing."""
@@ -106,17 +126,16 @@ def hessian(potential, atoms, indices=None, device="cpu"):
     -------
     (n, 3, n, 3) float64 array, eV/Å²
         d²E/dx_ia dx_jb, n the number of atoms asked for; periodic images of an atom move with it.
+
+    Raises
+    ------
+    InputError
+        For numbers that no atom has, more than memory holds, and as HessianProducts.
     """
     product = HessianProducts(potential, atoms, device)
     n_atoms = product.pairs.n_atoms
-    own = np.arange(n_atoms)
-    if indices is not None:
-        try:
-            own = np.atleast_1d(np.asarray(indices))
-        except ValueError:    # rows of different lengths
-            own = own[:0]
-    if own.ndim != 1 or not len(own) or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= n_atoms:
-        raise InputError(f"indices came as {indices!r}; give numbers of atoms from 0 to {n_atoms - 1}")
+    own = np.arange(n_atoms) if indices is None else _atoms_asked_for(indices, n_atoms)
+    check_room(72.0 * len(own) ** 2, f"second derivatives of {len(own)} atoms", "name fewer atoms by indices")
     out, v = np.empty((len(own), 3, len(own), 3)), np.zeros((n_atoms, 3))
     for k, j in enumerate(own):
         for b in range(3):
@@ -124,3 +143,13 @@ def hessian(potential, atoms, indices=None, device="cpu"):
             out[:, :, k, b] = product(v)[own]
             v[j, b] = 0.0
     return out
+
+
+def _atoms_asked_for(indices, n_atoms):
+    try:
+        own = np.atleast_1d(np.asarray(indices))
+    except ValueError:    # rows of different lengths
+        own = np.zeros(0)
+    if own.ndim != 1 or not len(own) or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= n_atoms:
+        raise InputError(f"indices came as {brief(indices)}; give numbers of atoms from 0 to {n_atoms - 1}")
+    return own

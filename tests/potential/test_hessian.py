@@ -1,5 +1,7 @@
 """Second derivatives: symmetric, blind to translations, and what differences of forces approach; ASE's vibrations."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -12,6 +14,7 @@ from helpers.potentials import cell, potential
 from helpers.training import five_point
 
 import fastdesc as fd
+from fastdesc.backend import memory
 from fastdesc.errors import InputError
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.hessian import HessianProducts
@@ -102,3 +105,45 @@ def test_one_sentence_for_what_cannot_be():
         p.hessian(atoms, indices=[99])
     with pytest.raises(InputError, match="a direction of shape"):
         HessianProducts(p, atoms)(np.zeros(3))
+    with pytest.raises(InputError, match="potential is a str; give a Potential"):
+        HessianProducts("cu.h5", atoms)
+
+
+ODD = {
+    "text": "x", "None": None, "dict": {"a": 1}, "object": object(), "ragged": [[1, [2]]], "class": int,
+    "complex": np.ones((8, 3)) * 1j, "huge": [[10**400] * 3] * 8, "NaN": np.full((8, 3), np.nan),
+    "texts": np.full((8, 3), "a"), "no axes": np.array(3.0), "fewer": np.zeros((7, 3)),
+    "transposed": np.zeros((3, 8)), "booleans": np.ones((8, 3), bool), "generator": (x for x in ()),
+    "infinite": np.full((8, 3), np.inf),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def product():
+    return HessianProducts(potential(), cell())
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_directions(product, odd):
+    with pytest.raises(InputError, match=r"a direction .*came.*; give finite numbers of shape \(8, 3\)$"):
+        product(ODD[odd])
+
+
+def test_a_direction_of_whole_numbers_or_fractions(product):
+    v = np.eye(8)[:, :3]
+    np.testing.assert_array_equal(product(v.astype(int)), product(v))
+    np.testing.assert_array_equal(product([[Fraction(int(x)) for x in row] for row in v]), product(v))
+
+
+def test_more_than_memory_holds(monkeypatch):
+    """24 x 24 numbers of 8 bytes."""
+
+    def less_is_free(needed, *words):
+        assert needed == 24 * 24 * 8
+        monkeypatch.setattr(memory, "UNASKED", 0)
+        monkeypatch.setattr(memory, "free", lambda: needed - 1)
+        memory.check_room(needed, *words)
+
+    monkeypatch.setattr("fastdesc.potential.hessian.check_room", less_is_free)
+    with pytest.raises(InputError, match=r"second derivatives of 8 atoms take about .*; name fewer atoms by indices"):
+        potential().hessian(cell())
