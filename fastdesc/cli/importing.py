@@ -5,17 +5,13 @@ from fastdesc.errors import InputError
 
 def read_published(path, element, activation, recursion_activation):
     """Read a published potential of either kind; arguments that the other kind has are refused."""
-    from h5py import is_hdf5
-
-    from fastdesc.hdf5.files import as_path, check_there, damage_named
+    from fastdesc.hdf5.files import as_path, check_there, is_hdf5
     from fastdesc.potential.meam import read_meam_spline
     from fastdesc.potential.reann import read_reann
     from fastdesc.torch_files import is_archive
 
     check_there(as_path(path))
-    with damage_named(path, "give a file of a published potential"):
-        ours = is_hdf5(path)
-    if ours:
+    if is_hdf5(path):
         raise InputError(f"{path} is an HDF5 file; `fastdesc info` says what is in it, and a model needs no import")
     of_torch = is_archive(path) or as_path(path).suffix in (".pt", ".pth")
     for word, given, right in (

@@ -38,6 +38,14 @@ def check_there(path):
         raise InputError(f"{path} is a folder; name a file in it")
 
 
+def is_hdf5(path):
+    """Whether a file is one of HDF5; PermissionError, which is no damage, for one that may not be read."""
+    with open(path, "rb"):
+        pass
+    with damage_named(path, "copy or make it again"):
+        return h5py.is_hdf5(path)
+
+
 def open_hdf5(path):
     """Open an HDF5 file for reading, after a look at its structure.
 
@@ -51,14 +59,13 @@ def open_hdf5(path):
         When there is no such file.
     FileFormatError
         When it is empty, truncated or not HDF5, points outside itself, or says that it holds what it does not.
+    PermissionError
+        When it may not be read.
     """
     path = as_path(path)
     check_there(path)
-    with damage_named(path, "give a file that fastdesc wrote, complete"):
-        ours = h5py.is_hdf5(path)
-    if not ours:
-        with open(path, "rb") as f:    # a file that may not be read says so here, in one sentence
-            what = "empty" if not f.read(1) else "not an HDF5 file"
+    if not is_hdf5(path):
+        what = "empty" if path.stat().st_size == 0 else "not an HDF5 file"
         raise FileFormatError(f"{path} is {what}; give a file that fastdesc wrote, complete")
     try:
         with damage_named(path, "give a file that fastdesc wrote, complete", but=OSError):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import h5py
 import numpy as np
@@ -255,3 +256,27 @@ def test_features_with_wrong_contents_are_named(folder, tmp_path):
         f["numbers"][0] = 500
     with pytest.raises(FileFormatError, match=r"f.h5 is damaged"):
         describe(path)
+
+
+FORBIDDEN = """
+import os, sys
+from fastdesc.cli import main
+from fastdesc.errors import FastdescError
+from fastdesc.hdf5.files import open_hdf5
+import fastdesc.analysis.info, fastdesc.io.frames_file
+if os.geteuid() == 0:    # root may read everything
+    os.setresuid(65534, 65534, 65534)
+sys.exit(main(["info", sys.argv[1]]))
+"""
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = os.path.join(folder, "x.h5")
+        with new_hdf5(path, "kind", 1):
+            pass
+        os.chmod(path, 0o000)
+        words = [sys.executable, "-c", FORBIDDEN, path]
+        found = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (2, f"fastdesc: {path}: Permission denied\n")
