@@ -30,8 +30,8 @@ def read_frames(
         glob of them; or frames, handed back as they are.
     energy_key, forces_key, stress_key : str, optional
         Names of the labels in ``atoms.info`` (energy, stress) and ``atoms.arrays`` (forces) when a file uses its own,
-        such as ``REF_energy``; they replace labels of the standard names. A stress under a name that ends in "virial"
-        is taken as one: stress = -virial / volume.
+        such as ``REF_energy``; they replace labels of the standard names. A stress under a name such as
+        "virial" or "dft_virial" is taken as one: stress = -virial / volume.
 
     Returns
     -------

@@ -101,8 +101,8 @@ def full_stress(stress):
 
 
 def is_virial(key):
-    """Whether a name of a label means a virial: one that ends in "virial" or "virials"."""
-    return isinstance(key, str) and key.lower().endswith(("virial", "virials"))
+    """Whether the name of a label means a virial: "virial", "dft_virials", "virial_ref"; not "virial_stress"."""
+    return isinstance(key, str) and "virial" in key.lower() and "stress" not in key.lower()
 
 
 def stress_of_virial(virial, atoms):

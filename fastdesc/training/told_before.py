@@ -9,19 +9,19 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fastdesc.errors import FastdescWarning
-from fastdesc.io.labels import full_stress
+from fastdesc.io.labels import full_stress, is_virial
 
 MANY = 3
 """Frames that a line names."""
 LARGE_STRESS, LARGE_RATIO, SOME_FORCE = 0.6, 4.0, 0.05
 """eV/Å^3 (96 GPa); V |stress| / N in eV over the root mean square of forces in eV/Å, which is 0.1 to 0.4 Å of metals
 and semiconductors at any temperature and 2 Å at 100 GPa; eV/Å of forces below which that says nothing."""
+SOURCE = r"(ref|reference|dft|qm|label|target|true)"
 LIKE = {
-    "forces": re.compile(r"(.*_)?forces?", re.IGNORECASE),
-    "energy": re.compile(r"((ref|dft|qm|label|target|true|tot|total|potential)_?)*energy|energy_?(ref|dft|qm|true)",
-                         re.IGNORECASE),
-    "stress": re.compile(r"(.*_)?(virials?|stress)", re.IGNORECASE),
-}  # fmt: skip
+    "forces": re.compile(rf"(.*[_.-])?forces?([_.-]?{SOURCE})?", re.IGNORECASE),
+    "energy": re.compile(rf"(({SOURCE}|tot|total|potential)[_.-]?)*energy([_.-]?({SOURCE}|tot|total))?", re.IGNORECASE),
+    "stress": re.compile(rf"(.*[_.-])?(virials?|stress)([_.-]?{SOURCE})?", re.IGNORECASE),
+}
 """Names of columns that look like labels."""
 JUDGED = 100
 """Frames in which one column is looked at."""
@@ -95,7 +95,7 @@ def tell_of_stress(data, purpose):
 def tell_of_columns(data):
     """Tell of columns that look like labels and are not used, each once."""
     for (name, key), k in sorted(unused_columns(data.frames).items()):
-        how = f"{name}_key={key!r} takes it" + (", with its sign and the volume" if "virial" in key.lower() else "")
+        how = f"{name}_key={key!r} takes it" + (", with its sign and the volume" if is_virial(key) else "")
         tell(f"{key!r} of {data.where(k)} looks like {_article(name, key)} and is not used; {how}")
 
 
@@ -147,9 +147,7 @@ def _names(data, which):
 
 
 def _article(name, key):
-    return "a virial" if "virial" in key.lower() else {"energy": "an energy", "forces": "forces", "stress": "a stress"}[
-        name
-    ]  # fmt: skip
+    return "a virial" if is_virial(key) else {"energy": "an energy", "forces": "forces", "stress": "a stress"}[name]
 
 
 def _could_be(name, value, n_atoms):

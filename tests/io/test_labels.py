@@ -10,7 +10,7 @@ from helpers.labelled_frames import labelled
 
 from fastdesc.errors import InputError
 from fastdesc.io.frames import read_frames
-from fastdesc.io.labels import labels
+from fastdesc.io.labels import is_virial, labels
 
 
 def test_labels_and_missing_ones():
@@ -73,3 +73,9 @@ def test_labels_under_other_names(tmp_path):
         np.testing.assert_array_equal(got.stress[0], frames[0].info["REF_stress"])
     with pytest.raises(InputError, match=r"no frame of .*ref.extxyz has 'DFT_energy' for the energy.*REF_energy"):
         read_frames(path, energy_key="DFT_energy")
+
+
+@pytest.mark.parametrize("name, means", [("virial", True), ("dft_virials", True), ("Virial_ref", True), (None, False),
+                                         ("virial_stress", False), ("REF_stress", False)])  # fmt: skip
+def test_names_of_virials(name, means):
+    assert is_virial(name) is means

@@ -184,12 +184,17 @@ def test_stresses_of_slabs_are_told_and_not_counted():
     assert trainer.data.report == "8 frames (64 atoms), all with energy, all with forces, 2 without stress"
 
 
+LABELS = (("forces", "force"), ("energy", "energy"), ("stress", "stress"), ("stress", "virial"))
 COLUMNS = {    # name, value, is it told
     "force": ("arrays", True), "REF_forces": ("arrays", True), "dft_force": ("arrays", True),
     "REF_energy": ("info", True), "total_energy": ("info", True), "Energy": ("info", True),
     "dft_energy": ("info", True), "virial": ("info", True), "REF_stress": ("info", True),
     "max_force": ("info", False), "kinetic_energy": ("info", False), "energy_cutoff": ("info", False),
-    "stressed": ("info", False), "forcefield": ("arrays", False),
+    "stressed": ("info", False), "forcefield": ("arrays", False), "forces_ref": ("arrays", True),
+    "dft-forces": ("arrays", True), "ref.forces": ("arrays", True), "forcesQM": ("arrays", True),
+    "energy-ref": ("info", True), "energy_total": ("info", True), "stress_dft": ("info", True),
+    "virial_ref": ("info", True), "force_constants": ("arrays", False), "forces_uncertainty": ("arrays", False),
+    "energy_uncertainty": ("info", False), "formation_energy": ("info", False),
 }  # fmt: skip
 
 
@@ -203,7 +208,7 @@ def test_columns_that_look_like_labels_are_told(key):
     texts = told(frames)
     assert len(texts) == said
     if said:
-        name = {"f": "forces", "e": "energy", "v": "stress", "s": "stress"}[key.split("_")[-1][0].lower()]
+        name = next(name for name, word in LABELS if word in key.lower())
         assert texts[0].startswith(f"{key!r} of frame 2 of the training frames looks like ")
         assert f"is not used; {name}_key={key!r} takes it" in texts[0]
 
