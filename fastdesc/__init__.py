@@ -22,11 +22,15 @@ _PUBLIC = {
     "open_features": "fastdesc.features.reader",
     "StructureFeatures": "fastdesc.features.transformer",
     "select_diverse": "fastdesc.features.selection",
+    "select_typical": "fastdesc.features.selection",
+    "select_uncertain": "fastdesc.features.selection",
+    "find_duplicates": "fastdesc.features.duplicates",
     "train": "fastdesc.training",
     "fit_uncertainty": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
     "add_elements": "fastdesc.potential.elements",
     "Ensemble": "fastdesc.potential.ensemble",
+    "last_layer_features": "fastdesc.potential.last_layer_features",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
     "read_reann": "fastdesc.potential.reann",
@@ -45,9 +49,12 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.errors import FastdescError as FastdescError
     from fastdesc.features import convert as convert
     from fastdesc.features import featurize as featurize
+    from fastdesc.features.duplicates import find_duplicates as find_duplicates
     from fastdesc.features.reader import open_features as open_features
     from fastdesc.features.reader import read_features as read_features
     from fastdesc.features.selection import select_diverse as select_diverse
+    from fastdesc.features.selection import select_typical as select_typical
+    from fastdesc.features.selection import select_uncertain as select_uncertain
     from fastdesc.features.transformer import StructureFeatures as StructureFeatures
     from fastdesc.images import calculate_together as calculate_together
     from fastdesc.io.frames import read_frames as read_frames
@@ -55,6 +62,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.potential import Potential as Potential
     from fastdesc.potential.elements import add_elements as add_elements
     from fastdesc.potential.ensemble import Ensemble as Ensemble
+    from fastdesc.potential.last_layer_features import last_layer_features as last_layer_features
     from fastdesc.potential.loading import load as load
     from fastdesc.potential.meam import read_meam_spline as read_meam_spline
     from fastdesc.potential.meam import write_meam_spline as write_meam_spline

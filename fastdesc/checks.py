@@ -1,6 +1,7 @@
 """Checks at the door of a family's constructor: what came, what is allowed."""
 
 import math
+import sys
 from contextlib import suppress
 from numbers import Integral, Real
 
@@ -44,9 +45,12 @@ def atomic_numbers(species):
     return tuple(sorted(numbers))
 
 
+MOST = sys.float_info.max
+
+
 def positive(name, value, unit, most=math.inf):
     """InputError unless `value` is a finite number above zero, and at most `most`."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not (math.isfinite(value) and 0 < value <= most):
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= min(most, MOST):
         allowed = f"positive number of at most {most}" if most < math.inf else "positive number"
         raise InputError(f"{name} came as {value!r}; it must be a {allowed} ({unit})")
 

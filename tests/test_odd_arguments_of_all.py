@@ -83,6 +83,15 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     "select_diverse": (lambda made, **a: fd.select_diverse(**{"features": np.eye(3), "n": 1, **a}), {
         "features": "no rows", "n": "", "scale": "", "first": "",
     }),
+    "select_typical": (lambda made, **a: fd.select_typical(**{"features": np.eye(3), "n": 1, **a}), {
+        "features": "no rows", "n": "", "scale": "", "seed": "huge",
+    }),
+    "select_uncertain": (lambda made, **a: fd.select_uncertain(**{"features": np.eye(3), "n": 1, **a}), {
+        "features": "no rows", "n": "", "noise": "fraction", "first": "",
+    }),
+    "find_duplicates": (lambda made, **a: fd.find_duplicates(**{"features": np.eye(3), "tolerance": 0.1, **a}), {
+        "features": "no rows", "tolerance": "fraction", "scale": "",
+    }),
     "pooled": (lambda made, **a: pooled_features(**{"features": made[3], **a}), {"pool": "", "n": "huge"}),
     "rows": (lambda made, which: made[3][which], {"which": ("row", "huge", "no axes")}),
     "rows of atoms": (lambda made, which: made[3].atoms[which], {"which": ("row", "huge", "no axes")}),

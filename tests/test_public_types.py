@@ -76,6 +76,7 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     assert out.forces is not None and out.stress is not None
     assert out.energy.shape == (4,) and out.forces.shape == (16, 3) and out.stress.shape == (4, 6)
     assert_type(fd.fit_uncertainty(loaded, frames[:3], frames[3:]), Uncertainty)
+    assert len(fd.last_layer_features(loaded, frames)) == 4
     sure = loaded.predict(frames, uncertainty=True, members=4)
     assert sure.energy_uncertainty is not None and sure.forces_uncertainty is not None and sure.grade is not None
     several = fd.Ensemble([fd.Potential(d, seed=1), tmp_path / "cu.h5"])
@@ -118,6 +119,8 @@ def test_features(tmp_path: Path) -> None:
         assert_type(f, FeaturesFile)
         assert_type(f.table(), dict[str, Array])
         chosen, distances = fd.select_diverse(f, 2)
+        assert fd.select_typical(f, 2).shape == fd.select_uncertain(f, 2)[0].shape == (2,)
+        assert fd.find_duplicates(f, 0.1, scale=False).shape == (4,)
         assert chosen.shape == distances.shape == (2,) and sum(len(b.energies) for b in f.batches(3)) == 4
     converted, skipped = fd.convert(frames, tmp_path / "cu.h5", report=True, progress=False)
     assert_type(converted, Path)

@@ -104,6 +104,16 @@ def test_standard_deviations_are_those_of_dense_algebra(kind):
     np.testing.assert_allclose(found.grade, found.energies_uncertainty / 1.3 / u.largest[species], rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["Gaussian moments", "one network", "recursion"])
+def test_products_of_last_layer_features_are_covariances(kind):
+    p = FAMILIES[kind]()
+    per_atom = by_weights(p, FRAMES)[0] / np.array([[len(a)] for a in FRAMES])
+    wanted = 1.3**2 * per_atom @ (with_some(p).uncertainty.factor @ p.uncertainty.factor.T) @ per_atom.T
+    rows = fd.last_layer_features(p, FRAMES)
+    np.testing.assert_allclose(rows @ rows.T, wanted, rtol=1e-8, atol=1e-9 * wanted.max())
+    np.testing.assert_allclose(fd.last_layer_features(p, FRAMES, dtype="float32"), rows, atol=1e-3 * abs(rows).max())
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_values_are_those_without_uncertainty(kind):
     p = with_some(FAMILIES[kind]())
