@@ -45,12 +45,9 @@ def atomic_numbers(species):
     return tuple(sorted(numbers))
 
 
-MOST = sys.float_info.max
-
-
 def positive(name, value, unit, most=math.inf):
     """InputError unless `value` is a finite number above zero, and at most `most`."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= min(most, MOST):
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= min(most, sys.float_info.max):
         allowed = f"positive number of at most {most}" if most < math.inf else "positive number"
         raise InputError(f"{name} came as {value!r}; it must be a {allowed} ({unit})")
 
