@@ -62,7 +62,7 @@ def plot_learning(history, out):
         positive = [v for kind in ("train", "valid") for v in _points(history, f"{kind}_{column}")[1] if v > 0]
         if positive:
             ax.set_yscale("log")
-            _plain_ticks(ax, min(positive) * factor, max(positive) * factor)
+            plain_ticks(ax, min(positive) * factor, max(positive) * factor)
         ax.set_xlabel("epoch", fontsize=9)
         ax.set_ylabel(f"{label} ({unit})", fontsize=9)
         ax.grid(True, which="both", lw=0.3, color="#dddddd")
@@ -186,7 +186,7 @@ def _mark_best(ax, history, column, factor):
         ax.plot(best["epoch"], factor * best[f"valid_{column}"], "*", color="black", ms=8, label="kept", zorder=3)
 
 
-def _plain_ticks(ax, low, high):
+def plain_ticks(ax, low, high):
     """Numbers such as 3 and 0.02 instead of powers of ten, where the range is small enough for them."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

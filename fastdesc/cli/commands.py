@@ -64,6 +64,19 @@ def train(args):
     _list(written)
 
 
+def learn(args):
+    from fastdesc.cli import loop_config
+
+    if args.print_default:
+        print(loop_config.default_text(), end="")
+        return
+    if args.config is None:
+        raise InputError("learn needs a configuration; `fastdesc learn --print-default > loop.toml` makes one")
+    from fastdesc.cli.learn import learn
+
+    _list(learn(args.config, args.resume, not args.quiet, _say))
+
+
 def evaluate(args):
     from fastdesc.analysis.accuracy import FORMAT, compare
     from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
@@ -194,6 +207,7 @@ COMMANDS = {
     "featurize": featurize,
     "convert": convert,
     "train": train,
+    "learn": learn,
     "evaluate": evaluate,
     "info": info,
     "plot": plot,

@@ -103,10 +103,15 @@ def options_of(section):
     cls = documented(section)
     if section == "potential":
         return {k: v for k, v in arguments_of(cls).items() if k != "descriptor"}
-    options = {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(cls)}
+    options = options_of_class(cls)
     if section == "training":
         del options["valid_fraction"]    # stands in [data]
     return options
+
+
+def options_of_class(cls):
+    """Return key -> default of a dataclass; REQUIRED where there is none."""
+    return {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(cls)}
 
 
 def arguments_of(cls):
@@ -127,6 +132,7 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "hidden": (list, "a list, such as [64, 64]"),
     "direct": (bool | list, "true, false or a list of names of features"),
     "devices": (int | str, 'a whole number or "all"'),
+    "start": (str, "a string"),
     "learning_rate": (int | float, "a number, such as 0.002"),
     "descriptor_learning_rate": (int | float, "a number, such as 0.01"),
     "epochs": (int, "a whole number, such as 500"),
@@ -134,6 +140,9 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "minutes": (int | float, "a number, such as 5"),
     "batch_atoms": (int, "a whole number, such as 128"),
     "reference": (dict, "energies by element, such as {H = -13.6}"),
+    "frames": (str, "a string"),
+    "arguments": (dict, 'a table, such as {xc = "PBE"}'),
+    "pressure": (int | float, "a number, such as 0.0"),
 }
 
 
@@ -161,7 +170,7 @@ def config_from(tables, path):
             raise InputError(f"{path}: {name} must be a section, [{name}], with keys below it")
     family, descriptor = descriptor_settings(tables.get("descriptor", {}), path)
     rest = [name for name in SECTIONS if name != "descriptor"]
-    data, potential, training, output = (_checked(tables.get(name, {}), name, options_of(name), path) for name in rest)
+    data, potential, training, output = (checked(tables.get(name, {}), name, options_of(name), path) for name in rest)
     here = Path(path).parent
     for name in PATHS:
         if name in data:
@@ -190,7 +199,7 @@ def descriptor_settings(table, path):
     except InputError as error:
         raise InputError(f"{path}: [descriptor] {error}") from error
     options = {**arguments_of(cls), "species": None}
-    return family, _checked(table, "descriptor", options, path)
+    return family, checked(table, "descriptor", options, path)
 
 
 def read_descriptor(path):
@@ -210,7 +219,8 @@ def read_toml(path):
         raise FileFormatError(f"{path} is not valid TOML: {error}") from error
 
 
-def _checked(table, section, options, path):
+def checked(table, section, options, path):
+    """Return a copy of a table; InputError for unknown keys, missing ones and wrong types."""
     for key, value in table.items():
         if key not in options:
             raise InputError(

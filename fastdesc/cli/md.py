@@ -7,7 +7,6 @@
 """
 
 import json
-import warnings
 from collections import deque
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from fastdesc.calculator import FastdescCalculator
 from fastdesc.checks import count
 from fastdesc.checks import seed as check_seed
+from fastdesc.dynamics import langevin, thermal_momenta
 from fastdesc.errors import InputError
 from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
@@ -56,31 +56,16 @@ class Run:
     def begin(self):
         """Give atoms without velocities those of the temperature."""
         if not self.atoms.get_momenta().any():
-            m = self.atoms.get_masses()[:, None]
-            momenta = self.rng.normal(size=(len(m), 3)) * np.sqrt(self.settings["temperature"] * units.kB * m)
-            if len(m) > 1:
-                momenta -= m * momenta.sum(0) / m.sum()
-            self.atoms.set_momenta(momenta)
+            thermal_momenta(self.atoms, self.settings["temperature"], self.rng)
 
     def dynamics(self, barostat=None):
         """The integrator of the ensemble."""
         s = self.settings
         if s["ensemble"] == "nve":
             return VelocityVerlet(self.atoms, timestep=s["timestep"] * units.fs)
-        try:
-            from ase.md.langevinbaoab import LangevinBAOAB
-        except ImportError as error:
-            raise InputError(
-                f"ensemble {s['ensemble']} needs ase.md.langevinbaoab, which this ASE does not have; update ASE"
-            ) from error
-        more = {"temperature_K": s["temperature"], "T_tau": s["temperature_time"] * units.fs, "rng": self.rng}
-        if s["ensemble"] == "npt":
-            stress, time = -s["pressure"] * units.GPa, s["pressure_time"] * units.fs
-            more |= {"externalstress": stress, "hydrostatic": True, "P_tau": time}
         before = self.rng.bit_generator.state
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)    # how ASE found the mass of the barostat
-            out = LangevinBAOAB(self.atoms, s["timestep"] * units.fs, **more)
+        pressure = (s["pressure"], s["pressure_time"]) if s["ensemble"] == "npt" else ()
+        out = langevin(self.atoms, s["timestep"], s["temperature"], s["temperature_time"], self.rng, *pressure)
         if barostat is not None:    # what beginning draws was drawn by the run's first part
             out.p_eps, out.force_eps = map(float, barostat)
             self.rng.bit_generator.state = before

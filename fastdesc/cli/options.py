@@ -13,6 +13,7 @@ examples:
   fastdesc demo                                    a tour in a minute or two, no data needed
   fastdesc train --print-default > cu.toml         a commented configuration; set data.train in it
   fastdesc train cu.toml                           train, checkpoint, evaluate, plot
+  fastdesc learn loop.toml                         explore, label and train further, in a loop
   fastdesc evaluate fastdesc-run/model.h5 test.extxyz
   fastdesc featurize train.extxyz features.h5 --cutoff 5
   fastdesc info features.h5
@@ -56,6 +57,30 @@ examples:
   fastdesc train --print-default > cu.toml
   fastdesc train cu.toml
   fastdesc train cu.toml --resume          go on from the checkpoint, with the numbers of an uninterrupted run
+"""
+LEARN = """\
+Teach a potential by itself: train, look around by molecular dynamics, choose the structures it knows least, have them
+labelled by an ASE calculator, train further, again and again, until what it meets is known.
+
+  loop.toml:
+    [data]
+    train = "start.extxyz"                     to begin with; labelled first where labels are missing
+    [explore]
+    temperatures = [300, 900]
+    trajectories = 6
+    [label]
+    calculator = "ase.calculators.emt:EMT"     or any other ASE calculator, "module:Class"
+    arguments = {}
+    workers = 4                                processes that label
+
+Everything is on disk: a folder for each round, all labels in train.extxyz, the newest model in model.h5, and report.md.
+Ended at any moment, the loop goes on with --resume and ends as if it had not been. With `frames = "pool.extxyz"` in
+[explore] it chooses from these instead of running dynamics: a teacher is distilled.
+
+examples:
+  fastdesc learn --print-default > loop.toml      all keys, explained
+  fastdesc learn loop.toml
+  fastdesc learn loop.toml --resume               after an interruption, or with more rounds or another target
 """
 EVALUATE = """\
 Predict labelled frames and print the errors: mean absolute, root mean square and largest. Where the model has
@@ -205,6 +230,12 @@ def parser():
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output folder")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("learn", LEARN, "explore, label and train further in a loop")
+    p.add_argument("config", metavar="LOOP.toml", nargs="?", help="the configuration")
+    p.add_argument("--print-default", action="store_true", help="print a commented configuration and stop")
+    p.add_argument("--resume", action="store_true", help="go on with the loop in the output folder")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
 
     p = command("evaluate", EVALUATE, "errors of a model on labelled frames")
     p.add_argument("model", metavar="MODEL", help="model file")
