@@ -54,7 +54,8 @@ def label_frames(frames_file, folder, label, modules, say=print):
     n = len(read_frames(frames_file))
     told = {
         "frames": str(frames_file.absolute()), "modules": str(Path(modules).absolute()),
-        "calculator": label.calculator, "arguments": label.arguments, "largest_force": label.largest_force,
+        "calculator": label.calculator, "arguments": label.arguments, "reuse": label.reuse,
+        "largest_force": label.largest_force,
     }  # fmt: skip
     write_table(folder / "task.json", told)
     if label.workers == 0:
@@ -91,7 +92,7 @@ def work(folder, first=0, step=1):
         result, failure = (folder / f"{k:05d}.{end}" for end in ("extxyz", "failed"))
         if result.exists() or failure.exists():
             continue
-        if calculator is None:
+        if calculator is None or not told["reuse"]:
             calculator = make_calculator(told["calculator"], told["arguments"], told["modules"])
         scratch = folder / f"{k:05d}.run"
         shutil.rmtree(scratch, ignore_errors=True)    # of a run that was ended

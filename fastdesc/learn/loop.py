@@ -82,13 +82,15 @@ class Learner:
         with WriteLock(self.folder / "loop"):
             self._note()
             for r in range(self.loop.stop.rounds + 1):
+                over = (self._place(r) / "round.json").exists()
                 row = self._round(r)
-                write_report(self.folder, self._rows(), self.plots)
-                if row["ended"]:
-                    self.say(f"round {r}: {row['ended']}")
+                last = row["ended"] or r == self.loop.stop.rounds
+                if last or not over:
+                    write_report(self.folder, self._rows(), self.plots)
+                if last:
+                    rounds = f"{r} round{'s'[: r != 1]}"
+                    self.say(f"round {r}: {row['ended']}" if row["ended"] else f"{rounds} are used up")
                     break
-            else:
-                self.say(f"the {self.loop.stop.rounds} rounds are used up")
         return self.folder / "report.md"
 
     def _note(self):
@@ -147,6 +149,8 @@ class Learner:
 
     def _ended(self, explored):
         """Why the loop is over after it was explored, '' where it is not."""
+        if not explored["looked_at"]:
+            return "all structures of the set were chosen"
         if self.loop.stop.reached(explored):
             return "the target is reached"
         if not explored["candidates"]:
@@ -162,6 +166,11 @@ class Learner:
             return read_table(path)
         potential = load(self._place(r - 1) / "model.h5")
         frames = self._pool(r) if "pool" in self.frames else self._visited(r, potential)
+        if not frames and "pool" in self.frames:
+            table = {"looked_at": 0, "candidates": 0, "selected": 0}
+            write_frames(place / "selected.extxyz", [])
+            write_table(path, table)
+            return table
         if not frames:
             raise InputError(
                 "no trajectory could be begun: in all of them atoms are too close; look at [explore] start, strain, "

@@ -115,7 +115,11 @@ class Label:
     arguments : dict or None
         Its keyword arguments. It runs in a folder of its own: write paths from the root.
     workers : int
-        Processes that label, each with a calculator; 0 labels in the process of the loop.
+        Processes that label; 0 labels in the process of the loop.
+    reuse : bool
+        Let a worker keep its calculator, such as a model that takes long to load. Otherwise each structure gets a new
+        one: what a calculator remembers of others, if only the order of neighbours, may change the last digits, and a
+        loop that was killed would not end to the last bit as if it had not been.
     largest_force : float
         eV/Å: structures with larger ones are left out.
     """
@@ -123,6 +127,7 @@ class Label:
     calculator: str
     arguments: dict | None = None
     workers: int = 1
+    reuse: bool = False
     largest_force: float = 50.0
 
     def __post_init__(self):

@@ -57,7 +57,7 @@ def test_what_a_calculator_cannot_do_is_told():
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             make_calculator(name, arguments, HERE)
-    with pytest.raises(InputError, match="cannot be made .*unexpected keyword"):
+    with pytest.raises(InputError, match=r"cannot be made .*unexpected keyword"):
         check_calculator(Label(MOODY, {"no": 1}), HERE)
     with pytest.raises(InputError, match='must be "module:Class"'):
         Label("EMT")
@@ -65,13 +65,14 @@ def test_what_a_calculator_cannot_do_is_told():
 
 def test_none_labelled_ends_the_loop(tmp_path):
     write(tmp_path / "frames.extxyz", with_gold(3, 3))
-    with pytest.raises(InputError, match="none of 2 structures could be labelled; the first: .* did not converge"):
+    with pytest.raises(InputError, match=r"none of 2 structures could be labelled; the first: .* did not converge"):
         label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", Label(MOODY, {"raises": [3]}, 0), HERE)
 
 
 def test_a_fixed_set_is_distilled_from_a_start_without_labels(tmp_path, run):
-    text = LOOP[: LOOP.index("[explore]")] + '[explore]\nframes = "pool.extxyz"\ncapture_above = 0\n[select]\nnumber = 4\n'
-    text += LOOP[LOOP.index("[label]") :].replace('"ase.calculators.emt:EMT"', f'"{MOODY}"\narguments = {{raises = [3]}}')
+    moody = f'"{MOODY}"\narguments = {{raises = [3]}}'
+    text = LOOP[: LOOP.index("[explore]")] + '[explore]\nframes = "pool.extxyz"\ncapture_above = 0\n'
+    text += "[select]\nnumber = 4\n" + LOOP[LOOP.index("[label]") :].replace('"ase.calculators.emt:EMT"', moody)
     path = make_loop(tmp_path / "a", text.replace("rounds = 2", "rounds = 5"))
     bare = [a.copy() for a in read(path.parent / "train.extxyz", ":")]
     write(path.parent / "train.extxyz", bare)

@@ -1,0 +1,102 @@
+"""Configurations of loops: defaults that work, and a sentence for every mistake."""
+
+import tomllib
+from dataclasses import fields
+
+import pytest
+from helpers.loops import LOOP, make_loop
+
+from fastdesc.cli.loop_config import FURTHER_STEPS, OWN, default_text, load_loop
+from fastdesc.errors import InputError
+from fastdesc.learn.settings import Explore, Label, Select, Stop
+
+MINIMAL = '[data]\ntrain = "train.extxyz"\n[label]\ncalculator = "ase.calculators.emt:EMT"\n'
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text):
+        (tmp_path / "loop.toml").write_text(text)
+        return load_loop(tmp_path / "loop.toml")
+
+    return load
+
+
+def test_two_keys_are_enough(load, tmp_path):
+    config, loop = load(MINIMAL)
+    assert (loop.explore, loop.select, loop.stop) == (Explore(), Select(), Stop())
+    assert loop.label == Label("ase.calculators.emt:EMT") and loop.valid_fraction == 0.1
+    assert config.output.folder == str(tmp_path / "fastdesc-learn")
+    assert loop.further["steps"] == FURTHER_STEPS and loop.training["steps"] is None
+
+
+def test_printed_default_is_the_default_and_names_every_key(load):
+    text = default_text()
+    assert load(text)[1] == load(MINIMAL)[1]
+    for section, cls in OWN.items():
+        for field in fields(cls):
+            assert f"\n{field.name} = " in text or f"\n# {field.name} = " in text, (section, field.name)
+    assert set(tomllib.loads(text)) == {"data", *OWN, "training", "further", "output"}
+
+
+def test_later_rounds_take_the_settings_of_the_first_but_for_their_own(load):
+    text = MINIMAL + "[training]\nepochs = 30\nforce_weight = 2\nseed = 7\n[further]\nsteps = 50\nlate = 0.5\n"
+    _, loop = load(text)
+    assert (loop.training["epochs"], loop.further["epochs"], loop.further["steps"]) == (30, None, 50)
+    assert loop.further["force_weight"] == 2 and loop.further["late"] == 0.5 and loop.seed == 7
+    assert load(MINIMAL + "[training]\nepochs = 30\n")[1].further["epochs"] == 30
+    valid = MINIMAL.replace("[label]", 'valid = "v.extxyz"\n[label]')
+    assert load(valid)[1].valid_fraction == 0.0, "nothing of what is labelled is set aside"
+
+
+@pytest.mark.parametrize("given, words", [
+    ('[data]\ntrain = "a"\n', "[label] calculator is missing"),
+    (MINIMAL + "[explor]\nsteps = 3\n", "no section [explor] (did you mean 'explore'"),
+    (MINIMAL + "[explore]\nstep = 3\n", "[explore] has no key 'step' (did you mean 'steps'"),
+    (MINIMAL + "[explore]\nsteps = 1.5\n", "[explore] steps is 1.5; it must be a whole number"),
+    (MINIMAL + "[explore]\nsteps = -1\n", "[explore] steps came as -1"),
+    (MINIMAL + "[explore]\nevery = 0\n", "[explore] every came as 0"),
+    (MINIMAL + "[explore]\ntemperatures = []\n", "it must be a list of temperatures"),
+    (MINIMAL + "[explore]\ntemperatures = [0]\n", "a temperature came as 0"),
+    (MINIMAL + "[explore]\nrepeat = [1, 2]\n", "three whole numbers"),
+    (MINIMAL + "[explore]\npressure = nan\n", "pressure came as nan"),
+    (MINIMAL + "[explore]\nstrain = -0.1\n", "strain came as -0.1"),
+    (MINIMAL + "[explore]\nstop_above = inf\n", "stop_above came as inf"),
+    (MINIMAL + '[explore]\nframes = "a"\nstart = "b"\n', "frames and start came together"),
+    (MINIMAL + "[select]\nnumber = 0\n", "[select] number came as 0"),
+    (MINIMAL + '[select]\nmethod = "uncertan"\n', "did you mean 'uncertain'"),
+    (MINIMAL.replace(":EMT", ""), 'must be "module:Class"'),
+    (MINIMAL + "arguments = 3\n", "[label] arguments is 3; it must be a table"),
+    (MINIMAL + "workers = -1\n", "workers came as -1"),
+    (MINIMAL + "[stop]\nrounds = 0\n", "rounds came as 0"),
+    (MINIMAL + "[stop]\ngrade = true\n", "[stop] grade is true"),
+    (MINIMAL + "[further]\nsteps = 3\nepochs = 2\n", "[further] epochs and steps came together"),
+    (MINIMAL + "[training]\nuncertainty = false\n", "the loop goes by uncertainties"),
+])  # fmt: skip
+def test_mistakes_are_told_in_a_sentence(load, given, words):
+    with pytest.raises(InputError) as error:
+        load(given)
+    assert words in str(error.value) and "loop.toml: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_the_command_refuses(tmp_path, fails, run):
+    path = make_loop(tmp_path / "a")
+    assert "needs a configuration" in fails("learn")
+    assert "holds no loop to go on with" in fails("learn", path, "--resume")
+    folder = path.parent / "fastdesc-learn"
+    for old, new, words in (
+        ("train.extxyz", "none.extxyz", "none.extxyz does not exist"),
+        ("ase.calculators.emt:EMT", "ase.calculators.emt:EMTT", "cannot be imported"),
+        ('test = "test.extxyz"', 'test = "bare.extxyz"', "carries an energy, forces or a stress"),
+        ('[explore]', '[explore]\nstart = "nowhere.xyz"', "nowhere.xyz does not exist"),
+    ):  # fmt: skip
+        (path.parent / "bare.extxyz").write_text('1\nProperties=species:S:1:pos:R:3\nCu 0 0 0\n')
+        path.write_text(LOOP.replace(old, new))
+        assert words in fails("learn", path)
+        assert not folder.exists(), "nothing is written before all is judged"
+    folder.mkdir()
+    (folder / "model.h5").write_text("")
+    path.write_text(LOOP)
+    assert "holds something else" in fails("learn", path)
+    code, out, _ = run("learn", "--print-default")
+    assert code == 0 and out == default_text()
