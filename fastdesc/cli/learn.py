@@ -56,7 +56,7 @@ def learn(path, resume=False, progress=True, say=print):
         raise InputError(f"{folder} holds no loop to go on with; leave out --resume")
     if not begun and (folder / "model.h5").exists():
         raise InputError(f"{folder} holds something else, a model; choose another output.folder, such as {FOLDER!r}")
-    frames = _frames(config, loop)
+    frames = _frames(path, config, loop)
     names = ("train.extxyz", "valid.extxyz", "model.h5", "report.md", "rounds.csv")
     sources = (config.data.train, config.data.valid, config.data.test, loop.explore.frames, loop.explore.start)
     read = [file for source in sources if source for file in expand(source)]
@@ -79,7 +79,7 @@ def learn(path, resume=False, progress=True, say=print):
     return {name: folder / file for name, file in files.items() if (folder / file).exists()}
 
 
-def _frames(config, loop):
+def _frames(path, config, loop):
     """Read all that the loop begins with, and judge it."""
     data, explore = config.data, loop.explore
     sources = {"train": data.train, "valid": data.valid, "test": data.test}
@@ -98,6 +98,8 @@ def _frames(config, loop):
                 f"{source}: none of the {len(found[name])} frames carries an energy, forces or a stress; "
                 f"{advice(found[name])}"
             )
+    if explore.pressure is not None and not all(atoms.pbc.all() for atoms in found.get("start", [])):
+        raise InputError(f"{path}: [explore] pressure needs structures that are periodic in all directions; leave it out")
     if len(found["train"]) < 2 and loop.valid_fraction:
         raise InputError(f"{data.train} holds one structure, and one of two would validate; give more, or data.valid")
     return found

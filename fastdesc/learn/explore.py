@@ -52,7 +52,8 @@ def trajectory(potential, start, temperature, explore, seed, device="cpu"):
                 return seen
             dynamics = begin() if dynamics is None else dynamics
             n = min(explore.every, explore.steps - step)
-            dynamics.run(n)
+            with np.errstate(over="ignore", invalid="ignore"):    # what is not finite is refused by the calculator
+                dynamics.run(n)
         except InputError:    # of a structure that cannot be evaluated
             return _ended(seen, "unstable")
         step += n

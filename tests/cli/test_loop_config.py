@@ -5,9 +5,11 @@ from dataclasses import fields
 
 import pytest
 from helpers.loops import LOOP, make_loop
+from test_config_sweep import ODD
 
+from fastdesc.cli import _sentence
 from fastdesc.cli.loop_config import FURTHER_STEPS, OWN, default_text, load_loop
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescError, InputError
 from fastdesc.learn.settings import Explore, Label, Select, Stop
 
 MINIMAL = '[data]\ntrain = "train.extxyz"\n[label]\ncalculator = "ase.calculators.emt:EMT"\n'
@@ -94,9 +96,30 @@ def test_what_the_command_refuses(tmp_path, fails, run):
         path.write_text(LOOP.replace(old, new))
         assert words in fails("learn", path)
         assert not folder.exists(), "nothing is written before all is judged"
+    (path.parent / "train.extxyz").write_text(2 * '1\nProperties=species:S:1:pos:R:3\nCu 0 0 0\n')
+    path.write_text(LOOP.replace("[explore]", "[explore]\npressure = 1"))
+    assert "pressure needs structures that are periodic" in fails("learn", path)
     folder.mkdir()
     (folder / "model.h5").write_text("")
     path.write_text(LOOP)
     assert "holds something else" in fails("learn", path)
     code, out, _ = run("learn", "--print-default")
     assert code == 0 and out == default_text()
+
+
+def test_odd_values_are_refused_in_a_sentence_or_mean_something(load):
+    """Every key of the loop's own sections."""
+    refused = 0
+    for section, cls in OWN.items():
+        for field in fields(cls):
+            for name, value in ODD.items():
+                tables = {"data": {"train": '"in.extxyz"'}, "label": {"calculator": '"a:B"'}}
+                tables.setdefault(section, {})[field.name] = value
+                text = "".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for s, t in tables.items())
+                try:
+                    load(text)
+                except FastdescError as error:
+                    refused += 1
+                    told = _sentence(error)
+                    assert 20 < len(told) < 700 and "loop.toml" in told, (section, field.name, name, told)
+    assert refused > 300
