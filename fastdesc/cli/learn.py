@@ -99,7 +99,7 @@ def _frames(path, config, loop):
                 f"{advice(found[name])}"
             )
     if explore.pressure is not None and not all(atoms.pbc.all() for atoms in found.get("start", [])):
-        raise InputError(f"{path}: [explore] pressure needs structures that are periodic in all directions; leave it out")
+        raise InputError(f"{path}: [explore] pressure needs structures periodic in all directions; leave it out")
     if len(found["train"]) < 2 and loop.valid_fraction:
         raise InputError(f"{data.train} holds one structure, and one of two would validate; give more, or data.valid")
     return found
