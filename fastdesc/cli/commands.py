@@ -77,6 +77,16 @@ def learn(args):
     _list(learn(args.config, args.resume, not args.quiet, _say))
 
 
+def learning_curve(args):
+    from fastdesc.cli.config import load_config
+    from fastdesc.cli.learning_curve import learning_curve
+
+    sizes = [_size(word) for word in args.sizes.replace(",", " ").split()]
+    if not sizes:
+        raise InputError("--sizes came without numbers; give some, such as 50,100,200")
+    _list(learning_curve(load_config(args.config), sizes, args.out, not args.quiet, _say))
+
+
 def evaluate(args):
     from fastdesc.analysis.accuracy import FORMAT, compare
     from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
@@ -208,6 +218,7 @@ COMMANDS = {
     "convert": convert,
     "train": train,
     "learn": learn,
+    "learning-curve": learning_curve,
     "evaluate": evaluate,
     "info": info,
     "plot": plot,
@@ -228,6 +239,13 @@ def _label_keys(args):
 def _say(text):
     """Print at once, also into a file or a pipe."""
     print(text, flush=True)
+
+
+def _size(word):
+    """Turn a word of --sizes into a number."""
+    if not (word.isascii() and word.isdecimal() and len(word) < 10):
+        raise InputError(f"--sizes holds {word[:40]!r}; give whole numbers, such as 50,100,200")
+    return int(word)
 
 
 def _setting(text):

@@ -82,6 +82,15 @@ examples:
   fastdesc learn loop.toml
   fastdesc learn loop.toml --resume               after an interruption, or with more rounds or another target
 """
+CURVE = """\
+How errors fall with the number of training structures: train on nested subsets, with the same validation and test
+frames, and draw the errors on logarithmic axes. Each size is a run of its own in a folder of its own; one that is done
+is not done again, so sizes can be added, and an interrupted command is given again as it was.
+
+examples:
+  fastdesc learning-curve cu.toml --sizes 50,100,200,400
+  fastdesc learning-curve cu.toml --sizes 50,100,200,400,800 --out cu-curve
+"""
 EVALUATE = """\
 Predict labelled frames and print the errors: mean absolute, root mean square and largest. Where the model has
 uncertainties: how many errors lie within the predicted intervals, the mean distance of these shares from what they
@@ -235,6 +244,12 @@ def parser():
     p.add_argument("config", metavar="LOOP.toml", nargs="?", help="the configuration")
     p.add_argument("--print-default", action="store_true", help="print a commented configuration and stop")
     p.add_argument("--resume", action="store_true", help="go on with the loop in the output folder")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    p = command("learning-curve", CURVE, "errors against the number of training structures")
+    p.add_argument("config", metavar="CONFIG.toml", help="that of `fastdesc train`; output.folder is not used")
+    p.add_argument("--sizes", required=True, metavar="N,N,..", help="training structures of each run")
+    p.add_argument("--out", default="fastdesc-curve", metavar="FOLDER", help="(default: %(default)s)")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
 
     p = command("evaluate", EVALUATE, "errors of a model on labelled frames")
