@@ -200,3 +200,22 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     for plot, what in ((plot_learning, history()), (plot_parity, comparison())):
         with pytest.raises(InputError, match=r"pip install 'fastdesc\[plot\]'"):
             plot(what, tmp_path / "x.png")
+
+
+def test_predictions_beyond_the_references_are_in_sight(drawn, tmp_path):
+    one = np.ones(3, int)
+    energy, wrong = np.array([-1.0, 0.0, 1.0]), np.array([-7.0, 0.0, 5.0])
+    forces, none = np.full((3, 3), np.nan), np.full((3, 6), np.nan)
+    plot_parity(Comparison(one, wrong, energy, forces, forces, none, none), tmp_path / "p.png")
+    low, high = drawn[0].axes[0].get_xlim()
+    assert low < -7.0 and high > 5.0 and drawn[0].axes[0].get_ylim() == (low, high)
+
+
+@pytest.mark.parametrize("losses, scale, first", [([0.0, 0.0], "linear", None), ([0.0, 0.5, 5.0], "log", "0.5")])
+def test_losses_of_zero_have_no_place_on_a_logarithmic_axis(drawn, tmp_path, losses, scale, first):
+    rows = [{"epoch": k, "train_loss": loss} for k, loss in enumerate(losses, 1)]
+    plot_learning(History(rows), tmp_path / "l.png")
+    ax = drawn[0].axes[0]
+    assert ax.get_yscale() == scale
+    if first:    # numbers as they are written, not powers of ten
+        assert ax.yaxis.get_major_formatter()(0.5, 0) == first

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from ase.build import bulk
 
 import fastdesc as fd
 from fastdesc.cli import main
+from fastdesc.cli.commands import COMMANDS
+from fastdesc.errors import FastdescWarning
 
 # --- help
 
@@ -167,3 +170,19 @@ def test_what_a_run_writes_is_not_what_it_reads(fails, tmp_path, line, name):
     (tmp_path / "run" / "predictions.h5").touch()
     (tmp_path / "c.toml").write_text(f'[data]\n{line}\n[output]\nfolder = "run"\n')
     assert f"run/{name} would be written over a file that is read" in fails("train", tmp_path / "c.toml")
+
+
+def test_warnings_of_ours_and_of_others(monkeypatch, capsys):
+    """Ours in a sentence; those of others with their place, as ever."""
+
+    def warns(args):
+        warnings.warn("look at this", FastdescWarning, stacklevel=1)
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+
+    monkeypatch.setitem(COMMANDS, "info", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["info", "x.h5"]) == 0
+    ours, place, *_ = capsys.readouterr().err.splitlines()
+    assert ours == "fastdesc: warning: look at this"
+    assert "test_cli.py" in place and place.endswith("UserWarning: of another library")
