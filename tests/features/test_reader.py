@@ -12,7 +12,7 @@ import fastdesc as fd
 from fastdesc.analysis.info import describe
 from fastdesc.cli import main
 from fastdesc.errors import InputError
-from fastdesc.features import featurize
+from fastdesc.features import featurize, open_features
 from fastdesc.features.transformer import pooled_features
 from fastdesc.hdf5 import tables
 from fastdesc.hdf5.files import part_of
@@ -234,3 +234,14 @@ def test_skipped_frames_are_told(tmp_path, capsys):
         assert "apart" in f.skipped[2]["reason"] and "ends inside a frame" in f.skipped[3]["reason"]
         assert f.table()["number"].tolist() == [0, 3, 5] == [int(x) for x in f.table()["id"]]
         assert json.loads(f.file["files"].asstr()[0])["size"] == source.stat().st_size
+
+
+def test_info_under_the_names_of_the_table(tmp_path):
+    """What frames carry as `number` or `energy` stands beside what the file knows under these names."""
+    source = frames(3)
+    for k, atoms in enumerate(source):
+        atoms.info |= {"number": 10.0 * k, "file": f"f{k}"}
+    with open_features(featurize(source, tmp_path / "f.h5", Fake(), progress=False)) as f:
+        table = f.table()
+    assert table["number"].tolist() == [0, 1, 2] and table["info number"].tolist() == [0, 10, 20]
+    assert table["file"].tolist() == [-1] * 3 and table["info file"].tolist() == ["f0", "f1", "f2"]
