@@ -57,8 +57,12 @@ class Together:
                 moved.append((own, own.atoms))
         if not any(own is asking for own, _ in moved):    # of atoms that are no longer, or never were, an image
             moved.append((asking, asking.atoms))
+        for own, _ in moved:
+            own.results = {}    # those of before are not those of images that are refused
         structures = Structures.from_ase([atoms for _, atoms in moved])
-        energy, forces, virials, energies = self.potential.evaluate(structures, None, self.model)
+        with np.errstate(over="ignore", invalid="ignore"):    # told below, in one sentence
+            energy, forces, virials, energies = self.potential.evaluate(structures, None, self.model)
+        self._judge([own for own, _ in moved], structures, energy, forces)
         stress = stress_voigt(virials, structures.volumes)
         self.evaluations += 1
         for k, (own, _) in enumerate(moved):
@@ -69,6 +73,20 @@ class Together:
             }  # fmt: skip
             if np.isfinite(stress[k]).all():
                 own.results["stress"] = stress[k]
+
+
+    def _judge(self, calculators, structures, energy, forces):
+        """InputError that names the image whose energy or forces are not finite."""
+        wrong = ~np.isfinite(energy)
+        wrong[structures.frame_of_atom[~np.isfinite(forces).all(axis=1)]] = True
+        if wrong.any():
+            k = int(np.argmax(wrong))
+            numbers = [n for n, image in enumerate(self.images) if image.calc is calculators[k]]
+            what = f"image {numbers[0]}" if numbers else "the structure"
+            raise InputError(
+                f"the energy or the forces of {what} are not finite (energy {energy[k]:g} eV): look at the structure, "
+                "or take a shorter step"
+            )
 
 
 def calculate_together(
@@ -92,7 +110,8 @@ def calculate_together(
     Raises
     ------
     InputError
-        For an empty list, or what is no potential.
+        For an empty list, or what is no potential; and, when forces are asked for, for images that cannot be
+        evaluated, or whose energy or forces are not finite.
 
     Examples
     --------

@@ -67,3 +67,37 @@ def test_one_sentence_for_what_cannot_be():
         fd.calculate_together([], potential())
     with pytest.raises(InputError, match="Potential or the path"):
         fd.calculate_together([bulk("Cu")], 3)
+
+
+def test_what_is_not_finite_never_reaches_an_optimizer():
+    images = band(3)
+    together = fd.calculate_together(images, potential())
+    evaluate = together.potential.evaluate
+
+    def spoilt(structures, *more):
+        found = evaluate(structures, *more)
+        found[1][structures.first[1]] = np.nan    # a force of the second image
+        return found
+
+    together.potential.evaluate = spoilt
+    for asked in images:
+        with pytest.raises(InputError, match=r"the forces of image 1 are not finite \(energy .* eV\)"):
+            asked.get_forces()
+
+
+def test_images_that_are_refused_have_no_results_of_before():
+    """Two atoms meet in one image; the others had been moved with it, and must not give what they gave before."""
+    images = band(3)
+    fd.calculate_together(images, potential())
+    before = [image.get_forces() for image in images]
+    for image in images:
+        image.positions[0] += 0.05
+    images[1].positions[2] = images[1].positions[3]
+    with pytest.raises(InputError, match="two atoms cannot share one place"):
+        images[0].get_forces()
+    images[1].positions[2] += 0.9
+    for image, old in zip(images, before, strict=True):
+        again = image.copy()
+        again.calc = fd.FastdescCalculator(potential())
+        np.testing.assert_allclose(image.get_forces(), again.get_forces(), atol=1e-9)
+        assert abs(image.get_forces() - old).max() > 1e-6
