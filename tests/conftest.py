@@ -16,13 +16,21 @@ from fastdesc.features import featurize
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+WHOLE = ("training", "analysis", "cli", "docs", "features", "lammps", "bench")
+"""Folders of tests of whole programs."""
+
+
 def shared_folder():
     """Folder of the reference data: $FASTDESC_SHARED, else ../shared beside the checkout."""
     return Path(os.environ.get("FASTDESC_SHARED", REPOSITORY.parent / "shared"))
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs a GPU where there is none, and the other way round."""
+    """Leave out what needs a GPU where there is none, and the other way round; parts before what is made of them.
+
+    Kernels are then compiled once, by tests of their own, and not by each program that other tests start.
+    """
+    items.sort(key=lambda item: WHOLE.index(folder) if (folder := item.path.parent.name) in WHOLE else -1)
     unusable = "no_gpu" if GPU else "gpu"
     out = [item for item in items if item.get_closest_marker(unusable)]
     if out:

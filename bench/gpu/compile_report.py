@@ -9,9 +9,12 @@ many of them a multiprocessor can hold at a time, by registers, shared memory an
 import argparse
 import re
 import struct
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 from fastdesc.backend import cuda
+from fastdesc.backend.threads import n_threads
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
@@ -131,23 +134,32 @@ def launch_bounds(cubin):
 
 
 def main():
-    """Print one table for each architecture; exit with 1 if anything spills."""
+    """Print one table for each architecture; what spills is an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("architectures", nargs="*", default=ARCHITECTURES, metavar="sm_XX")
     parser.add_argument("--kernel", default="", help="only names that contain this")
     wanted = parser.parse_args()
-    spilling = 0
-    for arch in wanted.architectures:
-        print(f"### {arch}\n\n| kernel | registers | stack | spills | shared | threads | warps |")
-        print("|---" + "|--:" * 6 + "|")
-        for file, names in cuda.all_specialisations().items():
-            names = tuple(n for n in names if wanted.kernel in n)
-            for name, r in compile_file(file, arch, names).items() if names else ():
-                warps = f"{r.warps(arch)} of {LIMITS[arch][0]}"
-                print(f"| {name} | {r.registers} | {r.stack} | {r.spills} | {r.shared} | {r.threads} | {warps} |")
-                spilling += r.spills > 0
-        print()
-    raise SystemExit(1 if spilling else 0)
+    spilling = []
+    with ProcessPoolExecutor(n_threads()) as pool:
+        for table, names in pool.map(_table, wanted.architectures, repeat(wanted.kernel)):
+            print(table, flush=True)
+            spilling += names
+    if spilling:
+        raise SystemExit("these spill registers: " + ", ".join(spilling))
+
+
+def _table(arch, part):
+    """Return the table of the kernels whose names contain `part`, and the names of those that spill."""
+    lines = [f"### {arch}", "", "| kernel | registers | stack | spills | shared | threads | warps |"]
+    lines.append("|---" + "|--:" * 6 + "|")
+    spilling = []
+    for file, names in cuda.all_specialisations().items():
+        names = tuple(n for n in names if part in n)
+        for name, r in compile_file(file, arch, names).items() if names else ():
+            warps = f"{r.warps(arch)} of {LIMITS[arch][0]}"
+            lines.append(f"| {name} | {r.registers} | {r.stack} | {r.spills} | {r.shared} | {r.threads} | {warps} |")
+            spilling += [f"{name} for {arch}"] if r.spills else []
+    return "\n".join([*lines, ""]), spilling
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from numba.core.caching import IndexDataCacheFile
 
 import fastdesc
 from fastdesc.backend import compilation  # noqa: F401 - says what happens while it does
+from fastdesc.backend.inlined import inlined
 from fastdesc.backend.private_folder import private_folder
 
-_OPTIONS = {"error_model": "numpy", "nogil": True}
+_OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _PACKAGE = Path(fastdesc.__path__[0])
 _IMPORT = re.compile(r"^\s*import (fastdesc[\w.]*)", re.MULTILINE)
 _IMPORT_FROM = re.compile(r"^\s*from (fastdesc[\w.]*) import (\([^)]*\)|[^\n(]*)", re.MULTILINE)
@@ -135,4 +136,4 @@ def inner(function):
     One that stays out of line is looked up by name, and found in whatever was compiled or loaded first: last bits would
     depend on what ran before, and differ between the process that compiled and those that load.
     """
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    return inlined(function, **_OPTIONS)

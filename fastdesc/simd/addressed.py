@@ -46,11 +46,15 @@ class _DualFilterLanesModel(models.StructModel):
         super().__init__(dmm, fe_type, [("v", fe_type.lanes), ("t", fe_type.lanes)])
 
 
+FEWEST = 4
+"""Lanes of a vector: fewer are not faster, and every number of lanes is compiled by itself."""
+
+
 def lanes_for(n_filters, itemsize):
     """Number of lanes of each vector when `n_filters` are spread over as few vectors as possible."""
     most = BITS // (8 * itemsize)
     n_vectors = max(1, -(-n_filters // most))
-    each = max(1, -(-n_filters // n_vectors))
+    each = max(FEWEST, -(-n_filters // n_vectors))
     return 1 << (each - 1).bit_length()
 
 

@@ -30,7 +30,7 @@ class Kernels(NumbaKernels):
         super().__init__(family, rij, pairs, species)
         pair, radial, angular = (family.filters[name] for name in KINDS)
         (kind,) = self.leading
-        self.leading = (kind, *(filters_of(kind, lanes_for(n, rij.itemsize)) for n in (pair.group, family.n_triplet)))
+        self.leading = (kind, filters_of(kind, _lanes(family, rij.itemsize)))
         self.pair_list = (*self.pair_list, knots)
         grids = Grids(
             *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
@@ -39,15 +39,16 @@ class Kernels(NumbaKernels):
         self.sizes = (family.n_pair, family.n_triplet, family.n_elements, grids)
 
     @staticmethod
-    def packed(coefficients):
+    def packed(family, coefficients):
         """Return a table as kernels want it, (planes, groups, n_elements, pieces, 4, filters in whole vectors).
 
         Parameters
         ----------
+        family : SplineFilters
         coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
         """
         n = coefficients.shape[3]
-        lanes = lanes_for(n, coefficients.itemsize)
+        lanes = _lanes(family, coefficients.itemsize)
         filters_last = np.moveaxis(coefficients, 3, 5)
         table = np.zeros((*filters_last.shape[:5], -(-n // lanes) * lanes), coefficients.dtype)
         table[..., :n] = filters_last
@@ -72,6 +73,11 @@ class Kernels(NumbaKernels):
         totals = [total.reshape(shape) for total, shape in zip(self.total(parts, flat), shapes, strict=True)]
         numbers = (self.family.filters["pair"].group, self.family.n_triplet, self.family.n_triplet)
         return [np.moveaxis(total[..., :n], 5, 3) for total, n in zip(totals, numbers, strict=True)]
+
+
+def _lanes(family, itemsize):
+    """Lanes of the vectors of filters: as suits triplets, which cost most; pair filters are spread over as many."""
+    return lanes_for(family.n_triplet or family.filters[KINDS[0]].group, itemsize)
 
 
 def _planes_of(table):
