@@ -15,6 +15,8 @@ from fastdesc.training.schedules import check_number
 
 NOISE = 1e-6
 """Of the length of a gradient: what float32 leaves unknown of an element of it after two products."""
+WIDE, RARELY = 128, 4
+"""Bases of SOAP with more vectors are improved so many times less often."""
 
 
 class _OfMatrices(AdamW):
@@ -52,8 +54,9 @@ class SOAP(_OfMatrices):
     must not be blown up to a step.
 
     Every `refresh` steps one step of the power iteration improves the bases, U <- qr(L U), with the columns in falling
-    order of u^T L u; M is turned into the new bases and W takes the new order. The first step makes the bases, in which
-    its own gradient would be diagonal; it is Adam's.
+    order of u^T L u; M is turned into the new bases and W takes the new order. Bases of more than 128 vectors, whose
+    qr costs more than all else, are improved every fourth time: they are those of the features, which change slowly.
+    The first step makes the bases, in which its own gradient would be diagonal; it is Adam's.
 
     Parameters
     ----------
@@ -107,13 +110,17 @@ class SOAP(_OfMatrices):
         second = v / (1 - beta2**k)
         scaled = m / (1 - beta1**k) / (xp.sqrt(second) + (self.eps + NOISE * xp.sqrt(second.sum())))
         direction = u @ scaled @ w.T  # (9)
-        if k % self.refresh == 0:
-            new_u, order_u = _improved(xp, u, left)
-            new_w, order_w = _improved(xp, w, right)
-            m[...] = (new_u.T @ u) @ m @ (w.T @ new_w)
-            v[...] = v[order_u][:, order_w]
-            u[...], w[...] = new_u, new_w
+        if k % self._steps_between(u) == 0:
+            new, order = _improved(xp, u, left)
+            m[...], v[...], u[...] = (new.T @ u) @ m, v[order], new
+        if k % self._steps_between(w) == 0:
+            new, order = _improved(xp, w, right)
+            m[...], v[...], w[...] = m @ (w.T @ new), v[:, order], new
         return direction
+
+    def _steps_between(self, basis):
+        """Steps between two improvements of a basis."""
+        return self.refresh * (RARELY if len(basis) > WIDE else 1)
 
 
 def _improved(xp, basis, mean):

@@ -1,5 +1,7 @@
 """SOAP and Muon against their papers, written down in float64; exact continuation; the device double."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from doubles.cupy_double import DeviceArray, device_double
@@ -69,6 +71,19 @@ def test_soap_is_that_of_the_paper(refresh):
         assert abs(found[name] - start[name]).max() > 0.05
         # The direction, of about 1, is float32; so is each of the eight steps.
         np.testing.assert_allclose(found[name].reshape(shape), expected, atol=8 * rate * 2e-5)
+
+
+def test_wide_bases_are_improved_less_often():
+    """Of the 130 columns only at step 5, of the 3 rows at every one."""
+    rng, p = np.random.default_rng(0), {"weight": np.zeros((3, 130))}
+    optimizer, seen = SOAP(p, refresh=1), []
+    for _ in range(6):
+        optimizer.step(p, {"weight": rng.normal(size=(3, 130))})
+        seen.append({side: optimizer.state_dict()[f"{side}_basis/weight"] for side in ("left", "right")})
+    changed = {side: [bool((a[side] != b[side]).any()) for a, b in pairwise(seen)] for side in ("left", "right")}
+    assert changed == {"left": [True] * 5, "right": [False, False, False, True, False]}
+    basis = seen[-1]["right"]
+    np.testing.assert_allclose(basis.T @ basis, np.eye(130), atol=1e-5)    # float32
 
 
 def test_muon_has_singular_values_near_one_and_momentum():
