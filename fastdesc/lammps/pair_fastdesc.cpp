@@ -42,6 +42,7 @@ struct FastdescStep {
   const int64_t *row;
   const double *x;
   double *f, *eatom, *vatom, *cvatom;    // added to; the last three may be null
+  double *grade, *uncertainty;           // (n_local) written, or null
   double *energy, *virial;               // written; virial (6) as in Pair
   void *pair;
 };
@@ -155,6 +156,8 @@ class PairFastdesc : public Pair {
       if (vflag_atom) step.vatom = vatom[0];
       if (cvflag_atom) step.cvatom = cvatom[0];
     }
+    step.grade = cleared(grade, grade_flag);
+    step.uncertainty = cleared(uncertainty, uncertainty_flag);
     step.energy = &energy;
     step.virial = w;
     step.pair = this;
@@ -163,6 +166,22 @@ class PairFastdesc : public Pair {
     if (eflag_global) eng_vdwl += energy;
     if (vflag_global)
       for (int k = 0; k < 6; k++) virial[k] += w[k];
+  }
+
+  // What LAMMPS' fix pair asks for: a flag that it sets before the steps at which it wants values of atoms, and these.
+  void *extract(const char *name, int &dimensions) override
+  {
+    dimensions = 0;
+    if (strcmp(name, "grade_flag") == 0) return &grade_flag;
+    if (strcmp(name, "uncertainty_flag") == 0) return &uncertainty_flag;
+    return nullptr;
+  }
+  void *extract_peratom(const char *name, int &columns) override
+  {
+    columns = 0;
+    if (strcmp(name, "grade") == 0) return grade.data();
+    if (strcmp(name, "uncertainty") == 0) return uncertainty.data();
+    return nullptr;
   }
 
   // Values of atoms, (n_all, n_values): ghosts get their owners'; or owners get the sum of all.
@@ -207,6 +226,16 @@ class PairFastdesc : public Pair {
   double cutoff = 0, *values = nullptr;
   int first = 0, width = 0, total = 0;
   bool opened = false, fresh = true;
+  int grade_flag = 0, uncertainty_flag = 0;
+  std::vector<double> grade = {0}, uncertainty = {0};    // never empty: fix pair takes no null
+
+  // Zeros for our atoms where a flag is set, else null.
+  double *cleared(std::vector<double> &of_atoms, int flag)
+  {
+    if (!flag) return nullptr;
+    of_atoms.assign(atom->nlocal + 1, 0.0);
+    return of_atoms.data();
+  }
 
   double *of(int a) { return values + (int64_t) a * total; }
 

@@ -16,6 +16,7 @@ from fastdesc.pairs.ghost_list import GhostList
 from fastdesc.potential.evaluation import energies_and_forces
 from fastdesc.potential.loading import load
 from fastdesc.potential.one_pass import one_pass, suits
+from fastdesc.potential.uncertainty import DomainSpread
 
 SENTENCE, DIGEST = 2048, 64
 NO_CELL = np.zeros((1, 3, 3))
@@ -28,6 +29,7 @@ class Step(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("model", "n_local", "n_all", "n_rows", "rebuilt")),
         *((name, ctypes.c_void_p) for name in ("type", "centres", "j", "row", "x", "f", "eatom", "vatom", "cvatom")),
+        *((name, ctypes.c_void_p) for name in ("grade", "uncertainty")),
         *((name, ctypes.POINTER(ctypes.c_double)) for name in ("energy", "virial")),
         ("pair", ctypes.c_void_p),
     ]
@@ -148,7 +150,7 @@ class LammpsModel:
         if self.device == "cuda" and runtime is not None:
             take_gpu(runtime.node()[0])    # ranks of a node share its GPUs out
         self.model = potential.model(resolve_dtype(dtype), self.device)
-        self.ghosts = None
+        self.ghosts = self.spread = None
 
     def evaluate(self, step, library):
         """Do what one call of Pair::compute asks for."""
@@ -161,10 +163,13 @@ class LammpsModel:
             positions = np.zeros((0, 3))
         else:
             positions = _view(step.x, ctypes.c_double, (n, 3))
+        spread = self._spread() if step.grade or step.uncertainty else None
         if suits(self.model) and not (step.vatom or step.cvatom):
-            found = one_pass(self.model, positions[ghosts.atoms], NO_CELL, ghosts.centres, ghosts.species)
+            given = positions[ghosts.atoms], NO_CELL, ghosts.centres, ghosts.species
+            found = one_pass(self.model, *given) if spread is None else spread.one_pass(*given)
             if found is not None:
-                self._hand_back(step, *found)
+                found, uncertainties = (found, {}) if spread is None else found
+                self._hand_back(step, *found, **uncertainties)
                 return
         whole, rij = ghosts.within(positions, self.cutoff, self.model.scale.dtype)
         species = ghosts.species
@@ -174,8 +179,12 @@ class LammpsModel:
             rij, species = to_device(rij, "cuda"), to_device(species, "cuda")
         whole.exchange = exchange
         centres = whole.centres(ghosts.n_own)
-        out, found, drij = energies_and_forces(self.model, rij, centres, species)
-        self._hand_back(step, to_host(out), to_host(found), to_host(virials(rij, drij, whole)))
+        if spread is None:
+            (out, found, drij), uncertainties = energies_and_forces(self.model, rij, centres, species), {}
+        else:
+            (out, found, drij), uncertainties = spread.energies_and_forces(rij, centres, species)
+        w = to_host(virials(rij, drij, whole))
+        self._hand_back(step, to_host(out), to_host(found), w, **uncertainties)
         if n == 0:
             return
         if step.vatom or step.cvatom:
@@ -186,8 +195,16 @@ class LammpsModel:
                 w[:, 3:6] = 0.5 * (w[:, 3:6] + w[:, 6:9])
                 _view(step.vatom, ctypes.c_double, (n, 6))[ghosts.atoms] += w[:, :6]
 
-    def _hand_back(self, step, energies, forces, w):
-        """Energies of our atoms without references, forces of all, and the virial, to LAMMPS."""
+    def _spread(self):
+        """What evaluates uncertainties too, made when they are first asked for."""
+        if self.device == "cuda":
+            raise InputError("fix pair asks for uncertainties, which are found on the CPU; use device cpu")
+        if self.spread is None:
+            self.spread = DomainSpread(self.potential, self.model)
+        return self.spread
+
+    def _hand_back(self, step, energies, forces, w, energies_uncertainty=None, grade=None):
+        """Energies of our atoms without references, forces of all, the virial and what was asked for, to LAMMPS."""
         ghosts, n = self.ghosts, step.n_all
         own = energies + self.potential.reference[ghosts.species[: ghosts.n_own]]
         step.energy[0] = float(own.sum())
@@ -198,6 +215,9 @@ class LammpsModel:
         _view(step.f, ctypes.c_double, (n, 3))[ghosts.atoms] += forces
         if step.eatom:
             _view(step.eatom, ctypes.c_double, (n,))[ghosts.atoms[: ghosts.n_own]] += own
+        for address, values in ((step.grade, grade), (step.uncertainty, energies_uncertainty)):
+            if address:
+                _view(address, ctypes.c_double, (step.n_local,))[ghosts.atoms[: ghosts.n_own]] = values
 
     def _take(self, step):
         """Take a new list of neighbours."""

@@ -269,6 +269,11 @@ def energies_and_forces(model, rij, pairs, species):
     drij : (3, n_pairs) array, eV/Å
     """
     out, drij, _ = energies_and_gradient(model, rij, pairs, species)
+    return out, forces_of_all(drij, pairs), drij
+
+
+def forces_of_all(drij, pairs):
+    """Forces on all atoms, ghosts too, (n_atoms, 3) float64; drij is set to zero in the rows of ghosts."""
     if pairs.whole is not pairs:
-        drij[:, int(pairs.row[-1]) :] = 0    # the rows of ghosts
-    return out, forces(drij, pairs.whole), drij
+        drij[:, int(pairs.row[-1]) :] = 0
+    return forces(drij, pairs.whole)

@@ -32,6 +32,7 @@ from fastdesc.geometry import forces, pair_vectors, virials
 from fastdesc.potential.evaluation import (
     columns_of,
     energies_of_features,
+    forces_of_all,
     last_of,
     network_and_gradient,
     over_atoms,
@@ -225,19 +226,80 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
 
 def _in_one_pass(layer, model, structures, pairs, species, uncertainty, derivatives):
     """What `values_and_spread` returns, without members, for models that are evaluated in one pass; else None."""
-    if not suits(model) or model.direct is not None or len(model.networks[0].layers) < 2:
+    if not _one_pass_sees(model):
         return None
     last = np.empty((pairs.n_atoms, model.networks[0].n_last), model.scale.dtype)
     found = one_pass(model, structures.positions, structures.cells, pairs, species, last, derivatives)
     if found is None:
         return None
+    seen = _seen_in(last, layer, model, pairs, species, uncertainty)
+    return list(found) if derivatives else [found[0]], _joined(layer, pairs, seen, uncertainty)
+
+
+def _one_pass_sees(model):
+    """Whether one pass leaves all that phi is made of."""
+    return suits(model) and model.direct is None and len(model.networks[0].layers) > 1
+
+
+def _seen_in(last, layer, model, pairs, species, uncertainty):
+    """What was seen of the last layers (n_atoms, n_last) that one pass left."""
     look = _looking(layer, model, None, pairs, species, uncertainty)
 
     def task(a, b):
         return [look(z, own, last[own].T) for z, own in columns_of(model, pairs.columns, species, a, b)]
 
-    seen = [one for part in over_atoms(task, pairs.n_atoms, last, LOOKED_AT) for one in part]
-    return list(found) if derivatives else [found[0]], _joined(layer, pairs, seen, uncertainty)
+    return [one for part in over_atoms(task, pairs.n_atoms, last, LOOKED_AT) for one in part]
+
+
+class DomainSpread:
+    """Energies and forces of the atoms of one domain, as LAMMPS hands them, with their uncertainties; on the host.
+
+    Parameters
+    ----------
+    potential : Potential
+    model : Model
+
+    Raises
+    ------
+    InputError
+        For a potential without uncertainty.
+    """
+
+    def __init__(self, potential, model):
+        self.model, self.uncertainty = model, needed(potential)
+        self.layer = LastLayer.of(model, potential.direct_columns)
+
+    def one_pass(self, positions, cells, centres, species):
+        """What fastdesc.potential.one_pass.one_pass returns, and uncertainties; None where that is not enough."""
+        if not _one_pass_sees(self.model):
+            return None
+        last = np.empty((centres.n_atoms, self.model.networks[0].n_last), self.model.scale.dtype)
+        found = one_pass(self.model, positions, cells, centres, species, last)
+        if found is None:
+            return None
+        seen = _seen_in(last, self.layer, self.model, centres, species[: centres.n_atoms], self.uncertainty)
+        return found, self._scaled(centres, species, seen)
+
+    def energies_and_forces(self, rij, centres, species):
+        """What fastdesc.potential.evaluation.energies_and_forces returns, and uncertainties.
+
+        Returns
+        -------
+        found : energies, forces, drij
+        uncertainties : dict
+            energies_uncertainty (eV) and grade, float64, of the centres.
+        """
+        model = self.model
+        q, saved = model.descriptor.forward(rij, centres, species, model.theta)
+        look = _looking(self.layer, model, q, centres, species, self.uncertainty)
+        out, dq, seen = network_and_gradient(model, q, centres, species, look=look)
+        drij = model.descriptor.pullback(rij, centres, species, model.theta, saved, dq)
+        return (out, forces_of_all(drij, centres), drij), self._scaled(centres, species, seen)
+
+    def _scaled(self, centres, species, seen):
+        of_frame, of_atoms = _joined(self.layer, centres, seen, self.uncertainty)
+        found = self.uncertainty.scaled(Spread(of_frame, of_atoms, None), species[: centres.n_atoms])
+        return {name: found[name] for name in ("energies_uncertainty", "grade")}
 
 
 def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):

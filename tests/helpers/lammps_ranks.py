@@ -3,7 +3,7 @@
     mpiexec -n 3 python -m helpers.lammps_ranks CASES.json OUT.json
 
 CASES.json holds a list of dicts: model, commands (between the box and the run), atoms (positions, types), cell,
-elements, steps; OUT.json what rank 0 found for each.
+elements, steps, of_atoms (more that is gathered: name -> LAMMPS' name, width); OUT.json what rank 0 found for each.
 """
 
 import importlib.util
@@ -88,7 +88,7 @@ def run(lmp, case):
         ]
     )  # fmt: skip
     out = {"thermo": [lmp.get_thermo(name) for name in THERMO], "flux": [lmp.get_thermo(name) for name in flux]}
-    of_atoms = {name: of for name, of in OF_ATOMS.items() if flux or name != "centroid"}
+    of_atoms = {name: of for name, of in OF_ATOMS.items() if flux or name != "centroid"} | case.get("of_atoms", {})
     for name, (what, width) in of_atoms.items():
         out[name] = np.array(lmp.gather(what, 1, width)).reshape(-1, width).tolist()
     lmp.command("clear")
