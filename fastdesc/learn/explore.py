@@ -61,8 +61,8 @@ def trajectory(potential, start, temperature, explore, seed, device="cpu"):
 
 def too_close(atoms, closest):
     """Whether two atoms are nearer than `closest` times the sum of their covalent radii."""
-    if not closest or not np.isfinite(atoms.positions).all():
-        return bool(closest)
+    if not closest or not np.isfinite(atoms.positions).all():    # the calculator refuses the latter
+        return False
     return len(neighbor_list("i", atoms, closest * covalent_radii[atoms.numbers])) > 0
 
 

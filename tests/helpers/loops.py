@@ -1,7 +1,9 @@
 """A small learning loop: copper and gold, labelled by EMT, and calculators that misbehave."""
 
 import os
+import time
 
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.io import write
@@ -54,20 +56,40 @@ def make_loop(folder, text=LOOP):
     return folder / "loop.toml"
 
 
+MOODY = "helpers.loops:Moody"
+
+
+def with_gold(*counts):
+    """Cells of copper with so many gold atoms each."""
+    frames = []
+    for k in counts:
+        atoms = bulk("Cu", cubic=True)
+        atoms.numbers[:k] = 79
+        frames.append(atoms)
+    return frames
+
+
 class Moody(Calculator):
-    """EMT that fails on some structures: it raises, or ends the process, where it meets so many gold atoms."""
+    """EMT that fails on some structures: it raises, ends the process, or goes on for ever, where it meets so many gold
+    atoms. `made` counts the calculators of this process.
+    """
+
+    made = 0
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (as ASE's)
 
-    def __init__(self, raises=(), ends=()):
+    def __init__(self, raises=(), ends=(), waits=()):
         super().__init__()
-        self.raises, self.ends, self.emt = raises, ends, EMT()
+        self.raises, self.ends, self.waits, self.emt = raises, ends, waits, EMT()
+        Moody.made += 1
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         gold = int((atoms.numbers == 79).sum())
         if gold in self.ends:
             os._exit(7)
+        while gold in self.waits:
+            time.sleep(1)
         if gold in self.raises:
             raise RuntimeError("it did not\nconverge")
         self.results = {name: self.emt.get_property(name, atoms) for name in ("energy", "forces")}

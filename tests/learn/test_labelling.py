@@ -1,27 +1,21 @@
-"""Labels by calculators that fail, in processes that die; fixed sets; starts without labels."""
+"""Labels by calculators that fail, in processes that die, or end with the loop."""
+
+import time
 
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.io import read, write
-from helpers.loops import LOOP, Moody, make_loop
+from ase.io import write
+from helpers.loops import MOODY, Moody, with_gold
 
 from fastdesc.errors import InputError
+from fastdesc.learn import labelling
 from fastdesc.learn.calculators import labelled, make_calculator
+from fastdesc.learn.files import write_table
 from fastdesc.learn.labelling import check_calculator, label_frames
 from fastdesc.learn.settings import Label
 
-MOODY = "helpers.loops:Moody"
 HERE = __file__.rsplit("/", 2)[0]
-
-
-def with_gold(*counts):
-    frames = []
-    for k in counts:
-        atoms = bulk("Cu", cubic=True)
-        atoms.numbers[:k] = 79
-        frames.append(atoms)
-    return frames
 
 
 @pytest.mark.parametrize("workers, ends, left", [(0, [], [0, 2, 1]), (2, [2], [0, 1])])
@@ -63,28 +57,31 @@ def test_what_a_calculator_cannot_do_is_told():
         Label("EMT")
 
 
+@pytest.mark.parametrize("reuse, made", [(False, 3), (True, 1)])
+def test_calculators_are_new_for_each_structure_unless_they_are_kept(tmp_path, reuse, made):
+    write(tmp_path / "frames.extxyz", with_gold(0, 1, 2))
+    Moody.made = 0
+    label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", Label(MOODY, workers=0, reuse=reuse), HERE, print)
+    assert Moody.made == made
+
+
+def test_a_worker_ends_with_the_loop(tmp_path):
+    """It reads the end of its pipe, however the loop ended, also in the middle of a structure."""
+    write(tmp_path / "frames.extxyz", with_gold(0, 1))
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    told = {"frames": str(tmp_path / "frames.extxyz"), "modules": HERE, "calculator": MOODY}
+    write_table(folder / "task.json", {**told, "arguments": {"waits": [1]}, "reuse": False, "largest_force": 50.0})
+    worker = labelling._started(folder, 0, 1)
+    while not (folder / "00001.run").exists():
+        assert worker.poll() is None, (folder / "worker-0.log").read_text()
+        time.sleep(0.05)
+    worker.stdin.close()
+    assert worker.wait(timeout=60) == 1
+    assert (folder / "00000.extxyz").exists() and not (folder / "00001.failed").exists()
+
+
 def test_none_labelled_ends_the_loop(tmp_path):
     write(tmp_path / "frames.extxyz", with_gold(3, 3))
     with pytest.raises(InputError, match=r"none of 2 structures could be labelled; the first: .* did not converge"):
         label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", Label(MOODY, {"raises": [3]}, 0), HERE)
-
-
-def test_a_fixed_set_is_distilled_from_a_start_without_labels(tmp_path, run):
-    moody = f'"{MOODY}"\narguments = {{raises = [3]}}'
-    text = LOOP[: LOOP.index("[explore]")] + '[explore]\nframes = "pool.extxyz"\ncapture_above = 0\n'
-    text += "[select]\nnumber = 4\n" + LOOP[LOOP.index("[label]") :].replace('"ase.calculators.emt:EMT"', moody)
-    path = make_loop(tmp_path / "a", text.replace("rounds = 2", "rounds = 5"))
-    bare = [a.copy() for a in read(path.parent / "train.extxyz", ":")]
-    write(path.parent / "train.extxyz", bare)
-    pool = with_gold(1, 2, 3, 1, 2, 0)
-    for k, atoms in enumerate(pool):
-        atoms.rattle(0.05, seed=k)
-    write(path.parent / "pool.extxyz", pool)
-    code, out, err = run("learn", path, "--quiet")
-    assert code == 0, err
-    assert "round 0: labelled 6 of 6" in out and "of the set" in out
-    folder = path.parent / "fastdesc-learn"
-    chosen = [a.info["candidate"] for r in (1, 2) for a in read(folder / f"round-00{r}" / "selected.extxyz", ":")]
-    assert sorted(chosen) == list(range(6)), "each once"
-    assert "left out: the calculator failed" in out and "round 3: all structures of the set were chosen" in out
-    assert len(read(folder / "train.extxyz", ":")) + len(read(folder / "valid.extxyz", ":")) == 6 + 5
