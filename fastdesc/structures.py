@@ -34,7 +34,11 @@ class Structures:
         Periodic directions.
     first : int64 (n_frames + 1,)
         Frame f owns the atoms first[f] .. first[f + 1].
+    frames_before : int
+        Added to the numbers of frames in messages, where these are some of many.
     """
+
+    frames_before = 0
 
     def __init__(self, numbers: Array, positions: Array, cells: Array, pbc: Array, first: Array) -> None:
         self.numbers = numbers
@@ -143,7 +147,7 @@ class Structures:
     def name_atom(self, atom: int) -> str:
         """'frame f, atom a' of an index into all atoms, for messages."""
         f = int(np.searchsorted(self.first, atom, side="right")) - 1
-        return f"frame {f}, atom {atom - int(self.first[f])}"
+        return f"frame {self.frames_before + f}, atom {atom - int(self.first[f])}"
 
     def species(self, model_species_numbers: Sequence[int]) -> NDArray[np.int32]:
         """Index of every atom's element in the model's list.
@@ -182,7 +186,10 @@ class Structures:
         """Yield all frames, in order, as Structures that begin within `n_atoms` atoms of each other."""
         block = self.first[:-1] // n_atoms
         for one in np.unique(block):
-            yield self.take(np.flatnonzero(block == one))
+            frames = np.flatnonzero(block == one)
+            some = self.take(frames)
+            some.frames_before = self.frames_before + int(frames[0])
+            yield some
 
     def take(self, frame_indices: ArrayLike) -> "Structures":
         """The Structures of some frames, in the order asked for."""

@@ -12,7 +12,7 @@ from fastdesc.hdf5.heaps import read_text
 from fastdesc.hdf5.tables import store
 
 FORMAT, VERSION = "fastdesc-checkpoint", 1
-FREE = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every", "uncertainty")
+FREE = ("epochs", "time_limit", "device", "devices", "patience", "checkpoint_every", "pair_memory", "uncertainty")
 """Settings that may change when a run goes on."""
 
 

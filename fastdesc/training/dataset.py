@@ -1,4 +1,4 @@
-"""Frames made ready for training: pairs and pair vectors found once and kept, labels with NaN where missing."""
+"""Frames made ready for training: pairs (fastdesc/training/pair_store.py), and labels with NaN where missing."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,10 +6,9 @@ from numbers import Real
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, to_device
-from fastdesc.descriptors.short_distances import ShortDistances
+from fastdesc.backend.arrays import to_device
 from fastdesc.errors import InputError
-from fastdesc.geometry import frame_sums, pair_vectors
+from fastdesc.geometry import frame_sums
 from fastdesc.io.labels import advice, labels
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
@@ -17,7 +16,9 @@ from fastdesc.training.initialise import initialise, initialise_with_descriptor
 from fastdesc.training.linear_start import start_linear
 from fastdesc.training.loss import Targets
 from fastdesc.training.outliers import outliers
+from fastdesc.training.pair_store import PairStore
 from fastdesc.training.places import read_placed
+from fastdesc.training.settings import PAIR_MEMORY
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class TrainingSet:
     device : {"cpu", "cuda"}
     purpose : str
         What messages call the frames.
+    pair_memory : float
+        As of Settings.
 
     Raises
     ------
@@ -95,7 +98,7 @@ class TrainingSet:
         When no frame carries an energy or forces, a weight is negative, or frames are unusable.
     """
 
-    def __init__(self, source, descriptor, dtype, device="cpu", purpose="training"):
+    def __init__(self, source, descriptor, dtype, device="cpu", purpose="training", pair_memory=PAIR_MEMORY):
         self.frames = read_placed(source, purpose)
         known = labels(self.frames)
         if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
@@ -105,10 +108,8 @@ class TrainingSet:
         weight = np.array([check_weight(k, atoms.info.get("weight", 1.0)) for k, atoms in enumerate(self.frames)])
         self.structures = Structures.from_ase(self.frames)
         self.species = self.structures.species(descriptor.species_numbers)
-        pairs = Pairs.find(self.structures, descriptor.cutoff)
-        rij = pair_vectors(self.structures.positions, self.structures.cells, pairs, dtype)
-        self.pairs, self.rij = pairs.to_device(device), to_device(rij, device)
-        self.device, self.dtype = device, rij.dtype
+        self.store = PairStore(self.structures, descriptor.cutoff, dtype, device, pair_memory * 1e9)
+        self.device, self.dtype = device, np.dtype(dtype)
         self.energies = known.energies
         bulk = self.structures.pbc.all(1)
         self.dropped_stress = np.isfinite(known.stress).any((1, 2)) & ~bulk
@@ -121,6 +122,17 @@ class TrainingSet:
     def n_frames(self):
         """Number of frames."""
         return self.structures.n_frames
+
+    @property
+    def kept_gigabytes(self):
+        """Memory of the pairs that are kept."""
+        return self.store.n_bytes / 1e9 if self.store.kept else 0.0
+
+    @property
+    def about_pairs(self):
+        """What is to be said of pairs that are not kept."""
+        size = f"{self.store.n_bytes / 1e9:.3g} GB, more than pair_memory"
+        return "" if self.store.kept else f"; pairs are found anew for each step ({size})"
 
     @property
     def n_atoms(self):
@@ -173,7 +185,7 @@ class TrainingSet:
 
     def lone_atoms(self):
         """Frames of one atom that sees no other, and no image of its own."""
-        return np.flatnonzero((self.n_atoms == 1) & (np.diff(self.pairs.starts) == 0))
+        return np.flatnonzero((self.n_atoms == 1) & (self.store.n_pairs == 0))
 
     def species_of(self, frame):
         """Index of the element of the first atom of a frame."""
@@ -201,10 +213,7 @@ class TrainingSet:
         """
         first = self.structures.first
         atoms = np.concatenate([np.arange(first[f], first[f + 1]) for f in frames])
-        pairs = self.pairs.take(frames)
-        bounds = self.pairs.starts
-        xp = namespace(self.rij)
-        rij = xp.concatenate([self.rij[:, bounds[f] : bounds[f + 1]] for f in frames], axis=1)
+        pairs, rij = self.store.take(frames)
         species = self.species[atoms]
         if self.device == "cuda":
             pairs.note_species(species, len(reference))
@@ -224,6 +233,10 @@ class TrainingSet:
         )
         return TrainingBatch(rij, pairs, to_device(species, self.device), targets)
 
+    def batches_ahead(self, groups, reference):
+        """Yield the batch of each group of frames, made while the one before it is at work where that pays."""
+        yield from self.store.ahead(lambda group: self.batch(group, reference), groups)
+
     def initialise(self, potential, with_descriptor):
         """Fit what needs no gradient, and before it the initial parameters of a descriptor that is to be trained."""
         (initialise_with_descriptor if with_descriptor else initialise)(potential, self)
@@ -234,7 +247,7 @@ class TrainingSet:
 
     def short_distances(self, descriptor):
         """How many distances lie below what a descriptor's filters were made for."""
-        return ShortDistances.among(descriptor, self.rij)
+        return self.store.short_distances(descriptor)
 
     def check_restored(self, parameters, restored, path):
         """Whatever parameters a checkpoint holds, these frames can go on from them."""

@@ -101,6 +101,8 @@ class FeatureSet:
         Number of a frame -> its index and file, in words.
     """
 
+    kept_gigabytes, about_pairs = 0.0, ""    # there are no pairs
+
     def __init__(self, n_atoms, energies, weight, blocks, window, load, species, dtype, device, report, place):
         self.n_atoms, self.energies, self._weight = n_atoms, energies, weight
         self.blocks, self.window, self._load, self._species = np.asarray(blocks), window, load, species
@@ -209,6 +211,10 @@ class FeatureSet:
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""
         return cut(self.n_atoms, batch_atoms, order)
+
+    def batches_ahead(self, groups, reference):
+        """Yield the batch of each group of frames."""
+        return (self.batch(group, reference) for group in groups)
 
     def batch(self, frames, reference):
         """Concatenate some frames; energies become those above the reference energies.

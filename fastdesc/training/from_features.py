@@ -16,7 +16,7 @@ from fastdesc.hdf5.files import format_of, part_of, to_json
 from fastdesc.training.dataset import TrainingSet, check_weight
 from fastdesc.training.feature_dataset import FeatureSet, blocks_of
 from fastdesc.training.places import place_name
-from fastdesc.training.settings import Settings
+from fastdesc.training.settings import PAIR_MEMORY, Settings
 
 LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
 """Settings that mean nothing without positions, or for a descriptor that stays as it is."""
@@ -149,11 +149,11 @@ def _own_descriptor(file):
     )
 
 
-def training_set(frames, descriptor, dtype, device, purpose="training"):
+def training_set(frames, descriptor, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
     """Make a TrainingSet of frames, or a FeatureSet of a Stored."""
     if isinstance(frames, Stored):
         return feature_set(frames, descriptor, dtype, device, purpose)
-    return TrainingSet(frames, descriptor, dtype, device, purpose)
+    return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory)
 
 
 def feature_set(stored, descriptor, dtype, device, purpose="training"):

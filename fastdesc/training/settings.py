@@ -19,6 +19,8 @@ MOST_COUNTED = 10**12
 MOST = sys.float_info.max
 LONGEST = 10_000_000
 """Minutes, nearly twenty years; more is a mistake of the unit."""
+PAIR_MEMORY = 4.0
+"""GB of pairs that are kept."""
 OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
@@ -97,6 +99,9 @@ class Settings:
         Of the passes; parameters and optimizer are float64 always.
     time_limit : float or None
         Seconds of this run after which training ends gracefully; a resumed run has as many again.
+    pair_memory : float
+        Gigabytes for the pairs of all frames. Sets with more find the pairs of each step anew, in a thread beside the
+        step before; the numbers are the same.
     uncertainty : bool
         Fit what predict(uncertainty=True) needs at the end, which takes about as long as an epoch.
     """
@@ -136,6 +141,7 @@ class Settings:
     devices: int | str = 1
     dtype: str = "float32"
     time_limit: float | None = None
+    pair_memory: float = PAIR_MEMORY
     uncertainty: bool = True
 
     def __post_init__(self):
@@ -159,6 +165,7 @@ class Settings:
                 self._in_range(name, 0, math.inf)
         for name in ("weight_decay", "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
+        self._in_range("pair_memory", 0, math.inf)
         for name in ("ema", "valid_fraction", "warmup", "late", "stall"):
             self._in_range(name, 0, 1)
         self._in_range("late_energy_factor", 0, math.inf)

@@ -56,8 +56,9 @@ class Trainer:
             _, gradient = self._penalty(potential.parameters)    # a family without splines refuses
             check_penalty([groups[name] for name in gradient], settings, potential.fitted)
         given = potential.descriptor, self.dtype, self.device
-        self.data = training_set(train_frames, *given)
-        self.valid = training_set(valid_frames, *given, "validation") if valid_frames else None
+        self.data = training_set(train_frames, *given, pair_memory=settings.pair_memory)
+        left = settings.pair_memory - self.data.kept_gigabytes
+        self.valid = training_set(valid_frames, *given, "validation", left) if valid_frames else None
         self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
         check_what_counts(self.data, self.valid, self.weights)
         tell_of_sets(self.data, self.valid, potential)
@@ -127,9 +128,9 @@ class Trainer:
             check_target(checkpoint, FORMAT)
         start, before, begun = time.monotonic(), self.seconds, self.epoch
         shown = Progress(self.history, s.epochs, int(self.data.n_atoms.sum()), progress, history, callback)
-        shown.say(f"training on {self.data.report}")
+        shown.say(f"training on {self.data.report}{self.data.about_pairs}")
         if self.valid is not None:
-            shown.say(f"validating on {self.valid.report}")
+            shown.say(f"validating on {self.valid.report}{self.valid.about_pairs}")
         if self.chosen:
             shown.say(f"chosen: {self.chosen}")
         if self.further:
@@ -191,10 +192,11 @@ class Trainer:
         if late and not before and self.valid is None:
             self.best_loss = np.inf    # losses on training frames weigh otherwise from here
         metrics, total, penalty = Metrics(self.like), 0.0, 0.0
-        for group in groups:
-            own = self.team.share(group, self.data.n_atoms[group])
-            # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
-            batch = self.data.batch(own if len(own) else group[:1], self.potential.reference)
+        shares = [self.team.share(group, self.data.n_atoms[group]) for group in groups]
+        # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
+        given = [own if len(own) else group[:1] for own, group in zip(shares, groups, strict=True)]
+        batches = self.data.batches_ahead(given, self.potential.reference)
+        for group, own, batch in zip(groups, shares, batches, strict=True):
             model = self.potential.model(self.dtype, parameters=self.parameters)
             found, gradient = batch_gradient(self.potential, model, batch, weights, self.training_pass)
             summed = self.team.sum_dict({"loss": found.loss, **gradient}, len(own) / len(group))
