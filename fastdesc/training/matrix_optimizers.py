@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from fastdesc.backend.arrays import namespace
+from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.checks import count
 from fastdesc.errors import InputError
 from fastdesc.training.optimizer import AdamW
@@ -38,6 +39,16 @@ class _OfMatrices(AdamW):
             return
         matrix = (shorten * g).astype(np.float32, copy=False).reshape(self.matrices[name])
         p -= rate * (self._direction(name, matrix).reshape(p.shape) + decay * p)
+
+    def _each(self, move, names):
+        """On the host in our threads, each parameter in one of them: they share nothing."""
+        if not self.matrices or not isinstance(next(iter(self._moments.values())), np.ndarray):
+            super()._each(move, names)
+            return
+        # Those that take longest first: matrices by their longer side, which bases have.
+        order = sorted(names, key=lambda name: -max(self.matrices.get(name, (0,))))
+        with single_threaded_blas():
+            for_chunks(lambda first, last: [move(name) for name in order[first:last]], len(order), 1)
 
 
 class SOAP(_OfMatrices):

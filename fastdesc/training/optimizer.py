@@ -206,10 +206,18 @@ class AdamW:
             )
         self.n_steps += 1
         rate = self.learning_rate * factor
-        for name in active:
+
+        def move(name):
             group = self.groups[name]
             self._move(name, parameters[name], gradients[name], shorten, rate * group.rate, group.weight_decay)
+
+        self._each(move, active)
         return norm
+
+    def _each(self, move, names):
+        """Call move(name) for all names."""
+        for name in names:
+            move(name)
 
     def _move(self, name, p, g, shorten, rate, decay):
         """Change one parameter: (2) and (3)."""

@@ -56,7 +56,7 @@ class Case:
     """A descriptor on a structure, float64, on the host; `rng` is fresh and the same for every test."""
 
     def __init__(self, family, variant, structure):
-        self.family, self.variant = family, variant
+        self.family, self.variant, self.structure = family, variant, structure
         self.settings = family.variants[variant].keywords
         self.descriptor = descriptor_of(family, variant)
         self.frames = frames_of(structure)

@@ -7,6 +7,7 @@ import pytest
 from doubles.cupy_double import DeviceArray, device_double
 
 import fastdesc as fd
+from fastdesc.backend.threads import set_threads
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.training.matrix_optimizers import SOAP, Muon, orthogonalised
 from fastdesc.training.optimizer import AdamW, Group
@@ -84,6 +85,23 @@ def test_wide_bases_are_improved_less_often():
     assert changed == {"left": [True] * 5, "right": [False, False, False, True, False]}
     basis = seen[-1]["right"]
     np.testing.assert_allclose(basis.T @ basis, np.eye(130), atol=1e-5)    # float32
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_any_number_of_threads_gives_the_same_bits(kind):
+    found = {}
+    for n in (1, 3):
+        rng, p = np.random.default_rng(2), {f"{k}/weight": np.ones((40, 50)) for k in range(4)}
+        optimizer = kind(p)
+        set_threads(n)
+        try:
+            for _ in range(12):
+                optimizer.step(p, {name: rng.normal(size=a.shape) for name, a in p.items()})
+        finally:
+            set_threads(None)
+        found[n] = p
+    for name, a in found[1].items():
+        np.testing.assert_array_equal(a, found[3][name])
 
 
 def test_muon_has_singular_values_near_one_and_momentum():
