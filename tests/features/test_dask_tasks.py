@@ -3,10 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
+from ase import Atoms
+from helpers.featurizing import Fake, frames
 
 from fastdesc.errors import FastdescError
-from fastdesc.features import dask_tasks
+from fastdesc.features import dask_tasks, open_features
+from fastdesc.features.dask import make_shard
 from fastdesc.features.dask_tasks import Tasks
+from fastdesc.io.sources import Source
 
 WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 distributed = pytest.importorskip("distributed", reason=WHY)
@@ -107,3 +111,14 @@ def test_a_scheduler_that_is_gone(status):
     for call in (tasks.next, lambda: tasks.submit(2)):
         with pytest.raises(FastdescError, match=r"the Dask scheduler is gone; .* go on with --resume"):
             call()
+
+
+def test_a_shard_tells_of_all_its_frames(tmp_path):
+    """Skipped ones too: the bar would not come to its end."""
+    batches = list(Source([*frames(3), Atoms("Au"), *frames(2)]).raw_batches(20))
+    options = {"pool": None, "jacobian": False, "compression": "none"}
+    job = Fake(), "cpu", "float64", "skip", options, [], {}
+    assert len(batches) > 1 and make_shard(batches, str(tmp_path / "000000.h5"), job)[0] == 6
+    with open_features(tmp_path / "000000.h5") as f:
+        assert len(f) == 5 and [one["number"] for one in f.skipped] == [3]
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.h5"]
