@@ -7,11 +7,12 @@
 """
 
 import json
-from collections import deque
+import warnings
+from collections import Counter, deque
 from pathlib import Path
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_xyz
 from ase.md.verlet import VelocityVerlet
@@ -21,9 +22,10 @@ from fastdesc.calculator import FastdescCalculator
 from fastdesc.checks import count
 from fastdesc.checks import seed as check_seed
 from fastdesc.dynamics import langevin, thermal_momenta
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.hdf5.attributes import attribute, set_attributes
 from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
+from fastdesc.io.extxyz_out import told, writable
 from fastdesc.io.frames import iread_frames
 from fastdesc.potential.loading import load
 from fastdesc.potential.uncertainty import needed
@@ -134,7 +136,10 @@ def md(
     sure = settings.get("stop_above") is not None
     if sure:
         needed(potential)
-    atoms = deque(iread_frames(frame), maxlen=1)[0].repeat(repeat)
+    atoms, left_out = _repeated(deque(iread_frames(frame), maxlen=1)[0], tuple(repeat)), Counter()
+    atoms.info = writable(Atoms(info=atoms.info), left_out).info
+    for text in told(left_out, paths["trajectory"]):
+        warnings.warn(text, FastdescWarning, stacklevel=2)
     if settings["ensemble"] == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise InputError("ensemble npt needs a frame that is periodic in all directions; take nvt or nve")
     out.mkdir(parents=True, exist_ok=True)
@@ -184,6 +189,16 @@ def plot(table, out):
     ax.set_xlabel("time (ps)")
     save_figure(fig, out)
     return out
+
+
+def _repeated(atoms, repeat):
+    if repeat == (1, 1, 1):
+        return atoms
+    try:
+        return atoms.repeat(repeat)
+    except NotImplementedError as error:
+        kinds = ", ".join(sorted({type(c).__name__ for c in atoms.constraints}))
+        raise InputError(f"the frame has constraints that ASE cannot repeat ({kinds}); leave out --repeat") from error
 
 
 def _check(settings, steps, repeat):

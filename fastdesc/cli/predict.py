@@ -3,6 +3,7 @@
 import gzip
 import io
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.geometry import stress_voigt
 from fastdesc.hdf5.files import check_apart, check_target, whole_or_nothing
+from fastdesc.io.extxyz_out import told, writable
 from fastdesc.io.frame_batch import make_batch, plain_info
 from fastdesc.io.frame_extras import extras_of
 from fastdesc.io.frames import EXTXYZ, expand, iread_frames
@@ -68,12 +70,14 @@ def predict(model, frames, out, device="cpu", dtype="float64", progress=True, un
             for name, count in left_out.items():
                 warnings.warn(f"{name!r} of {count} frames is not kept in {out}", FastdescWarning, stacklevel=2)
             return sum(written), farthest and farthest.text
-        n = 0
+        n, left_out = 0, Counter()
         with whole_or_nothing(out) as part, _text(part, out) as file:
             for group in found:
-                write_xyz(file, group)
+                write_xyz(file, [writable(atoms, left_out) for atoms in group])
                 n += len(group)
                 bar.update(len(group))
+        for text in told(left_out, out):
+            warnings.warn(text, FastdescWarning, stacklevel=2)
         return n, farthest and farthest.text
 
 

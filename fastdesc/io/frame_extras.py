@@ -8,10 +8,13 @@
 Each is there only where a frame has one.
 """
 
+from math import prod
+
 import h5py
 import numpy as np
 
 from fastdesc.hdf5.info import InfoColumns, check_info, read_info
+from fastdesc.hdf5.structure import WIDEST_TEXT
 from fastdesc.hdf5.tables import Strings, append, create, create_text
 from fastdesc.io.frame_batch import plain_info
 
@@ -87,7 +90,7 @@ class ExtrasWriter:
         known = self.file.get(f"{group}/{name}") if _is_name(name) else None
         if known is None:
             first = next(x for x in map(_asarray, arrays) if x is not None)
-            if not _is_name(name) or first.dtype.kind not in TYPES:
+            if not _is_name(name) or not _can_be_stored(first):
                 self._leave_out(name, sum(x is not None for x in arrays))
                 return
             known = self._begin(f"{group}/{name}", first, n_frames, n_atoms)
@@ -134,6 +137,12 @@ class ExtrasWriter:
 
 def _asarray(array):
     return None if array is None else np.asarray(array)
+
+
+def _can_be_stored(array):
+    """Whether a file can hold an array of atoms, and be read again: of texts only so many are expected in a row."""
+    width = prod(array.shape[1:])
+    return array.dtype.kind in TYPES and width > 0 and (array.dtype.kind != "U" or width <= WIDEST_TEXT)
 
 
 def _is_name(name):
