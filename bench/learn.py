@@ -86,7 +86,7 @@ def loop(method, seed, sizes):
         Label("ase.calculators.emt:EMT", workers=0, largest_force=1e6),
         Stop(sizes.rounds, grade=0.0, force_uncertainty=0.0),
         Settings(steps=sizes.steps, **common).as_dict(), Settings(steps=sizes.further, **common).as_dict(),
-        valid_fraction=0.1, seed=seed, device="cpu",
+        anew=sizes.anew, valid_fraction=0.1, seed=seed, device="cpu",
     )  # fmt: skip
 
 
@@ -174,11 +174,12 @@ def main(words=None):
         ("per-trajectory", 8, "candidates of each trajectory"),
     ):  # fmt: skip
         p.add_argument(f"--{name}", type=int, default=default, help=f"{words_} (default: %(default)s)")
+    p.add_argument("--anew", action="store_true", help="train an untrained potential in each round")
     p.add_argument("--folder", help="where loops are kept, and gone on with (default: a temporary one)")
     p.add_argument("--out", default="bench/results/learn.json")
     args = p.parse_args(words)
     out = Path(args.out)
-    sizes = argparse.Namespace(**{k: vars(args)[k] for k in ("start", "number", "rounds", "steps", "further")})
+    sizes = argparse.Namespace(**{k: vars(args)[k] for k in ("start", "number", "rounds", "steps", "further", "anew")})
     candidates, test = frames(args.per_trajectory, 0), frames(2, 1)
     print(f"{len(candidates)} candidates, {len(test)} test structures", flush=True)
     with tempfile.TemporaryDirectory() as temporary:

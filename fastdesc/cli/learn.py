@@ -1,5 +1,6 @@
 """fastdesc learn: a learning loop from a configuration (fastdesc/learn/loop.py)."""
 
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,9 +66,9 @@ def learn(path, resume=False, progress=True, say=print):
     say(f"{potential.descriptor!r}: {potential.descriptor.n_features} features; {potential.n_parameters} parameters")
     told = {
         "data": asdict(config.data), "descriptor": {"family": config.family, **config.descriptor},
-        "potential": config.potential, "training": loop.training, "further": loop.further,
+        "potential": config.potential, "training": loop.training, "further": {"anew": loop.anew, **loop.further},
     }  # fmt: skip
-    learner = Learner(folder, loop, lambda train: potential, frames, told, Path(path).absolute().parent,
+    learner = Learner(folder, loop, lambda train: deepcopy(potential), frames, told, Path(path).absolute().parent,
                       config.output.plots, progress, say)    # fmt: skip
     try:
         learner.run()

@@ -36,6 +36,8 @@ TAIL = """
 [further]
 # Settings of training in later rounds, where they differ from [training]; 4000 steps where neither says how long.
 # steps =    (not set)
+# Train an untrained potential in each round instead of the newest one.
+anew = false
 
 [output]
 # Where everything goes; made when it does not exist.
@@ -79,25 +81,31 @@ def load_loop(path):
             own[name] = cls(**table)
         except InputError as error:
             raise InputError(f"{path}: [{name}] {error}") from error
-    further = _further(tables.get("further", {}), config.training, path)
+    further = dict(tables.get("further", {}))
+    anew = further.pop("anew", False)
+    if not isinstance(anew, bool):
+        raise InputError(f"{path}: [further] anew is {configuration.toml_value(anew)}; it must be true or false")
+    further = _further(further, config.training, anew, path)
     fraction = 0.0 if config.data.valid else config.data.valid_fraction
     s = config.training
     if not s.uncertainty or not further["uncertainty"]:
         raise InputError(f"{path}: [training] uncertainty is false, and the loop goes by uncertainties; leave it out")
-    loop = Loop(**own, training=s.as_dict(), further=further, valid_fraction=fraction, seed=s.seed, device=s.device)
+    loop = Loop(**own, training=s.as_dict(), further=further, anew=anew, valid_fraction=fraction, seed=s.seed,
+                device=s.device)    # fmt: skip
     return config, loop
 
 
-def _further(table, training, path):
+def _further(table, training, anew, path):
     """Settings of later rounds, as a dict."""
     table = checked(table, "further", options_of("training"), path)
     base = training
     if any(name in table for name in BUDGETS):
         base = replace(base, **dict.fromkeys(BUDGETS))
-    elif not any(getattr(base, name) for name in BUDGETS):
+    elif not anew and not any(getattr(base, name) for name in BUDGETS):
         base = replace(base, steps=FURTHER_STEPS)
+    filters = {} if anew else {"filters_from": None, "filters_elements": None}    # of an untrained potential
     try:
-        return Settings(**{**base.as_dict(), **table, "filters_from": None, "filters_elements": None}).as_dict()
+        return Settings(**{**base.as_dict(), **table, **filters}).as_dict()
     except InputError as error:
         raise InputError(f"{path}: [further] {error}") from error
 

@@ -52,7 +52,7 @@ class Learner:
     folder : Path
     loop : Loop
     begin : callable
-        Training frames -> the Potential to train first.
+        Training frames -> the Potential to train first, a new one each time.
     frames : dict
         "train": labelled or unlabelled structures to begin with; "valid" and "test", where they were given, labelled;
         "pool" or "start": structures to choose from, or to start dynamics from.
@@ -294,13 +294,17 @@ class Learner:
         place = self._place(r)
         if not (place / "model.h5").exists():
             train, valid = self._sets(r)
-            potential = load(self._place(r - 1) / "model.h5") if r else self.begin(train)
+            on = r and not self.loop.anew
+            potential = load(self._place(r - 1) / "model.h5") if on else self.begin(train)
             settings = {**(self.loop.further if r else self.loop.training), "valid_fraction": 0.0}
             checkpoint = place / "checkpoint.h5"
             n_valid = len(valid) if valid else 0
             self.say(f"round {r}: training on {len(train)} structures, validating on {n_valid}")
             trainer = trainer_for(potential, train, valid, checkpoint=checkpoint, resume=True, **settings)
             run_trainer(trainer, checkpoint, self.progress, place / "history.csv")
+            if on and trainer.kept.get("epoch") == 0:
+                told = "training found nothing better, and the weights stay; give [further] more steps, or anew = true"
+                self.say(f"round {r}: {told}")
             if potential.uncertainty is None:
                 raise InputError("the trained model has no uncertainty, which the loop goes by; a warning says why")
             potential.save(place / "model.h5")

@@ -183,6 +183,8 @@ class Loop:
     stop : Stop
     training, further : dict
         Settings of the first training, and of those after it.
+    anew : bool
+        Whether later rounds train an untrained potential instead of the newest one.
     valid_fraction : float
         Of all labels, set aside for validation; 0 where validation frames were given.
     seed : int
@@ -195,6 +197,7 @@ class Loop:
     stop: Stop
     training: dict
     further: dict
+    anew: bool
     valid_fraction: float
     seed: int
     device: str

@@ -46,6 +46,8 @@ def test_later_rounds_take_the_settings_of_the_first_but_for_their_own(load):
     _, loop = load(text)
     assert (loop.training["epochs"], loop.further["epochs"], loop.further["steps"]) == (30, None, 50)
     assert loop.further["force_weight"] == 2 and loop.further["late"] == 0.5 and loop.seed == 7
+    _, anew = load(MINIMAL + "[further]\nanew = true\n")
+    assert anew.anew and anew.further == anew.training and not loop.anew
     assert load(MINIMAL + "[training]\nepochs = 30\n")[1].further["epochs"] == 30
     valid = MINIMAL.replace("[label]", 'valid = "v.extxyz"\n[label]')
     assert load(valid)[1].valid_fraction == 0.0, "nothing of what is labelled is set aside"
@@ -73,6 +75,7 @@ def test_later_rounds_take_the_settings_of_the_first_but_for_their_own(load):
     (MINIMAL + "[stop]\nrounds = 0\n", "rounds came as 0"),
     (MINIMAL + "[stop]\ngrade = true\n", "[stop] grade is true"),
     (MINIMAL + "[further]\nsteps = 3\nepochs = 2\n", "[further] epochs and steps came together"),
+    (MINIMAL + "[further]\nanew = 1\n", "[further] anew is 1; it must be true or false"),
     (MINIMAL + "[training]\nuncertainty = false\n", "the loop goes by uncertainties"),
 ])  # fmt: skip
 def test_mistakes_are_told_in_a_sentence(load, given, words):
