@@ -220,7 +220,7 @@ def training_step(system="cu256x4", cutoff=6.0, dtype="float32", device="cpu", i
         trainer.optimizer.step(trainer.parameters, gradient, 1e-3)
         wait()
 
-    structures, pairs = trainer.data.structures, trainer.data.pairs
+    structures, pairs = trainer.data.structures, batch.pairs
     more = counted(operations.training_step, pot, structures, pairs)
     return step, about(structures, pairs, dtype, device, **more, optimizer="adamw")
 

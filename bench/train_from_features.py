@@ -48,8 +48,7 @@ def held(data):
 
     if isinstance(data, FeatureSet):
         return sum(rows.nbytes + species.nbytes for rows, species in data._kept.values())
-    p = data.pairs
-    return sum(a.nbytes for a in (data.rij, p.row, p.j, p.shift, p.mirror))
+    return data.store.n_bytes if data.store.kept else 0
 
 
 def epoch(name, source, descriptor, hidden, n_epochs, n_atoms):
