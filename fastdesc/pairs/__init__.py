@@ -191,17 +191,7 @@ class Pairs:
     @classmethod
     def concatenate(cls, pairs: "Sequence[Pairs]") -> Self:
         """One Pairs out of a list of them (of one cutoff and device), frames in order."""
-        xp = namespace(pairs[0].j)
-        atoms = np.cumsum([0, *(p.n_atoms for p in pairs)])
-        starts = np.cumsum([0, *(p.n_pairs for p in pairs)])
-        return cls(
-            xp.concatenate([*(p.row[:-1] + s for p, s in zip(pairs, starts, strict=False)), xp.asarray(starts[-1:])]),
-            xp.concatenate([p.j + np.int32(a) for p, a in zip(pairs, atoms, strict=False)]),
-            xp.concatenate([p.shift for p in pairs]),
-            xp.concatenate([p.mirror + np.int32(s) for p, s in zip(pairs, starts, strict=False)]),
-            pairs[0].cutoff,
-            np.concatenate([*(p.first[:-1] + a for p, a in zip(pairs, atoms, strict=False)), atoms[-1:]]),
-        )
+        return cls(*joined(list(pairs)))
 
     def take(self, frames: ArrayLike) -> "Pairs":
         """The Pairs of some frames, in the order asked for."""
@@ -234,6 +224,26 @@ class Pairs:
         if self.columns is not None:
             moved.columns = [to_device(x, device) for x in self.columns]
         return moved
+
+
+def joined(found):
+    """Arguments of a Pairs out of a list of them, as of Pairs.concatenate.
+
+    The list is emptied on the way: where nobody else holds its Pairs, nothing is in memory twice.
+    """
+    xp, cutoff = namespace(found[0].j), found[0].cutoff
+    atoms, ends = (np.cumsum([0, *(getattr(p, name) for p in found)]) for name in ("n_atoms", "n_pairs"))
+    n_atoms, n_pairs = int(atoms[-1]), int(ends[-1])
+    row, first = xp.empty(n_atoms + 1, np.int64), [np.zeros(1, np.int64)]
+    j, mirror, shift = xp.empty(n_pairs, np.int32), xp.empty(n_pairs, np.int32), xp.empty((n_pairs, 3), np.int32)
+    row[n_atoms] = n_pairs
+    for a, p in zip(atoms[:-1], ends[:-1], strict=True):
+        one = found.pop(0)
+        own = slice(int(p), int(p) + one.n_pairs)
+        row[int(a) : int(a) + one.n_atoms] = one.row[:-1] + int(p)
+        j[own], mirror[own], shift[own] = one.j + np.int32(a), one.mirror + np.int32(p), one.shift
+        first.append(one.first[1:] + a)
+    return row, j, shift, mirror, cutoff, np.concatenate(first)
 
 
 def find_on(structures, cutoff, device):

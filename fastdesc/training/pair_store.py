@@ -11,9 +11,9 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.descriptors.short_distances import ShortDistances, of_structures
 from fastdesc.geometry import pair_vectors
-from fastdesc.pairs import Pairs
+from fastdesc.pairs import Pairs, joined
 
-AT_ONCE = 1 << 18
+AT_ONCE = 1 << 14
 """Atoms whose pairs are found at a time at first."""
 INTEGERS = 20
 """Bytes of the integers of a pair: neighbour, shift, mirror."""
@@ -45,22 +45,24 @@ class PairStore:
 
     def __init__(self, structures, cutoff, dtype, device, most):
         self._structures, self._cutoff, self._dtype, self._device = structures, cutoff, np.dtype(dtype), device
-        found, counts, used, self.kept = [], [], 0, True
+        found, vectors, counts, used, self.kept = [], [], [], 0, True
         for block in structures.blocks(AT_ONCE):
             pairs = Pairs.find(block, cutoff)
             counts.append(np.diff(pairs.starts))
             used += pairs.n_pairs * (INTEGERS + 3 * self._dtype.itemsize)
             self.kept = self.kept and used <= most
             if not self.kept:
-                found = []
+                found, vectors = [], []
                 continue
             rij = pair_vectors(block.positions, block.cells, pairs, self._dtype)
-            found.append((pairs.to_device(device), to_device(rij, device)))
+            found.append(pairs.to_device(device))
+            vectors.append(to_device(rij, device))
         self.n_pairs, self.n_bytes = np.concatenate(counts), used
         if self.kept:
-            pairs, vectors = zip(*found, strict=True)
-            self._pairs = pairs[0] if len(pairs) == 1 else Pairs.concatenate(pairs)
-            self._rij = vectors[0] if len(vectors) == 1 else namespace(vectors[0]).concatenate(vectors, axis=1)
+            pairs = rij = None
+            several = len(found) > 1
+            self._pairs = Pairs(*joined(found)) if several else found[0]
+            self._rij = namespace(vectors[0]).concatenate(vectors, axis=1) if several else vectors[0]
 
     def take(self, frames):
         """Pairs of some frames, in the order asked for, and their vectors (3, n_pairs) in Å."""
