@@ -16,7 +16,7 @@ from fastdesc.backend import cuda
 from fastdesc.backend.arrays import to_device, to_host
 
 # The emulator is some hundred times slower than the kernels are meant to be: few structures, all of them telling.
-EMULATED = ("cluster_and_far_atom", "triclinic", TOGETHER)
+EMULATED_ALONE = ("cluster_and_far_atom", "triclinic")
 GPU, NO_GPU = cuda.gpu_status()
 STATUS = {"numba": (True, ""), "emulated": gcc_status(), "cuda": (GPU, NO_GPU)}
 """Backend -> whether it is here, and why not."""
@@ -100,11 +100,14 @@ def started(backend, case):
 
 
 def runs():
-    """Return pytest parameters (backend, (family, variant, structure)) for the backends that are here."""
+    """Return pytest parameters (backend, (family, variant, structure)) for the backends that are here.
+
+    Every variant on all structures together; the first of each family also on each structure alone.
+    """
     return [
         pytest.param((backend, (family, variant, structure)), id=f"{backend}-{family.name}-{variant}-{structure}")
         for backend in HERE
         for family in FAMILIES
-        for variant in family.variants
-        for structure in (EMULATED if backend == "emulated" else (*ZOO, TOGETHER))
+        for k, variant in enumerate(family.variants)
+        for structure in (TOGETHER, *(() if k else EMULATED_ALONE if backend == "emulated" else ZOO))
     ]
