@@ -33,12 +33,17 @@ def converted(folder, kind):
     return out.stat().st_size, most, len(n)
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """The same of comments under a name."""
+    folder = tmp_path_factory.mktemp("named")
+    converted(folder, "named")    # whatever is loaded at first
+    return converted(folder, "named")
+
+
 @pytest.mark.parametrize("kind", [kind for kind in COMMENTS if kind != "named"])
-def test_free_text_costs_no_more(tmp_path, kind):
-    converted(tmp_path, "named")    # whatever is loaded at first
-    size, memory, n = converted(tmp_path, "named")
-    assert converted(tmp_path, kind)[0] < 1.05 * size
-    assert converted(tmp_path, kind)[1] < 1.05 * memory
-    assert converted(tmp_path, kind)[2] == n
+def test_free_text_costs_no_more(tmp_path, named, kind):
+    size, memory, n = converted(tmp_path, kind)
+    assert size < 1.05 * named[0] and memory < 1.05 * named[1] and n == named[2]
     words = COMMENTS[kind].format(k=100_042).strip()
     assert read_frames(tmp_path / f"{kind}.h5")[42].info == {"comment": words}
