@@ -168,7 +168,7 @@ def run_sanitized(name, sanitizer, n_models):
     """Run models of a name, kernels instrumented; all of a file that are launched are compiled together."""
     modules, seen, passes = {}, [], EXTREMES if sanitizer == "thread" else PASSES
     recorder = Recorder()
-    # Where nothing is computed yet, or a sanitizer fills memory, matrix products warn of what is in none of their inputs.
+    # Where nothing is computed, or a sanitizer fills memory, matrix products warn of what is in none of their inputs.
     warnings.simplefilter("ignore", RuntimeWarning)
     with cuda.executor(recorder):
         everything(name, n_models, passes)
