@@ -14,10 +14,12 @@
 #include "pair.h"
 #include "update.h"
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace LAMMPS_NS;
@@ -288,6 +290,8 @@ class PairFastdesc : public Pair {
     } catch (LAMMPSException &problem) {
       if (comm->nprocs == 1) throw;
       fprintf(stderr, "%s\n", problem.what());
+      fflush(stderr);
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));    // else mpiexec may end before it has passed it on
       MPI_Abort(MPI_COMM_WORLD, 1);
     }
   }
