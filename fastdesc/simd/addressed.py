@@ -47,7 +47,7 @@ class _DualFilterLanesModel(models.StructModel):
 
 
 FEWEST = 4
-"""Lanes of a vector: fewer are not faster, and every number of lanes is compiled by itself."""
+"""Lanes of a vector of several filters: fewer are not faster, and every number of lanes is compiled by itself."""
 
 
 def lanes_for(n_filters, itemsize):

@@ -200,7 +200,7 @@ class SplineFilters(Descriptor):
         if KNOTS not in theta:
             theta = self.prepared(theta, rij.dtype)
         packed = self._backend(rij).packed
-        knots, tables = theta[KNOTS], [packed(self, theta[PIECES.format(name)]) for name in KINDS]
+        knots, tables = theta[KNOTS], [packed(self, name, theta[PIECES.format(name)]) for name in KINDS]
         pair, radial, angular = tables
         self.kernels(rij, pairs, species, knots).sf_features(pair, radial, angular, q)
         return q, (knots, tables)

@@ -8,7 +8,7 @@ from fastdesc.descriptors.spline_filters.knots import KINDS
 from fastdesc.descriptors.spline_filters.neighbours import Grids
 from fastdesc.descriptors.spline_filters.parameters_pullback import sf_parameters_pullback
 from fastdesc.descriptors.spline_filters.pullback import sf_pullback
-from fastdesc.simd.addressed import filters_of, lanes_for
+from fastdesc.simd.addressed import FEWEST, filters_of, lanes_for
 
 
 class Kernels(NumbaKernels):
@@ -30,7 +30,7 @@ class Kernels(NumbaKernels):
         super().__init__(family, rij, pairs, species)
         pair, radial, angular = (family.filters[name] for name in KINDS)
         (kind,) = self.leading
-        self.leading = (kind, filters_of(kind, _lanes(family, rij.itemsize)))
+        self.leading = (kind, *(filters_of(kind, n) for n in _lanes(family, rij.itemsize)))
         self.pair_list = (*self.pair_list, knots)
         grids = Grids(
             *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
@@ -39,16 +39,18 @@ class Kernels(NumbaKernels):
         self.sizes = (family.n_pair, family.n_triplet, family.n_elements, grids)
 
     @staticmethod
-    def packed(family, coefficients):
+    def packed(family, name, coefficients):
         """Return a table as kernels want it, (planes, groups, n_elements, pieces, 4, filters in whole vectors).
 
         Parameters
         ----------
         family : SplineFilters
+        name : str
+            Of KINDS.
         coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
         """
         n = coefficients.shape[3]
-        lanes = _lanes(family, coefficients.itemsize)
+        lanes = _lanes(family, coefficients.itemsize)[name != KINDS[0]]
         filters_last = np.moveaxis(coefficients, 3, 5)
         table = np.zeros((*filters_last.shape[:5], -(-n // lanes) * lanes), coefficients.dtype)
         table[..., :n] = filters_last
@@ -76,8 +78,12 @@ class Kernels(NumbaKernels):
 
 
 def _lanes(family, itemsize):
-    """Lanes of the vectors of filters: as suits triplets, which cost most; pair filters are spread over as many."""
-    return lanes_for(family.n_triplet or family.filters[KINDS[0]].group, itemsize)
+    """Lanes of the vectors of pair filters and of triplet filters: few combinations, for each is compiled by itself."""
+    group, n_triplet = family.filters[KINDS[0]].group, family.n_triplet
+    if group == 1 and n_triplet <= 1:
+        return 1, 1    # s-MEAM
+    triplet = lanes_for(n_triplet or group, itemsize)
+    return FEWEST if group <= FEWEST else triplet, triplet
 
 
 def _planes_of(table):

@@ -21,12 +21,13 @@ class Kernels(CudaKernels):
         self.constants = (*sizes, *(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
 
     @staticmethod
-    def packed(family, coefficients):
+    def packed(family, name, coefficients):
         """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
 
         Parameters
         ----------
-        family : SplineFilters
+        family, name
+            Not needed here.
         coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
         """
         xp, (planes, groups, n_elements, size, *of_filter) = namespace(coefficients), coefficients.shape

@@ -144,7 +144,7 @@ def _triplet_sums(kind, filters, angular, n_close, grids, work):
 
 @kernel
 def sf_features(
-    kind, filters, first, last, row, j, species, rij, knots, pair, radial, angular, q,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, pair, radial, angular, q,
     n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Features (1) and (2) of atoms first .. last-1.
@@ -154,19 +154,19 @@ def sf_features(
          (n_element_pairs, pieces, 4, filters): tuples of one address or of two, values and tangents
     out  Rows q (planes, n_pair + n_triplet, n_atoms)
     """
-    group_step, step = filled(filters, grids.group), filled(filters, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
     pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
     work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
         find_near(kind, rij, start, n, work)
-        _pair_sums(kind, filters, pair, start, n, j, species, grids, work)
+        _pair_sums(kind, pair_lanes, pair, start, n, j, species, grids, work)
         for g in range(grids.n_groups):
             _write_column(kind, q, g * grids.group, grids.group, i, work, work.pair_sums + g * group_step)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters(filters, radial, grids, work)
-            _triplet_sums(kind, filters, angular, n_close, grids, work)
+            triplet_filters(triplet_lanes, radial, grids, work)
+            _triplet_sums(kind, triplet_lanes, angular, n_close, grids, work)
             _write_column(kind, q, n_pair, n_triplet, i, work, work.sums)
     keep(memory, numbers)

@@ -122,7 +122,7 @@ def _radial_powers(filters, grids, work, sums, size):
 
 @kernel
 def sf_parameters_pullback(
-    kind, filters, first, last, row, j, species, rij, knots, radial, angular, dq, dpair, dradial,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, radial, angular, dq, dpair, dradial,
     dangular, n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Pullback of the features of atoms first .. last-1 to the tables, added in atom order.
@@ -130,7 +130,7 @@ def sf_parameters_pullback(
     in   row, j, species, rij, knots, radial, angular as for sf_features; Rows dq (planes, n_pair + n_triplet, n_atoms)
     out  dpair, dradial, dangular like the tables, (planes * size,) float64
     """
-    group_step, step = filled(filters, grids.group), filled(filters, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
     pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
     work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
@@ -141,14 +141,14 @@ def sf_parameters_pullback(
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
         find_near(kind, rij, start, n, work)
-        read_groups(kind, filters, dq, i, grids, work)
-        _pair_powers(kind, filters, start, n, j, species, grids, work, pair_sums.ctypes.data, pair_size)
+        read_groups(kind, pair_lanes, dq, i, grids, work)
+        _pair_powers(kind, pair_lanes, start, n, j, species, grids, work, pair_sums.ctypes.data, pair_size)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters(filters, radial, grids, work)
-            read_column(kind, filters, dq, n_pair, n_triplet, i, work, work.sums, step)
-            _triplet_powers(kind, filters, angular, n_close, grids, work, angular_sums.ctypes.data, angular_size)
-            _radial_powers(filters, grids, work, radial_sums.ctypes.data, radial_size)
+            triplet_filters(triplet_lanes, radial, grids, work)
+            read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work, work.sums, step)
+            _triplet_powers(kind, triplet_lanes, angular, n_close, grids, work, angular_sums.ctypes.data, angular_size)
+            _radial_powers(triplet_lanes, grids, work, radial_sums.ctypes.data, radial_size)
         if (i + 1 - first) % ATOMS_PER_SUM == 0 or i + 1 == last:
             _flush(kind, pair_sums, pair_size, dpair)
             _flush(kind, radial_sums, radial_size, dradial)

@@ -171,7 +171,7 @@ def _add_triplets(kind, first, n_close, work, drij):
 
 @kernel
 def sf_pullback(
-    kind, filters, first, last, row, j, species, rij, knots, pair, radial, angular, dq, drij,
+    kind, pair_lanes, triplet_lanes, first, last, row, j, species, rij, knots, pair, radial, angular, dq, drij,
     n_pair, n_triplet, n_elements, grids,
 ):  # fmt: skip
     """Pullback (4) of the features of atoms first .. last-1 to the vectors of their pairs.
@@ -180,20 +180,20 @@ def sf_pullback(
          Rows dq (planes, n_pair + n_triplet, n_atoms)
     out  Rows drij (planes, 3, n_pairs)
     """
-    group_step, step = filled(filters, grids.group), filled(filters, n_triplet)
+    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
     pair_step = grids.n_groups * group_step
     memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
     work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
         find_near(kind, rij, start, n, work)
-        read_groups(kind, filters, dq, i, grids, work)
-        _pair_pulls(kind, filters, pair, start, n, j, species, grids, work)
+        read_groups(kind, pair_lanes, dq, i, grids, work)
+        _pair_pulls(kind, pair_lanes, pair, start, n, j, species, grids, work)
         _write_pairs(kind, start, n, work, drij)
         if step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
-            triplet_filters_and_slopes(filters, radial, grids, work)
-            read_column(kind, filters, dq, n_pair, n_triplet, i, work, work.sums, step)
-            _triplet_pulls(kind, filters, angular, n_close, grids, work)
+            triplet_filters_and_slopes(triplet_lanes, radial, grids, work)
+            read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work, work.sums, step)
+            _triplet_pulls(kind, triplet_lanes, angular, n_close, grids, work)
             _add_triplets(kind, start, n_close, work, drij)
     keep(memory, numbers)
