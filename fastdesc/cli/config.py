@@ -159,15 +159,20 @@ def load_config(path):
     return config_from(read_toml(path), path)
 
 
-def config_from(tables, path):
-    """Check tables as `load_config` does; `path` is the file they came from."""
+def check_sections(tables, sections, path):
+    """InputError for a section that is unknown, with the nearest right name, or a key outside of all sections."""
     for name in tables:
-        if name not in SECTIONS:
+        if name not in sections:
             raise InputError(
-                f"{path}: there is no section [{name}]{nearest(name, SECTIONS)}; sections are {', '.join(SECTIONS)}"
+                f"{path}: there is no section [{name}]{nearest(name, sections)}; sections are {', '.join(sections)}"
             )
         if not isinstance(tables[name], dict):
             raise InputError(f"{path}: {name} must be a section, [{name}], with keys below it")
+
+
+def config_from(tables, path):
+    """Check tables as `load_config` does; `path` is the file they came from."""
+    check_sections(tables, SECTIONS, path)
     family, descriptor = descriptor_settings(tables.get("descriptor", {}), path)
     rest = [name for name in SECTIONS if name != "descriptor"]
     data, potential, training, output = (checked(tables.get(name, {}), name, options_of(name), path) for name in rest)

@@ -4,8 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastdesc.cli import config as configuration
-from fastdesc.cli.config import REQUIRED, checked, comments_of, example_line, options_of, options_of_class
-from fastdesc.errors import InputError, nearest
+from fastdesc.cli.config import (
+    REQUIRED,
+    check_sections,
+    checked,
+    comments_of,
+    example_line,
+    options_of,
+    options_of_class,
+)
+from fastdesc.errors import InputError
 from fastdesc.learn.settings import Explore, Label, Loop, Select, Stop
 from fastdesc.training.settings import Settings
 
@@ -60,13 +68,7 @@ def load_loop(path):
         As of `fastdesc.cli.config.load_config`.
     """
     tables = configuration.read_toml(path)
-    for name in tables:
-        if name not in SECTIONS:
-            raise InputError(
-                f"{path}: there is no section [{name}]{nearest(name, SECTIONS)}; sections are {', '.join(SECTIONS)}"
-            )
-        if not isinstance(tables[name], dict):
-            raise InputError(f"{path}: {name} must be a section, [{name}], with keys below it")
+    check_sections(tables, SECTIONS, path)
     here = Path(path).parent
     output = {"folder": FOLDER, **tables.get("output", {})}
     theirs = {name: table for name, table in tables.items() if name not in OWN and name != "further"}
