@@ -21,6 +21,7 @@ from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
+from fastdesc.training.trainer_state import restore, state_of
 from fastdesc.training.uncertainty import fit, weights_of
 from fastdesc.types import Device, DType, FilePath, Frames
 
@@ -128,7 +129,7 @@ def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=
     size = team_size(trainer.settings.devices, trainer.settings.device)
     if size == 1:
         return trainer.run(checkpoint, progress, history=history, callback=callback)
-    given = trainer.potential, *trainer.sources, trainer.settings, fetched(trainer.state())
+    given = trainer.potential, *trainer.sources, trainer.settings, fetched(state_of(trainer))
     with gathered(size, join, given) as team:
         return trainer.run(checkpoint, progress, team, history, callback)
 
@@ -137,7 +138,7 @@ def join(team, potential, train_frames, valid_frames, settings, state):
     """Train as another member of a team, from the state of the first."""
     given = potential, train_frames, valid_frames, settings, np.random.default_rng()
     trainer = Trainer(*given, further=state["further"])
-    trainer.restore(state, "the state of the first device")
+    restore(trainer, state, "the state of the first device")
     trainer.run(progress=False, team=team)
 
 
@@ -157,7 +158,7 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
     state = read_checkpoint(checkpoint)
     # A run of an earlier version did not ask whether it went on from trained weights.
     trainer = Trainer(potential, train_frames, valid_frames, settings, rng, further=bool(state.get("further", False)))
-    trainer.restore(state, checkpoint)
+    restore(trainer, state, checkpoint)
     return trainer
 
 

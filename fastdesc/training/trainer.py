@@ -1,4 +1,4 @@
-"""The loop of training: steps, validation, the best parameters, and checkpoints from which it continues exactly."""
+"""The loop of training: steps, validation and the best parameters."""
 
 import time
 import warnings
@@ -7,34 +7,32 @@ from dataclasses import replace
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to_host, to_host_together
-from fastdesc.checks import numbers
 from fastdesc.errors import FastdescWarning, InputError
-from fastdesc.hdf5.files import check_target, damage_named
-from fastdesc.networks.scaler import FeatureScaler
+from fastdesc.hdf5.files import check_target
 from fastdesc.potential.transfer import load_filters
 from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
 from fastdesc.training.budget import step_frames, with_budget
-from fastdesc.training.checkpoint import FORMAT, check_settings, snapshot, write_checkpoint
+from fastdesc.training.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.training.feature_dataset import with_features
 from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History
-from fastdesc.training.identity import check_identity, identity
+from fastdesc.training.identity import identity
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage, WeightMean
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
 from fastdesc.training.progress import Progress, summary
 from fastdesc.training.references import keep_or_refit
 from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
-from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE
 from fastdesc.training.told_after import told_of
 from fastdesc.training.told_before import tell_of_sets
+from fastdesc.training.trainer_state import state_of
 from fastdesc.training.uncertainty import fit as fit_uncertainty
 from fastdesc.training.what_counts import check_what_counts
 
 
 class Trainer:
-    """The loop: everything that a checkpoint must hold is a field here.
+    """The loop: everything that a checkpoint must hold (fastdesc/training/trainer_state.py) is a field here.
 
     Parameters
     ----------
@@ -149,7 +147,7 @@ class Trainer:
                 self.history.rows.append({**row, "weight_norm": self._weight_norm(), "seconds": self.seconds})
                 if checkpoint is not None:
                     # An interruption strikes in the middle of an epoch, from where nothing could go on exactly.
-                    whole = snapshot(self.state())
+                    whole = snapshot(state_of(self))
                     if self.epoch % s.checkpoint_every == 0:
                         write_checkpoint(checkpoint, whole)
                         whole = None
@@ -369,83 +367,3 @@ class Trainer:
 
     def _into_potential(self, parameters):
         self.potential.set_parameters({name: to_host(a) for name, a in parameters.items()})
-
-    # ------------------------------------------------------------------------------------------ checkpoints
-
-    def state(self):
-        """Everything that continuing needs, as nested dicts of arrays and plain values."""
-        return {
-            "settings": self.settings.as_dict(),
-            "run": self.run_of,
-            "epoch": self.epoch,
-            "step": self.step,
-            "judged": self.judged,
-            "seconds": self.seconds,
-            "generator": self.rng.bit_generator.state,
-            "history": self.history.rows,
-            "parameters": self.parameters,
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else {},
-            "skipped": self.skipped,
-            "mean": self.mean.state_dict() if self.mean is not None else {},
-            "plateau": self.plateau.state_dict() if self.plateau is not None else {},
-            "best": self.best or {},
-            "further": self.further,
-            "before": self.before,
-            "best_loss": self.best_loss,
-            "best_epoch": self.best_epoch,
-            "buffers": self.potential.buffers,
-            "scaler": {"mean": self.potential.scaler.mean, "scale": self.potential.scaler.scale},
-            "reference": self.potential.reference,
-        }
-
-    def restore(self, state, path):
-        """Continue from a state.
-
-        Raises
-        ------
-        InputError
-            When the state belongs to other settings or data; names the first difference.
-        FileFormatError
-            When parts of it are missing, or of another kind.
-        """
-        with damage_named(path, "start training anew"):
-            self._restore(state, path)
-
-    def _restore(self, state, path):
-        def own(name, array, shape):
-            return numbers(f"{name} of {path}", array, shape)
-
-        # A setting younger than the file had no effect.
-        check_settings({**Settings().as_dict(), **state["settings"]}, self.settings.as_dict(), path)
-        check_identity(state.get("run"), self.run_of, path)
-        shapes = {name: a.shape for name, a in self.parameters.items()}
-        for kind in ("parameters", "best"):
-            if state[kind] and {name: a.shape for name, a in state[kind].items()} != shapes:
-                raise InputError(f"{path} was made for another potential; use the same, or another checkpoint file")
-        if self.timed:
-            self.settings = replace(self.settings, epochs=state["settings"]["epochs"])
-        self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
-        self.before = state.get("before", {})
-        self.judged = int(state.get("judged", self.step if state["best"] else 0))
-        self.rng.bit_generator.state = state["generator"]
-        self.history = History(state["history"])
-        self.data.check_restored(self.parameters, state["parameters"], path)
-        for name, array in self.parameters.items():
-            array[...] = to_device(own(name, state["parameters"][name], array.shape), self.device)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.skipped = int(state.get("skipped", 0))
-        if state.get("mean"):
-            self.mean = WeightMean(self.parameters)
-            self.mean.load_state_dict(state["mean"])
-        if self.plateau is not None:
-            self.plateau.load_state_dict(state["plateau"])
-        best = {name: own(name, a, shapes[name]) for name, a in state["best"].items()}
-        self.best = {name: to_device(a, self.device) for name, a in best.items()} or None
-        self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
-        n = (self.potential.descriptor.n_features,)
-        self.potential.scaler = FeatureScaler(*(own(name, state["scaler"][name], n) for name in ("mean", "scale")))
-        self.potential.set_buffers(state.get("buffers", {}))
-        self.potential.reference = own("reference", state["reference"], self.potential.reference.shape)

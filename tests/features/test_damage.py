@@ -20,6 +20,7 @@ from fastdesc.cli.demo import crystals
 from fastdesc.errors import FastdescError
 from fastdesc.training import trainer_for
 from fastdesc.training.checkpoint import read_checkpoint
+from fastdesc.training.trainer_state import restore
 
 SETTINGS = {"batch_size": 4, "epochs": 1, "schedule": "plateau"}
 WRONG_ATTRIBUTES = (3, "words", "{}", "null", np.nan, np.zeros(0), h5py.Empty("f8"))
@@ -75,7 +76,7 @@ def trainer():
 
 
 def use_checkpoint(path, folder):
-    trainer().restore(read_checkpoint(path), path)
+    restore(trainer(), read_checkpoint(path), path)
 
 
 def use_predictions(path, folder):

@@ -21,6 +21,7 @@ from fastdesc.training.settings import Settings
 from fastdesc.training.team import ALONE, Team
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
+from fastdesc.training.trainer_state import restore, state_of
 
 SETTINGS = {"epochs": 3, "batch_size": 4, "dtype": "float64", "learning_rate": 1e-3}
 ERRORS = ("train_loss", "valid_loss", "train_energy_mae", "valid_forces_rmse", "train_stress_mae")
@@ -82,12 +83,12 @@ def test_a_team_takes_the_steps_of_one(frames, size, more):
     single, shared = small_potential(), small_potential()
     alone = fd.train(single, frames, progress=False, **settings)
     trainer = trainer_for(shared, frames, **settings)
-    given = shared, *trainer.sources, trainer.settings, fetched(trainer.state())
+    given = shared, *trainer.sources, trainer.settings, fetched(state_of(trainer))
 
     def work(team):
         potential, *rest, state = copy.deepcopy(given)
         member = Trainer(potential, *rest, np.random.default_rng())
-        member.restore(state, "the first member")
+        restore(member, state, "the first member")
         return member.run(progress=False, team=team), potential.parameters
 
     found = together(size, work)
