@@ -79,7 +79,7 @@ class Descriptor(Family):
         flag("jacobian", jacobian)
         structures = Structures.from_ase(read_frames(frames))
         dtype, device = resolve_dtype(dtype), resolve_device(device)
-        theta = self.theta(dtype, device)
+        theta = self.prepared(self.theta(dtype, device), dtype)
         if device == "cpu" and not jacobian:
             return self._features(structures, dtype, theta)
         rij, pairs, species = self.prepare(structures, dtype, device)

@@ -28,7 +28,8 @@ def of_family(family, arguments):
     """Fewest parameters of a descriptor by the name of its family and the arguments of its constructor."""
     n = {name: value for name, value in arguments.items() if _is_count(value)}
     if family == "gaussian_moments":
-        return n.get("n_radial", 1) * n.get("n_basis", 1)
+        factorised = arguments.get("species_mixing") == "factorised"
+        return (n.get("n_embedding", 1) if factorised else 1) * n.get("n_radial", 1) * n.get("n_basis", 1)
     if family == "spline_filters":
         knots = n.get("n_knots", 1) if arguments.get("knots") is None else 1
         return (n.get("n_pair", 0) + n.get("n_triplet", 0)) * knots

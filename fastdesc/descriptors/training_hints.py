@@ -14,12 +14,15 @@ class TrainingHints:
     ----------
     trained_like_networks : tuple of str
         Beginnings of the names of parameters that want the learning rate and decay of networks.
+    matrices : tuple of str
+        Parameters that SOAP sees as matrices, all axes but the last as rows; others it steps number by number.
     r_min : float or None
         Å; below it a family goes on as a straight line, of which users are told
         (fastdesc/descriptors/short_distances.py).
     """
 
     trained_like_networks: ClassVar[tuple[str, ...]] = ()
+    matrices: ClassVar[tuple[str, ...]] = ()
     r_min: float | None = None
 
     def __init__(self, descriptor: Any) -> None:

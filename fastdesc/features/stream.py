@@ -116,7 +116,7 @@ def _at_once(batch, descriptor, device, dtype, pool, jacobian):
     structures = batch.structures
     structures.check()
     rij, pairs, species = descriptor.prepare(structures, dtype, device)
-    theta = descriptor.theta(rij.dtype, device)
+    theta = descriptor.prepared(descriptor.theta(rij.dtype, device), rij.dtype)
     short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
     if jacobian:
         check_jacobian_room(structures, pairs, descriptor.n_features, dtype)
@@ -130,7 +130,7 @@ def _at_once(batch, descriptor, device, dtype, pool, jacobian):
 
 
 def _in_pieces(batch, descriptor, device, dtype, pool):
-    structures, theta = batch.structures, descriptor.theta(dtype, device)
+    structures, theta = batch.structures, descriptor.prepared(descriptor.theta(dtype, device), dtype)
     rows = np.empty((structures.n_frames if pool else structures.n_atoms, descriptor.n_features), dtype)
 
     def fill(piece):

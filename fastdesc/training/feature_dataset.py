@@ -114,7 +114,7 @@ class FeatureSet:
     @classmethod
     def of_frames(cls, data, descriptor):
         """Compute the features of a TrainingSet, once for all, and let go of its pairs."""
-        theta, rows = descriptor.theta(data.dtype, data.device), []
+        theta, rows = descriptor.prepared(descriptor.theta(data.dtype, data.device), data.dtype), []
         for group in data.batches(AT_ONCE):
             batch = data.batch(group, np.zeros(len(descriptor.species_numbers)))
             q = descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0]

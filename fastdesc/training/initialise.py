@@ -35,7 +35,7 @@ def fit_scales(potential, data):
     """Do what `initialise` does, but for the level of the energies; return what `fit_reference` returned."""
     fixed = fit_reference(potential, data)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
-    theta = potential.descriptor.theta(data.dtype, data.device)
+    theta = potential.descriptor.prepared(potential.descriptor.theta(data.dtype, data.device), data.dtype)
     groups = data.batches(AT_ONCE, data.usual())
     for group in groups:
         batch = data.batch(group, potential.reference)

@@ -9,6 +9,9 @@ from fastdesc.errors import InputError, nearest
 from fastdesc.training.matrix_optimizers import SOAP, Muon
 from fastdesc.training.optimizer import AdamW, AMSGrad, Group
 
+MOST_ROWS = 4096
+"""Of what SOAP and Muon step as a matrix: its basis would take a gigabyte of numbers and minutes beyond."""
+
 
 def optimizer_for(potential, parameters, settings):
     """Return the optimizer of a run.
@@ -24,19 +27,18 @@ def optimizer_for(potential, parameters, settings):
     given = {"learning_rate": 1.0, "groups": groups_for(potential, settings), "clip": settings.clip}
     if settings.optimizer in ("adamw", "amsgrad"):
         return {"adamw": AdamW, "amsgrad": AMSGrad}[settings.optimizer](parameters, **given)
-    # The rows of beta are radial functions; those of a layer are its outputs.
     weights = {name: a.shape for name, a in parameters.items() if name.endswith("weight")}
     if settings.optimizer == "muon":
         return Muon(parameters, _matrices(weights), **given)
-    if "descriptor/beta" in parameters:
-        weights["descriptor/beta"] = parameters["descriptor/beta"].shape
+    own = [f"descriptor/{name}" for name in potential.descriptor.training_hints.matrices]
+    weights |= {name: parameters[name].shape for name in own if name in parameters}
     return SOAP(parameters, _matrices(weights), **given)
 
 
 def _matrices(shapes):
-    """Shapes (rows, columns) of those that are matrices, all axes but the last as rows."""
+    """Shapes (rows, columns) of those that are matrices, all axes but the last as rows, and not too large for it."""
     found = {name: (math.prod(shape[:-1]), shape[-1]) for name, shape in shapes.items()}
-    return {name: shape for name, shape in found.items() if min(shape) > 1}
+    return {name: shape for name, shape in found.items() if 1 < min(shape) and max(shape) <= MOST_ROWS}
 
 
 def groups_for(potential, settings):

@@ -98,9 +98,8 @@ def test_moments_have_the_agreed_layout(variant, structure):
     """(n_radial, n_moments, n_atoms): 1 | x y z | xx xy xz yy yz zz | xxx xxy xxz xyy xyz xzz yyy yyz yzz zzz."""
     c = case(GAUSSIAN_MOMENTS, variant, structure)
     _, moments = c.descriptor.forward(c.rij, c.pairs, c.species, c.theta)
-    full = textbook.moments(
-        c.rij.T, c.pairs.i, c.pairs.j, c.species, c.theta["beta"], c.settings["cutoff"], c.settings["basis"]
-    )
+    beta = textbook.coefficients(c.theta)
+    full = textbook.moments(c.rij.T, c.pairs.i, c.pairs.j, c.species, beta, c.settings["cutoff"], c.settings["basis"])
     columns = []
     for rank in range(c.settings["max_rank"] + 1):
         for index in textbook.unordered(range(3), rank):
@@ -153,6 +152,26 @@ def test_self_images_are_neighbours():
     assert Pairs.find(Structures.from_ase(narrow), 4.0).n_pairs == 2
     assert not d.compute(wide).any()
     assert d.compute(narrow).any()
+
+
+def test_factors_grow_with_the_number_of_elements_and_the_table_with_its_square():
+    def sizes(mixing):
+        made = [GaussianMoments(species=range(1, 1 + n), species_mixing=mixing).parameters for n in (10, 20, 40)]
+        return np.diff([sum(a.size for a in parameters.values()) for parameters in made])
+
+    assert list(sizes("factorised")) == [10 * 2 * 8, 20 * 2 * 8]
+    assert list(sizes("pairs")) == [300 * 40, 1200 * 40]
+
+
+def test_factors_begin_as_large_as_the_table():
+    many = range(1, 31)
+    for n_embedding in (1, 8, 40):
+        d = GaussianMoments(species=many, species_mixing="factorised", n_embedding=n_embedding)
+        beta = d.prepared(d.parameters, np.float64)["beta"]
+        assert beta.shape == (30, 30, 5, 8) and abs(beta.mean()) < 0.1
+        # A third, but for the spread of so few factors.
+        assert 0.5 < 3 * (beta**2).mean() < 2
+    assert 0.99 < 3 * (GaussianMoments(species=many).parameters["beta"] ** 2).mean() < 1.01
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

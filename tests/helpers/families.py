@@ -91,6 +91,11 @@ GAUSSIAN_MOMENTS = Family(
             {"cutoff": 4.5, "n_radial": 4, "n_basis": 3, "basis": "bessel", "max_rank": 2, "contractions": (6, 3)},
             order_at_cutoff=5,
         ),
+        "factorised": Variant(
+            {"cutoff": 4.5, "n_radial": 3, "n_basis": 4, "basis": "bessel", "max_rank": 3, "contractions": (1, 2, 5, 8),
+             "species_mixing": "factorised", "n_embedding": 2},
+            order_at_cutoff=5,
+        ),
         # More channels and basis functions than any kernel keeps in registers at a time.
         "wide": Variant(
             {"cutoff": 4.5, "n_radial": 9, "n_basis": 19, "basis": "gaussian", "max_rank": 3, "contractions": (1, 4)},
@@ -113,6 +118,9 @@ GAUSSIAN_MOMENTS = Family(
         ({"max_rank": 2.0}, "max_rank 2.0"),
         ({"max_rank": True}, "max_rank True"),
         ({"contractions": 5}, "list of numbers"),
+        ({"species_mixing": "factorized"}, "factorised"),
+        ({"n_embedding": 4, "species_mixing": "pairs"}, "n_embedding is 4"),
+        ({"n_embedding": 0, "species_mixing": "factorised"}, "n_embedding came as 0"),
         ({"contractions": (1.0,)}, "1.0"),
         ({"contractions": ([1],)}, "contractions"),
         ({"n_basis": 10**9}, "from 1 to 1000"),

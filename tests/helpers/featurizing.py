@@ -44,6 +44,9 @@ class Fake:
     def theta(self, dtype, device):
         return {}
 
+    def prepared(self, theta, dtype):
+        return theta
+
     def forward(self, x, structures, species, theta):
         self.calls.append(structures.n_frames)
         self.threads.append(threads.n_threads())

@@ -7,8 +7,8 @@ import fastdesc as fd
 from fastdesc.networks.scaler import FeatureScaler
 
 
-def potential(network="per_species", dtype_seed=0, species=("H", "C", "O")):
-    d = fd.GaussianMoments(species=list(species), cutoff=4.0, n_radial=3, n_basis=5)
+def potential(network="per_species", dtype_seed=0, species=("H", "C", "O"), **descriptor):
+    d = fd.GaussianMoments(species=list(species), cutoff=4.0, n_radial=3, n_basis=5, **descriptor)
     p = fd.Potential(d, hidden=(10, 6), network=network, seed=dtype_seed)
     rng = np.random.default_rng(4)
     p.reference = rng.normal(size=len(species))

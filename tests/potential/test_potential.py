@@ -1,5 +1,6 @@
 """The potential: forces are its exact gradient, files give it back, and bad input says what is wrong."""
 
+import json
 from copy import deepcopy
 from itertools import pairwise
 
@@ -99,6 +100,23 @@ def test_a_saved_potential_comes_back(tmp_path, network):
     q = fd.load(tmp_path / "p.h5")
     np.testing.assert_array_equal(q.predict(atoms).forces, p.predict(atoms).forces)
     assert q.descriptor.get_params()["cutoff"] == 4.0
+
+
+def test_a_saved_potential_of_embedded_elements_comes_back(tmp_path):
+    """And a file from before there were embeddings is one with a table."""
+    p = potential(species_mixing="factorised", n_embedding=3)
+    p.save(tmp_path / "p.h5")
+    q = fd.load(tmp_path / "p.h5")
+    assert {"descriptor/centre", "descriptor/neighbour", "descriptor/radial"} <= q.parameters.keys()
+    np.testing.assert_array_equal(q.predict(cell()).forces, p.predict(cell()).forces)
+    potential().save(tmp_path / "p.h5")
+    with h5py.File(tmp_path / "p.h5", "a") as file:
+        described = json.loads(file.attrs["descriptor"])
+        for name in ("species_mixing", "n_embedding"):
+            del described["arguments"][name]
+        file.attrs["descriptor"] = json.dumps(described)
+    old = fd.load(tmp_path / "p.h5")
+    np.testing.assert_array_equal(old.predict(cell()).forces, potential().predict(cell()).forces)
 
 
 def test_energies_alone():

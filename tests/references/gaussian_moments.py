@@ -90,12 +90,20 @@ def tuples(kind, n_radial):
     return list(product(channels, repeat=3))
 
 
+def coefficients(theta):
+    """Return beta (centre, neighbour, r, b), or the sum of products that stands for it."""
+    if "beta" in theta:
+        return theta["beta"]
+    return np.einsum("ak,ck,krb->acrb", theta["centre"], theta["neighbour"], theta["radial"])
+
+
 def features(rij, i, j, species, theta, *, cutoff, basis, contractions, **_):
     """Return q (n_atoms, n_features): contractions by ascending number, each with its unique tuples."""
-    m = moments(rij, i, j, species, theta["beta"], cutoff, basis)
+    beta = coefficients(theta)
+    m = moments(rij, i, j, species, beta, cutoff, basis)
     columns = []
     for number in sorted(contractions):
         ranks, subscripts, kind = CONTRACTIONS[number]
         full = np.einsum(subscripts, *[m[rank] for rank in ranks])
-        columns += [full[(slice(None), *t)] for t in tuples(kind, theta["beta"].shape[2])]
+        columns += [full[(slice(None), *t)] for t in tuples(kind, beta.shape[2])]
     return np.stack(columns, axis=1)

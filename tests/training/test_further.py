@@ -100,6 +100,7 @@ def test_references_are_kept_and_a_word_is_said_or_fitted(trained):
 
 KINDS = {
     **{name: lambda make=make: fd.Potential(make(), hidden=(6, 5)) for name, make in DESCRIPTORS.items()},
+    "factorised": lambda: small_potential(species_mixing="factorised"),
     "shared": lambda: fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5), network="shared"),
     "s-MEAM": lambda: rung("s-MEAM"),
     "s-NNP": lambda: rung("s-NNP"),

@@ -19,14 +19,15 @@ from fastdesc.checks import atomic_numbers, count, one_of, several
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
-from fastdesc.descriptors.gaussian_moments import cpu, cuda
+from fastdesc.descriptors.gaussian_moments import cpu, cuda, elements
 from fastdesc.descriptors.gaussian_moments.jacobian import moments_jacobian
+from fastdesc.descriptors.gaussian_moments.training_hints import GaussianMomentsHints
 from fastdesc.descriptors.jacobian import Jacobian
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
-from fastdesc.types import Array, Arrays, Species
+from fastdesc.types import Array, Arrays, DType, Species
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""
@@ -93,8 +94,13 @@ class GaussianMoments(Descriptor):
         Highest rank of the moment tensors.
     contractions : sequence of int, optional
         Which of the eight contractions become features; all that `max_rank` allows by default.
+    species_mixing : {"pairs", "factorised"}
+        Radial coefficients as a table for all pairs of elements, or as products of embeddings of the elements
+        (elements.py), whose number grows with that of the elements and not with its square. The speed is the same.
+    n_embedding : int, optional
+        With "factorised": numbers that describe an element, 8 by default.
     seed : int
-        Of the initial radial coefficients, uniform in (-1, 1).
+        Of the initial radial coefficients; those of the table are uniform in (-1, 1).
 
     Raises
     ------
@@ -103,7 +109,8 @@ class GaussianMoments(Descriptor):
 
     Notes
     -----
-    The one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour.
+    With "pairs" the one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour. With
+    "factorised" there are `centre` and `neighbour` (n_species, n_embedding), `radial` (n_embedding, n_radial, n_basis).
     """
 
     family = "gaussian_moments"
@@ -119,16 +126,21 @@ class GaussianMoments(Descriptor):
         basis: Literal["bessel", "gaussian"] = "bessel",
         max_rank: int = 3,
         contractions: Sequence[int] | None = None,
+        species_mixing: Literal["pairs", "factorised"] = "pairs",
+        n_embedding: int | None = None,
         seed: int = 0,
     ) -> None:
         self.species, self.cutoff, self.n_radial, self.n_basis = species, cutoff, n_radial, n_basis
         self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
+        self.species_mixing, self.n_embedding = species_mixing, n_embedding
         self.species_numbers = atomic_numbers(species)
         check_cutoff("cutoff", cutoff)
         count("n_radial", n_radial, most=MOST_FUNCTIONS)
         count("n_basis", n_basis, most=MOST_FUNCTIONS)
         one_of("basis", basis, BASES)
         one_of("max_rank", max_rank, range(4))
+        one_of("species_mixing", species_mixing, elements.MIXINGS)
+        size = self._embedding_size()
         check_seed(seed)
         self.selected = self._select(contractions, max_rank)
         starts = np.cumsum([0, *(_size(k, int(n_radial)) for k in self.selected)])
@@ -141,9 +153,19 @@ class GaussianMoments(Descriptor):
         self.offsets = np.full(8, -1, np.int32)
         self.offsets[np.array(self.selected) - 1] = starts[:-1]
         self.n_moments = N_MOMENTS[max_rank]
-        n = len(self.species_numbers)
-        rng = np.random.default_rng(seed)
-        self.parameters = {"beta": rng.uniform(-1, 1, (n, n, n_radial, n_basis))}
+        shape = len(self.species_numbers), size, n_radial, n_basis
+        self.parameters = elements.initial(species_mixing, *shape, np.random.default_rng(seed))
+
+    def _embedding_size(self):
+        if self.n_embedding is None:
+            return elements.EMBEDDING
+        count("n_embedding", self.n_embedding, most=MOST_FUNCTIONS)
+        if self.species_mixing == "pairs":
+            raise InputError(
+                f"n_embedding is {self.n_embedding}, and species_mixing 'pairs' has no embeddings; take 'factorised', "
+                "or leave n_embedding out"
+            )
+        return self.n_embedding
 
     @staticmethod
     def _select(contractions, max_rank):
@@ -168,21 +190,31 @@ class GaussianMoments(Descriptor):
         planes, n = rij.shape[:-2], pairs.n_atoms
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
         q = padded((*planes, self.n_features, n), rij.dtype, rij)
-        self.kernels(rij, pairs, species).moments_and_features(_like_duals(theta["beta"], rij), moments, q)
+        self.kernels(rij, pairs, species).moments_and_features(coefficients(theta, rij), moments, q)
         return q, moments
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
-        self.kernels(rij, pairs, species).pullback(_like_duals(theta["beta"], rij), saved, dq, dmoments, drij)
+        self.kernels(rij, pairs, species).pullback(coefficients(theta, rij), saved, dq, dmoments, drij)
         return drij
 
     def pullback_parameters(
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
     ) -> Arrays:
-        """Return {"beta": ((2,) n_species, n_species, n_radial, n_basis)} in float64."""
+        """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
         dmoments = padded(saved.shape, rij.dtype, rij)
-        return {"beta": self.kernels(rij, pairs, species).parameters_pullback(saved, dq, dmoments)}
+        dbeta = self.kernels(rij, pairs, species).parameters_pullback(saved, dq, dmoments)
+        return {elements.BETA: dbeta} if self.species_mixing == "pairs" else elements.factors_pullback(theta, dbeta)
+
+    def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
+        """Return theta with the table of coefficients for all pairs of elements."""
+        return {**theta, elements.BETA: elements.table(theta)}
+
+    @property
+    def training_hints(self) -> GaussianMomentsHints:
+        """What training asks of it: radial coefficients are stepped as matrices."""
+        return GaussianMomentsHints(self)
 
     def jacobian(
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
@@ -194,8 +226,9 @@ class GaussianMoments(Descriptor):
         return (cuda if active_for(rij) else cpu).Kernels(self, rij, pairs, species)
 
 
-def _like_duals(beta, rij):
-    """Give plain parameters a tangent of zero where the pairs carry tangents."""
+def coefficients(theta, rij):
+    """Coefficients of all pairs of elements, plain or dual; with tangents of zero where only the pairs have tangents."""
+    beta = elements.table(theta)
     if rij.ndim == 2 or beta.ndim == 5:
         return beta
     xp = namespace(beta)

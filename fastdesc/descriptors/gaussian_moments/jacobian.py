@@ -15,6 +15,7 @@ import numpy as np
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, padded, to_host
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
+from fastdesc.descriptors.gaussian_moments.elements import BETA, table
 from fastdesc.descriptors.jacobian import RowBlocks
 
 ATOMS_AT_ONCE = 4
@@ -24,6 +25,8 @@ ATOMS_AT_ONCE = 4
 def moments_jacobian(family, rij, pairs, species, theta, moments):
     """Return the Jacobian; the arguments are those of the family's maps, and the moments of all atoms."""
     blocks = RowBlocks(pairs, family.n_features, rij.dtype)
+    beta = table(theta)
+    theta = {BETA: namespace(rij).stack([beta, 0 * beta])}
     row, xp = blocks.row, namespace(rij)
 
     def task(a, b):
@@ -68,6 +71,5 @@ def _moment_slopes(family, rij, pairs, species, theta, mine):
     single = SimpleNamespace(n_atoms=3 * n, row=one_each, j=one_each[:-1].astype(np.int32) + 3 * n)
     elements = xp.concatenate([xp.tile(species[pairs.i[mine]], 3), xp.tile(species[pairs.j[mine]], 3)])
     moments = padded((2, family.n_radial, family.n_moments, 3 * n), rij.dtype, rij)
-    beta = xp.stack([theta["beta"], xp.zeros_like(theta["beta"])])
-    family.kernels(moving.reshape(2, 3, -1), single, elements).gm_moments(beta, moments)
+    family.kernels(moving.reshape(2, 3, -1), single, elements).gm_moments(theta[BETA], moments)
     return xp.moveaxis(moments[1].reshape(family.n_radial * family.n_moments, 3, n), 1, 0)
