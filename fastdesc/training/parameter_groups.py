@@ -38,7 +38,7 @@ def optimizer_for(potential, parameters, settings):
 def _matrices(shapes):
     """Shapes (rows, columns) of those that are matrices, all axes but the last as rows, and not too large for it."""
     found = {name: (math.prod(shape[:-1]), shape[-1]) for name, shape in shapes.items()}
-    return {name: shape for name, shape in found.items() if 1 < min(shape) and max(shape) <= MOST_ROWS}
+    return {name: shape for name, shape in found.items() if min(shape) > 1 and max(shape) <= MOST_ROWS}
 
 
 def groups_for(potential, settings):

@@ -109,8 +109,9 @@ class GaussianMoments(Descriptor):
 
     Notes
     -----
-    With "pairs" the one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour. With
-    "factorised" there are `centre` and `neighbour` (n_species, n_embedding), `radial` (n_embedding, n_radial, n_basis).
+    With "pairs" the one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour.
+    With "factorised" they are `centre` and `neighbour` (n_species, n_embedding), `radial` (n_embedding, n_radial,
+    n_basis).
     """
 
     family = "gaussian_moments"
@@ -227,7 +228,7 @@ class GaussianMoments(Descriptor):
 
 
 def coefficients(theta, rij):
-    """Coefficients of all pairs of elements, plain or dual; with tangents of zero where only the pairs have tangents."""
+    """Coefficients of all pairs of elements, plain or dual; tangents are zero where only the pairs have some."""
     beta = elements.table(theta)
     if rij.ndim == 2 or beta.ndim == 5:
         return beta

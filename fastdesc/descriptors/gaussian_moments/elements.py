@@ -20,7 +20,7 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.threads import single_threaded_blas
-from fastdesc.networks.duals import Dual, matrix_product, planes, stacked
+from fastdesc.networks.duals import matrix_product, planes, stacked
 
 MIXINGS = ("pairs", "factorised")
 EMBEDDING = 8
