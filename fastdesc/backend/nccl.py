@@ -8,17 +8,35 @@ def gpus():
     import cupy
 
     count = cupy.cuda.runtime.getDeviceCount()
-    if count < 2:
-        return count, False
+    return (count, False) if count < 2 else (count, available())
+
+
+def available():
+    """Whether NCCL is there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")    # CuPy's words where NCCL is missing; whoever needs it says so
         from cupy.cuda import nccl
 
-        return count, bool(nccl.available)
+        return bool(nccl.available)
+
+
+def one_each(ranks):
+    """Whether NCCL is there, and a GPU of its own for each of the ranks of this machine."""
+    import cupy
+
+    return ranks <= cupy.cuda.runtime.getDeviceCount() and available()
 
 
 class NcclSum:
-    """Sums of CuPy arrays over all members by NCCL; a member's device is that of its rank."""
+    """Sums of CuPy arrays over all members by NCCL.
+
+    Parameters
+    ----------
+    rank, size : int
+    key : what `key` returned, once for all members
+    device : int, optional
+        GPU of this member; by default that of its rank.
+    """
 
     @staticmethod
     def key():
@@ -27,11 +45,11 @@ class NcclSum:
 
         return nccl.get_unique_id()
 
-    def __init__(self, rank, size, key):
+    def __init__(self, rank, size, key, device=None):
         import cupy
         from cupy.cuda import nccl
 
-        cupy.cuda.Device(rank).use()
+        cupy.cuda.Device(rank if device is None else device).use()
         self._nccl, self._stream = nccl, cupy.cuda.get_current_stream
         self._communicator = nccl.NcclCommunicator(size, key, rank)
 

@@ -1,18 +1,14 @@
 """The command line: words in, calls out, errors told in a sentence."""
 
 import os
-import re
 import sys
 import warnings
 
 from fastdesc.backend.process import keep_freed_memory, prefer_avx512
 from fastdesc.cli.commands import COMMANDS
 from fastdesc.cli.options import parser
+from fastdesc.cli.sentences import TOLD, sentence, show_warning
 from fastdesc.cli.signals import Interruption
-from fastdesc.errors import FastdescError, FastdescWarning
-
-LONG = re.compile(r"\S{400,}")
-"""A word that is no word: a value of thousands of characters, which would hide the sentence about it."""
 
 
 def main(argv=None):
@@ -26,7 +22,7 @@ def main(argv=None):
     prefer_avx512()
     keep_freed_memory()
     with warnings.catch_warnings():
-        warnings.showwarning = _plainly
+        warnings.showwarning = show_warning
         return _main(args)
 
 
@@ -62,28 +58,7 @@ def _failed(error, debug):
         # The reader of our output (head, less) has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if debug or not isinstance(error, FastdescError | OSError | MemoryError):
+    if debug or not isinstance(error, TOLD):
         raise error
-    text = _sentence(error)
-    if isinstance(error, MemoryError):
-        instead = "use fewer structures at a time, a smaller cutoff or fewer features"
-        text = f"there is not enough memory; {instead} ({text})"
-    print(f"fastdesc: {text}", file=sys.stderr)
+    print(f"fastdesc: {sentence(error)}", file=sys.stderr)
     return 2
-
-
-def _plainly(message, category, filename, lineno, file=None, line=None):
-    """Show a warning of ours as a sentence; what others warn of, with its place."""
-    if issubclass(category, FastdescWarning):
-        print(f"fastdesc: warning: {message}", file=sys.stderr)
-    else:
-        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
-
-
-def _sentence(error):
-    if isinstance(error, OSError) and not isinstance(error, FastdescError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = " ".join(str(error).split()) or type(error).__name__
-    text = LONG.sub(lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
-    return text.encode("utf-8", "backslashreplace").decode()    # names of files may hold bytes that are no text

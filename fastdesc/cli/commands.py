@@ -59,9 +59,13 @@ def train(args):
     if args.config is None:
         raise InputError("train needs a configuration; `fastdesc train --print-default > config.toml` makes one")
     from fastdesc.cli.experiment import run
+    from fastdesc.cli.ranks import ranks_together
 
-    written = run(config.load_config(args.config), args.resume, args.overwrite, not args.quiet, _say)
-    _list(written)
+    with ranks_together() as team:
+        found = team.agreed(lambda: config.load_config(args.config))
+        written = run(found, args.resume, args.overwrite, not args.quiet, _say, team)
+        if team.rank == 0:
+            _list(written)
 
 
 def learn(args):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
+from fastdesc import __version__
 from fastdesc.analysis.accuracy import Comparison, compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.cli import config as configuration
@@ -25,6 +26,7 @@ from fastdesc.training import run_trainer, trainer_for
 from fastdesc.training.dataset import report
 from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
 from fastdesc.training.places import read_placed
+from fastdesc.training.team import ALONE
 from fastdesc.training.told_before import tell_of_new_elements
 
 FILES = {
@@ -40,7 +42,7 @@ FILES = {
 }
 
 
-def run(config, resume=False, overwrite=False, progress=True, say=print):
+def run(config, resume=False, overwrite=False, progress=True, say=print, team=ALONE):
     """Train and evaluate what a configuration describes.
 
     Parameters
@@ -54,6 +56,8 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
         Show a progress bar.
     say : callable
         Takes a line of text; what happens is told through it.
+    team : Team
+        Of processes that do this together; member 0 shows, writes and evaluates.
 
     Returns
     -------
@@ -67,27 +71,16 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     """
     folder = Path(config.output.folder)
     paths = {name: folder / file for name, file in FILES.items()}
-    data = [file for path in (config.data.train, config.data.valid, config.data.test) if path for file in expand(path)]
-    check_apart(paths.values(), [*data, config.training.filters_from, config.data.init])
-    _check_folder(folder, paths, resume, overwrite)
-    resolve_device(config.training.device)
-    keys = config.data.keys()
-    sets = {}
-    for name in ("train", "valid", "test"):
-        path = getattr(config.data, name)
-        if path is not None:
-            sets[name] = _read(name, path, keys)
-            say(f"{name}: {_report(sets[name])}")
-    potential = _further(config, sets, say) if config.data.init else None
-    if potential is None:
-        potential = Potential(_descriptor(config, sets), **config.potential)
-    descriptor = potential.descriptor
-    say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
-    for name in sets:
-        _check_frames(sets[name], getattr(config.data, name), descriptor)
-    _tell_of_test(sets, descriptor)
-    settings = {"checkpoint": paths["checkpoint"], "resume": resume, **config.training.as_dict()}
-    trainer = trainer_for(potential, sets["train"], sets.get("valid"), **settings)
+    if team.rank:
+        progress, say = False, _nothing
+    team.take_device(config.training.device)
+    sets, trainer = team.agreed(lambda: _prepared(config, folder, paths, resume, overwrite, say, team))
+    team.check_alike(configuration=configuration.to_text(config), version=__version__, **trainer.run_of)
+    team.begin_alike(trainer)
+    potential = trainer.potential
+    if team.rank:
+        run_trainer(trainer, progress=False)
+        return {}
 
     # From here on things are written; what can be wrong with the input has been said.
     _make_folder(folder)
@@ -115,6 +108,38 @@ def run(config, resume=False, overwrite=False, progress=True, say=print):
     written += _evaluate(config, potential, sets, paths, say)
     written += _draw(config, history, paths, written, say)
     return {name: paths[name] for name in written}
+
+
+def _nothing(text):
+    """Say nothing."""
+
+
+def _prepared(config, folder, paths, resume, overwrite, say, team):
+    """Sets of frames by name and the Trainer; whatever can be wrong with the input is told here."""
+    data = [file for path in (config.data.train, config.data.valid, config.data.test) if path for file in expand(path)]
+    check_apart(paths.values(), [*data, config.training.filters_from, config.data.init])
+    _check_folder(folder, paths, resume, overwrite)
+    if team.size > 1 and config.training.devices not in (1, "all"):
+        text = f"devices came as {config.training.devices} on {team.size} ranks; each has one device, leave devices out"
+        raise InputError(text)
+    resolve_device(config.training.device)
+    keys = config.data.keys()
+    sets = {}
+    for name in ("train", "valid", "test"):
+        path = getattr(config.data, name)
+        if path is not None and not (team.rank and name == "test"):    # member 0 evaluates
+            sets[name] = _read(name, path, keys)
+            say(f"{name}: {_report(sets[name])}")
+    potential = _further(config, sets, say) if config.data.init else None
+    if potential is None:
+        potential = Potential(_descriptor(config, sets), **config.potential)
+    descriptor = potential.descriptor
+    say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
+    for name in sets:
+        _check_frames(sets[name], getattr(config.data, name), descriptor)
+    _tell_of_test(sets, descriptor)
+    settings = {"checkpoint": paths["checkpoint"], "resume": resume, **config.training.as_dict()}
+    return sets, trainer_for(potential, sets["train"], sets.get("valid"), team=team, **settings)
 
 
 def _read(name, path, keys):

@@ -57,6 +57,7 @@ examples:
   fastdesc train --print-default > cu.toml
   fastdesc train cu.toml
   fastdesc train cu.toml --resume          go on from the checkpoint, with the numbers of an uninterrupted run
+  mpiexec -n 4 fastdesc train cu.toml      four processes share every step; needs mpi4py
 """
 LEARN = """\
 Teach a potential by itself: train, look around by molecular dynamics, choose the structures it knows least, have them

@@ -19,6 +19,7 @@ from fastdesc.training.history import History
 from fastdesc.training.places import read_placed
 from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
+from fastdesc.training.team import ALONE
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
 from fastdesc.training.trainer_state import restore, state_of
@@ -127,8 +128,9 @@ def fit_uncertainty(
 def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=None):
     """Let a Trainer run, on as many devices as its settings ask for; return its History."""
     size = team_size(trainer.settings.devices, trainer.settings.device)
-    if size == 1:
-        return trainer.run(checkpoint, progress, history=history, callback=callback)
+    if size == 1 or trainer.team.size > 1:
+        with trainer.team.signals_agreed():
+            return trainer.run(checkpoint, progress, history=history, callback=callback)
     given = trainer.potential, *trainer.sources, trainer.settings, fetched(state_of(trainer))
     with gathered(size, join, given) as team:
         return trainer.run(checkpoint, progress, team, history, callback)
@@ -142,7 +144,9 @@ def join(team, potential, train_frames, valid_frames, settings, state):
     trainer.run(progress=False, team=team)
 
 
-def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, **settings):
+def trainer_for(
+    potential, train_frames, valid_frames=None, *, checkpoint=None, resume=False, team=ALONE, **settings
+):
     """Return what `run_trainer` takes, after everything that can be judged before the first step has been judged."""
     if not isinstance(potential, Potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
@@ -154,10 +158,11 @@ def trainer_for(potential, train_frames, valid_frames=None, *, checkpoint=None, 
     rng = np.random.default_rng(settings.seed)
     train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
     if checkpoint is None or not resume or not Path(checkpoint).exists():
-        return Trainer(potential, train_frames, valid_frames, settings, rng)
+        return Trainer(potential, train_frames, valid_frames, settings, rng, team=team)
     state = read_checkpoint(checkpoint)
     # A run of an earlier version did not ask whether it went on from trained weights.
-    trainer = Trainer(potential, train_frames, valid_frames, settings, rng, further=bool(state.get("further", False)))
+    further = bool(state.get("further", False))
+    trainer = Trainer(potential, train_frames, valid_frames, settings, rng, further, team)
     restore(trainer, state, checkpoint)
     return trainer
 

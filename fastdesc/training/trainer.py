@@ -23,7 +23,7 @@ from fastdesc.training.parameter_groups import check_penalty, groups_for, optimi
 from fastdesc.training.progress import Progress, summary
 from fastdesc.training.references import keep_or_refit
 from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
-from fastdesc.training.team import ALONE
+from fastdesc.training.team import ALONE, met_by_all
 from fastdesc.training.told_after import told_of
 from fastdesc.training.told_before import tell_of_sets
 from fastdesc.training.trainer_state import state_of
@@ -38,10 +38,12 @@ class Trainer:
     ----------
     further : bool, optional
         Whether the potential had been trained before this run, which has changed it since; by default as it is.
+    team : Team
+        Those that make each step together, whose trainers are in the same state when they run.
     """
 
-    def __init__(self, potential, train_frames, valid_frames, settings, rng, further=None):
-        self.potential, self.settings, self.rng, self.team = potential, settings, rng, ALONE
+    def __init__(self, potential, train_frames, valid_frames, settings, rng, further=None, team=ALONE):
+        self.potential, self.settings, self.rng, self.team = potential, settings, rng, team
         self.sources = train_frames, valid_frames
         self.device, self.dtype = resolve_device(settings.device), resolve_dtype(settings.dtype)
         self.further = potential.fitted and settings.filters_from is None if further is None else further
@@ -94,9 +96,11 @@ class Trainer:
         parameters, times = {name: a.copy() for name, a in self.parameters.items()}, []
         optimizer = optimizer_for(self.potential, parameters, settings)
         for group in step_frames(settings, self.data, np.arange(self.data.n_frames))[:4]:
+            own = self._share(group)
+            own = own if len(own) else group[:1]
             for _ in range(2):
                 start = time.monotonic()
-                batch = self.data.batch(group, self.potential.reference)
+                batch = self.data.batch(own, self.potential.reference)
                 model = self.potential.model(self.dtype, parameters=parameters)
                 _, gradient = batch_gradient(self.potential, model, batch, self.weights, self.training_pass)
                 norm = np.sqrt(to_host_together(optimizer.square_norm(gradient))[0])
@@ -115,13 +119,14 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------- the loop
 
-    def run(self, checkpoint=None, progress=True, team=ALONE, history=None, callback=None):
+    def run(self, checkpoint=None, progress=True, team=None, history=None, callback=None):
         """Train to the end, or to the time limit or loss of patience; leaves the best parameters in the potential.
 
-        With the other members of a team, whose trainers are in the same state. However training ends, what has not been
+        With the other members of a team, that of the trainer or another. However training ends, what has not been
         validated is validated then; a checkpoint holds the state before, from which a run goes on as if uninterrupted.
         """
-        s, self.team = self.settings, team
+        team = self.team = self.team if team is None else team
+        s = self.settings
         if checkpoint is not None:
             check_target(checkpoint, FORMAT)
         start, before, begun = time.monotonic(), self.seconds, self.epoch
@@ -171,6 +176,7 @@ class Trainer:
             if whole is not None:
                 write_checkpoint(checkpoint, whole)
             self._keep(ended)
+        team.rest()
         if self.best is not None and s.uncertainty and team.rank == 0:
             self._fit_uncertainty()
         if self.best is None and any("valid_loss" in row for row in self.history.rows):
@@ -190,7 +196,7 @@ class Trainer:
         if late and not before and self.valid is None:
             self.best_loss = np.inf    # losses on training frames weigh otherwise from here
         metrics, total, penalty = Metrics(self.like), 0.0, 0.0
-        shares = [self.team.share(group, self.data.n_atoms[group]) for group in groups]
+        shares = [self._share(group) for group in groups]
         # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
         given = [own if len(own) else group[:1] for own, group in zip(shares, groups, strict=True)]
         batches = self.data.batches_ahead(given, self.potential.reference)
@@ -204,12 +210,11 @@ class Trainer:
                 penalty += value * len(group)
                 gradient |= {name: gradient[name] + g for name, g in added.items() if name in gradient}
             # The one wait for a device: metrics stay there until the end of the epoch.
-            loss, square = to_host_together(loss, self.optimizer.square_norm(gradient))
-            if not np.isfinite(loss):
-                raise InputError(
-                    f"the loss became {loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1"
-                )
-            self.optimizer.step(self.parameters, gradient, self._factor(len(groups)), norm=float(np.sqrt(square)))
+            loss, square, *asked = to_host_together(loss, self.optimizer.square_norm(gradient), *self.team.heard)
+            if any(asked):
+                self.team.stop()
+            with met_by_all():
+                self._step(gradient, loss, float(np.sqrt(square)), len(groups))
             if self.average is not None:
                 self.average.update(self.parameters)
             self.step += 1
@@ -229,6 +234,15 @@ class Trainer:
         if self.valid is None or self.epoch % s.valid_every == 0 or self.position == s.epochs:
             row |= self._validate(row["train_loss"])
         return row
+
+    def _step(self, gradient, loss, norm, steps_per_epoch):
+        if not np.isfinite(loss):
+            raise InputError(f"the loss became {loss} in epoch {self.epoch + 1}; lower learning_rate or set clip=1")
+        self.optimizer.step(self.parameters, gradient, self._factor(steps_per_epoch), norm=norm)
+
+    def _share(self, group):
+        """Frames of a step that are ours."""
+        return self.team.share(group, self.data.n_atoms[group])
 
     def _weight_norm(self):
         """Length of all weights of networks."""
@@ -327,12 +341,12 @@ class Trainer:
     def _keep(self, ended):
         """Validate what is there where that is still to be done, and leave the best parameters in the potential.
 
-        Not on one of several devices that was interrupted: the others do not answer any more. Without validation
-        frames and without a whole epoch, what is there is kept.
+        Not on one of several devices that was interrupted: the others do not answer any more, unless all have stopped.
+        Without validation frames and without a whole epoch, what is there is kept.
         """
-        alone = self.team.size == 1
+        answered = self.team.size == 1 or self.team.stopped
         try:
-            if self.judged != self.step and self.valid is not None and (ended or alone):
+            if self.judged != self.step and self.valid is not None and (ended or answered):
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
                     before, (row, loss) = self.best_loss, self._judge(np.inf)
@@ -340,7 +354,7 @@ class Trainer:
                     self.history.rows[-1] = {**self.history.rows[-1], **row}
                 elif loss < before:
                     self.interim = {"epoch": self.epoch + 1, **row}
-            elif self.judged != self.step and self.best is None and alone:
+            elif self.judged != self.step and self.best is None and answered:
                 self.best, self.interim = dict(self._averaged()), {"epoch": self.epoch + 1}
         finally:
             if self.best is not None:

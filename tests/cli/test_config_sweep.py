@@ -6,8 +6,9 @@ import pytest
 from ase.io import write
 from helpers.training import alloy
 
-from fastdesc.cli import _sentence, experiment, main
+from fastdesc.cli import experiment, main
 from fastdesc.cli.config import SECTIONS, arguments_of, load_config, options_of
+from fastdesc.cli.sentences import sentence
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FastdescError
 
@@ -95,7 +96,7 @@ def test_odd_values(folder, family, section, key):
         except Began:
             began.add(name)
         except (FastdescError, OSError) as error:
-            assert 20 < len(_sentence(error)) < 700, (name, str(error))
+            assert 20 < len(sentence(error)) < 700, (name, str(error))
         assert not (folder / "fastdesc-run").exists() or name in began, "what is refused makes no folder"
         shutil.rmtree(folder / "fastdesc-run", ignore_errors=True)
     assert began == MEANT.get(key, set())

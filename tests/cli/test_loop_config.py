@@ -7,8 +7,8 @@ import pytest
 from helpers.loops import LOOP, make_loop
 from test_config_sweep import ODD
 
-from fastdesc.cli import _sentence
 from fastdesc.cli.loop_config import FURTHER_STEPS, OWN, default_text, load_loop
+from fastdesc.cli.sentences import sentence
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.learn.settings import Explore, Label, Select, Stop
 
@@ -123,6 +123,6 @@ def test_odd_values_are_refused_in_a_sentence_or_mean_something(load):
                     load(text)
                 except FastdescError as error:
                     refused += 1
-                    told = _sentence(error)
+                    told = sentence(error)
                     assert 20 < len(told) < 700 and "loop.toml" in told, (section, field.name, name, told)
     assert refused > 300
