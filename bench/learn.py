@@ -93,7 +93,7 @@ def loop(method, seed, sizes):
 def run(folder, method, seed, sizes, candidates, test, say=print):
     """Run a loop; return its labels and errors, round by round."""
     rng = np.random.default_rng(seed)
-    start = frames(1, 1000 + seed, (300, 300))
+    start = frames(2, 1000 + seed, (300, 300))
     start = [start[k] for k in rng.permutation(len(start))[: sizes.start]]
 
     def begin(_):

@@ -24,7 +24,10 @@ _PUBLIC = {
     "select_diverse": "fastdesc.features.selection",
     "select_typical": "fastdesc.features.selection",
     "select_uncertain": "fastdesc.features.selection",
+    "select_spanning": "fastdesc.features.spanning",
+    "rarity": "fastdesc.features.rarity",
     "find_duplicates": "fastdesc.features.duplicates",
+    "SimilarityKernel": "fastdesc.features.similarity",
     "train": "fastdesc.training",
     "fit_uncertainty": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
@@ -50,11 +53,14 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.features import convert as convert
     from fastdesc.features import featurize as featurize
     from fastdesc.features.duplicates import find_duplicates as find_duplicates
+    from fastdesc.features.rarity import rarity as rarity
     from fastdesc.features.reader import open_features as open_features
     from fastdesc.features.reader import read_features as read_features
     from fastdesc.features.selection import select_diverse as select_diverse
     from fastdesc.features.selection import select_typical as select_typical
     from fastdesc.features.selection import select_uncertain as select_uncertain
+    from fastdesc.features.similarity import SimilarityKernel as SimilarityKernel
+    from fastdesc.features.spanning import select_spanning as select_spanning
     from fastdesc.features.transformer import StructureFeatures as StructureFeatures
     from fastdesc.images import calculate_together as calculate_together
     from fastdesc.io.frames import read_frames as read_frames

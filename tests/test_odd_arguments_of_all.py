@@ -81,13 +81,24 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
         "potential": "", "train_frames": "", "device": "", "dtype": "",
     }),
     "select_diverse": (lambda made, **a: fd.select_diverse(**{"features": np.eye(3), "n": 1, **a}), {
-        "features": "no rows", "n": "", "scale": "", "first": "",
+        "features": "no rows", "n": "", "scale": "", "first": "", "weights": "row", "environments": "",
+        "checkpoint": "surrogate", "scheduler": "",
     }),
     "select_typical": (lambda made, **a: fd.select_typical(**{"features": np.eye(3), "n": 1, **a}), {
         "features": "no rows", "n": "", "scale": "", "seed": "huge",
     }),
     "select_uncertain": (lambda made, **a: fd.select_uncertain(**{"features": np.eye(3), "n": 1, **a}), {
         "features": "no rows", "n": "", "noise": "fraction", "first": "",
+    }),
+    "select_spanning": (lambda made, **a: fd.select_spanning(**{"features": np.eye(3), "n": 1, **a}), {
+        "features": "no rows", "n": "", "noise": "fraction", "tolerance": "fraction",
+    }),
+    "rarity": (lambda made, **a: fd.rarity(**{"features": np.eye(3), **a}), {
+        "features": "no rows", "scale": "", "ridge": "fraction",
+    }),
+    "SimilarityKernel": (lambda made, **a: fd.SimilarityKernel(**{"descriptor": made[2], **a}).fit(made[1]), {
+        "descriptor": "", "kernel": "", "similarity": "", "power": "", "width": "fraction", "entropy": "fraction",
+        "scale": "", "device": "", "dtype": "",
     }),
     "find_duplicates": (lambda made, **a: fd.find_duplicates(**{"features": np.eye(3), "tolerance": 0.1, **a}), {
         "features": "no rows", "tolerance": "fraction", "scale": "",

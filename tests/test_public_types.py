@@ -121,9 +121,11 @@ def test_features(tmp_path: Path) -> None:
         chosen, distances = fd.select_diverse(f, 2)
         assert fd.select_typical(f, 2).shape == fd.select_uncertain(f, 2)[0].shape == (2,)
         assert fd.find_duplicates(f, 0.1, scale=False).shape == (4,)
+        assert fd.select_spanning(f, 2).shape == (2,) and fd.rarity(f).shape == (4,)
         assert chosen.shape == distances.shape == (2,) and sum(len(b.energies) for b in f.batches(3)) == 4
     converted, skipped = fd.convert(frames, tmp_path / "cu.h5", report=True, progress=False)
     assert_type(converted, Path)
+    assert fd.SimilarityKernel(d).fit(frames).transform(frames[:2]).shape == (2, 4)
     assert skipped == [] and fd.StructureFeatures(d, pool="sum").fit(frames).transform(frames).shape[0] == 4
 
 

@@ -48,7 +48,7 @@ def featurize_distributed(
     options : dict
         pool, jacobian, compression.
     """
-    _require_dask()
+    require_dask()
     out = check_target(out, FORMAT)
     folder = shards_of(out)
     settings = {
@@ -62,7 +62,7 @@ def featurize_distributed(
     job = (descriptor, device, dtype, on_error, options, [str(path) for path in source.files], source.keys)
     with WriteLock(part_of(out)) as lock:    # from the first look at the shards to the name of what joins them
         kept = resume and _is_begun(folder, made_of, out)
-        with _client(scheduler, workers) as client:
+        with client_of(scheduler, workers) as client:
             _prepare(folder, made_of, kept)    # nothing goes, and nothing is made, for a scheduler that does not answer
             n, short = _run(client, source, folder, job, chunk_atoms, progress)
         join(out, n, source, options, lock)
@@ -204,7 +204,7 @@ def _digest(array):
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
 
 
-def _require_dask():
+def require_dask():
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -212,7 +212,7 @@ def _require_dask():
 
 
 @contextmanager
-def _client(scheduler, workers):
+def client_of(scheduler, workers):
     """A client of the cluster at an address; or of one of our own, of one process for each core."""
     from distributed import Client, LocalCluster
 

@@ -1,4 +1,4 @@
-"""A table with one row for each structure, in memory or in a features file, read in blocks and scaled."""
+"""A table with one row for each structure or atom, in memory or in a features file, read in blocks and scaled."""
 
 from contextlib import suppress
 
@@ -11,6 +11,8 @@ BLOCK = 4096
 """Rows at a time."""
 IN_MEMORY = 2**30
 """Bytes: a table that takes no more is read and scaled once, a larger one in every pass."""
+FEW = 3
+"""Rows of a block are read one by one where they are no more."""
 
 
 class Rows:
@@ -22,6 +24,8 @@ class Rows:
         Features of a file that holds rows of atoms are averaged over each structure.
     scale : bool or None
         None leaves the rows as they are: neither centred nor scaled.
+    environments : bool
+        Take the rows of atoms of a file one by one.
 
     Attributes
     ----------
@@ -33,13 +37,10 @@ class Rows:
         For features that are no table, or not finite.
     """
 
-    def __init__(self, features, scale):
-        self._source = features if isinstance(features, FeaturesFile) else _table(features)
+    def __init__(self, features, scale, environments=False):
+        self._source = _file(features, environments) if isinstance(features, FeaturesFile) else _table(features)
         self._mean, self._weights, self._kept = 0.0, None, None
-        if isinstance(features, FeaturesFile):
-            self.n, self.n_features = len(features), features.n_features
-        else:
-            self.n, self.n_features = self._source.shape
+        self.n, self.n_features = self._source.shape
         if scale is not None:
             self._fit(scale)
         if 8 * self.n * self.n_features <= IN_MEMORY:
@@ -50,50 +51,102 @@ class Rows:
 
     def blocks(self, size=BLOCK):
         """Yield the number of the first row, and float64 rows, (n, n_features)."""
-        if self._kept is not None:
-            for a in range(0, self.n, size):
-                yield a, self._kept[a : a + size]
-            return
-        for a, block in self._raw(size):
-            block = block - self._mean
-            if self._weights is not None:
-                block *= self._weights
-            yield a, block
+        return self._blocks(0, self.n, size)
+
+    def each(self, function, of_rows=(), common=()):
+        """Yield the number of the first row, and function(rows, ..) of each block, in order.
+
+        Parameters
+        ----------
+        function : callable
+            At the top of a module.
+        of_rows : sequence of (n_rows,) arrays
+            The function is handed the part that belongs to the block.
+        common : sequence
+            Its last arguments.
+        """
+        for a, block in self.blocks():
+            yield a, function(block, *(values[a : a + len(block)] for values in of_rows), *common)
 
     def take(self, which):
         """Rows by their numbers, in that order."""
         if self._kept is not None:
             return self._kept[which]
-        out = np.empty((len(which), self.n_features))
-        for a, block in self.blocks():
-            inside = np.flatnonzero((which >= a) & (which < a + len(block)))
-            out[inside] = block[which[inside] - a]
+        out, order = np.empty((len(which), self.n_features)), np.argsort(which, kind="stable")
+        for own in np.split(order, np.flatnonzero(np.diff(which[order] // BLOCK)) + 1):
+            if len(own) <= FEW:
+                for k in own:
+                    out[k] = self._scaled(self._source[int(which[k]) : int(which[k]) + 1])[0]
+            else:
+                a = int(which[own[0]]) // BLOCK * BLOCK
+                ((_, block),) = self._blocks(a, min(a + BLOCK, self.n), BLOCK)
+                out[own] = block[which[own] - a]
         return out
+
+    def _blocks(self, first, end, size=BLOCK):
+        """`blocks` of the rows first .. end."""
+        for a in range(first, end, size):
+            b = min(a + size, end)
+            yield a, (self._scaled(self._source[a:b]) if self._kept is None else self._kept[a:b])
+
+    def _scaled(self, block):
+        block = block - self._mean
+        if self._weights is not None:
+            block *= self._weights
+        return block
 
     def _fit(self, scale):
         """Mean and standard deviation of every feature, in two passes."""
-        mean = sum(block.sum(0, dtype=np.float64) for _, block in self._raw()) / self.n
-        self._mean = mean
+        mean = sum(found for _, found in self.each(_sums)) / self.n
         if scale:
-            square = sum(((block - mean) ** 2).sum(0) for _, block in self._raw()) / self.n
+            square = sum(found for _, found in self.each(_squares, (), (mean,))) / self.n
             deviation = np.sqrt(square)
             # Features that do not change say nothing; round-off must not be scaled up.
             changes = deviation > 1e-10 * np.abs(mean)
             self._weights = np.where(changes, 1 / np.where(deviation > 0, deviation, 1), 0.0)
+        self._mean = mean
 
-    def _raw(self, size=BLOCK):
-        """Yield the number of the first row, and rows as they are."""
-        if not isinstance(self._source, FeaturesFile):
-            for a in range(0, self.n, size):
-                yield a, self._source[a : a + size]
-            return
-        for part in self._source.batches(size):
-            block = part.features
-            if not self._source.pool:
-                sums = np.add.reduceat(block, part.offsets[:-1], axis=0, dtype=np.float64)
-                block = sums / np.diff(part.offsets)[:, None]
-            _check_finite(block)
-            yield part.first, block
+
+def _sums(block):
+    return block.sum(0, dtype=np.float64)
+
+
+def _squares(block, mean):
+    return ((block - mean) ** 2).sum(0)
+
+
+class _Averages:
+    """Rows of structures of a features file: `rows[a:b]`."""
+
+    def __init__(self, file):
+        self.file, self.shape = file, (len(file), file.n_features)
+
+    def __getitem__(self, which):
+        part = self.file.rows(which.start, which.stop)
+        block = part.features
+        if not self.file.pool:
+            sums = np.add.reduceat(block, part.offsets[:-1], axis=0, dtype=np.float64)
+            block = sums / np.diff(part.offsets)[:, None]
+        _check_finite(block)
+        return block
+
+
+class _Environments:
+    """Rows of atoms of a features file: `rows[a:b]`."""
+
+    def __init__(self, file):
+        self.atoms, self.shape = file.atoms, file.atoms.shape
+
+    def __getitem__(self, which):
+        block = self.atoms[which]
+        _check_finite(block)
+        return block
+
+
+def _file(file, environments):
+    if not len(file):
+        raise InputError(f"{file.path} holds no structures; give a file that holds some")
+    return _Environments(file) if environments else _Averages(file)
 
 
 def _table(features):
@@ -103,7 +156,7 @@ def _table(features):
         x = np.asarray(features)
     if x is None:
         raise InputError("features came that make no table; give finite rows of structures")
-    if x.ndim != 2 or not len(x) or not np.issubdtype(x.dtype, np.floating):
+    if x.ndim != 2 or not x.size or not np.issubdtype(x.dtype, np.floating):
         raise InputError(f"features of shape {x.shape} and type {x.dtype} arrived; give finite rows of structures")
     _check_finite(x)
     return x

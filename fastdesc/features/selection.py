@@ -1,35 +1,33 @@
-"""Which structures to take, or to label: diverse ones, typical ones, uncertain ones.
+"""Which structures to take, or to label: diverse, typical, uncertain ones; how is in fastdesc/features/greedy.py."""
 
-Every rule gives each row a value (its distance to the nearest row that was chosen, or what is left of its variance)
-that can only shrink when another row is chosen. So what was found some choices ago bounds what is true now, and most
-rows need not be looked at for every choice: rows with the largest values are set apart (POOL of them) and brought up to
-date after each choice; as long as the largest value among them is above all values outside, the choice is the one that
-a look at all rows would have given. Then all rows are brought up to date in one pass, as products of matrices, for all
-choices since the last pass. Nothing is approximate but for round-off.
-"""
+import hashlib
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdesc.checks import count, flag, positive
+from fastdesc.checks import brief, count, flag, positive
 from fastdesc.checks import seed as check_seed
 from fastdesc.errors import InputError
+from fastdesc.features.dask import client_of, require_dask
+from fastdesc.features.greedy import Distances, Variances, drawn, largest_first, squares
+from fastdesc.features.kept_choice import KeptChoice
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.features.rows import Rows
-from fastdesc.types import Float64
-
-POOL = 2048
-"""Rows that are set apart."""
-AT_ONCE = 2**22
-"""Numbers in one product of matrices: 32 MB."""
-NEAR = 1e-6
-"""Of the squared lengths: a squared distance below has lost digits in the product, and is computed from differences."""
-LEAST_ACCEPTED = 0.25
-"""Share of draws that hit: below, all rows are brought up to date."""
+from fastdesc.features.rows_on_dask import RowsOnDask
+from fastdesc.types import FilePath, Float64
 
 
 def select_diverse(
-    features: ArrayLike | FeaturesFile, n: int, scale: bool = True, first: int | None = None
+    features: ArrayLike | FeaturesFile,
+    n: int,
+    scale: bool = True,
+    first: int | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    environments: bool = False,
+    checkpoint: FilePath | None = None,
+    scheduler: str | None = None,
 ) -> tuple[NDArray[np.int64], Float64]:
     """Choose structures one by one, each the farthest from those chosen so far.
 
@@ -40,39 +38,62 @@ def select_diverse(
     ----------
     features : (n_structures, n_features) array, or FeaturesFile
         Features of a file that holds rows of atoms are averaged over each structure. A file of any size: what takes
-        more than 1 GB is read again in each pass.
+        more than 1 GB is read again in each pass, and memory is needed for two numbers of each row.
     n : int
         Structures to choose.
     scale : bool
         Divide every feature by its standard deviation first.
     first : int, optional
         Where to begin; by default with the structure farthest from the mean of all.
+    weights : (n_structures,) array, optional
+        By which distances are multiplied in the choice, such as those of `rarity`; positive.
+    environments : bool
+        Choose among the rows of atoms of a file. Atom k is of structure
+        ``np.searchsorted(file.offsets, k, "right") - 1``.
+    checkpoint : str or Path, optional
+        A file in which the choice is kept every few seconds. Where it exists, the same call goes on from there, also
+        with a larger `n`, and ends as if it had not been interrupted.
+    scheduler : str, optional
+        Address of a Dask scheduler, or "local": its workers go through the rows. For a file that they can read under
+        the same name. The choice is the same to the last bit.
 
     Returns
     -------
     chosen : (n,) int64
         In the order of choice: the first k are the choice for n = k.
     distances : (n,) float64
-        Of each to the ones before it; of the first one to the mean.
+        Of each to the ones before it; of the first one to the mean. Without weights.
 
     Raises
     ------
     InputError
-        For features that are not finite or no table, and for more structures than there are.
+        For features that are not finite or no table, for more structures than there are, and for a checkpoint of
+        another choice.
     """
     flag("scale", scale)
-    rows = _rows(features, n, bool(scale))
-    if first is not None:
-        count("first", first, 0, rows.n - 1)
-    from_mean = _squares(rows)
-    begin = int(from_mean.argmax()) if first is None else int(first)
-    chosen, values = _largest_first(rows, n, Distances(), np.full(rows.n, np.inf), begin)
-    values[0] = from_mean[begin]
-    return chosen, np.sqrt(values)
+    with asked_rows(features, n, bool(scale), environments, scheduler) as rows:
+        factors = _factors(weights, rows.n) ** 2
+        if first is not None:
+            count("first", first, 0, rows.n - 1)
+        from_mean = squares(rows)
+        begin = int((from_mean * factors).argmax()) if first is None else int(first)
+        told = {"rule": "diverse", "scale": bool(scale), "first": begin}
+        kept = _kept(checkpoint, rows, factors, told)
+        chosen, values = largest_first(rows, n, Distances(), np.full(rows.n, np.inf), begin, factors, kept)
+    values[0] = from_mean[begin] * factors[begin]
+    return chosen, np.sqrt(values / factors[chosen])
 
 
 def select_typical(
-    features: ArrayLike | FeaturesFile, n: int, scale: bool = True, seed: int = 0
+    features: ArrayLike | FeaturesFile,
+    n: int,
+    scale: bool = True,
+    seed: int = 0,
+    *,
+    weights: ArrayLike | None = None,
+    environments: bool = False,
+    checkpoint: FilePath | None = None,
+    scheduler: str | None = None,
 ) -> NDArray[np.int64]:
     """Choose structures at random, each with a probability that goes by its squared distance to those chosen so far.
 
@@ -85,6 +106,10 @@ def select_typical(
     features, n, scale
         As of `select_diverse`.
     seed : int
+    weights : (n_structures,) array, optional
+        By which probabilities are multiplied; positive.
+    environments, checkpoint, scheduler
+        As of `select_diverse`.
 
     Returns
     -------
@@ -98,18 +123,28 @@ def select_typical(
     """
     flag("scale", scale)
     check_seed(seed)
-    rows = _rows(features, n, bool(scale))
-    return _drawn(rows, n, Distances(), np.random.default_rng(seed))
+    with asked_rows(features, n, bool(scale), environments, scheduler) as rows:
+        factors = _factors(weights, rows.n)
+        kept = _kept(checkpoint, rows, factors, {"rule": "typical", "scale": bool(scale), "seed": seed})
+        return drawn(rows, n, Distances(), np.random.default_rng(seed), factors, kept)
 
 
 def select_uncertain(
-    features: ArrayLike | FeaturesFile, n: int, noise: float = 0.1, first: int | None = None
+    features: ArrayLike | FeaturesFile,
+    n: int,
+    noise: float = 0.1,
+    first: int | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    environments: bool = False,
+    checkpoint: FilePath | None = None,
+    scheduler: str | None = None,
 ) -> tuple[NDArray[np.int64], Float64]:
     """Choose structures one by one, each the one whose variance is largest once the others are known.
 
     A row x stands for a quantity of variance x·x, two rows for a covariance x·y, such as those of
     `fastdesc.last_layer_features`. What a choice says of the other rows is taken off their variances before the next:
-    greedy D-optimal design, which does not choose the same thing twice.
+    greedy D-optimal design, which does not choose the same thing twice. `select_spanning` goes on with exchanges.
 
     Parameters
     ----------
@@ -121,13 +156,17 @@ def select_uncertain(
         Variance of a label over the mean of the rows' variances.
     first : int, optional
         Where to begin; by default with the largest variance.
+    weights : (n_structures,) array, optional
+        By which standard deviations are multiplied in the choice; positive.
+    environments, checkpoint, scheduler
+        As of `select_diverse`.
 
     Returns
     -------
     chosen : (n,) int64
         In the order of choice: the first k are the choice for n = k.
     deviations : (n,) float64
-        Standard deviation of each, given the ones before it.
+        Standard deviation of each, given the ones before it. Without weights.
 
     Raises
     ------
@@ -135,169 +174,69 @@ def select_uncertain(
         As `select_diverse` does; for a noise that is not above zero.
     """
     positive("noise", noise, "of the mean variance")
-    rows = _rows(features, n, None)
-    if first is not None:
-        count("first", first, 0, rows.n - 1)
-    values = _squares(rows)
+    with asked_rows(features, n, None, environments, scheduler) as rows:
+        factors = _factors(weights, rows.n) ** 2
+        if first is not None:
+            count("first", first, 0, rows.n - 1)
+        chosen, values, _ = greatest_variance(rows, n, noise, factors, first, checkpoint)
+    return chosen, np.sqrt(np.maximum(values / factors[chosen], 0.0))
+
+
+def greatest_variance(rows, n, noise, factors, first=None, checkpoint=None):
+    """Rows chosen by variance, their variances times `factors`, and the variance of the noise, in units of the rows."""
+    values = squares(rows)
+    own_noise = float(noise) * max(values.mean(), np.finfo(float).tiny)
+    values = values * factors
     begin = int(values.argmax()) if first is None else int(first)
-    rule = Variances(rows.n_features, float(noise) * max(values.mean(), np.finfo(float).tiny))
-    chosen, values = _largest_first(rows, n, rule, values, begin)
-    return chosen, np.sqrt(np.maximum(values, 0.0))
+    kept = _kept(checkpoint, rows, factors, {"rule": "uncertain", "noise": float(noise), "first": begin})
+    rule = Variances(rows.n_features, own_noise)
+    return *largest_first(rows, n, rule, values, begin, factors, kept), own_noise
 
 
-class Distances:
-    """Squared distances to the nearest row that was chosen."""
-
-    def __init__(self):
-        self.new = []    # chosen since the last pass over all rows
-
-    def choose(self, row):
-        """Take note of a row that is chosen."""
-        self.new.append(row)
-
-    def shrunk(self, values, rows):
-        """Values of rows after the last choice."""
-        return _nearer(values, rows, self.new[-1][None])
-
-    def current(self, values, rows):
-        """Values of rows after all choices since the last pass."""
-        new = np.array(self.new)
-        size = max(64, AT_ONCE // len(new))
-        parts = range(0, len(rows), size)
-        return np.concatenate([_nearer(values[a : a + size], rows[a : a + size], new) for a in parts])
-
-    def passed(self):
-        """All rows were brought up to date."""
-        self.new = []
+@contextmanager
+def asked_rows(features, n, scale, environments=False, scheduler=None):
+    """Rows of features, of which n are asked for; on workers where a scheduler is named."""
+    flag("environments", environments)
+    environments = bool(environments)
+    if environments and not isinstance(features, FeaturesFile):
+        raise InputError("environments=True came with features that are no file; leave it out")
+    if scheduler is None:
+        rows = Rows(features, scale, environments)
+        yield _enough(rows, n)
+        return
+    if not isinstance(scheduler, str):
+        raise InputError(f"scheduler came as {brief(scheduler)}; give the address of a Dask scheduler, or 'local'")
+    require_dask()
+    with client_of(scheduler, None) as client:
+        yield _enough(RowsOnDask(features, scale, environments, client), n)
 
 
-class Variances:
-    """Variances of rows, given labels of those that were chosen."""
-
-    def __init__(self, n_features, noise):
-        self.s, self.noise = np.eye(n_features), noise
-
-    def choose(self, row):
-        """Take note of a row that is chosen: the covariance shrinks by s x x^T s / (noise + x^T s x)."""
-        along = self.s @ row
-        self.last = along / np.sqrt(self.noise + row @ along)
-        self.s -= np.outer(self.last, self.last)
-
-    def shrunk(self, values, rows):
-        """Values of rows after the last choice."""
-        return values - (rows @ self.last) ** 2
-
-    def current(self, values, rows):
-        """Values of rows after all choices."""
-        return np.einsum("ij,ij->i", rows @ self.s, rows)
-
-    def passed(self):
-        """All rows were brought up to date."""
-
-
-def _nearer(values, rows, new):
-    """The smaller of values and squared distances of rows to the nearest of `new`, (m, n_features)."""
-    lengths, of_new = _lengths(rows), _lengths(new)
-    squared = (rows @ new.T) * -2.0
-    squared += lengths[:, None]
-    squared += of_new
-    nearest = squared.argmin(axis=1)
-    found = squared[np.arange(len(rows)), nearest]
-    near = np.flatnonzero(found < NEAR * (lengths + of_new[nearest]))
-    found[near] = _lengths(rows[near] - new[nearest[near]])
-    return np.minimum(values, found)
-
-
-def _rows(features, n, scale):
-    """Rows of features, of which n are asked for."""
-    rows = Rows(features, scale)
+def _enough(rows, n):
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= rows.n:
         raise InputError(f"{n} structures were asked for; choose between 1 and the {rows.n} there are")
     return rows
 
 
-def _lengths(x):
-    return np.einsum("ij,ij->i", x, x)
+def _factors(weights, n):
+    """Weights as (n,) float64 with a mean of one; ones where none came."""
+    if weights is None:
+        return np.ones(n)
+    try:
+        w = np.asarray(weights)
+        w = w.astype(np.float64) if w.dtype.kind in "iuf" else None
+    except (ValueError, TypeError, OverflowError):
+        w = None
+    if w is None or w.shape != (n,) or not (np.isfinite(w).all() and (w > 0).all() and np.isfinite(w.sum())):
+        raise InputError(f"weights came as {brief(weights)}; give {n} positive numbers, one for each row")
+    return w / w.mean()
 
 
-def _squares(rows):
-    """Squared lengths of all rows."""
-    return np.concatenate([_lengths(block) for _, block in rows.blocks()])
-
-
-def _refresh(rows, rule, values, taken, never):
-    """Bring the values of all rows up to date; rows that were taken have the value `never`."""
-    for a, block in rows.blocks():
-        values[a : a + len(block)] = rule.current(values[a : a + len(block)], block)
-    rule.passed()
-    values[taken] = never    # none twice, also among equal structures
-
-
-def _largest_first(rows, n, rule, values, begin):
-    """The chosen rows, and their values when they were chosen; `values` (n_rows,) are those without any choice."""
-    chosen, found, taken = [begin], [values[begin]], np.zeros(rows.n, bool)
-    taken[begin] = True
-    rule.choose(rows.take(np.array([begin]))[0])
-    while len(chosen) < n:
-        _refresh(rows, rule, values, taken, -1.0)
-        apart, outside = _set_apart(values)
-        own, own_rows = values[apart], rows.take(apart)
-        first = True
-        while len(chosen) < n:
-            k = int(own.argmax())
-            if not (first or own[k] > outside):
-                break
-            first = False
-            chosen.append(int(apart[k]))
-            found.append(own[k])
-            taken[apart[k]] = True
-            rule.choose(own_rows[k])
-            own = rule.shrunk(own, own_rows)
-            own[k] = -1.0
-            still = own > outside    # the others cannot be chosen before the next pass
-            if 2 * still.sum() < len(own):
-                if not still.any():
-                    break
-                apart, own, own_rows = apart[still], own[still], own_rows[still]
-            own[taken[apart]] = -1.0
-    return np.array(chosen, np.int64), np.array(found)
-
-
-def _set_apart(values):
-    """Numbers of the rows of the largest values, ascending, and the largest value elsewhere."""
-    if len(values) <= POOL:
-        return np.arange(len(values)), -np.inf
-    order = np.argpartition(values, len(values) - POOL - 1)
-    return np.sort(order[-POOL:]), values[order[-POOL - 1]]
-
-
-def _drawn(rows, n, rule, rng):
-    """Rows drawn with probabilities that go by their values, the first one uniformly."""
-    begin = int(rng.integers(rows.n))
-    chosen, taken, values = [begin], np.zeros(rows.n, bool), np.full(rows.n, np.inf)
-    taken[begin] = True
-    rule.choose(rows.take(np.array([begin]))[0])
-    while len(chosen) < n:
-        _refresh(rows, rule, values, taken, 0.0)
-        total = np.cumsum(values)
-        if not total[-1] > 0:    # only equals of those that were chosen are left
-            rest = np.flatnonzero(~taken)[: n - len(chosen)]
-            return np.array([*chosen, *rest], np.int64)
-        draws = np.searchsorted(total, total[-1] * rng.random(POOL), side="right")
-        different, place = np.unique(np.minimum(draws, rows.n - 1), return_inverse=True)
-        drawn_rows, before, hits = rows.take(different), values[different], 0
-        own = before.copy()
-        for tried, (k, accept) in enumerate(zip(place, rng.random(POOL), strict=True)):
-            if hits and hits < LEAST_ACCEPTED * tried:
-                break
-            if accept * before[k] >= own[k]:
-                continue
-            hits += 1
-            chosen.append(int(different[k]))
-            taken[different[k]] = True
-            rule.choose(drawn_rows[k])
-            own = rule.shrunk(own, drawn_rows)
-            own[k] = 0.0
-            if len(chosen) == n:
-                break
-    return np.array(chosen, np.int64)
+def _kept(checkpoint, rows, factors, told):
+    """The KeptChoice of a call, None without a checkpoint."""
+    if checkpoint is None:
+        return None
+    digest = hashlib.blake2b(factors.tobytes(), digest_size=8)
+    ends = np.array([0, rows.n // 2, rows.n - 1])
+    digest.update(rows.take(ends).tobytes())
+    made_of = {"rows": rows.n, "features": rows.n_features, "numbers": digest.hexdigest(), **told}
+    return KeptChoice(checkpoint, made_of)

@@ -16,7 +16,16 @@ import fastdesc as fd
 from fastdesc.cli import main
 from fastdesc.errors import FastdescError, FastdescWarning, FileFormatError, InputError
 from fastdesc.features import dask as module
-from fastdesc.features import dask_tasks, featurize, open_features, read_features, shards
+from fastdesc.features import (
+    dask_tasks,
+    featurize,
+    greedy,
+    open_features,
+    read_features,
+    rows,
+    rows_on_dask,
+    shards,
+)
 
 WHY = "dask.distributed is not installed: pip install 'fastdesc[distributed]'"
 dask = pytest.importorskip("distributed", reason=WHY)
@@ -62,6 +71,29 @@ def test_the_same_as_in_one_process(tmp_path, cluster, small_shards, monkeypatch
     (tmp_path / "moved" / "out.h5.shards" / "000001.h5").unlink()
     with pytest.raises(FileFormatError, match=r"of which 000001.h5 is missing \(1 in all\)"):
         open_features(tmp_path / "moved" / "out.h5")
+
+
+def test_workers_choose_as_one_process_does(tmp_path, cluster, monkeypatch):
+    """Blocks of few rows and tasks of few blocks, so that what a task needs of its place is right."""
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.0, n_radial=2, n_basis=4, max_rank=1)
+    out = featurize(frames(60), tmp_path / "f.h5", d)
+    monkeypatch.setattr(rows_on_dask, "BLOCKS", 4)
+    monkeypatch.setattr(rows, "BLOCK", 8)
+    monkeypatch.setattr(rows.Rows.blocks, "__defaults__", (8,))
+    monkeypatch.setattr(greedy, "POOL", 45)
+    weights = np.linspace(1, 2, 60)
+    with open_features(out) as f:
+        found, expected = (
+            [
+                *fd.select_diverse(f, 30, weights=weights, scheduler=given), fd.select_typical(f, 20, scheduler=given),
+                fd.select_spanning(f, 5, environments=True, scheduler=given),
+            ]
+            for given in (cluster.scheduler_address, None)
+        )  # fmt: skip
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+        with pytest.raises(InputError, match="scheduler came as 3"):
+            fd.rarity(f, scheduler=3)
 
 
 def test_pooled_with_jacobian(tmp_path, cluster, small_shards):

@@ -6,16 +6,17 @@ from test_transformer import crystals, plain_farthest
 
 import fastdesc as fd
 from fastdesc.errors import InputError
-from fastdesc.features import duplicates, rows, selection
+from fastdesc.features import duplicates, greedy, kept_choice, rows
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Blocks and sets of a few rows, and nothing kept in memory."""
-    monkeypatch.setattr(selection, "POOL", 16)
-    monkeypatch.setattr(selection, "AT_ONCE", 256)
+    monkeypatch.setattr(greedy, "POOL", 16)
+    monkeypatch.setattr(greedy, "AT_ONCE", 256)
     monkeypatch.setattr(rows, "IN_MEMORY", 0)
-    monkeypatch.setattr(rows.Rows._raw, "__defaults__", (32,))
+    monkeypatch.setattr(rows, "BLOCK", 32)
+    monkeypatch.setattr(rows.Rows._blocks, "__defaults__", (32,))
     monkeypatch.setattr(rows.Rows.blocks, "__defaults__", (32,))
     monkeypatch.setattr(duplicates, "BLOCK", 20)
 
@@ -116,3 +117,113 @@ def test_duplicates_are_checked():
         fd.select_uncertain(np.eye(3), 2, noise=0)
     with pytest.raises(InputError, match="NaN or infinite"):
         fd.find_duplicates(np.full((2, 2), np.nan), 1.0)
+
+
+def test_weights_change_the_choice_as_in_the_plain_algorithm(small):
+    x, w = table(120), np.random.default_rng(2).uniform(0.1, 5.0, 120)
+    left, expected = np.full(120, np.inf), [int((w * np.linalg.norm(x - x.mean(0), axis=1)).argmax())]
+    for _ in range(29):
+        left = np.minimum(left, w * np.linalg.norm(x - x[expected[-1]], axis=1))
+        left[expected] = -1
+        expected.append(int(left.argmax()))
+    chosen, distances = fd.select_diverse(x, 30, scale=False, weights=w)
+    assert chosen.tolist() == expected
+    assert distances[7] == pytest.approx(np.linalg.norm(x[chosen[:7]] - x[chosen[7]], axis=1).min(), rel=1e-12)
+    chosen, deviations = fd.select_uncertain(x, 30, weights=w)
+    covariance, noise = x @ x.T, 0.1 * (x**2).sum(1).mean()
+    for k, width in zip(chosen, deviations, strict=True):
+        left = w * np.sqrt(np.diag(covariance))
+        left[chosen[: list(chosen).index(k)]] = -1
+        assert left.argmax() == k and width == pytest.approx(np.sqrt(covariance[k, k]), rel=1e-9)
+        covariance = covariance - np.outer(covariance[k], covariance[k]) / (covariance[k, k] + noise)
+    heavy = np.where(np.arange(120) == 5, 1e9, 1.0)
+    assert 5 in fd.select_typical(x, 2, weights=heavy, seed=1)
+    for wrong in (w[1:], -w, np.full(120, np.nan), "x", [[1]], [1, [2]], np.zeros(120)):
+        with pytest.raises(InputError, match="weights came as"):
+            fd.select_diverse(x, 3, weights=wrong)
+
+
+@pytest.mark.parametrize("n", [4, 6, 9])
+def test_spanning_rows_are_beaten_by_no_single_exchange(small, n):
+    """Fewer than features, as many (MaxVol), and more."""
+    x, noise, tolerance = table(70, seed=4), 1e-4, 0.01
+    own_noise = noise * (x**2).sum(1).mean()
+
+    def volume(rows):
+        return np.linalg.slogdet(own_noise * np.eye(6) + x[rows].T @ x[rows])[1]
+
+    chosen = fd.select_spanning(x, n, noise=noise, tolerance=tolerance)
+    assert len(set(chosen.tolist())) == n and (np.diff(chosen) > 0).all()
+    others = np.setdiff1d(np.arange(70), chosen)
+    best = max(volume([*np.delete(chosen, j), i]) for j in range(n) for i in others)
+    assert best <= volume(chosen) + 2 * np.log1p(tolerance) + 1e-9
+    assert volume(chosen) >= volume(fd.select_uncertain(x, n, noise=noise)[0]) - 1e-9
+    if n == 6:    # what MaxVol promises
+        assert abs(x @ np.linalg.inv(x[chosen])).max() < 1.02
+
+
+def test_spanning_rows_are_often_better_than_greedy_ones_and_never_worse():
+    gains = []
+    for seed in range(10):
+        x = np.random.default_rng(seed).normal(size=(40, 5))
+        first, last = fd.select_uncertain(x, 5, noise=1e-6)[0], fd.select_spanning(x, 5, tolerance=1e-6)
+        gains.append(abs(np.linalg.det(x[last]) / np.linalg.det(x[first])))
+    assert min(gains) > 1 - 1e-9 and sum(g > 1.01 for g in gains) >= 3, gains
+
+
+def test_rarity_is_the_leverage(small):
+    x = table(90)
+    z = (x - x.mean(0)) / x.std(0)
+    inverse = np.linalg.inv(z.T @ z / 90 + 0.01 * (z**2).mean() * np.eye(6))
+    expected = np.array([row @ inverse @ row for row in z])
+    found = fd.rarity(x, ridge=0.01)
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-9)
+    assert (fd.rarity(np.ones((4, 3))) == 1).all()
+    x[:3] += [0, 0, 0, 0, 40, 0]
+    assert set(fd.rarity(x).argsort()[-3:]) == {0, 1, 2}
+
+
+def test_environments_of_a_file(tmp_path, small):
+    d = fd.GaussianMoments(species=["Cu"], cutoff=3.5, n_radial=2, n_basis=4, max_rank=1)
+    out = fd.featurize(crystals(12), tmp_path / "f.h5", d, progress=False)
+    with fd.open_features(out) as f:
+        x = f.atoms[:]
+        for rule in (fd.select_diverse, fd.select_uncertain, fd.select_typical, fd.select_spanning):
+            found, expected = rule(f, 9, environments=True), rule(x, 9)
+            assert np.array_equal(found[0] if isinstance(found, tuple) else found,
+                                  expected[0] if isinstance(expected, tuple) else expected), rule.__name__
+        np.testing.assert_allclose(fd.rarity(f, environments=True), fd.rarity(x), rtol=1e-9)
+    with pytest.raises(InputError, match="features that are no file"):
+        fd.select_diverse(x, 3, environments=True)
+    with pytest.raises(InputError, match="workers of a cluster read a file"):
+        fd.select_diverse(x, 3, scheduler="local")
+
+
+@pytest.mark.parametrize("rule", ["select_diverse", "select_typical", "select_uncertain"])
+def test_an_interrupted_choice_goes_on_as_if_it_had_not_been(small, tmp_path, monkeypatch, rule):
+    monkeypatch.setattr(kept_choice, "EVERY", 0.0)
+    x, choose, path = table(), getattr(fd, rule), tmp_path / "choice.h5"
+    expected, passes, refresh = choose(x, 80), [0], greedy._refresh
+
+    def interrupted(*given):
+        passes[0] += 1
+        if passes[0] == 3:
+            raise KeyboardInterrupt
+        return refresh(*given)
+
+    monkeypatch.setattr(greedy, "_refresh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose(x, 80, checkpoint=path)
+    found, again = choose(x, 80, checkpoint=path), choose(x, 20, checkpoint=path)
+    if rule == "select_typical":
+        found, expected, again = (found,), (expected,), (again,)
+    for a, b, c in zip(found, expected, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(c, b[:20])
+    with pytest.raises(InputError, match=r"was begun with numbers = .* and now it is"):
+        choose(x + 1e-9, 80, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(fd.FastdescError, match=r"choice\.h5"):
+        choose(x, 80, checkpoint=path)
+    with pytest.raises(InputError, match="no folder"):
+        choose(x, 80, checkpoint=tmp_path / "not there" / "c.h5")
