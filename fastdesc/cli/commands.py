@@ -91,6 +91,24 @@ def learning_curve(args):
     _list(learning_curve(load_config(args.config), sizes, args.out, not args.quiet, _say))
 
 
+def sweep(args):
+    from fastdesc.cli import sweep_config
+
+    if args.print_default:
+        print(sweep_config.default_text(), end="")
+        return
+    if args.config is None:
+        raise InputError("sweep needs a configuration; `fastdesc sweep --print-default > sweep.toml` makes one")
+    from fastdesc.cli.sweep import sweep
+
+    say = _nothing if args.quiet else _say
+    _list(sweep(sweep_config.load_sweep(args.config), args.out, args.resume, args.scheduler, say))
+
+
+def _nothing(text):
+    """Say nothing."""
+
+
 def evaluate(args):
     from fastdesc.analysis.accuracy import FORMAT, compare
     from fastdesc.analysis.feature_contributions import contributions_table, feature_contributions
@@ -223,6 +241,7 @@ COMMANDS = {
     "train": train,
     "learn": learn,
     "learning-curve": learning_curve,
+    "sweep": sweep,
     "evaluate": evaluate,
     "info": info,
     "plot": plot,

@@ -42,7 +42,7 @@ FILES = {
 }
 
 
-def run(config, resume=False, overwrite=False, progress=True, say=print, team=ALONE):
+def run(config, resume=False, overwrite=False, progress=True, say=print, team=ALONE, callback=None):
     """Train and evaluate what a configuration describes.
 
     Parameters
@@ -58,6 +58,8 @@ def run(config, resume=False, overwrite=False, progress=True, say=print, team=AL
         Takes a line of text; what happens is told through it.
     team : Team
         Of processes that do this together; member 0 shows, writes and evaluates.
+    callback : callable, optional
+        As of `fastdesc.train`.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print, team=AL
         paths["checkpoint"].unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        history = run_trainer(trainer, paths["checkpoint"], progress, paths["history"])
+        history = run_trainer(trainer, paths["checkpoint"], progress, paths["history"], callback)
     except BaseException as error:
         # What is wrong with numbers or settings would be wrong again.
         if paths["checkpoint"].exists() and not isinstance(error, FastdescError):

@@ -92,6 +92,30 @@ examples:
   fastdesc learning-curve cu.toml --sizes 50,100,200,400
   fastdesc learning-curve cu.toml --sizes 50,100,200,400,800 --out cu-curve
 """
+SWEEP = """\
+Find settings: many short trainings with values from ranges, each compared on the same validation frames. The
+configuration is that of `fastdesc train` with a section that names what to search:
+
+  [sweep]
+    trials = 20
+    workers = 2                                                       trainings at a time
+    training.learning_rate = {low = 5e-4, high = 1e-2, log = true}    a range
+    descriptor.cutoff = {low = 4.5, high = 6.0}
+    potential.hidden = [[32, 32], [64, 64]]                           or a list of values
+  [training]
+    minutes = 1                                                       of each training
+
+Values are drawn at random, or chosen by Optuna from what the trainings before came to (method = "optuna"). A training
+that is worse than the median of those before it at the same time of its run is ended. The test frames are not looked
+at. The folder gets a table (sweep.csv), a picture (sweep.png) and the best configuration (best.toml).
+
+examples:
+  fastdesc sweep --print-default > sweep.toml
+  fastdesc sweep sweep.toml --out cu-sweep
+  fastdesc sweep sweep.toml --out cu-sweep --resume          after an interruption, or with more trials
+  fastdesc sweep sweep.toml --scheduler tcp://host:8786      on the workers of a Dask cluster
+  fastdesc train cu-sweep/best.toml                          the best, longer if you set steps in it
+"""
 EVALUATE = """\
 Predict labelled frames and print the errors: mean absolute, root mean square and largest. Where the model has
 uncertainties: how many errors lie within the predicted intervals, the mean distance of these shares from what they
@@ -252,6 +276,14 @@ def parser():
     p.add_argument("--sizes", required=True, metavar="N,N,..", help="training structures of each run")
     p.add_argument("--out", default="fastdesc-curve", metavar="FOLDER", help="(default: %(default)s)")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    p = command("sweep", SWEEP, "search for settings by many short trainings")
+    p.add_argument("config", metavar="CONFIG.toml", nargs="?", help="that of `fastdesc train`, with a section [sweep]")
+    p.add_argument("--print-default", action="store_true", help="print a commented configuration and stop")
+    p.add_argument("--out", default="fastdesc-sweep", metavar="FOLDER", help="(default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on with the sweep in the folder")
+    p.add_argument("--scheduler", metavar="ADDRESS", help='of a Dask cluster, or "local"')
+    p.add_argument("--quiet", action="store_true", help="no line for each trial")
 
     p = command("evaluate", EVALUATE, "errors of a model on labelled frames")
     p.add_argument("model", metavar="MODEL", help="model file")

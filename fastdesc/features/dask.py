@@ -205,6 +205,7 @@ def _digest(array):
 
 
 def require_dask():
+    """InputError where Dask's distributed is not installed."""
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -213,7 +214,8 @@ def require_dask():
 
 @contextmanager
 def client_of(scheduler, workers):
-    """A client of the cluster at an address; or of one of our own, of one process for each core."""
+    """A client of the cluster at an address; or, for "local", of one of our own, of one process for each core."""
+    require_dask()
     from distributed import Client, LocalCluster
 
     from fastdesc.backend import threads

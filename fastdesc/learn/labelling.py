@@ -77,7 +77,7 @@ def check_calculator(label, modules):
         return
     told = json.dumps([label.calculator, label.arguments, str(Path(modules).absolute())])
     done = subprocess.run([sys.executable, "-m", WORKER, "check"], input=told, capture_output=True, text=True,
-                          check=False, env=_environment())    # fmt: skip
+                          check=False, env=environment())    # fmt: skip
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise InputError(lines[-1])
@@ -153,11 +153,11 @@ def _started(folder, first, step):
     with open(folder / f"worker-{first}.log", "wb") as log:
         words = [sys.executable, "-m", WORKER, str(folder.absolute()), str(first), str(step)]
         return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-                                env=_environment())    # fmt: skip
+                                env=environment())    # fmt: skip
 
 
-def _environment():
-    """Ours, with the folder of this package on the path, from wherever it was imported."""
+def environment():
+    """Variables of a process of ours: these, with the folder of this package on the path, wherever that is."""
     here = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))}
 
