@@ -26,7 +26,7 @@ MOST_FRAMES = 500
 """Test frames, spread over a set."""
 
 
-def run(folder, name, steps, seed, progress, model=None):
+def run(folder, name, steps, seed, progress, model=None, members=0):
     """Train on one set, or take a model; return reliability on its tests, and times."""
     data = SETS[name]
     train = [atoms for atoms in fd.read_frames(_file(folder, data.train)) if len(atoms) > 1]
@@ -49,14 +49,37 @@ def run(folder, name, steps, seed, progress, model=None):
         "threads": n_threads(),
         "tests": {},
     }
-    for test, file in data.tests.items():
-        frames = fd.read_frames(_file(folder, file))
-        frames = frames[:: -(-len(frames) // MOST_FRAMES)]
+    for test, frames in tests_of(folder, data):
         found = compare(potential, frames)
         out["tests"][test] = found.summary()
         print(f"{name}, {test}\n{found.table()}\n", flush=True)
         out.setdefault("us_per_atom", speed(potential, frames))
+    if members:
+        out["shallow_ensembles"] = shallow(potential, folder, data, train, members)
     return out
+
+
+def shallow(potential, folder, data, train, members):
+    """Reliability and times of shallow ensembles of a potential, by likelihood, beside the Gaussian."""
+    out = {}
+    for likelihood in ("nll", "crps"):
+        cpu = time.process_time()
+        fd.shallow_ensemble(potential, train, members=members, likelihood=likelihood)
+        found = {"fit_cpu_s": time.process_time() - cpu, "told": potential.uncertainty.told, "tests": {}}
+        for test, frames in tests_of(folder, data):
+            reliability = compare(potential, frames)
+            found["tests"][test] = reliability.summary()
+            print(f"{members} members, {likelihood}, {test}\n{reliability.table()}\n", flush=True)
+            found.setdefault("us_per_atom", speed(potential, frames))
+        out[likelihood] = found
+    return out
+
+
+def tests_of(folder, data):
+    """Names of the tests of a set, and their frames, MOST_FRAMES at most."""
+    for test, file in data.tests.items():
+        frames = fd.read_frames(_file(folder, file))
+        yield test, frames[:: -(-len(frames) // MOST_FRAMES)]
 
 
 def speed(potential, frames, n_atoms=1000, repeats=10):
@@ -92,13 +115,14 @@ def main(words=None):
     p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--model", help="a model trained on the one set, instead of training")
+    p.add_argument("--members", type=int, default=0, help="also shallow ensembles of so many members")
     p.add_argument("--out", default="bench/results/uncertainty.json")
     p.add_argument("--progress", action="store_true")
     args = p.parse_args(words)
     out = Path(args.out)
     results = {r["set"]: r for r in json.loads(out.read_text(encoding="utf-8"))} if out.exists() else {}
     for name in args.sets:
-        results[name] = run(args.folder, name, args.steps, args.seed, args.progress, args.model)
+        results[name] = run(args.folder, name, args.steps, args.seed, args.progress, args.model, args.members)
         text = json.dumps(list(results.values()), indent=1, ensure_ascii=False)
         out.write_text(text + "\n", encoding="utf-8")
     print(out)

@@ -30,6 +30,7 @@ _PUBLIC = {
     "SimilarityKernel": "fastdesc.features.similarity",
     "train": "fastdesc.training",
     "fit_uncertainty": "fastdesc.training",
+    "shallow_ensemble": "fastdesc.training",
     "load_filters": "fastdesc.potential.transfer",
     "add_elements": "fastdesc.potential.elements",
     "Ensemble": "fastdesc.potential.ensemble",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.potential.transfer import load_filters as load_filters
     from fastdesc.structures import Structures as Structures
     from fastdesc.training import fit_uncertainty as fit_uncertainty
+    from fastdesc.training import shallow_ensemble as shallow_ensemble
     from fastdesc.training import train as train
 
 

@@ -80,6 +80,11 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     "fit_uncertainty": (lambda made, **a: fd.fit_uncertainty(**{"potential": made[0], "train_frames": made[1], **a}), {
         "potential": "", "train_frames": "", "device": "", "dtype": "",
     }),
+    "shallow_ensemble": (
+        lambda made, **a: fd.shallow_ensemble(**{
+            "potential": made[0], "train_frames": made[1], "valid_frames": made[1][:2], "members": 2, **a,
+        }), {"potential": "", "train_frames": "", "members": "", "likelihood": "", "device": "", "dtype": ""},
+    ),
     "select_diverse": (lambda made, **a: fd.select_diverse(**{"features": np.eye(3), "n": 1, **a}), {
         "features": "no rows", "n": "", "scale": "", "first": "", "weights": "row", "environments": "",
         "checkpoint": "surrogate", "scheduler": "",

@@ -63,9 +63,9 @@ def save(potential, path):
 
 
 def _store_uncertainty(file, found):
-    n, n_species = len(found.factor), len(found.largest)
+    (n, columns), n_species = found.factor.shape, len(found.largest)
     group = file.create_group("uncertainty")
-    describe(store(group, "factor", found.factor), "1 / eV and the like", f"({n} weights of the last layer, {n})")
+    describe(store(group, "factor", found.factor), "1 / eV and the like", f"({n} weights of the last layer, {columns})")
     describe(store(group, "largest", found.largest), "1", f"({n_species} elements,)")
     factors = {"energy_factor": found.energy_factor, "forces_factor": found.forces_factor}
     set_attributes(group, {"told": to_json(found.told), "factors": to_json(factors)})

@@ -80,7 +80,9 @@ def _uncertainty(file):
 
 def _checked(uncertainty, potential):
     n = LastLayer.of(potential.model(), potential.direct_columns).n
-    factor = numbers("uncertainty/factor", uncertainty.factor, (n, n))
+    shape = np.shape(uncertainty.factor)
+    columns = shape[1] if len(shape) == 2 and 2 <= shape[1] <= n else n    # fewer in a shallow ensemble
+    factor = numbers("uncertainty/factor", uncertainty.factor, (n, columns))
     largest = numbers("uncertainty/largest", uncertainty.largest, potential.reference.shape)
     return replace(uncertainty, factor=factor, largest=largest)
 

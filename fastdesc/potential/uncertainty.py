@@ -11,7 +11,7 @@ Standard deviations of an atom's energy, of a frame's energy and of a force comp
     s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = a_F^2 / M sum_m (d(phi · L z_m)/dx)^2      (2)
 
 with M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones are on average; with as many
-members as L has rows the sum is exact. The grade of an atom is s_i over the largest s of its element among the
+members as L has columns the sum is exact. The grade of an atom is s_i over the largest s of its element among the
 training frames.
 
 Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024); Kellner, Ceriotti, ibid. 5, 035006.
@@ -54,8 +54,9 @@ class Uncertainty:
 
     Attributes
     ----------
-    factor : (n, n) float64, 1/eV and the like
-        L of (1); n as of LastLayer.
+    factor : (n, n) or (n, m) float64, 1/eV and the like
+        L of (1); n as of LastLayer. Of a shallow ensemble (fastdesc/training/ensemble_members.py) it has a column for
+        each of its m members: D there.
     largest : (n_species,) float64
         Largest |L^T phi_i| among the training atoms of each element; 0 for an element that did not occur.
     energy_factor, forces_factor : float
@@ -71,8 +72,8 @@ class Uncertainty:
     told: dict = field(default_factory=dict)
 
     def directions(self, members):
-        """L z_m of (2), (n, members) float64; at most n, which are exact."""
-        n = len(self.factor)
+        """L z_m of (2), (n, members) float64; at most as many as L has columns, which are exact."""
+        n = self.factor.shape[1]
         members = min(members, n)
         z = np.linalg.qr(np.random.default_rng(0).standard_normal((n, members)))[0]
         return self.factor @ z * np.sqrt(n)

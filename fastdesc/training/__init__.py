@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastdesc.backend.arrays import resolve_device, resolve_dtype
-from fastdesc.checks import flag
+from fastdesc.checks import flag, word
+from fastdesc.checks import seed as check_seed
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.potential import Potential
-from fastdesc.potential.uncertainty import Uncertainty
+from fastdesc.potential.last_layer import LastLayer
+from fastdesc.potential.uncertainty import Uncertainty, check_members
 from fastdesc.training.checkpoint import fetched, read_checkpoint
+from fastdesc.training.ensemble_members import LIKELIHOODS
 from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features, training_set
 from fastdesc.training.history import History
 from fastdesc.training.places import read_placed
@@ -23,7 +26,7 @@ from fastdesc.training.team import ALONE
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
 from fastdesc.training.trainer_state import restore, state_of
-from fastdesc.training.uncertainty import fit, weights_of
+from fastdesc.training.uncertainty import fit, fit_members, weights_of
 from fastdesc.types import Device, DType, FilePath, Frames
 
 
@@ -110,6 +113,73 @@ def fit_uncertainty(
     InputError
         For a potential that is not fitted, one whose last layers are too wide, or frames without labels.
     """
+    data, valid, s = _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype)
+    potential.uncertainty = fit(potential, data, valid, weights_of(s))
+    return potential.uncertainty
+
+
+def shallow_ensemble(
+    potential: Potential,
+    train_frames: Frames | FeaturesFile,
+    valid_frames: Frames | FeaturesFile | None = None,
+    *,
+    members: int = 8,
+    likelihood: Literal["nll", "crps"] = "nll",
+    seed: int = 0,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+) -> Uncertainty:
+    """Make a shallow ensemble of a trained potential: last layers whose spread is trained to be that of the errors.
+
+    The members share all but the last layer. They begin as samples of the Gaussian that `fit_uncertainty` fits, and
+    are trained by a likelihood of the errors of energies and forces; what the potential predicts stays as it is, and
+    so do the layers below. Forces take their spread from exactly these members.
+
+    Parameters
+    ----------
+    potential : Potential
+        Gets the attribute `uncertainty`; save the model to keep it.
+    train_frames, valid_frames : path, or list of ase.Atoms with labels
+        As of `train`; without `valid_frames` the part is set aside that training would set aside. Validation frames
+        say when to stop, and calibrate.
+    members : int
+        At least 2, and fewer than weights in the last layers.
+    likelihood : {"nll", "crps"}
+        Negative logarithm of the likelihood, or continuous ranked probability score, which minds outliers less.
+    seed : int
+    device : {"cpu", "cuda", "auto"}
+    dtype : {"float32", "float64"}
+        Of the passes.
+
+    Returns
+    -------
+    Uncertainty
+
+    Raises
+    ------
+    InputError
+        As `fit_uncertainty` does.
+
+    Examples
+    --------
+    >>> fd.shallow_ensemble(potential, "train.extxyz")    # doctest: +SKIP
+    >>> potential.predict("test.extxyz", uncertainty=True).forces_uncertainty    # doctest: +SKIP
+    """
+    check_members(members)
+    word("likelihood", likelihood, LIKELIHOODS)
+    check_seed(seed)
+    data, valid, s = _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype)
+    if valid is None:
+        raise InputError("a shallow ensemble needs validation frames, which say when to stop; give valid_frames")
+    layer = LastLayer.of(potential.model(), potential.direct_columns)
+    if members > layer.n:
+        raise InputError(f"{members} members were asked for, and the last layers have {layer.n} weights; give fewer")
+    potential.uncertainty = fit_members(potential, data, valid, weights_of(s), members, likelihood, seed or 0)
+    return potential.uncertainty
+
+
+def _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype):
+    """Training set, validation set or None, and Settings, for a potential that has been trained."""
     if not isinstance(potential, Potential):
         raise InputError(f"potential is a {type(potential).__name__}; give a Potential")
     if not potential.fitted:
@@ -120,9 +190,7 @@ def fit_uncertainty(
     frames, valid = _split(train_frames, valid_frames, s.valid_fraction, np.random.default_rng(s.seed))
     given = potential.descriptor, resolve_dtype(dtype), resolve_device(device)
     data = training_set(frames, *given)
-    valid = training_set(valid, *given, "validation") if valid else None
-    potential.uncertainty = fit(potential, data, valid, weights_of(s))
-    return potential.uncertainty
+    return data, training_set(valid, *given, "validation") if valid else None, s
 
 
 def run_trainer(trainer, checkpoint=None, progress=True, history=None, callback=None):

@@ -22,6 +22,7 @@ from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import MEMBERS, Uncertainty, spread_of_energies, values_and_spread
 from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
+from fastdesc.training.ensemble_members import PROBES, train_members
 from fastdesc.training.last_layer_metric import frame_features, metric
 from fastdesc.training.loss import LossWeights
 
@@ -55,6 +56,47 @@ def fit(potential, data, valid, weights, seed=0):
     InputError
         For last layers of more than MOST weights, and frames that carry no energies.
     """
+    model, layer, by, groups = _ready(potential, data, valid)
+    a = metric(layer, model, data, weights, potential.reference, seed=seed)
+    ridge, factor = _factor(a, *_samples(potential, layer, model, by, groups, seed))
+    told = {"ridge": ridge, "members": MEMBERS}
+    return _calibrated(potential, layer, model, data, valid, groups, factor, told)
+
+
+def fit_members(potential, data, valid, weights, members, likelihood, seed=0):
+    """The Uncertainty of a shallow ensemble (fastdesc/training/ensemble_members.py), from sets that are ready.
+
+    Parameters
+    ----------
+    potential, data, valid, weights
+        As of `fit`; validation frames are needed.
+    members : int
+    likelihood : {"nll", "crps"}
+
+    Returns
+    -------
+    Uncertainty
+        Its factor is (n, members).
+
+    Raises
+    ------
+    InputError
+        As of `fit`.
+    """
+    model, layer, by, groups = _ready(potential, data, valid)
+    a = metric(layer, model, data, weights, potential.reference, seed=seed)
+    ridge, factor = _factor(a, *_samples(potential, layer, model, by, groups, seed))
+    own = data.batches(AT_ONCE)
+    own = own[:: -(-int(data.n_atoms.sum()) // LOOKED_AT)]
+    looks = [(data, own), (by, groups)]
+    train, held = (_many_samples(potential, layer, model, some, parts, seed) for some, parts in looks)
+    factor, went = train_members(factor, train, held, members, likelihood, seed)
+    told = {"shallow_ensemble": likelihood, "ridge": ridge, "members": members, **went}
+    return _calibrated(potential, layer, model, data, valid, groups, factor, told)
+
+
+def _ready(potential, data, valid):
+    """Model, last layer, the set to calibrate by and batches of it."""
     model = potential.model(data.dtype, data.device)
     layer = LastLayer.of(model, potential.direct_columns)
     if layer.n > MOST:
@@ -62,12 +104,14 @@ def fit(potential, data, valid, weights, seed=0):
             f"the last layers have {layer.n} weights, and the uncertainty of at most {MOST} is kept; take a narrower "
             "last hidden layer, network='shared', or fewer direct features"
         )
-    a = metric(layer, model, data, weights, potential.reference, seed=seed)
     by = data if valid is None else valid
     groups = by.batches(AT_ONCE)
-    groups = groups[:: -(-int(by.n_atoms.sum()) // LOOKED_AT)]
-    ridge, factor = _factor(a, *_samples(potential, layer, model, by, groups, seed))
-    found = Uncertainty(factor, np.zeros(len(model.scale)))
+    return model, layer, by, groups[:: -(-int(by.n_atoms.sum()) // LOOKED_AT)]
+
+
+def _calibrated(potential, layer, model, data, valid, groups, factor, told):
+    """The Uncertainty of a factor: grades from the training frames, factors from those to calibrate by."""
+    by, found = data if valid is None else valid, Uncertainty(factor, np.zeros(len(model.scale)))
     largest = np.zeros(len(model.scale))
     for group in data.batches(AT_ONCE):
         batch = data.batch(group, potential.reference)
@@ -77,8 +121,7 @@ def fit(potential, data, valid, weights, seed=0):
     told = {
         "fitted_to": data.report,
         "calibrated_on": "the training frames, whose errors are too small" if valid is None else valid.report,
-        "ridge": ridge,
-        "members": MEMBERS,
+        **told,
         "n_energies": len(ratios[0]),
         "n_forces": len(ratios[1]),
     }
@@ -147,6 +190,14 @@ def _samples(potential, layer, model, data, groups, seed):
             out[2].append(to_host(tphi)[known])
             out[3].append(errors[known])
     return [np.concatenate(parts) if parts else np.zeros((0,)) for parts in out]
+
+
+def _many_samples(potential, layer, model, data, groups, seed):
+    """(features, errors) of energies, and of PROBES components of forces in every frame."""
+    found = [_samples(potential, layer, model, data, groups, [seed, k]) for k in range(PROBES)]
+    forces = (np.concatenate([one[k] for one in found if len(one[2])] or [np.zeros((0, layer.n))]) for k in (2, 3))
+    features, errors = forces
+    return (found[0][0], found[0][1]), (features, errors.reshape(-1))
 
 
 def _ratios(potential, layer, model, data, groups, found):
