@@ -30,10 +30,12 @@ class Tasks:
         Safe to run twice, also at the same time.
     *common
         Last arguments of every call.
+    killed : callable, optional
+        Arguments of a call on which several workers died -> what is its result; without it that ends the run.
     """
 
-    def __init__(self, client, function, *common):
-        self.client, self.function, self.common = client, function, common
+    def __init__(self, client, function, *common, killed=None):
+        self.client, self.function, self.common, self.killed = client, function, common, killed
         self.waiting = {}    # future: (arguments, times it was lost)
         self._looked, self._without_since, self.n_workers = -LOOK_AT_CLUSTER, None, 0
 
@@ -71,7 +73,11 @@ class Tasks:
                 if future.status == "cancelled":
                     self._again(future)
                 elif future.status == "error":
-                    raise self._error(future.exception())
+                    error = future.exception()
+                    if self.killed is None or not _of_killed_workers(error):
+                        raise self._error(error)
+                    arguments, _ = self.waiting.pop(future)
+                    return self.killed(*arguments)
                 elif future.status == "finished":
                     try:
                         result = future.result(timeout=LOOK_AT_CLUSTER)
@@ -115,8 +121,12 @@ class Tasks:
         return FastdescError(f"the Dask scheduler is gone; start it and its workers again; {KEPT}")
 
     def _error(self, error):
-        from distributed.scheduler import KilledWorker
-
-        if isinstance(error, KilledWorker):
+        if _of_killed_workers(error):
             return FastdescError(f"several workers died on one task ({error}); is there memory enough for them? {KEPT}")
         return error
+
+
+def _of_killed_workers(error):
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(error, KilledWorker)

@@ -7,7 +7,6 @@ ends. A structure whose worker dies has failed, and another worker takes the res
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,8 +16,10 @@ from pathlib import Path
 from fastdesc.errors import InputError
 from fastdesc.hdf5.files import write_text
 from fastdesc.io.frames import read_frames
-from fastdesc.learn.calculators import labelled, make_calculator
-from fastdesc.learn.files import read_table, write_frames, write_table
+from fastdesc.learn.calculators import make_calculator
+from fastdesc.learn.files import read_table, write_table
+from fastdesc.learn.labelling_on_dask import check_on_dask, label_on_dask
+from fastdesc.learn.one_label import done, label_one
 
 POLL = 0.05
 """Seconds between looks at the workers."""
@@ -58,7 +59,9 @@ def label_frames(frames_file, folder, label, modules, say=print):
         "largest_force": label.largest_force,
     }  # fmt: skip
     write_table(folder / "task.json", told)
-    if label.workers == 0:
+    if label.scheduler is not None:
+        label_on_dask(folder, n, label, say)
+    elif label.workers == 0:
         for k in work(folder):
             say(f"labelled {k + 1} of {n}")
     else:
@@ -71,7 +74,10 @@ def label_frames(frames_file, folder, label, modules, say=print):
 
 
 def check_calculator(label, modules):
-    """InputError unless the calculator can be made, in a process of its own where there are workers."""
+    """InputError unless the calculator can be made where it will be: in a process of its own, or on a Dask worker."""
+    if label.scheduler is not None:
+        check_on_dask(label, modules)
+        return
     if label.workers == 0:
         make_calculator(label.calculator, label.arguments, modules)
         return
@@ -89,26 +95,11 @@ def work(folder, first=0, step=1):
     told = read_table(folder / "task.json")
     frames, calculator = read_frames(told["frames"]), None
     for k in range(first, len(frames), step):
-        result, failure = (folder / f"{k:05d}.{end}" for end in ("extxyz", "failed"))
-        if result.exists() or failure.exists():
+        if done(folder, k):
             continue
         if calculator is None or not told["reuse"]:
             calculator = make_calculator(told["calculator"], told["arguments"], told["modules"])
-        scratch = folder / f"{k:05d}.run"
-        shutil.rmtree(scratch, ignore_errors=True)    # of a run that was ended
-        scratch.mkdir()
-        before = Path.cwd()
-        os.chdir(scratch)    # calculators that call programs leave their files here
-        try:
-            out = labelled(frames[k], calculator, told["largest_force"])
-        except InputError as error:
-            write_text(failure, f"{error}\n")
-        else:
-            write_frames(result, [out])
-        finally:
-            os.chdir(before)
-        if result.exists():
-            shutil.rmtree(scratch, ignore_errors=True)
+        label_one(folder, k, frames[k], calculator, told["largest_force"])
         yield k
 
 
@@ -126,7 +117,7 @@ def _with_workers(folder, n, workers, say):
             for first, process in list(running.items()):
                 if process.poll() is None:
                     continue
-                left = [k for k in range(first, n, workers) if not _done(folder, k)]
+                left = [k for k in range(first, n, workers) if not done(folder, k)]
                 del running[first]
                 if not left:
                     continue
@@ -134,19 +125,15 @@ def _with_workers(folder, n, workers, say):
                 reason = error.splitlines()[-1] if error else f"exit code {process.returncode}"
                 write_text(folder / f"{left[0]:05d}.failed", f"the process that labelled it ended: {reason}\n")
                 running[first] = _started(folder, first, workers)
-            done = sum(_done(folder, k) for k in range(n))
-            if done > told:
-                told = done
-                say(f"labelled {done} of {n}")
+            n_done = sum(done(folder, k) for k in range(n))
+            if n_done > told:
+                told = n_done
+                say(f"labelled {n_done} of {n}")
     finally:
         for process in running.values():
             process.stdin.close()    # which ends it
         for process in running.values():
             process.wait()
-
-
-def _done(folder, k):
-    return (folder / f"{k:05d}.extxyz").exists() or (folder / f"{k:05d}.failed").exists()
 
 
 def _started(folder, first, step):

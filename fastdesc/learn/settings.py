@@ -115,13 +115,16 @@ class Label:
     arguments : dict or None
         Its keyword arguments. It runs in a folder of its own: write paths from the root.
     workers : int
-        Processes that label; 0 labels in the process of the loop.
+        Processes that label; 0 labels in the process of the loop. With scheduler = "local", those of the cluster.
     reuse : bool
         Let a worker keep its calculator, such as a model that takes long to load. Otherwise each structure gets a new
         one: what a calculator remembers of others, if only the order of neighbours, may change the last digits, and a
         loop that was killed would not end to the last bit as if it had not been.
     largest_force : float
         eV/Å: structures with larger ones are left out.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers label, or "local"; they need the folder of the loop under the same
+        name.
     """
 
     calculator: str
@@ -129,8 +132,11 @@ class Label:
     workers: int = 1
     reuse: bool = False
     largest_force: float = 50.0
+    scheduler: str | None = None
 
     def __post_init__(self):
+        if self.scheduler is not None and (not isinstance(self.scheduler, str) or not self.scheduler):
+            raise InputError(f"scheduler came as {brief(self.scheduler)}; it must be an address, or 'local'")
         check_name(self.calculator)
         count("workers", self.workers, 0, 4096)
         positive("largest_force", self.largest_force, "eV/Å")
@@ -167,7 +173,7 @@ class Stop:
         return bool(asked) and all(asked)
 
 
-FREE = {"label": ("workers",), "stop": ("rounds", "grade", "force_uncertainty"), "output": ("plots",)}
+FREE = {"label": ("workers", "scheduler"), "stop": ("rounds", "grade", "force_uncertainty"), "output": ("plots",)}
 """Settings that may change when a loop goes on."""
 
 

@@ -85,3 +85,30 @@ def test_none_labelled_ends_the_loop(tmp_path):
     write(tmp_path / "frames.extxyz", with_gold(3, 3))
     with pytest.raises(InputError, match=r"none of 2 structures could be labelled; the first: .* did not converge"):
         label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", Label(MOODY, {"raises": [3]}, 0), HERE)
+
+
+def test_workers_of_a_dask_cluster_label(tmp_path):
+    """What fails is left out, a structure that ends its workers too; the rest is as elsewhere, and not done again."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install 'fastdesc[distributed]'")
+    import dask
+    from helpers.distributed_runs import start_cluster
+
+    write(tmp_path / "frames.extxyz", with_gold(0, 2, 3, 1))
+    told = []
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), start_cluster(1) as cluster:
+        label = Label(MOODY, {"raises": [3], "ends": [2]}, scheduler=cluster.scheduler_address)
+        check_calculator(label, HERE)
+        with pytest.raises(InputError, match="cannot be made"):
+            check_calculator(Label(MOODY, {"no": 1}, scheduler=cluster.scheduler_address), HERE)
+        frames, failed = label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", label, HERE, told.append)
+    assert [int((a.numbers == 79).sum()) for a in frames] == [0, 1] and told[-1] == "labelled 4 of 4"
+    assert failed[1] == "several Dask workers that labelled it ended" and "did not converge" in failed[2]
+    expected = Moody()
+    expected.calculate(frames[-1])
+    np.testing.assert_allclose(frames[-1].get_forces(), expected.results["forces"], atol=1e-8)
+    assert label_frames(tmp_path / "frames.extxyz", tmp_path / "labels", label, HERE, told.append)[1] == failed
+    for wrong in (3, "", b"x"):
+        with pytest.raises(InputError, match="scheduler came as"):
+            Label(MOODY, scheduler=wrong)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        check_calculator(Label(MOODY, scheduler="nonsense://x"), HERE)
