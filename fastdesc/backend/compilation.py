@@ -42,7 +42,7 @@ class Compilation(event.Listener):
 
 
 def _is_ours(event):
-    return event.data["dispatcher"].py_func.__module__.startswith("fastdesc.")
+    return (event.data["dispatcher"].py_func.__module__ or "").startswith("fastdesc.")
 
 
 def _seen():

@@ -17,27 +17,38 @@ _FLAGS = ("contract", "reassoc", "nsz", "arcp")
 
 
 class Lanes(types.Type):
-    """A vector of `width` scalars."""
+    """A vector of `width` scalars, of 512 bits unless another width is asked for."""
 
-    def __init__(self, scalar):
+    planes = 1
+
+    def __init__(self, scalar, width=None):
         self.scalar = scalar
-        self.width = BITS // scalar.bitwidth
-        super().__init__(name=f"Lanes({scalar})")
+        self.width = BITS // scalar.bitwidth if width is None else width
+        super().__init__(name=f"Lanes({scalar} x {self.width})")
 
     @property
     def vector(self):
-        element = ir.FloatType() if self.scalar == types.float32 else ir.DoubleType()
-        return ir.VectorType(element, self.width)
+        return ir.VectorType(self.element, self.width)
+
+    @property
+    def element(self):
+        return ir.FloatType() if self.scalar == types.float32 else ir.DoubleType()
+
+    @property
+    def lanes(self):
+        """Type of the value of a dual number, and of its tangent; a plain number is its own value."""
+        return self
 
 
 class DualLanes(types.Type):
     """A vector of dual numbers v + eps t."""
 
-    def __init__(self, scalar):
-        self.scalar = scalar
-        self.lanes = Lanes(scalar)
-        self.width = self.lanes.width
-        super().__init__(name=f"DualLanes({scalar})")
+    planes = 2
+
+    def __init__(self, scalar, width=None):
+        self.lanes = Lanes(scalar, width)
+        self.scalar, self.width = scalar, self.lanes.width
+        super().__init__(name=f"DualLanes({scalar} x {self.width})")
 
 
 @register_default(Lanes)
@@ -53,7 +64,10 @@ class _DualLanesModel(models.StructModel):
 
 
 def value_type(kind):
-    """Type of the values that `kind` stands for."""
+    """Type of the values that `kind` stands for, see fastdesc.simd.kind_of."""
+    if isinstance(kind, types.BaseTuple) and kind.count == 1:    # ((kind, kind, ..),): as many lanes as there are kinds
+        t = value_type(kind.types[0].types[0])
+        return type(t)(t.scalar, kind.types[0].count)
     if isinstance(kind, types.Float):
         return Lanes(kind)
     if isinstance(kind, types.UniTuple) and isinstance(kind.dtype, types.Float) and kind.count == 2:

@@ -29,14 +29,14 @@ def _unary(name, x):
 @intrinsic
 def value(typingctx, x):
     """Value part of a plain or dual number."""
-    t = x if isinstance(x, Lanes) else x.lanes
+    t = x.lanes
     return t(x), lambda ctx, b, sig, args: code.split(ctx, b, x, args[0])[0]
 
 
 @intrinsic
 def tangent(typingctx, x):
     """Tangent part of a dual number; zero for a plain one."""
-    t = x if isinstance(x, Lanes) else x.lanes
+    t = x.lanes
 
     def codegen(ctx, b, sig, args):
         part = code.split(ctx, b, x, args[0])[1]
@@ -48,7 +48,7 @@ def tangent(typingctx, x):
 @intrinsic
 def dual(typingctx, v, t):
     """The dual number v + eps t."""
-    d = DualLanes(v.scalar)
+    d = DualLanes(v.scalar, v.width)
     return d(v, t), lambda ctx, b, sig, args: code.join(ctx, b, d, args[0], args[1])
 
 

@@ -1,6 +1,6 @@
 """What the embedded density needs beyond fastdesc.simd.
 
-Coefficients that are plain or dual, one lane in all lanes, and rows of a table, one for each lane, turned into columns.
+Coefficients that are plain or dual, and rows of a table, one for each lane, turned into columns.
 """
 
 from llvmlite import ir
@@ -10,29 +10,9 @@ from numba.extending import intrinsic, overload
 
 from fastdesc.simd import codegen as code
 from fastdesc.simd import splat
-from fastdesc.simd.codegen import Lanes
 from fastdesc.simd.functions import dual, value
 
 _I64 = ir.IntType(64)
-
-
-@intrinsic
-def broadcast(typingctx, kind, memory, slot, lane):
-    """One lane of value number `slot` of scratch memory, in every lane."""
-    t = code.value_type(kind)
-    lanes = t if isinstance(t, Lanes) else t.lanes
-    planes = 1 if isinstance(t, Lanes) else 2
-
-    def codegen(ctx, b, sig, args):
-        data = ctx.make_array(memory)(ctx, b, args[1]).data
-        start = b.add(b.mul(args[2], _I64(t.width * planes)), args[3])
-        parts = []
-        for plane in range(planes):
-            x = b.load(b.gep(data, [b.add(start, _I64(plane * t.width))]), align=t.scalar.bitwidth // 8)
-            parts.append(code.broadcast(b, lanes.vector, x))
-        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
-
-    return t(kind, memory, types.intp, types.intp), codegen
 
 
 def coefficient(kind, array, k):
@@ -59,8 +39,7 @@ def add_scaled(typingctx, a, x, y):
 
     def codegen(ctx, b, sig, args):
         if isinstance(a, types.Number):
-            lanes = x.dtype if isinstance(x.dtype, Lanes) else x.dtype.lanes
-            factor = code.broadcast(b, lanes.vector, ctx.cast(b, args[0], a, x.dtype.scalar)), None
+            factor = code.broadcast(b, x.dtype.lanes.vector, ctx.cast(b, args[0], a, x.dtype.scalar)), None
         else:
             factor = code.split(ctx, b, a, args[0])
         out = []
@@ -113,24 +92,6 @@ def _turn(b, rows, e):
     return picked
 
 
-@intrinsic
-def load_consecutive(typingctx, kind, table, start):
-    """As many consecutive scalars of a C-contiguous table (planes, ..) as there are lanes, from number `start` on."""
-    t = code.value_type(kind)
-    lanes = t if isinstance(t, Lanes) else t.lanes
-    planes = 1 if isinstance(t, Lanes) else 2
-
-    def codegen(ctx, b, sig, args):
-        array = ctx.make_array(table)(ctx, b, args[1])
-        parts = []
-        for plane in range(planes):
-            at = b.gep(array.data, [b.add(args[2], b.mul(_plane_size(b, table, array), _I64(plane)))])
-            parts.append(b.load(b.bitcast(at, lanes.vector.as_pointer()), align=t.scalar.bitwidth // 8))
-        return code.join(ctx, b, t, parts[0], parts[1] if planes == 2 else None)
-
-    return t(kind, table, types.intp), codegen
-
-
 def _plane_size(b, table, array):
     size = _I64(1)
     for n in cgutils.unpack_tuple(b, array.shape, table.ndim)[1:]:
@@ -153,10 +114,9 @@ def gather_columns(typingctx, kind, table, where, slot, first):
     scalars; first : added to them. Float32 gives 8 columns, float64 4: see `columns_at_once`.
     """
     t = code.value_type(kind)
-    lanes = t if isinstance(t, Lanes) else t.lanes
-    planes = 1 if isinstance(t, Lanes) else 2
+    planes = t.planes
     e = 128 // t.scalar.bitwidth
-    row_type = ir.VectorType(lanes.vector.element, 2 * e)
+    row_type = ir.VectorType(t.lanes.element, 2 * e)
 
     def codegen(ctx, b, sig, args):
         array, index = ctx.make_array(table)(ctx, b, args[1]), ctx.make_array(where)(ctx, b, args[2])

@@ -6,7 +6,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastdesc.simd import codegen as code
-from fastdesc.simd.codegen import Lanes
 
 
 @intrinsic(prefer_literal=True)
@@ -16,8 +15,7 @@ def zeros(typingctx, x, n):
     t = types.UniTuple(x, count)
 
     def codegen(ctx, b, sig, args):
-        lane = x.vector if isinstance(x, Lanes) else x.lanes.vector
-        zero = code.join(ctx, b, x, code.zeros(lane), None)
+        zero = code.join(ctx, b, x, code.zeros(x.lanes.vector), None)
         return cgutils.pack_array(b, [zero] * count)
 
     return t(x, n), codegen
@@ -47,11 +45,10 @@ def axpy_numbers(typingctx, numbers, at, x, y):
 
     def codegen(ctx, b, sig, args):
         data = ctx.make_array(numbers)(ctx, b, args[0]).data
-        lane = x if isinstance(x, Lanes) else x.lanes
         out = []
         for k, yk in enumerate(cgutils.unpack_tuple(b, args[3], y.count)):
             number = b.load(b.gep(data, [b.add(args[1], ir.IntType(64)(k))]))
-            factor = code.broadcast(b, lane.vector, number), None
+            factor = code.broadcast(b, x.lanes.vector, number), None
             product = code.mul_rule(b, *factor, *code.split(ctx, b, x, args[2]))
             total = code.sum_rule(code.add)(b, *product, *code.split(ctx, b, y.dtype, yk))
             out.append(code.join(ctx, b, y.dtype, *total))
@@ -80,8 +77,7 @@ def dot(typingctx, x, y):
 def load_tuple(typingctx, kind, memory, slot, n):
     """Tuple of `n` (a literal) consecutive values of scratch memory."""
     t, count = code.value_type(kind), n.literal_value
-    planes = 1 if isinstance(t, Lanes) else 2
-    lane = t if planes == 1 else t.lanes
+    planes, lane = t.planes, t.lanes
 
     def codegen(ctx, b, sig, args):
         data = ctx.make_array(memory)(ctx, b, args[1]).data
@@ -104,7 +100,7 @@ def _store_each(ctx, b, memory, slot, t, tuple_type, xs, add):
     """Store, or add, a tuple of values to consecutive slots."""
     data = ctx.make_array(memory[0])(ctx, b, memory[1]).data
     i64 = ir.IntType(64)
-    planes = 1 if isinstance(t, Lanes) else 2
+    planes = t.planes
     start = b.mul(slot, i64(t.width * planes))
     align = t.scalar.bitwidth // 8
     for k, xk in enumerate(cgutils.unpack_tuple(b, xs, tuple_type.count)):

@@ -1,22 +1,30 @@
 """SIMD values: operations against NumPy in longer numbers, tangents against the complex step, no lane but its own."""
 
+import textwrap
+
 import numba
 import numpy as np
 import pytest
 
 from fastdesc import simd
 from fastdesc.simd import (
+    add,
+    add_sum,
+    broadcast,
     functions,
+    integer,
+    keep,
     kind_of,
     lanes,
     load,
-    load_atoms,
+    peek,
     planes_of,
+    poke,
     rows_of,
     scratch,
+    set_integer,
     slots,
     store,
-    store_atoms,
 )
 from fastdesc.simd.functions import at_most, below, tangent, value
 from fastdesc.simd.tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
@@ -90,7 +98,7 @@ def runner(function):
     def run(kind, x, y, n):
         for first in range(0, n, lanes(kind)):
             count = min(lanes(kind), n - first)
-            store_atoms(y, 0, first, count, function(load_atoms(kind, x, 0, first, count)))
+            store(y, 0, first, count, function(load(kind, x, 0, first, count)))
 
     def apply(x):
         """`function` of x (1, n), or of duals (2, 1, n)."""
@@ -168,10 +176,57 @@ def test_nothing_is_written_beyond(dtype, dual):
     def copy(kind, x, y, n):
         for first in range(0, n, lanes(kind)):
             count = min(lanes(kind), n - first)
-            store_atoms(y, 0, first, count, load_atoms(kind, x, 0, first, count))
+            store(y, 0, first, count, load(kind, x, 0, first, count))
 
     copy(kind_of(np.dtype(dtype), dual), rows_of(x, dual), rows_of(wide[..., 2:23], dual), 21)
     assert (wide[..., 2:23] == 1).all() and (wide[..., :2] == -7).all() and (wide[..., 23:] == -7).all()
+
+
+@pytest.mark.parametrize(("dtype", "dual", "n_lanes"), [("f4", True, 4), ("f8", False, None), ("f8", True, 1)])
+def test_places(dtype, dual, n_lanes):
+    """Rows, plain Rows and scratch memory: whole vectors, sums and single numbers, from any column on."""
+    kind, n = kind_of(dtype, dual, n_lanes), n_lanes or simd.width(dtype)
+    rng, planes = np.random.default_rng(1), 1 + dual
+    x, plain = rng.normal(size=(planes, 3, n + 2)).astype(dtype), rng.normal(size=(3, n)).astype(dtype)
+    y, marks = np.zeros((planes, 5, n + 2), dtype), np.zeros((2, 4), np.int32)
+
+    @compiled
+    def run(kind, x, plain, y, marks):
+        memory = scratch(kind, 2)
+        store(memory, 1, load(kind, x, 2, 1))
+        store(y, 0, 1, load(kind, memory, 1))
+        store(y, 1, 0, broadcast(kind, x, 1, 2))
+        add(y, 1, 0, load(kind, plain, 1))
+        add_sum(y, 2, 1, load(kind, x, 0))
+        store(y, 3, 0, 1, broadcast(kind, memory, 1, 0))
+        poke(y, planes_of(kind) - 1, 4, 0, peek(kind, x, planes_of(kind) - 1, 2, 1))
+        set_integer(marks, 1, 2, 7)
+        set_integer(marks, 0, 3, integer(marks, 1, 2) + 1)
+        keep(memory)
+
+    plain_rows = [rows_of(array, False)[::2] for array in (plain, marks)]
+    run(kind, rows_of(x if dual else x[0], dual), plain_rows[0], rows_of(y, True), plain_rows[1])
+    want = np.zeros_like(y)
+    want[:, 0, 1 : n + 1] = x[:, 2, 1 : n + 1]
+    want[:, 1, :n] = x[:, 1, 2, None]
+    want[0, 1, :n] += plain[1]
+    want[:, 2, 1] = x[:, 0, :n].sum(1)
+    want[:, 3, 0] = x[:, 2, 1]
+    want[-1, 4, 0] = x[-1, 2, 1]
+    np.testing.assert_allclose(y, want, rtol=1e-6 if dtype == "f4" else 1e-14)
+    np.testing.assert_array_equal(marks, [[0, 0, 0, 8], [0, 0, 7, 0]])
+
+
+def test_the_worked_kernel():
+    """The kernel that the package's text shows finds what the NumPy beside it finds, and its tangents."""
+    text = textwrap.dedent(simd.__doc__.split("lengths of n vectors,")[1].split("does what NumPy")[0])
+    names = {"lanes": lanes, "load": load, "store": store, "sqrt": functions.sqrt}
+    exec(text, names)
+    x, tangents = np.random.default_rng(2).normal(size=(2, 3, 21))
+    d, step = np.empty((2, 1, 21)), 1e-30
+    compiled(names["lengths"])(kind_of(x.dtype, True), 21, rows_of(np.stack([x, tangents]), True), rows_of(d, True))
+    want = np.sqrt(((x + step * 1j * tangents) ** 2).sum(0))
+    np.testing.assert_allclose(d[:, 0], [want.real, want.imag / step], rtol=1e-14)
 
 
 def test_sizes():
@@ -180,15 +235,16 @@ def test_sizes():
         return lanes(kind), slots(kind), planes_of(kind), len(scratch(kind, 3))
 
     assert sizes(kind_of("f4", False)) == (16, 16, 1, 48) and sizes(kind_of("f8", False)) == (8, 8, 1, 24)
+    assert sizes(kind_of("f4", True, 4)) == (4, 8, 2, 24)
     assert sizes(kind_of("f4", True)) == (16, 32, 2, 96) and sizes(kind_of("f8", True)) == (8, 16, 2, 48)
 
 
 def test_parts_of_a_dual():
     @compiled
     def parts(kind, x, y, n):
-        z = load_atoms(kind, x, 0, 0, n)
-        store_atoms(y, 0, 0, n, value(z))
-        store_atoms(y, 1, 0, n, tangent(z))
+        z = load(kind, x, 0, 0, n)
+        store(y, 0, 0, n, value(z))
+        store(y, 1, 0, n, tangent(z))
 
     x = np.arange(16.0).reshape(2, 1, 8)
     y = np.zeros((2, 8))

@@ -14,9 +14,8 @@ import numpy as np
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.embedded_density.orbitals import orbital_geometry
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
-from fastdesc.simd import lanes, load, load_atoms, peek, poke, scratch, splat, store
+from fastdesc.simd import broadcast, lanes, load, peek, poke, scratch, splat, store
 from fastdesc.simd.functions import exp
-from fastdesc.simd.gather import broadcast, load_consecutive
 from fastdesc.simd.tuples import axpy, store_tuple, zeros
 
 
@@ -24,7 +23,7 @@ from fastdesc.simd.tuples import axpy, store_tuple, zeros
 def _mirrored_terms(kind, rij, p, n, halves, normalized, cutoff, terms):
     """f_c m_c(-r) for ten or twenty c, then r, of pairs p .. p+n-1, one in each lane."""
     zero = splat(kind, 0.0)
-    x, y, z = load_atoms(kind, rij, 0, p, n), load_atoms(kind, rij, 1, p, n), load_atoms(kind, rij, 2, p, n)
+    x, y, z = load(kind, rij, 0, p, n), load(kind, rij, 1, p, n), load(kind, rij, 2, p, n)
     store_tuple(terms, 0, (zero - x, zero - y, zero - z))
     u, d, fc, _ = orbital_geometry(kind, terms, 0, normalized, cutoff)
     store_tuple(terms, 0, axpy(fc, monomials_0_to_2(kind, u[0], u[1], u[2]), zeros(zero, 10)))
@@ -34,14 +33,13 @@ def _mirrored_terms(kind, rij, p, n, halves, normalized, cutoff, terms):
 
 
 @inner
-def _products(kind, terms, first, lane, table, start, columns):
+def _products(kind, terms, first, lane, table, row, k):
     """Sum of ten terms, each times a row of the table; two sums, because one would wait for itself."""
-    one = broadcast(kind, terms, first, lane) * load_consecutive(kind, table, start)
-    two = broadcast(kind, terms, first + 1, lane) * load_consecutive(kind, table, start + columns)
+    one = broadcast(kind, terms, first, lane) * load(kind, table, row, k)
+    two = broadcast(kind, terms, first + 1, lane) * load(kind, table, row + 1, k)
     for c in range(2, 10, 2):
-        at = start + c * columns
-        one = one + broadcast(kind, terms, first + c, lane) * load_consecutive(kind, table, at)
-        two = two + broadcast(kind, terms, first + c + 1, lane) * load_consecutive(kind, table, at + columns)
+        one = one + broadcast(kind, terms, first + c, lane) * load(kind, table, row + c, k)
+        two = two + broadcast(kind, terms, first + c + 1, lane) * load(kind, table, row + c + 1, k)
     return one + two
 
 
@@ -52,12 +50,11 @@ def ed_coefficients_pullback(
     """Pullback (1) of the densities to the coefficients of atoms first .. last-1; lanes are radial functions.
 
     in   row, j, species, rij, alpha, r_s as for ed_density
-         ddensity (planes, n_atoms + 1, 10 or 20, columns) as ed_rows writes it; the last atom is only read past
+         Rows ddensity (planes, n_atoms + 1, 10 or 20, columns) as ed_rows writes it; the last atom is only read past
     out  Rows dc (planes, n_radial, n_atoms)
     """
     planes, _, n_radial = alpha.shape
     width, halves = lanes(kind), 2 if n_moments > TEN else 1
-    columns = ddensity.shape[3]
     terms = scratch(kind, halves * TEN + 1)
     constants, total = scratch(kind, 2), scratch(kind, 1)
     for i in range(first, last):
@@ -74,10 +71,10 @@ def ed_coefficients_pullback(
                 n = min(width, row[i + 1] - p)
                 _mirrored_terms(kind, rij, p, n, halves, normalized, cutoff, terms)
                 for lane in range(n):
-                    start = np.int64(j[p + lane]) * (halves * TEN * columns) + k
-                    u = _products(kind, terms, 0, lane, ddensity, start, columns)
+                    atom = np.int64(j[p + lane]) * halves * TEN
+                    u = _products(kind, terms, 0, lane, ddensity, atom, k)
                     if halves == 2:
-                        u = u + _products(kind, terms, TEN, lane, ddensity, start + TEN * columns, columns)
+                        u = u + _products(kind, terms, TEN, lane, ddensity, atom + TEN, k)
                     x = broadcast(kind, terms, halves * TEN, lane) - centre
                     dck = dck + exp(x * x * minus_alpha) * u
             store(total, 0, dck)

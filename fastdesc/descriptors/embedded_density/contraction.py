@@ -18,7 +18,7 @@ coefficients are read. `hyper` arrives in the order in which it is read, see `bl
 
 from fastdesc.backend.arrays import namespace
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.simd import lanes, load_atoms, scratch, splat, store, store_atoms
+from fastdesc.simd import lanes, load, scratch, splat, store
 from fastdesc.simd.gather import add_scaled, coefficient
 from fastdesc.simd.tuples import dot, load_tuple, zeros
 
@@ -61,7 +61,7 @@ def load_groups(kind, density, i, n, n_radial, n_moments, a):
     for place in range(n_moments):
         group_start, size = group_at(place)
         for k in range(n_radial):
-            x = load_atoms(kind, density, k * n_moments + ORDER[place], i, n)
+            x = load(kind, density, k * n_moments + ORDER[place], i, n)
             store(a, group_start * n_radial + k * size + place - group_start, x)
 
 
@@ -125,13 +125,13 @@ def ed_contract(kind, first, last, hyper, density, q, n_radial, l_max, n_feature
             if l_max == 3:
                 p = project1(kind, hyper, at + 3 * n_radial * FEATURES, a, 19 * n_radial, n_radial)
                 total = sum4(total, _squares(LAST_WEIGHT, p))
-            store_atoms(q, m, i, n, total[0])
+            store(q, m, i, n, total[0])
             if m + 1 < n_features:
-                store_atoms(q, m + 1, i, n, total[1])
+                store(q, m + 1, i, n, total[1])
             if m + 2 < n_features:
-                store_atoms(q, m + 2, i, n, total[2])
+                store(q, m + 2, i, n, total[2])
             if m + 3 < n_features:
-                store_atoms(q, m + 3, i, n, total[3])
+                store(q, m + 3, i, n, total[3])
 
 
 @kernel
@@ -148,6 +148,6 @@ def ed_squares(kind, first, last, density, q, n_radial, l_max):
             for k in range(n_radial):
                 total = splat(kind, 0.0)
                 for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
-                    x = load_atoms(kind, density, k * n_moments + c, i, n)
+                    x = load(kind, density, k * n_moments + c, i, n)
                     total = total + WEIGHTS[c] * (x * x)
-                store_atoms(q, l * n_radial + k, i, n, total)
+                store(q, l * n_radial + k, i, n, total)

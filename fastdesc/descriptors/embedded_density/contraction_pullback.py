@@ -32,7 +32,7 @@ from fastdesc.descriptors.embedded_density.contraction import (
     project1,
     project3,
 )
-from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
+from fastdesc.simd import lanes, load, scratch, splat, store
 from fastdesc.simd.gather import add_scaled, coefficient
 from fastdesc.simd.tuples import load_tuple, store_tuple
 
@@ -44,20 +44,20 @@ def store_groups(density, i, n, n_radial, n_moments, kind, a):
         group_start, size = group_at(place)
         for k in range(n_radial):
             x = load(kind, a, group_start * n_radial + k * size + place - group_start)
-            store_atoms(density, k * n_moments + ORDER[place], i, n, x)
+            store(density, k * n_moments + ORDER[place], i, n, x)
 
 
 @inner
 def _load_features(kind, dq, m, i, n, n_features):
     """Twice the cotangents of four features; zero beyond the last."""
     zero = splat(kind, 0.0)
-    d0, d1, d2, d3 = load_atoms(kind, dq, m, i, n) * 2.0, zero, zero, zero
+    d0, d1, d2, d3 = load(kind, dq, m, i, n) * 2.0, zero, zero, zero
     if m + 1 < n_features:
-        d1 = load_atoms(kind, dq, m + 1, i, n) * 2.0
+        d1 = load(kind, dq, m + 1, i, n) * 2.0
     if m + 2 < n_features:
-        d2 = load_atoms(kind, dq, m + 2, i, n) * 2.0
+        d2 = load(kind, dq, m + 2, i, n) * 2.0
     if m + 3 < n_features:
-        d3 = load_atoms(kind, dq, m + 3, i, n) * 2.0
+        d3 = load(kind, dq, m + 3, i, n) * 2.0
     return d0, d1, d2, d3
 
 
@@ -149,7 +149,7 @@ def ed_gram(kind, first, last, density, gram, n_radial, l_max):
     for i in range(first, last, width):
         n = min(width, last - i)
         for x in range(n_radial * n_moments):
-            store(a, x, load_atoms(kind, density, x, i, n))
+            store(a, x, load(kind, density, x, i, n))
         row = 0
         for l in range(l_max + 1):
             for k in range(n_radial):
@@ -158,7 +158,7 @@ def ed_gram(kind, first, last, density, gram, n_radial, l_max):
                     for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
                         x, y = load(kind, a, k * n_moments + c), load(kind, a, k2 * n_moments + c)
                         total = total + WEIGHTS[c] * (x * y)
-                    store_atoms(gram, row, i, n, total)
+                    store(gram, row, i, n, total)
                     row += 1
 
 
@@ -174,10 +174,10 @@ def ed_squares_pullback(kind, first, last, density, dq, ddensity, n_radial, l_ma
         n = min(width, last - i)
         for l in range(l_max + 1):
             for k in range(n_radial):
-                d = load_atoms(kind, dq, l * n_radial + k, i, n) * 2.0
+                d = load(kind, dq, l * n_radial + k, i, n) * 2.0
                 for c in range(DEGREE_STARTS[l], DEGREE_STARTS[l + 1]):
-                    x = load_atoms(kind, density, k * n_moments + c, i, n)
-                    store_atoms(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))
+                    x = load(kind, density, k * n_moments + c, i, n)
+                    store(ddensity, k * n_moments + c, i, n, WEIGHTS[c] * (d * x))
 
 
 def gram_products(gram, dq):

@@ -56,10 +56,8 @@ class Kernels(NumbaKernels):
 
     def ed_coefficients_pullback(self, alpha, r_s, rows, dc):
         """Cotangents of the coefficients ((2,) n_radial, n_atoms) from what ed_rows wrote."""
-        theta = self._table(alpha), self._table(r_s), self._table(rows)
-        self.run(
-            ed_coefficients_pullback, *self.pair_list, *theta, self.rows(dc), *self.orbitals
-        )
+        arrays = self._table(alpha), self._table(r_s), self.rows(rows), self.rows(dc)
+        self.run(ed_coefficients_pullback, *self.pair_list, *arrays, *self.orbitals)
 
     def ed_rows(self, density, rows):
         """Cotangents of densities, atom by atom: ((2,) n_atoms + 1, 10 or 20, columns)."""

@@ -18,7 +18,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
     radial_values,
 )
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
-from fastdesc.simd import lanes, load, scratch, splat, store, store_atoms
+from fastdesc.simd import lanes, load, scratch, splat, store
 from fastdesc.simd.gather import columns_at_once, gather_columns
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row
 from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
@@ -124,7 +124,7 @@ def ed_density(
             _add_weighted(kind, constants, z, sums, n_radial, halves, total)
         for k in range(n_radial):
             for c in range(n_moments):
-                store_atoms(density, k * n_moments + c, i, n, load(kind, total, k * ROW + c))
+                store(density, k * n_moments + c, i, n, load(kind, total, k * ROW + c))
 
 
 @kernel
@@ -165,4 +165,4 @@ def ed_density_again(
         _sums(kind, geometry, values, 0, starts[n_species], n_radial, halves == 2, total)
         for k in range(n_radial):
             for m in range(n_moments):
-                store_atoms(density, k * n_moments + m, i, n, load(kind, total, k * ROW + m))
+                store(density, k * n_moments + m, i, n, load(kind, total, k * ROW + m))

@@ -20,7 +20,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
     radial_values_and_slopes,
 )
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
-from fastdesc.simd import lanes, load, load_atoms, planes_of, scratch, splat, store
+from fastdesc.simd import lanes, load, planes_of, scratch, splat, store
 from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
@@ -30,7 +30,7 @@ def load_density(kind, array, i, n, n_radial, n_moments, memory, at):
     """Rows of an array like `density` into scratch rows of twenty."""
     for k in range(n_radial):
         for c in range(n_moments):
-            store(memory, at + k * ROW + c, load_atoms(kind, array, k * n_moments + c, i, n))
+            store(memory, at + k * ROW + c, load(kind, array, k * n_moments + c, i, n))
 
 
 @inner

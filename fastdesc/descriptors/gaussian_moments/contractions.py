@@ -27,7 +27,7 @@ from fastdesc.descriptors.gaussian_moments.tensor_products import (
     weighted6,
     weighted10,
 )
-from fastdesc.simd import lanes, load, load_atoms, scratch, splat, store, store_atoms
+from fastdesc.simd import lanes, load, scratch, splat, store
 from fastdesc.simd.tuples import add_tuple, axpy, dot, load_tuple, store_tuple, zeros
 
 ROW = 20  # slots per radial channel: ranks 0, 1, 2, 3 begin at
@@ -72,7 +72,7 @@ def _load_channels(kind, array, i, n, n_radial, n_moments, memory):
     """Rows (n_radial, n_moments) of an outside array into scratch rows of twenty."""
     for s in range(n_radial):
         for c in range(n_moments):
-            store(memory, s * ROW + c, load_atoms(kind, array, s * n_moments + c, i, n))
+            store(memory, s * ROW + c, load(kind, array, s * n_moments + c, i, n))
 
 
 # --------------------------------------------------------------------------------------------------------- features
@@ -84,7 +84,7 @@ def _pairs(kind, m, q, f, i, n, n_radial, rank, weighted):
     for r in range(n_radial if f >= 0 else 0):
         a = weighted(rank(kind, m, r))
         for s in range(r, n_radial):
-            store_atoms(q, f, i, n, dot(a, rank(kind, m, s)))
+            store(q, f, i, n, dot(a, rank(kind, m, s)))
             f += 1
 
 
@@ -96,7 +96,7 @@ def _triples(kind, m, q, f, i, n, n_radial, first, second, third, product, s_fro
         for s in range(s_from(r), n_radial):
             P = product(a, second(kind, m, s))
             for t in range(t_from(s), n_radial):
-                store_atoms(q, f, i, n, dot(P, third(kind, m, t)))
+                store(q, f, i, n, dot(P, third(kind, m, t)))
                 f += 1
 
 
@@ -105,7 +105,7 @@ def contract_block(kind, m, q, i, n, n_radial, offsets):
     """Features of atoms i .. i+n-1 into Rows q, of moments in scratch rows of twenty; offsets int64 (8,)."""
     o = offsets
     for r in range(n_radial if o[0] >= 0 else 0):
-        store_atoms(q, o[0] + r, i, n, load(kind, m, r * ROW))
+        store(q, o[0] + r, i, n, load(kind, m, r * ROW))
     _pairs(kind, m, q, o[1], i, n, n_radial, _vector, _weighted3)
     _pairs(kind, m, q, o[2], i, n, n_radial, _matrix, weighted6)
     _pairs(kind, m, q, o[3], i, n, n_radial, _tensor, weighted10)
@@ -140,7 +140,7 @@ def _pull_pairs(kind, m, dm, dq, f, i, n, n_radial, rank, at, weighted):
     """Contractions 2, 3 and 4: dM_r += dq w M_s and dM_s += dq w M_r, moments of a rank that begins at slot `at`."""
     for r in range(n_radial if f >= 0 else 0):
         for s in range(r, n_radial):
-            g = load_atoms(kind, dq, f, i, n)
+            g = load(kind, dq, f, i, n)
             f += 1
             for a, b in ((r, s), (s, r)):
                 store_tuple(dm, a * ROW + at, axpy(g, weighted(rank(kind, m, b)), rank(kind, dm, a)))
@@ -151,7 +151,7 @@ def _pull_third(kind, m, dm, dq, f, i, n, n_radial, P, no_cotangent, third, at, 
     """dP = sum_t dq_t c_t and dc_t += dq_t P for features P : c_t."""
     dP = no_cotangent
     for t in range(t_from, n_radial):
-        g = load_atoms(kind, dq, f + t - t_from, i, n)
+        g = load(kind, dq, f + t - t_from, i, n)
         dP = axpy(g, third(kind, m, t), dP)
         store_tuple(dm, t * ROW + at, axpy(g, P, third(kind, dm, t)))
     return dP
@@ -193,7 +193,7 @@ def contract_pullback_block(kind, m, dq, i, n, n_radial, offsets, dm):
     for k in range(len(dm)):
         dm[k] = 0
     for r in range(n_radial if o[0] >= 0 else 0):
-        store(dm, r * ROW, load_atoms(kind, dq, o[0] + r, i, n))
+        store(dm, r * ROW, load(kind, dq, o[0] + r, i, n))
     _pull_pairs(kind, m, dm, dq, o[1], i, n, n_radial, _vector, RANK1, _weighted3)
     _pull_pairs(kind, m, dm, dq, o[2], i, n, n_radial, _matrix, RANK2, weighted6)
     _pull_pairs(kind, m, dm, dq, o[3], i, n, n_radial, _tensor, RANK3, weighted10)
@@ -226,4 +226,4 @@ def gm_contract_pullback(kind, first, last, moments, dq, dmoments, n_radial, n_m
         contract_pullback_block(kind, m, dq, i, n, n_radial, o, dm)
         for s in range(n_radial):
             for c in range(n_moments):
-                store_atoms(dmoments, s * n_moments + c, i, n, load(kind, dm, s * ROW + c))
+                store(dmoments, s * n_moments + c, i, n, load(kind, dm, s * ROW + c))

@@ -21,7 +21,7 @@ import numpy as np
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.numerics.radial import radial_basis
-from fastdesc.simd import borrowed, lanes, load, load_atoms, scratch, splat, store, store_atoms
+from fastdesc.simd import borrowed, lanes, load, scratch, splat, store
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
@@ -146,7 +146,7 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
             _mix(kind, coefficients, bare, mixed, n_radial, n_basis, n_basis, 1, halves)
         for s in range(n_radial):
             for c in range(n_moments):
-                store_atoms(moments, s * n_moments + c, i, n, load(kind, mixed, s * ROW + c))
+                store(moments, s * n_moments + c, i, n, load(kind, mixed, s * ROW + c))
 
 
 @inner
@@ -154,7 +154,7 @@ def load_moments(kind, array, i, n, n_radial, n_moments, memory):
     """Rows of an array like `moments` into scratch rows of twenty."""
     for s in range(n_radial):
         for c in range(n_moments):
-            store(memory, s * ROW + c, load_atoms(kind, array, s * n_moments + c, i, n))
+            store(memory, s * ROW + c, load(kind, array, s * n_moments + c, i, n))
 
 
 @inner

@@ -8,7 +8,11 @@ from fastdesc.descriptors.spline_filters.knots import KINDS
 from fastdesc.descriptors.spline_filters.neighbours import Grids
 from fastdesc.descriptors.spline_filters.parameters_pullback import sf_parameters_pullback
 from fastdesc.descriptors.spline_filters.pullback import sf_pullback
-from fastdesc.simd.addressed import FEWEST, filters_of, lanes_for
+from fastdesc.simd import kind_of, rows_of
+from fastdesc.simd import width as whole_vector
+
+FEWEST = 4
+"""Lanes of a vector of several filters: fewer are not faster, and every number of lanes is compiled by itself."""
 
 
 class Kernels(NumbaKernels):
@@ -29,8 +33,7 @@ class Kernels(NumbaKernels):
     def __init__(self, family, rij, pairs, species, knots):
         super().__init__(family, rij, pairs, species)
         pair, radial, angular = (family.filters[name] for name in KINDS)
-        (kind,) = self.leading
-        self.leading = (kind, *(filters_of(kind, n) for n in _lanes(family, rij.itemsize)))
+        self.leading = (*self.leading, *(kind_of(rij.dtype, self.dual, n) for n in _lanes(family, rij.dtype)))
         self.pair_list = (*self.pair_list, knots)
         grids = Grids(
             *family.cutoffs(rij.dtype), pair.group, len(pair.rows), pair.alike, angular.alike,
@@ -50,7 +53,7 @@ class Kernels(NumbaKernels):
         coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
         """
         n = coefficients.shape[3]
-        lanes = _lanes(family, coefficients.itemsize)[name != KINDS[0]]
+        lanes = _lanes(family, coefficients.dtype)[name != KINDS[0]]
         filters_last = np.moveaxis(coefficients, 3, 5)
         table = np.zeros((*filters_last.shape[:5], -(-n // lanes) * lanes), coefficients.dtype)
         table[..., :n] = filters_last
@@ -58,34 +61,42 @@ class Kernels(NumbaKernels):
 
     def sf_features(self, pair, radial, angular, q):
         """Features ((2,) n_pair + n_triplet, n_atoms)."""
-        tables = map(_planes_of, (pair, radial, angular))
+        tables = map(_rows, (pair, radial, angular))
         self.run(sf_features, *self.pair_list, *tables, self.rows(q), *self.sizes)
 
     def sf_pullback(self, pair, radial, angular, dq, drij):
         """Cotangents of the pair vectors ((2,) 3, n_pairs)."""
-        tables = map(_planes_of, (pair, radial, angular))
+        tables = map(_rows, (pair, radial, angular))
         self.run(sf_pullback, *self.pair_list, *tables, self.read(dq), self.rows(drij), *self.sizes)
 
     def sf_parameters_pullback(self, pair, radial, angular, dq):
         """Return cotangents of all coefficients, three of (planes, groups, n_elements, filters, pieces, 4), float64."""
         shapes = [(self.planes, *table.shape[1:]) for table in (pair, radial, angular)]
         flat = [int(np.prod(shape)) for shape in shapes]
-        before = (*self.pair_list, _planes_of(radial), _planes_of(angular), self.read(dq))
+        before = (*self.pair_list, _rows(radial), _rows(angular), self.read(dq))
         parts = self.run_together(self.sums(sf_parameters_pullback, before, flat, self.sizes))
         totals = [total.reshape(shape) for total, shape in zip(self.total(parts, flat), shapes, strict=True)]
         numbers = (self.family.filters["pair"].group, self.family.n_triplet, self.family.n_triplet)
         return [np.moveaxis(total[..., :n], 5, 3) for total, n in zip(totals, numbers, strict=True)]
 
 
-def _lanes(family, itemsize):
+def _lanes(family, dtype):
     """Lanes of the vectors of pair filters and of triplet filters: few combinations, for each is compiled by itself."""
     group, n_triplet = family.filters[KINDS[0]].group, family.n_triplet
     if group == 1 and n_triplet <= 1:
         return 1, 1    # s-MEAM
-    triplet = lanes_for(n_triplet or group, itemsize)
+    triplet = _lanes_for(n_triplet or group, dtype)
     return FEWEST if group <= FEWEST else triplet, triplet
 
 
-def _planes_of(table):
-    """Addresses of the planes of a table."""
-    return tuple(plane.ctypes.data for plane in table)
+def _lanes_for(n_filters, dtype):
+    """Number of lanes of each vector when filters are spread over as few vectors as possible: a power of two."""
+    n_vectors = max(1, -(-n_filters // whole_vector(dtype)))
+    each = max(FEWEST, -(-n_filters // n_vectors))
+    return 1 << (each - 1).bit_length()
+
+
+def _rows(table):
+    """Rows of a table; plain ones of one plane."""
+    address, plane_stride, row_stride = rows_of(table, True)
+    return (address, plane_stride, row_stride) if len(table) == 2 else (address, row_stride)

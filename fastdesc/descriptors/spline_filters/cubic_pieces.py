@@ -6,8 +6,8 @@ chooses: nothing is gathered lane by lane, and the number of knots does not ente
 looked up by permutation within a register, which only some processors have and short tables allow, eight filters take
 as long, sixteen half as long again, and one half as long.)
 
-A table holds c[piece, q, filter] of S = sum_q c_q t^q; `at` is the element of c[piece, 0, filter 0], `step` the number
-of elements from one q to the next. A tuple of the addresses of two tables gives values and tangents of coefficients.
+A table holds c[piece, q, filter] of S = sum_q c_q t^q: Rows of filters, plain where the coefficients have no tangents.
+A place in it is the row of c[piece, 0] and the column of the first filter.
 """
 
 from llvmlite import ir
@@ -16,14 +16,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastdesc.simd import codegen as code
-from fastdesc.simd.addressed import load_vector, pair_of, places_of, pointer_to, store_vector, type_of
+from fastdesc.simd.memory import load_vector, moved, place, places, store_vector
 
-_I32 = ir.IntType(32)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+COEFFICIENTS = 4
+"""Rows of a piece."""
 
 
 @intrinsic
-def locate(typingctx, x, first, per_dx, dx, last, limit, beyond, step, numbers, at):
-    """Find the piece of each lane's coordinate x: writes step * piece, returns the distance t from the piece's knot.
+def locate(typingctx, x, first, per_dx, dx, last, limit, beyond, integers, row, column):
+    """Find the piece of each lane's coordinate x: writes its row in a table, returns the distance t from its knot.
 
     Piece 0 lies below the first knot, piece k between knots k-1 and k, piece `last` from the last knot on.
 
@@ -34,9 +36,8 @@ def locate(typingctx, x, first, per_dx, dx, last, limit, beyond, step, numbers, 
         First knot, 1/dx, dx, number of knots.
     limit, beyond : float, int
         From the limit on, x lies on piece `beyond`; None where there is no limit.
-    step : int
-    numbers : int
-        Address of int32 memory, written from element `at`, as many elements as there are lanes.
+    integers : plain Rows of int32
+        Written from (row, column) on, as many elements as there are lanes.
     """
     n = x.width
     name = f"llvm.floor.v{n}{'f32' if x.scalar == types.float32 else 'f64'}"
@@ -60,23 +61,31 @@ def locate(typingctx, x, first, per_dx, dx, last, limit, beyond, step, numbers, 
         if limit is not types.none:
             inside = b.fcmp_ordered("<", v, wide(args[5], limit))
             k = b.select(inside, k, code.broadcast(b, v.type, b.sitofp(args[6], v.type.element)))
-        integers = ir.VectorType(_I32, n)
-        piece = b.mul(b.fptosi(k, integers), code.broadcast(b, integers, b.trunc(args[7], _I32)))
-        place = b.gep(b.inttoptr(args[8], _I32.as_pointer()), [args[9]])
-        b.store(piece, b.bitcast(place, integers.as_pointer()), align=4)
+        whole = ir.VectorType(_I32, n)
+        start = b.mul(b.fptosi(k, whole), ir.Constant(whole, [COEFFICIENTS] * n))
+        at = place(ctx, b, code.Lanes(types.int32), integers, args[7], _I64(0), args[8], args[9])
+        b.store(start, b.bitcast(at, whole.as_pointer()), align=4)
         return code.join(ctx, b, x, t, tangent)
 
-    return x(x, first, per_dx, dx, last, limit, types.intp, types.intp, types.intp, types.intp), codegen
+    return x(x, first, per_dx, dx, last, limit, types.intp, integers, types.intp, types.intp), codegen
 
 
-def _horner(b, t, table, at, step, x, order):
+def _pointers(ctx, b, t, table, where, row, column):
+    """Pointers to the four coefficients, a list for each plane."""
+    stride = cgutils.unpack_tuple(b, where, table.count)[-1]
+    steps = [b.mul(stride, _I64(q)) for q in range(COEFFICIENTS)]
+    return [[moved(b, first, by) for by in steps] for first in places(ctx, b, t, table, where, row, column)]
+
+
+def _coefficients(ctx, b, t, *place):
+    """Vectors of the four coefficients; and of their tangents, or None."""
+    vectors = [[load_vector(b, at, t.lanes.vector) for at in plane] for plane in _pointers(ctx, b, t, *place)]
+    return vectors[0], vectors[1] if len(vectors) == 2 else None
+
+
+def _horner(b, coefficients, x, order):
     """Value, slope and half the curvature of the cubics at x, up to `order`, by repeated synthetic division."""
-    data = pointer_to(b, table, t.scalar)
-    c = []
-    for _ in range(4):
-        c.append(load_vector(b, b.gep(data, [at]), t))
-        at = b.add(at, step)
-    found = []
+    c, found = list(coefficients), []
     for low in range(order + 1):
         for q in range(2, low - 1, -1):
             c[q] = code.add(b, code.mul(b, c[q + 1], x), c[q])
@@ -85,64 +94,56 @@ def _horner(b, t, table, at, step, x, order):
 
 
 @intrinsic
-def spline(typingctx, filters, tables, at, step, t):
+def spline(typingctx, filters, table, row, column, t):
     """Values of all filters at t."""
-    value = type_of(filters)
-    assert value == t
+    assert code.value_type(filters) == t
 
     def codegen(ctx, b, sig, args):
         x, tangent = code.split(ctx, b, t, args[4])
-        addresses = cgutils.unpack_tuple(b, args[1], tables.count)
-        found = _horner(b, t, addresses[0], args[2], args[3], x, 0 if tangent is None else 1)
+        c, dc = _coefficients(ctx, b, t, table, *args[1:4])
+        found = _horner(b, c, x, 0 if tangent is None else 1)
         if tangent is None:
             return found[0]
         out = code.mul(b, found[1], tangent)
-        if tables.count == 2:
-            out = code.add(b, out, _horner(b, t, addresses[1], args[2], args[3], x, 0)[0])
+        if dc is not None:
+            out = code.add(b, out, _horner(b, dc, x, 0)[0])
         return code.join(ctx, b, t, found[0], out)
 
-    return value(filters, tables, types.intp, types.intp, t), codegen
+    return t(filters, table, types.intp, types.intp, t), codegen
 
 
 @intrinsic
-def spline_slope(typingctx, filters, tables, at, step, t):
+def spline_slope(typingctx, filters, table, row, column, t):
     """Values and slopes of all filters at t."""
-    value = type_of(filters)
-    assert value == t
+    assert code.value_type(filters) == t
 
     def codegen(ctx, b, sig, args):
         x, tangent = code.split(ctx, b, t, args[4])
-        addresses = cgutils.unpack_tuple(b, args[1], tables.count)
-        found = _horner(b, t, addresses[0], args[2], args[3], x, 1 if tangent is None else 2)
+        c, dc = _coefficients(ctx, b, t, table, *args[1:4])
+        found = _horner(b, c, x, 1 if tangent is None else 2)
         if tangent is None:
             return cgutils.pack_array(b, found)
         tangents = [code.mul(b, found[1], tangent), code.mul(b, code.add(b, found[2], found[2]), tangent)]
-        if tables.count == 2:
-            more = _horner(b, t, addresses[1], args[2], args[3], x, 1)
-            tangents = [code.add(b, one, two) for one, two in zip(tangents, more, strict=True)]
+        if dc is not None:
+            tangents = [code.add(b, one, two) for one, two in zip(tangents, _horner(b, dc, x, 1), strict=True)]
         pairs = [code.join(ctx, b, t, v, w) for v, w in zip(found, tangents, strict=False)]
         return cgutils.pack_array(b, pairs)
 
-    return types.UniTuple(value, 2)(filters, tables, types.intp, types.intp, t), codegen
+    return types.UniTuple(t, 2)(filters, table, types.intp, types.intp, t), codegen
 
 
 @intrinsic
-def add_powers(typingctx, memory, plane, at, step, weight, t):
+def add_powers(typingctx, table, row, column, weight, t):
     """Add weight * t^q to the row of each q = 0..3: the adjoint of `spline` in its coefficients."""
 
     def codegen(ctx, b, sig, args):
-        x = code.split(ctx, b, t, args[5])
-        w = code.split(ctx, b, weight, args[4])
-        at = args[2]
-        for q in range(4):
-            places = places_of(b, weight, args[0], args[1], at)
-            old = [load_vector(b, place, weight) for place in places]
-            total = code.sum_rule(code.add)(b, *pair_of(old), *w)
-            for place, part in zip(places, total, strict=False):
-                store_vector(b, part, place, weight)
-            if q < 3:
+        x, w = code.split(ctx, b, t, args[4]), code.split(ctx, b, weight, args[3])
+        pointers = _pointers(ctx, b, weight, table, *args[:3])
+        for q in range(COEFFICIENTS):
+            for pointer, part in zip([plane[q] for plane in pointers], w, strict=False):
+                store_vector(b, code.add(b, load_vector(b, pointer, part.type), part), pointer)
+            if q < COEFFICIENTS - 1:
                 w = code.mul_rule(b, *w, *x)
-                at = b.add(at, args[3])
         return ctx.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, types.intp, weight, t), codegen
+    return types.void(table, types.intp, types.intp, weight, t), codegen

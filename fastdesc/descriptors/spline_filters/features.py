@@ -25,107 +25,89 @@ from fastdesc.descriptors.spline_filters.neighbours import (
     allocate,
     clear,
     element_pair,
-    filled,
     find_angles,
     find_close,
     find_near,
     find_places,
-    keep,
-    pieces_of,
+    first_row,
+    release,
     start_of,
     triplet_filters,
     work_in,
 )
-from fastdesc.simd import peek, planes_of, poke
-from fastdesc.simd.addressed import (
-    add_consecutive,
-    broadcast,
-    get_number,
-    get_scalar,
-    load_consecutive,
-    nothing,
-    set_scalar,
-    store_consecutive,
-    width_of,
-)
+from fastdesc.simd import add, broadcast, integer, lanes, load, peek, planes_of, poke, splat, store
 
 
 @inner
-def read_column(kind, filters, q, row, n, i, work, at, step):
-    """Copy rows row .. row+n-1 of column i to element `at` of memory; the lanes that no filter uses get zero."""
-    clear(filters, work, at, step)
+def read_column(kind, filters, q, first, n, i, memory, row):
+    """Copy rows first .. first+n-1 of column i into a row of memory; the lanes that no filter uses get zero."""
+    clear(filters, memory, row, 0, n)
     for m in range(planes_of(kind)):
         for a in range(n):
-            set_scalar(work.memory, m * work.plane + at + a, peek(kind, q, m, row + a, i))
+            poke(memory, m, row, a, peek(kind, q, m, first + a, i))
 
 
 @inner
-def _write_column(kind, q, row, n, i, work, at):
-    """Copy n elements of memory from `at` to rows row .. row+n-1 of column i."""
+def _write_column(kind, q, first, n, i, memory, row):
+    """Copy n elements of a row of memory to rows first .. first+n-1 of column i."""
     for m in range(planes_of(kind)):
         for a in range(n):
-            poke(q, m, row + a, i, get_scalar(kind, work.memory, m * work.plane + at + a))
+            poke(q, m, first + a, i, peek(kind, memory, m, row, a))
 
 
 @inner
 def read_groups(kind, filters, q, i, grids, work):
     """Read the rows of the pair filters of column i into pair_sums, group by group."""
     for g in range(grids.n_groups):
-        at = work.pair_sums + g * work.group_step
-        read_column(kind, filters, q, g * grids.group, grids.group, i, work, at, work.group_step)
+        read_column(kind, filters, q, g * grids.group, grids.group, i, work.pair_sums, g)
 
 
 @inner
-def pair_piece(g, first, k, j, species, grids, work):
-    """Element of group g of the pair filters' table where the piece that neighbour k lies on begins."""
-    at = get_number(work.numbers, NEAR_PIECES * work.length + k)
-    table = g * work.n_elements
+def pair_row(g, first, k, j, species, grids, work):
+    """Row of the pair filters' table where the piece of group g that neighbour k lies on begins."""
+    number = g * work.n_elements
     if work.n_elements > 1:
-        table += species[j[first + k]]
-    return at + pieces_of(grids.pair_pieces, table, work.group_step)
+        number += species[j[first + k]]
+    return first_row(grids.pair_pieces, number) + integer(work.integers, NEAR_PIECES, k)
 
 
 @inner
 def _pair_sums(kind, filters, pair, first, n, j, species, grids, work):
     """Formula (1)."""
-    step = work.group_step
     for g in range(grids.n_groups):
         find_places(kind, g, first, n, j, species, grids, work)
-        for v in range(0, step, width_of(filters)):
-            total = nothing(filters)
+        for v in range(0, work.group_step, lanes(filters)):
+            total = splat(filters, 0.0)
             for k in range(n):
-                t = broadcast(filters, work.memory, work.plane, PLACE * work.length + k)
-                at = v + pair_piece(g, first, k, j, species, grids, work)
-                total = total + spline(filters, pair, at, step, t)
-            store_consecutive(work.memory, work.plane, work.pair_sums + g * step + v, total)
+                t = broadcast(filters, work.near, PLACE, k)
+                total = total + spline(filters, pair, pair_row(g, first, k, j, species, grids, work), v, t)
+            store(work.pair_sums, g, v, total)
 
 
 @inner
-def _term(filters, angular, base, work, f, k):
-    """The term f_bk g_b(c_jk) of (2); f is the element of f_b of neighbour 0."""
-    t = broadcast(filters, work.memory, work.plane, ANGLES * work.length + k)
-    at = base + get_number(work.numbers, ANGLE_PIECES * work.length + k)
-    value = spline(filters, angular, at, work.step, t)
-    return value * load_consecutive(filters, work.memory, work.plane, f + k * work.step)
+def _term(filters, angular, base, work, g, k):
+    """The term f_bk g_b(c_jk) of (2)."""
+    t = broadcast(filters, work.close, ANGLES, k)
+    row = base + integer(work.integers, ANGLE_PIECES, k)
+    return spline(filters, angular, row, g, t) * load(filters, work.f, k, g)
 
 
 @inner
-def _row_sum(filters, angular, base, work, f, first, last):
+def _row_sum(filters, angular, base, work, g, first, last):
     """Sum of terms over k = first .. last-1; two chains of additions hide their latency."""
-    one, two = nothing(filters), nothing(filters)
+    one, two = splat(filters, 0.0), splat(filters, 0.0)
     for k in range(first, last - 1, 2):
-        one = one + _term(filters, angular, base, work, f, k)
-        two = two + _term(filters, angular, base, work, f, k + 1)
+        one = one + _term(filters, angular, base, work, g, k)
+        two = two + _term(filters, angular, base, work, g, k + 1)
     if (last - first) % 2:
-        one = one + _term(filters, angular, base, work, f, last - 1)
+        one = one + _term(filters, angular, base, work, g, last - 1)
     return one + two
 
 
 @inner
 def _triplet_sums(kind, filters, angular, n_close, grids, work):
     """Formula (2)."""
-    step = work.step
-    clear(filters, work, work.sums, step)
+    clear(filters, work.sums, 0, 0, work.step)
     for za in range(work.n_elements):
         for a in range(start_of(work, za), start_of(work, za + 1)):
             if grids.angles_alike:
@@ -133,13 +115,12 @@ def _triplet_sums(kind, filters, angular, n_close, grids, work):
             for zb in range(za, work.n_elements):
                 first, last = max(a + 1, start_of(work, zb)), start_of(work, zb + 1)
                 elements = element_pair(za, zb, work.n_elements)
-                base = pieces_of(grids.angular_pieces, elements, step)
+                base = first_row(grids.angular_pieces, elements)
                 if not grids.angles_alike:
                     find_angles(kind, a, first, last, elements, grids, work)
-                for g in range(0, step if first < last else 0, width_of(filters)):
-                    total = _row_sum(filters, angular, base + g, work, work.f + g, first, last)
-                    f = load_consecutive(filters, work.memory, work.plane, work.f + a * step + g)
-                    add_consecutive(work.memory, work.plane, work.sums + g, f * total)
+                for g in range(0, work.step if first < last else 0, lanes(filters)):
+                    total = _row_sum(filters, angular, base, work, g, first, last)
+                    add(work.sums, 0, g, load(filters, work.f, a, g) * total)
 
 
 @kernel
@@ -150,23 +131,21 @@ def sf_features(
     """Features (1) and (2) of atoms first .. last-1.
 
     in   row (n_atoms+1,), j (n_pairs,), species (n_atoms,), Rows rij (planes, 3, n_pairs) Å, knots
-         tables pair (groups, n_elements, pieces, 4, filters), radial (n_elements, pieces, 4, filters), angular
-         (n_element_pairs, pieces, 4, filters): tuples of one address or of two, values and tangents
+         tables, Rows or plain Rows: pair (groups, n_elements, pieces, 4, filters), radial (n_elements, pieces, 4,
+         filters), angular (n_element_pairs, pieces, 4, filters)
     out  Rows q (planes, n_pair + n_triplet, n_atoms)
     """
-    group_step, step = filled(pair_lanes, grids.group), filled(triplet_lanes, n_triplet)
-    pair_step = grids.n_groups * group_step
-    memory, numbers, length = allocate(kind, row, first, last, pair_step, step, n_elements)
-    work = work_in(memory, numbers, knots, length, group_step, pair_step, step, n_elements)
+    arrays = allocate(kind, pair_lanes, triplet_lanes, row, first, last, n_triplet, n_elements, grids)
+    work = work_in(kind, pair_lanes, triplet_lanes, arrays, knots, n_triplet, n_elements, grids)
     for i in range(first, last):
         start, n = row[i], row[i + 1] - row[i]
         find_near(kind, rij, start, n, work)
         _pair_sums(kind, pair_lanes, pair, start, n, j, species, grids, work)
         for g in range(grids.n_groups):
-            _write_column(kind, q, g * grids.group, grids.group, i, work, work.pair_sums + g * group_step)
-        if step > 0:
+            _write_column(kind, q, g * grids.group, grids.group, i, work.pair_sums, g)
+        if work.step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
             triplet_filters(triplet_lanes, radial, grids, work)
             _triplet_sums(kind, triplet_lanes, angular, n_close, grids, work)
-            _write_column(kind, q, n_pair, n_triplet, i, work, work.sums)
-    keep(memory, numbers)
+            _write_column(kind, q, n_pair, n_triplet, i, work.sums, 0)
+    release(arrays)
