@@ -276,7 +276,7 @@ SPLINE_FILTERS = Family(
             order_at_cutoff=2,
         ),
         "many": Variant(
-            {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.0, "n_pair": 1, "n_triplet": 18, "n_knots": 3,
+            {"cutoff": 4.5, "triplet_cutoff": 3.5, "r_min": 1.0, "n_pair": 18, "n_triplet": 18, "n_knots": 3,
              "angular_ends": ("clamped", "clamped")},
             order_at_cutoff=2,
         ),

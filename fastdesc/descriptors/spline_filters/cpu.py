@@ -11,8 +11,9 @@ from fastdesc.descriptors.spline_filters.pullback import sf_pullback
 from fastdesc.simd import kind_of, rows_of
 from fastdesc.simd import width as whole_vector
 
-FEWEST = 4
-"""Lanes of a vector of several filters: fewer are not faster, and every number of lanes is compiled by itself."""
+FEW, FEWEST = 4, 8
+"""Lanes of a vector of up to four pair filters, and the fewest of more and of triplets: each number is compiled by
+itself, and fewer gain little."""
 
 
 class Kernels(NumbaKernels):
@@ -85,15 +86,10 @@ def _lanes(family, dtype):
     group, n_triplet = family.filters[KINDS[0]].group, family.n_triplet
     if group == 1 and n_triplet <= 1:
         return 1, 1    # s-MEAM
-    triplet = _lanes_for(n_triplet or group, dtype)
-    return FEWEST if group <= FEWEST else triplet, triplet
-
-
-def _lanes_for(n_filters, dtype):
-    """Number of lanes of each vector when filters are spread over as few vectors as possible: a power of two."""
-    n_vectors = max(1, -(-n_filters // whole_vector(dtype)))
-    each = max(FEWEST, -(-n_filters // n_vectors))
-    return 1 << (each - 1).bit_length()
+    n, most = n_triplet or group, whole_vector(dtype)
+    each = max(FEWEST, -(-n // -(-n // most)))    # filters are spread over as few vectors as possible
+    triplet = 1 << (each - 1).bit_length()
+    return FEW if group <= FEW else triplet, triplet
 
 
 def _rows(table):
