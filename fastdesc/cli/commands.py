@@ -222,6 +222,16 @@ def md(args):
     _list(written)
 
 
+def ipi(args):
+    from fastdesc.io.frames import read_frames
+    from fastdesc.ipi import run_client
+
+    frames = read_frames(args.frame)
+    given = {name: getattr(args, name) for name in ("host", "port", "unix", "wait", "device", "dtype")}
+    n = run_client(args.model, frames[-1], **given, say=_say)
+    print(f"i-PI has ended: {n} structure{'s'[: n != 1]} evaluated")
+
+
 def lammps(args):
     from fastdesc.cli.lammps import lammps
 
@@ -249,6 +259,7 @@ COMMANDS = {
     "export": export,
     "predict": predict,
     "md": md,
+    "ipi": ipi,
     "lammps": lammps,
     "warmup": warmup,
 }

