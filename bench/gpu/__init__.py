@@ -19,11 +19,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench.gpu import compile_report, launches, sections
+from bench.gpu import compile_report, launches, prediction, sections
 from bench.gpu import steps as gpu_steps
 from bench.gpu.runner import FAULTS, Session, Step, read, run_all, run_one
 from bench.gpu.sections import TINY, Sizes
-from bench.harness import models, systems
 from bench.harness.workers import ROOT
 from fastdesc.backend import cuda
 from fastdesc.hdf5.files import write_text
@@ -76,38 +75,14 @@ def write(record, path):
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def predicted(system="cu4000"):
-    """What kernels and steps should take on an H200 at least, by bytes and operations; runs on any machine."""
-    frames, chip, kernels = systems.frames(system), launches.H200, []
-    for name in models.EVERY:
-        d = models.descriptor(name, system)
-        rij, pairs, species = d.prepare(frames, "float32")
-        with launches.nothing_runs(), launches.recorded() as used:
-            launches.every_map(d, rij, pairs, species, d.theta("float32"))
-            if not kernels:
-                launches.every_geometry(gpu_steps.fd.Structures.from_ase(frames), pairs, "float32")
-                launches.every_layer(rij, pairs)
-        known = {row["kernel"] for row in kernels}
-        found = launches.rows(used, d, rij, pairs, chip)
-        kernels += [{"model": name, **row} for row in found if row["kernel"] not in known]
-    steps, each = [], pairs.n_pairs / pairs.n_atoms
-    for n in (100, 1000, 10_000, 100_000, 1_000_000):
-        for name in models.DESCRIPTORS:
-            pot = models.potential(name, "cu1000")
-            seconds = gpu_steps.least_seconds(pot, each * n, n, chip)
-            steps.append({"model": name, "n_atoms": n, "pairs_per_atom": each, "predicted_s": seconds})
-    rates = {"bytes_per_s": chip.bandwidth, "operations_per_s": chip.rates}
-    return {"chip": chip.name, "rates": rates, "measured": False, "system": system, "kernels": kernels, "steps": steps}
-
-
 def without_gpu(reason, options):
     """Say so; run what can run, and show what is predicted."""
     print(f"No GPU: {reason}. Nothing below was measured on one.\n", flush=True)
-    record = predicted()
+    record = prediction.predicted()
     print(launches.table(record["kernels"], "Predicted least times on an H200, float32"))
     for row in record["steps"]:
         print(f"{row['model']:>20} {row['n_atoms']:>8} atoms: {1e6 * row['predicted_s']:10.1f} µs at least")
-    path = options.out or RESULTS / "predicted-h200.json"
+    path = options.out or prediction.FILE
     write(record, path)
     print(f"\nwritten to {path}", flush=True)
     if options.quick:

@@ -13,6 +13,7 @@ Cubins whose sources have changed since are not used; kernels are then compiled 
 
 import argparse
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -24,22 +25,28 @@ WHEELS = ("ase", "vesin", "tqdm", "threadpoolctl")
 MOST_BYTES = 60 << 20
 
 
-def compile_cubin(file, arch):
-    """Return (cubin, {name expression: lowered name}) of all specialisations of kernels/<file>."""
+def compile_cubin(file, arch, names=None, options=()):
+    """Return (cubin, {name expression: lowered name}) of specialisations of kernels/<file>; all of them by default."""
     from cupy.cuda import nvrtc
 
-    names = cuda.specialisations(file)
+    names = cuda.specialisations(file) if names is None else names
     program = nvrtc.createProgram(cuda.source(file), file, (), ())
     try:
         for name in names:
             nvrtc.addNameExpression(program, name)
         try:
-            nvrtc.compileProgram(program, (*cuda.OPTIONS, *cuda.ADDED_BY_CUPY, f"-arch={arch}"))
+            nvrtc.compileProgram(program, (*cuda.OPTIONS, *cuda.ADDED_BY_CUPY, f"-arch={arch}", *options))
         except nvrtc.NVRTCError as problem:
             raise RuntimeError(f"{file} for {arch}: {problem}\n{nvrtc.getProgramLog(program)}") from None
-        return nvrtc.getCUBIN(program), {name: nvrtc.getLoweredName(program, name) for name in names}
+        return _whole(nvrtc.getCUBIN(program)), {name: nvrtc.getLoweredName(program, name) for name in names}
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(cubin):
+    """The ELF file as its headers describe it: CuPy cuts the last byte, a zero, as if it ended a text."""
+    at, size, count = struct.unpack_from("<Q", cubin, 32) + struct.unpack_from("<HH", cubin, 54)
+    return cubin.ljust(at + size * count, b"\0")
 
 
 def carry_cubins(folder, arch="sm_90", files=None):

@@ -138,6 +138,11 @@ class Launch:
     def dtype(self):
         return "float32" if "float" in self.name else "float64"
 
+    def atoms(self, n_atoms):
+        """Atoms that it works on: those of a block where a map goes by blocks of atoms."""
+        first = self.args[0]
+        return first if isinstance(first, int) else n_atoms
+
     @property
     def bytes(self):
         """Of its arrays, once each; gaps between rows are not counted."""
@@ -152,7 +157,8 @@ class Launch:
         if self.bare not in per:
             return None
         pair, atom = per[self.bare]
-        return (pair * n_pairs + atom * n_atoms) * (3 if "Dual" in self.name else 1)
+        n = self.atoms(n_atoms)
+        return (pair * n_pairs * n / n_atoms + atom * n) * (3 if "Dual" in self.name else 1)
 
 
 def floors(chip, n_bytes, n_operations, dtype):
@@ -250,7 +256,7 @@ def rows(launches, descriptor, rij, pairs, chip, seconds=None):
         n_operations = launch.operations(per, n_atoms, n_pairs)
         by_bytes, by_operations = floors(chip, launch.bytes, n_operations, launch.dtype)
         row = {
-            "kernel": launch.name, "n_atoms": n_atoms, "n_pairs": n_pairs, "bytes": launch.bytes,
+            "kernel": launch.name, "n_atoms": launch.atoms(n_atoms), "n_pairs": n_pairs, "bytes": launch.bytes,
             "operations": n_operations, "bytes_s": by_bytes, "operations_s": by_operations,
             "floor_s": max(by_bytes, by_operations),
         }  # fmt: skip
@@ -263,11 +269,12 @@ def rows(launches, descriptor, rij, pairs, chip, seconds=None):
 
 def table(found, title):
     """Markdown of rows: ns an atom, by bytes, by operations, measured."""
-    head = ["kernel", "bytes/atom", "flop/atom", "bytes, ns/atom", "flop, ns/atom", "measured", "floors"]
-    lines = [f"### {title}", "", "| " + " | ".join(head) + " |", "|---" + "|--:" * 6 + "|"]
+    head = ["kernel", "bytes/atom", "flop/atom", *(f"{x}, ns/atom" for x in ("bytes", "flop", "issue"))]
+    head += ["measured", "floors"]
+    lines = [f"### {title}", "", "| " + " | ".join(head) + " |", "|---" + "|--:" * 7 + "|"]
     for r in found:
         n = r["n_atoms"]
-        times = [f"{1e9 * r[k] / n:.3f}" for k in ("bytes_s", "operations_s")]
+        times = [f"{1e9 * r[k] / n:.3f}" if k in r else "-" for k in ("bytes_s", "operations_s", "issue_s")]
         measured = f"{1e9 * r['measured_s'] / n:.3f}" if "measured_s" in r else "-"
         over = f"{r['over_floor']:.1f}" if r.get("over_floor") else "-"
         flop = "-" if r["operations"] is None else f"{r['operations'] / n:.0f}"

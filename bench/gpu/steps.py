@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import fastdesc as fd
 from bench.gpu import crystal, launches
 from bench.gpu.timing import free_memory, seconds_of, wall_of
-from bench.harness import models, operations, systems
+from bench.harness import models, systems
 from fastdesc.features import convert
 from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.settings import Settings
@@ -62,37 +62,6 @@ def pair_search(session):
         placed = structures.to_device(where)
         seconds = wall_of(lambda placed=placed: fd.Pairs.find(placed, 6.0), session.sizes.seconds, 20)
         session.emit(system=session.sizes.pairs, where=where, seconds=seconds)
-
-
-def least_seconds(pot, n_pairs, n_atoms, chip, system="cu1000"):
-    """Sum of the floors of all kernels of one step in float32, and of the network's products; seconds.
-
-    Floors are those of `system`, per pair or atom; what launches and the host take is not in it.
-    """
-    d = models.descriptor(_name_of(pot), system)
-    rij, pairs, species = d.prepare(systems.frames(system), "float32")
-    with launches.nothing_runs(), launches.recorded() as used:
-        q, saved = d.forward(rij, pairs, species, d.theta("float32"))
-        d.pullback(rij, pairs, species, d.theta("float32"), saved, np.empty(q.shape, q.dtype))
-    used = [*used, *_geometry_launches(system, pairs)]
-    per = launches.counts(d, launches.triplets_per_atom(d, rij, pairs))
-    floor = 0.0
-    for x in used:
-        needed = x.operations(per, pairs.n_atoms, pairs.n_pairs)
-        floor += max(launches.floors(chip, x.bytes, needed, x.dtype)) * n_pairs / pairs.n_pairs
-    return floor + operations.network(pot.descriptor, pot.hidden, n_atoms) / chip.rates["float32"]
-
-
-def _geometry_launches(system, pairs):
-    structures = fd.Structures.from_ase(systems.frames(system))
-    with launches.nothing_runs(), launches.recorded() as used:
-        launches.every_geometry(structures, pairs, "float32")
-    return [x for x in used if x.bare != "geometry_pair_tangents"]
-
-
-def _name_of(pot):
-    d = pot.descriptor
-    return "recursion" if getattr(d, "iterations", 0) else d.family
 
 
 def training(session):

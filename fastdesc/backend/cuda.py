@@ -248,7 +248,7 @@ class Kernel:
     """
 
     def __init__(self, file, name, function):
-        self.name, self._function = name, function
+        self.file, self.name, self._function = file, name, function
         self._parameters = parameters(file, name)
 
     def _convert(self, argument, parameter):

@@ -1,6 +1,7 @@
 """The benchmark of a GPU: sections run on the double of a device, predictions anywhere; no times are asserted."""
 
 import json
+import struct
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,10 +15,11 @@ import fastdesc as fd
 
 # The benchmark is not installed: it runs from the checkout.
 from bench import gpu
-from bench.gpu import crystal, launches
+from bench.gpu import crystal, launches, sass
 from bench.gpu import sections as gpu_sections
 from bench.gpu.carry import carry_cubins
 from bench.gpu.compile_report import nvrtc_status
+from bench.gpu.prediction import predicted
 from bench.gpu.runner import Session, append, read, run_all, run_one
 from bench.gpu.sections import TINY
 from bench.harness import models, systems
@@ -32,7 +34,7 @@ needs_no_gpu = pytest.mark.skipif(cuda.gpu_status()[0], reason="there is a GPU")
 
 @pytest.fixture(scope="module")
 def prediction():
-    return gpu.predicted("cu32")
+    return predicted("cu32", issued=False)
 
 
 def test_every_kernel_is_predicted(prediction):
@@ -63,6 +65,7 @@ def test_bytes_and_operations_by_hand():
 
 def test_without_a_gpu_it_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cuda, "gpu_status", lambda: (False, "there is none"))
+    monkeypatch.setattr(sass, "status", lambda: (False, "not counted here: it takes minutes"))
     assert gpu.main(["--quick", "--out", str(tmp_path / "p.json")]) == 0
     out = capsys.readouterr().out
     assert "No GPU: there is none" in out and "gm_moments" in out
@@ -175,7 +178,9 @@ def test_carried_cubins_are_used_while_their_sources_are_the_same(tmp_path, monk
     )
     entries = carry_cubins(tmp_path, files=["geometry.cu"])["geometry.cu"]
     lowered = entries["kernels"]["geometry_forces<float>"]
-    assert lowered.encode() in (tmp_path / entries["cubin"]).read_bytes()
+    cubin = (tmp_path / entries["cubin"]).read_bytes()
+    headers, size, count = *struct.unpack_from("<Q", cubin, 32), *struct.unpack_from("<HH", cubin, 54)
+    assert lowered.encode() in cubin and len(cubin) == headers + size * count, "not cut: program headers come last"
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setenv("FASTDESC_CUBINS", str(tmp_path))
     for source, wanted in ((cuda.source_hash, lowered), (lambda file: "other", "geometry_forces<float>")):
