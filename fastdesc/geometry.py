@@ -102,8 +102,13 @@ def virials(rij, drij, pairs):
     float64 (n_frames, 3, 3), in eV
     """
     per_atom = empty((9, pairs.n_atoms), np.float64, rij)
-    _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, per_atom), [rij, drij, per_atom])
+    virials_of_rows(rij, drij, pairs, per_atom)
     return frame_sums(per_atom, pairs).reshape(-1, 3, 3)
+
+
+def virials_of_rows(rij, drij, pairs, out):
+    """The part of formula (4) of every row, into out: float64 (9, n_atoms), in eV."""
+    _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, out), [rij, drij, out])
 
 
 def frame_sums(per_atom, pairs):

@@ -114,6 +114,23 @@ def empty(shape, dtype, like=None):
     return xp.empty(shape, dtype) if workspace is None else workspace.empty(shape, dtype)
 
 
+def joined(parts, axis=0):
+    """Arrays of one device one after the other along an axis; a single one as it is.
+
+    One after the other on a device, too: CuPy uploads a table to join more than eight.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    axis %= parts[0].ndim
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    out, at = namespace(parts[0]).empty(shape, parts[0].dtype), 0
+    for part in parts:
+        out[(slice(None),) * axis + (slice(at, at + part.shape[axis]),)] = part
+        at += part.shape[axis]
+    return out
+
+
 def stacked(a, b):
     """Two arrays of one shape on a leading axis, in memory as of `empty`."""
     xp = namespace(a)

@@ -1,12 +1,14 @@
 """The front door of every descriptor: from frames to pairs, features and their Jacobian."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
 from ase import Atoms
 
-from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, stacked, to_device, to_host
+from fastdesc.backend.arrays import joined, namespace, resolve_device, resolve_dtype, stacked, to_device, to_host
+from fastdesc.backend.device_memory import enough_for, in_pieces
 from fastdesc.backend.memory import check_room
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
@@ -16,8 +18,12 @@ from fastdesc.descriptors.jacobian import ROOM_ADVICE, Jacobian, check_jacobian_
 from fastdesc.geometry import forces, pair_tangents, pair_vectors
 from fastdesc.io.frames import read_frames
 from fastdesc.pairs import Pairs, find_on
+from fastdesc.pairs.pieces import pieces
 from fastdesc.structures import Structures
 from fastdesc.types import Array, Arrays, Device, DType, Frames
+
+AT_ONCE = 50_000
+"""Atoms of frames that a device gets together; a larger frame goes alone."""
 
 
 class Descriptor(Family):
@@ -34,12 +40,16 @@ class Descriptor(Family):
         """
         dtype, device = resolve_dtype(dtype), resolve_device(device)
         structures = frames if isinstance(frames, Structures) else Structures.from_ase(frames)
+        structures, pairs, species = self.placed(structures, device)
+        return pair_vectors(structures.positions, structures.cells, pairs, dtype), pairs, species
+
+    def placed(self, structures: Structures, device: Device) -> tuple[Structures, Pairs, Array]:
+        """Frames, their pairs and the species of all atoms, on "cpu" or "cuda"."""
         species = structures.species(self.species_numbers)
         structures, pairs = find_on(structures, self.cutoff, device)
-        rij = pair_vectors(structures.positions, structures.cells, pairs, dtype)
         if device == "cuda":
             pairs.note_species(species, len(self.species_numbers))
-        return rij, pairs, to_device(species, device)
+        return structures, pairs, to_device(species, device)
 
     @overload
     def compute(
@@ -80,16 +90,14 @@ class Descriptor(Family):
         structures = Structures.from_ase(read_frames(frames))
         dtype, device = resolve_dtype(dtype), resolve_device(device)
         theta = self.prepared(self.theta(dtype, device), dtype)
-        if device == "cpu" and not jacobian:
-            return self._features(structures, dtype, theta)
-        rij, pairs, species = self.prepare(structures, dtype, device)
-        if jacobian:
-            check_jacobian_room(structures, pairs, self.n_features, dtype)
-        q, saved = self.forward(rij, pairs, species, theta)
-        features = np.ascontiguousarray(to_host(q).T)
         if not jacobian:
-            return features
-        return features, self.jacobian(rij, pairs, species, theta, saved, structures)
+            return self._features(structures, dtype, theta, device)
+        with enough_for(structures.n_atoms, device):
+            rij, pairs, species = self.prepare(structures, dtype, device)
+            check_jacobian_room(structures, pairs, self.n_features, dtype)
+            q, saved = self.forward(rij, pairs, species, theta)
+            features = np.ascontiguousarray(to_host(q).T)
+            return features, self.jacobian(rij, pairs, species, theta, saved, structures)
 
     def jvp(self, frames: Frames, directions: Array, device: Device = "cpu", dtype: DType = "float64") -> Array:
         """Directional derivative of all features, J v, without the Jacobian.
@@ -114,10 +122,12 @@ class Descriptor(Family):
         InputError
             As `compute`, and for directions of another shape or not finite.
         """
-        structures, theta, (rij, pairs, species) = self._door(frames, device, dtype)
-        v = namespace(rij).asarray(numbers("directions", directions, (structures.n_atoms, 3)))
-        dual = stacked(rij, pair_tangents(v, None, rij, pairs))
-        return np.ascontiguousarray(to_host(self.forward(dual, pairs, species, theta)[0][1]).T)
+        structures, theta, prepared = self._door(frames, device, dtype)
+        with enough_for(structures.n_atoms, resolve_device(device)):
+            rij, pairs, species = prepared()
+            v = namespace(rij).asarray(numbers("directions", directions, (structures.n_atoms, 3)))
+            dual = stacked(rij, pair_tangents(v, None, rij, pairs))
+            return np.ascontiguousarray(to_host(self.forward(dual, pairs, species, theta)[0][1]).T)
 
     def vjp(self, frames: Frames, weights: Array, device: Device = "cpu", dtype: DType = "float64") -> Array:
         """Gradient of a weighted sum of all features, w J, without the Jacobian.
@@ -140,23 +150,62 @@ class Descriptor(Family):
         InputError
             As `compute`, and for weights of another shape or not finite.
         """
-        structures, theta, (rij, pairs, species) = self._door(frames, device, dtype)
-        w = numbers("weights", weights, (structures.n_atoms, self.n_features)).T.astype(rij.dtype)
-        dq = namespace(rij).asarray(np.ascontiguousarray(w))
-        saved = self.forward(rij, pairs, species, theta)[1]
-        return -to_host(forces(self.pullback(rij, pairs, species, theta, saved, dq), pairs))
+        structures, theta, prepared = self._door(frames, device, dtype)
+        with enough_for(structures.n_atoms, resolve_device(device)):
+            rij, pairs, species = prepared()
+            w = numbers("weights", weights, (structures.n_atoms, self.n_features)).T.astype(rij.dtype)
+            dq = namespace(rij).asarray(np.ascontiguousarray(w))
+            saved = self.forward(rij, pairs, species, theta)[1]
+            return -to_host(forces(self.pullback(rij, pairs, species, theta, saved, dq), pairs))
 
     def _door(self, frames, device, dtype):
-        """Structures, parameters, and what the maps take, where a call wants them."""
+        """Structures, parameters, and the function that makes what the maps take, where a call wants them."""
         structures = Structures.from_ase(read_frames(frames))
         dtype, device = resolve_dtype(dtype), resolve_device(device)
-        return structures, self.theta(dtype, device), self.prepare(structures, dtype, device)
+        return structures, self.theta(dtype, device), partial(self.prepare, structures, dtype, device)
 
-    def _features(self, structures, dtype, theta):
+    def features_by_atom(
+        self, structures: Structures, dtype: DType, device: Device, theta: Arrays, look: Callable[[Array], Any]
+    ) -> tuple[Array, list[Any]]:
+        """Features q (n_features, n_atoms) of all atoms, from one device, whose memory may hold those of a part only.
+
+        Parameters
+        ----------
+        look : callable
+            Of the vectors of a piece's pairs, (3, n_pairs); what it returns is returned for all pieces.
+
+        Returns
+        -------
+        q : (n_features, n_atoms) array
+            On the device where all fit into it; else on the host.
+        looked : list
+        """
+        with enough_for(structures.n_atoms, device):
+            structures, pairs, species = self.placed(structures, device)
+
+            def features(bounds):
+                found, looked = [], []
+                for piece in pieces(structures.positions, pairs, species, bounds):
+                    rij = pair_vectors(piece.positions, structures.cells, piece.pairs, dtype)
+                    looked.append(look(rij))
+                    q, _ = self.forward(rij, piece.pairs, piece.species, theta)
+                    found.append(q if len(bounds) == 1 else to_host(q))
+                return joined(found, axis=-1), looked
+
+            an_atom = self.bytes_an_atom(pairs.n_pairs / max(pairs.n_atoms, 1), np.dtype(dtype).itemsize, False)
+            return in_pieces(features, pairs.n_atoms, an_atom, self.own_row)
+
+    def _features(self, structures, dtype, theta, device):
         """Rows of features of all atoms, on the host; pairs exist for a piece at a time."""
         room = structures.n_atoms * self.n_features * np.dtype(dtype).itemsize
         check_room(room, f"{self.n_features} features of {structures.n_atoms} atoms", ROOM_ADVICE)
         rows = np.empty((structures.n_atoms, self.n_features), dtype)
+        if device != "cpu":
+            for piece in frame_chunks.pieces(structures, AT_ONCE):
+                with frame_chunks.numbered(piece, structures):
+                    q, _ = self.features_by_atom(piece.structures, dtype, device, theta, lambda rij: None)
+                rows[piece.atoms] = to_host(q).T
+            return rows
 
         def fill(piece):
             with kept_memory():

@@ -37,12 +37,15 @@ class Family:
     recordable : bool
         Whether on the host forward and pullback are calls of `for_chunks` on arrays that stay where they are, and
         nothing else, so that what was recorded can be replayed (fastdesc/potential/recorded.py).
+    own_row : bool
+        Whether features of an atom depend on the pairs of its row alone, so that atoms may be done in pieces.
     training_hints : TrainingHints
         What training asks of it beyond the maps.
     """
 
     family: ClassVar[str]
     recordable: bool = False
+    own_row: bool = True
     species_numbers: tuple[int, ...]
     cutoff: float
     n_features: int
@@ -95,6 +98,22 @@ class Family:
         For many evaluations with the same parameters. Families that make little of them return theta as it is.
         """
         return theta
+
+    def bytes_an_atom(self, pairs: float, itemsize: int, derivatives: bool) -> float:
+        """About the memory of a device that the maps take for an atom: vectors, features, moments; gradients of all.
+
+        Parameters
+        ----------
+        pairs : float
+            Of an atom.
+        itemsize : int
+            Bytes of a number.
+        derivatives : bool
+            Whether the pullback follows, and what networks make of features.
+        """
+        moments = getattr(self, "n_radial", 0) * getattr(self, "n_moments", 0)
+        numbers = 3 * pairs * (2 if derivatives else 1) + self.n_features * (4 if derivatives else 1)
+        return itemsize * (numbers + moments * (2 if derivatives else 1))
 
     @property
     def training_hints(self) -> TrainingHints:

@@ -1,6 +1,7 @@
 """Many frames in pieces that stay in a processor's cache, each computed by one thread from pairs to features."""
 
 import re
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from fastdesc.backend import threads
@@ -32,24 +33,20 @@ def begin(task, structures):
     InputError
         From the function: the first of those that `task` raised, a frame counted from the first of `structures`.
     """
-    pieces, frame, atom = [], 0, 0
-    for part in structures.blocks(PIECE):
-        frames, atoms = slice(frame, frame + part.n_frames), slice(atom, atom + part.n_atoms)
-        pieces.append(Piece(part, frames, atoms))
-        frame, atom = frames.stop, atoms.stop
+    parts = list(pieces(structures, PIECE))
 
     def run(k):
         try:
-            return task(pieces[k])
+            return task(parts[k])
         except InputError as error:
-            return renumbered(error, range(structures.n_frames)[pieces[k].frames])
+            return renumbered(error, range(structures.n_frames)[parts[k].frames])
 
-    if len(pieces) >= min(threads.n_threads(), ENOUGH):
-        wait = threads.begin(run, len(pieces))
+    if len(parts) >= min(threads.n_threads(), ENOUGH):
+        wait = threads.begin(run, len(parts))
     else:
 
         def wait():
-            return [run(k) for k in range(len(pieces))]
+            return [run(k) for k in range(len(parts))]
 
     def results():
         found = wait()
@@ -59,6 +56,24 @@ def begin(task, structures):
         return found
 
     return results
+
+
+def pieces(structures, n_atoms):
+    """Yield all frames as Pieces that begin within `n_atoms` atoms of each other."""
+    frame, atom = 0, 0
+    for part in structures.blocks(n_atoms):
+        frames, atoms = slice(frame, frame + part.n_frames), slice(atom, atom + part.n_atoms)
+        yield Piece(part, frames, atoms)
+        frame, atom = frames.stop, atoms.stop
+
+
+@contextmanager
+def numbered(piece, structures):
+    """Context in which an InputError that names a frame of a piece names it by its number in `structures`."""
+    try:
+        yield
+    except InputError as error:
+        raise renumbered(error, range(structures.n_frames)[piece.frames]) from error
 
 
 def renumbered(error, numbers):

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from functools import partial
 from queue import Empty, Full, Queue
 
 import numpy as np
 
 from fastdesc.backend import threads
 from fastdesc.backend.arrays import start_to_host, to_host
+from fastdesc.backend.device_memory import enough_for
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.frame_chunks import renumbered
@@ -113,15 +115,20 @@ def _started(batch, descriptor, device, dtype, pool, jacobian):
 
 
 def _at_once(batch, descriptor, device, dtype, pool, jacobian):
-    structures = batch.structures
+    structures, found = batch.structures, None
     structures.check()
-    rij, pairs, species = descriptor.prepare(structures, dtype, device)
-    theta = descriptor.prepared(descriptor.theta(rij.dtype, device), rij.dtype)
-    short = ShortDistances.among(descriptor, rij)    # before there is anything to wait for
+    theta = descriptor.prepared(descriptor.theta(dtype, device), np.dtype(dtype))
+    look = partial(ShortDistances.among, descriptor)    # before there is anything to wait for
     if jacobian:
-        check_jacobian_room(structures, pairs, descriptor.n_features, dtype)
-    q, saved = descriptor.forward(rij, pairs, species, theta)
-    found = descriptor.jacobian(rij, pairs, species, theta, saved, structures) if jacobian else None
+        with enough_for(structures.n_atoms, device):
+            rij, pairs, species = descriptor.prepare(structures, dtype, device)
+            check_jacobian_room(structures, pairs, descriptor.n_features, dtype)
+            short = look(rij)
+            q, saved = descriptor.forward(rij, pairs, species, theta)
+            found = descriptor.jacobian(rij, pairs, species, theta, saved, structures)
+    else:
+        q, looked = descriptor.features_by_atom(structures, dtype, device, theta, look)
+        short = sum(looked, ShortDistances())
     if pool is not None:
         return Computed(batch, pooled(to_host(q), structures.first, pool), found, short)
     # While these features travel, the pairs of the next batch are found.

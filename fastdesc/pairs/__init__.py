@@ -65,6 +65,7 @@ class Pairs:
     """
 
     columns: list[Array] | None = None
+    noted: tuple[Array, int] | None = None    # what note_species was told
     shortest: float = 0.0
     exchange: Alone = Alone()
     _whole: "Pairs | None" = None
@@ -184,6 +185,7 @@ class Pairs:
         species : (n_atoms,) int array of the host
         n_species : int
         """
+        self.noted = species, n_species
         order = namespace(self.j).asarray(np.argsort(species, kind="stable"))
         ends = np.cumsum(np.bincount(species, minlength=n_species))
         self.columns = [order[end - n : end] for end, n in zip(ends, np.diff(ends, prepend=0), strict=True)]
@@ -222,7 +224,7 @@ class Pairs:
         moved = Pairs(row, j, shift, mirror, self.cutoff, self.first)
         moved.starts, moved.shortest = self.starts, self.shortest
         if self.columns is not None:
-            moved.columns = [to_device(x, device) for x in self.columns]
+            moved.columns, moved.noted = [to_device(x, device) for x in self.columns], self.noted
         return moved
 
 

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
+from fastdesc.backend.device_memory import enough_for
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
@@ -340,7 +341,8 @@ class Potential:
                 parts.append(self.evaluate(part, None, model, derivatives=forces or stress))
                 continue
             several = members if forces and uncertainty is True else 0
-            *found, spread = evaluate_with_spread(self, part, model, known, forces or stress, several)
+            with enough_for(part.n_atoms, device):
+                *found, spread = evaluate_with_spread(self, part, model, known, forces or stress, several)
             parts.append((*found, spread.energy, spread.energies, spread.forces))
         joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
         energy, found_forces, found_virials, atomic, *spreads = joined
@@ -372,9 +374,10 @@ class Potential:
         energies : (n_atoms,) float64, eV
         """
         model = self.model() if model is None else model
-        structures, pairs, species = self.placed(structures, pairs, model)
+        with enough_for(structures.n_atoms, model.device):
+            structures, pairs, species = self.placed(structures, pairs, model)
         placed = structures.positions, structures.cells, pairs
-        with kept_memory():
+        with kept_memory(), enough_for(structures.n_atoms, model.device):
             if derivatives:
                 found = energies_forces_virials(model, *placed, species.on_device)
             else:
@@ -385,7 +388,7 @@ class Potential:
 
     def placed(self, structures: Structures, pairs: Pairs | None, model: Model) -> tuple[Structures, Pairs, "Species"]:
         """Structures, pairs (found where None came) and species of all atoms, where a model is."""
-        device: Device = "cpu" if isinstance(model.scale, np.ndarray) else "cuda"
+        device = model.device
         species = structures.species(self.descriptor.species_numbers)
         if pairs is None:
             structures, pairs = find_on(structures, self.descriptor.cutoff, device)

@@ -7,13 +7,15 @@ with one network N for all elements or one for each, and the direct term w where
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from fastdesc.backend.arrays import empty, namespace, padded
+from fastdesc.backend.arrays import empty, joined, namespace, padded
+from fastdesc.backend.device_memory import in_pieces
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
-from fastdesc.geometry import forces, pair_vectors, virials
+from fastdesc.geometry import forces, frame_sums, pair_vectors, virials, virials_of_rows
+from fastdesc.pairs.pieces import pieces
 from fastdesc.potential.one_pass import one_pass, suits
 
 CHUNK = 256
@@ -44,6 +46,11 @@ class Model:
     scale: Any
     direct: Any = None
     packed: Any = None
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where the parameters are."""
+        return "cpu" if isinstance(self.scale, np.ndarray) else "cuda"
 
 
 @dataclass
@@ -95,9 +102,17 @@ def energies(model, positions, cells, pairs, species):
         found = one_pass(model, positions, cells, pairs, species, derivatives=False)
         if found is not None:
             return found[0]
-    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
-    q, _ = model.descriptor.forward(rij, pairs, species, model.theta)
-    return energies_of_features(model, q, species, columns=pairs.columns)[0]
+
+    def all_of_them(bounds):
+        out = []
+        for piece in pieces(positions, pairs, species, bounds):
+            rij = pair_vectors(piece.positions, cells, piece.pairs, model.scale.dtype)
+            q, _ = model.descriptor.forward(rij, piece.pairs, piece.species, model.theta)
+            own = piece.species[: piece.pairs.n_atoms]
+            out.append(energies_of_features(model, q, own, columns=piece.pairs.columns)[0])
+        return joined(out)
+
+    return _by_what_fits(all_of_them, model, pairs, derivatives=False)
 
 
 def energies_of_features(model, q, species, keep=False, columns=None, look=None):
@@ -241,9 +256,38 @@ def energies_forces_virials(model, positions, cells, pairs, species):
         found = one_pass(model, positions, cells, pairs, species)
         if found is not None:
             return found
-    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
-    out, found, drij = energies_and_forces(model, rij, pairs, species)
-    return out, found, virials(rij, drij, pairs)
+
+    def all_of_them(bounds):
+        if len(bounds) == 1:
+            rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
+            out, found, drij = energies_and_forces(model, rij, pairs, species)
+            return out, found, virials(rij, drij, pairs)
+        return _piece_by_piece(model, positions, cells, pairs, species, bounds)
+
+    return _by_what_fits(all_of_them, model, pairs, derivatives=True)
+
+
+def _by_what_fits(work, model, pairs, derivatives):
+    """Do work(bounds of atoms): of all together, but of a device's in pieces, where they take more than it has."""
+    if namespace(pairs.j) is np:
+        return work([(0, pairs.n_atoms)])
+    each, d = pairs.n_pairs / max(pairs.n_atoms, 1), model.descriptor
+    an_atom = d.bytes_an_atom(each, model.scale.dtype.itemsize, derivatives)
+    return in_pieces(work, pairs.n_atoms, an_atom, d.own_row)
+
+
+def _piece_by_piece(model, positions, cells, pairs, species, bounds):
+    """`energies_forces_virials` of atoms in pieces: the same numbers, with the gradients of pairs alone for all."""
+    xp, dtype = namespace(pairs.j), model.scale.dtype
+    drij, per_atom = xp.empty((3, pairs.n_pairs), dtype), xp.empty((9, pairs.n_atoms))
+    energies_of_pieces = []
+    for piece in pieces(positions, pairs, species, bounds):
+        rij = pair_vectors(piece.positions, cells, piece.pairs, dtype)
+        out, own, _ = energies_and_gradient(model, rij, piece.pairs, piece.species)
+        virials_of_rows(rij, own, piece.pairs, per_atom[:, piece.atoms])
+        drij[:, piece.of_pairs] = own
+        energies_of_pieces.append(out)
+    return joined(energies_of_pieces), forces(drij, pairs), frame_sums(per_atom, pairs).reshape(-1, 3, 3)
 
 
 def energies_and_forces(model, rij, pairs, species):

@@ -278,6 +278,7 @@ class Cupy(types.ModuleType):
                 getDeviceProperties=lambda k: {"name": b"Test Double", "multiProcessorCount": 0, "totalGlobalMem": 0},
                 driverGetVersion=lambda: 0,
                 runtimeGetVersion=lambda: 0,
+                memGetInfo=lambda: MEMORY,
             ),
         )
 
@@ -291,7 +292,7 @@ class Cupy(types.ModuleType):
 
     @staticmethod
     def get_default_memory_pool():
-        return types.SimpleNamespace(free_all_blocks=lambda: None)
+        return types.SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
 
     @staticmethod
     def fuse(function):
@@ -329,6 +330,8 @@ TRAVELLING = []
 """Copies that nobody has waited for."""
 PAGE_LOCKED = PageLocked()
 STREAM = stream_capture.Stream(null=True)
+MEMORY = (64 << 30, 80 << 30)
+"""Bytes that are free, and that there are."""
 
 
 class _Module:

@@ -157,6 +157,7 @@ class EmbeddedDensity(Descriptor):
         self.iterations, self.contraction, self.normalized = iterations, contraction, normalized
         self.exponents, self.hyper_by_iteration = exponents, contraction == "hyper_by_iteration"
         self.recordable = iterations == 0    # networks between densities are not calls of kernels
+        self.own_row = iterations == 0
         self.networks, self.hidden, self.activation, self.seed = networks, hidden, activation, seed
         self.species_numbers = atomic_numbers(species)
         check_cutoff("cutoff", cutoff)
