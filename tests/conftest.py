@@ -12,6 +12,7 @@ import pytest
 from ase.io import write
 from helpers.backends import GPU, absent
 from helpers.command_line import CONFIG
+from helpers.once import digest, passed_before, write_down
 
 from fastdesc.cli import main
 from fastdesc.cli.demo import crystals
@@ -20,6 +21,8 @@ from fastdesc.features import featurize
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+PASSED = {}
+"""Names of the checks that passed in this run, and their digests."""
 WHOLE = ("training", "analysis", "cli", "docs", "features", "lammps", "bench")
 """Folders of tests of whole programs."""
 
@@ -29,23 +32,59 @@ def shared_folder():
     return Path(os.environ.get("FASTDESC_SHARED", REPOSITORY.parent / "shared"))
 
 
+def pytest_addoption(parser):
+    words = "make the checks that a state of the sources needs once (tests/helpers/once.py), and note which passed"
+    parser.addoption("--record", action="store_true", help=words)
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what needs a GPU where there is none, and the other way round; parts before what is made of them.
 
-    Kernels are then compiled once, by tests of their own, and not by each program that other tests start.
+    Kernels are then compiled once, by tests of their own, and not by each program that other tests start. Checks that
+    passed on the same sources are left out, too.
     """
     items.sort(key=lambda item: WHOLE.index(folder) if (folder := item.path.parent.name) in WHOLE else -1)
     unusable = "no_gpu" if GPU else "gpu"
     out = [item for item in items if item.get_closest_marker(unusable)]
-    if out:
-        items[:] = [item for item in items if not item.get_closest_marker(unusable)]
-        config.hook.pytest_deselected(items=out)
+    known = [] if config.option.record else passed_before(items)
+    config.passed_before = len(known)
+    if out or known:
+        left_out = {*out, *known}
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=[*out, *known])
+    if config.option.record:
+        for item in items:
+            if item.get_closest_marker("once"):
+                item.user_properties.append(("once", digest(item)))
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Say once what this machine lacks."""
+def pytest_runtest_logreport(report):
+    """Note the checks that pass; a worker's reports come to the process that started it, too."""
+    kept = dict(report.user_properties).get("once")
+    if kept and report.when == "call" and report.passed:
+        PASSED[report.nodeid] = kept
+
+
+def pytest_sessionfinish(session):
+    """A worker tells how many checks it left out; the process that started it writes down what passed."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["passed_before"] = session.config.passed_before
+    elif session.config.option.record and PASSED:
+        write_down(PASSED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.passed_before = getattr(node, "workeroutput", {}).get("passed_before", 0)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say once what this machine lacks, and what need not be done again."""
     for line in absent():
         terminalreporter.write_line(line)
+    n = getattr(config, "passed_before", 0)
+    if n:
+        terminalreporter.write_line(f"{n} checks passed on the same sources before; --record makes them anew")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from bench.gpu.compile_report import LIMITS, Resources, compile_file, nvrtc_stat
 from fastdesc.backend import cuda
 from fastdesc.descriptors.gaussian_moments import cuda as gaussian_moments_cuda
 
-NVRTC, NO_NVRTC = nvrtc_status()
-pytestmark = pytest.mark.skipif(not NVRTC, reason=NO_NVRTC)
+NVRTC, VERSION = nvrtc_status()
+pytestmark = pytest.mark.skipif(not NVRTC, reason=VERSION)
 STATIC_SHARED = 48 * 1024
 
 
@@ -32,6 +32,7 @@ def compiled():
     return get
 
 
+@pytest.mark.once(VERSION)
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("file", cuda.all_specialisations())
 def test_nothing_spills(compiled, file, arch):
@@ -51,6 +52,7 @@ def test_every_kernel_is_declared():
         assert declared == set(cuda._declarations(file)), file
 
 
+@pytest.mark.once(VERSION)
 @pytest.mark.parametrize("dual", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_launches_keep_to_the_bounds(compiled, dtype, dual):

@@ -141,6 +141,7 @@ def test_every_file_has_models():
 
 
 @needs_gcc
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_results_do_not_depend_on_the_order_of_threads(name):
     """Bit for bit: forward, reverse and random; and nothing that is declared was left out."""
@@ -189,6 +190,7 @@ def run_sanitized(name, sanitizer, n_models):
 
 
 @needs_gcc
+@pytest.mark.once
 @pytest.mark.parametrize(("sanitizer", "n_models"), [("address", None), ("thread", 1)])
 @pytest.mark.parametrize("name", NAMES)
 def test_sanitizers_find_nothing(name, sanitizer, n_models):
