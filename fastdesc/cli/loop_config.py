@@ -42,10 +42,11 @@ TAIL = """
 # steps =    (not set)
 
 [further]
-# Settings of training in later rounds, where they differ from [training]; 4000 steps where neither says how long.
+# Settings of training in later rounds, where they differ from [training].
 # steps =    (not set)
-# Train an untrained potential in each round instead of the newest one.
-anew = false
+# Train an untrained potential (or that of data.init) in each round. With false the newest one is trained further, 4000
+# steps where nothing says how long: faster, and it may get stuck where it is.
+anew = true
 
 [output]
 # Where everything goes; made when it does not exist.
@@ -84,7 +85,7 @@ def load_loop(path):
         except InputError as error:
             raise InputError(f"{path}: [{name}] {error}") from error
     further = dict(tables.get("further", {}))
-    anew = further.pop("anew", False)
+    anew = further.pop("anew", True)
     if not isinstance(anew, bool):
         raise InputError(f"{path}: [further] anew is {configuration.toml_value(anew)}; it must be true or false")
     further = _further(further, config.training, anew, path)

@@ -29,7 +29,8 @@ def test_two_keys_are_enough(load, tmp_path):
     assert (loop.explore, loop.select, loop.stop) == (Explore(), Select(), Stop())
     assert loop.label == Label("ase.calculators.emt:EMT") and loop.valid_fraction == 0.1
     assert config.output.folder == str(tmp_path / "fastdesc-learn")
-    assert loop.further["steps"] == FURTHER_STEPS and loop.training["steps"] is None
+    assert loop.anew and loop.further["steps"] is None and loop.training["steps"] is None
+    assert load(MINIMAL + "[further]\nanew = false\n")[1].further["steps"] == FURTHER_STEPS
 
 
 def test_printed_default_is_the_default_and_names_every_key(load):
@@ -47,7 +48,8 @@ def test_later_rounds_take_the_settings_of_the_first_but_for_their_own(load):
     assert (loop.training["epochs"], loop.further["epochs"], loop.further["steps"]) == (30, None, 50)
     assert loop.further["force_weight"] == 2 and loop.further["late"] == 0.5 and loop.seed == 7
     _, anew = load(MINIMAL + "[further]\nanew = true\n")
-    assert anew.anew and anew.further == anew.training and not loop.anew
+    assert anew.anew and anew.further == anew.training
+    assert not load(MINIMAL + "[further]\nanew = false\n")[1].anew
     assert load(MINIMAL + "[training]\nepochs = 30\n")[1].further["epochs"] == 30
     valid = MINIMAL.replace("[label]", 'valid = "v.extxyz"\n[label]')
     assert load(valid)[1].valid_fraction == 0.0, "nothing of what is labelled is set aside"

@@ -42,6 +42,8 @@ hidden = [6]
 epochs = 4
 batch_size = 4
 checkpoint_every = 2
+[further]
+anew = false
 [output]
 plots = false
 """

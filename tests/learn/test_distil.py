@@ -10,7 +10,7 @@ def test_a_fixed_set_is_distilled_from_a_start_without_labels(tmp_path, run):
     moody = f'"{MOODY}"\narguments = {{raises = [3]}}'
     text = LOOP[: LOOP.index("[explore]")] + '[explore]\nframes = "pool.extxyz"\ncapture_above = 0\n'
     text += "[select]\nnumber = 4\n" + LOOP[LOOP.index("[label]") :].replace('"ase.calculators.emt:EMT"', moody)
-    text = text.replace("rounds = 2", "rounds = 5") + "[further]\nanew = true\nepochs = 4\n"
+    text = text.replace("rounds = 2", "rounds = 5").replace("anew = false", "anew = true\nepochs = 4")
     path = make_loop(tmp_path / "a", text)
     bare = [a.copy() for a in read(path.parent / "train.extxyz", ":")]
     write(path.parent / "train.extxyz", bare)
