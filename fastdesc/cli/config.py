@@ -139,6 +139,7 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "steps": (int, "a whole number, such as 20000"),
     "minutes": (int | float, "a number, such as 5"),
     "batch_atoms": (int, "a whole number, such as 128"),
+    "repulsion": (str, '"zbl"'),
     "reference": (dict, "energies by element, such as {H = -13.6}"),
     "frames": (str, "a string"),
     "arguments": (dict, 'a table, such as {xc = "PBE"}'),

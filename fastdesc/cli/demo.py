@@ -31,6 +31,7 @@ n_radial = 4
 
 [potential]
 hidden = [32, 32]
+repulsion = "zbl"
 
 [training]
 epochs = {epochs}

@@ -22,7 +22,8 @@ from fastdesc.io.frames import EXTXYZ, expand, iread_frames
 from fastdesc.io.frames_file import FORMAT, SUFFIXES, write_frames_file
 from fastdesc.io.labels import full_stress
 from fastdesc.potential.loading import load
-from fastdesc.potential.uncertainty import evaluate_with_spread, needed
+from fastdesc.potential.prediction import evaluated_with_spread
+from fastdesc.potential.uncertainty import needed
 from fastdesc.structures import Structures
 
 ATOMS_AT_ONCE = 20_000
@@ -129,7 +130,7 @@ def predicted(potential, frames, device="cpu", dtype="float64", uncertainty=Fals
 def _evaluated(potential, model, group, uncertainty):
     structures, found = Structures.from_ase(group), {}
     if uncertainty:
-        energy, forces, virials, _, spread = evaluate_with_spread(potential, structures, model, needed(potential))
+        energy, forces, virials, _, spread = evaluated_with_spread(potential, structures, model)
         found = needed(potential).scaled(spread, structures.species(potential.descriptor.species_numbers))
         of_frames = found.pop("energy_uncertainty")
     else:

@@ -20,6 +20,8 @@ from fastdesc.potential.uncertainty import DomainSpread
 
 SENTENCE, DIGEST = 2048, 64
 NO_CELL = np.zeros((1, 3, 3))
+ORDER = [0, 4, 8, 1, 2, 5, 3, 6, 7]
+"""LAMMPS' order xx, yy, zz, xy, xz, yz, yx, zx, zy of a flat 3x3 matrix."""
 OPTIONS = {"dtype": ("float64", "float32"), "device": ("cpu", "cuda", "auto")}
 
 
@@ -170,6 +172,7 @@ class LammpsModel:
             if found is not None:
                 found, uncertainties = (found, {}) if spread is None else found
                 self._hand_back(step, *found, **uncertainties)
+                self._repel(step, positions)
                 return
         whole, rij = ghosts.within(positions, self.cutoff, self.model.scale.dtype)
         species = ghosts.species
@@ -185,6 +188,7 @@ class LammpsModel:
             (out, found, drij), uncertainties = spread.energies_and_forces(rij, centres, species)
         w = to_host(virials(rij, drij, whole))
         self._hand_back(step, to_host(out), to_host(found), w, **uncertainties)
+        self._repel(step, positions)
         if n == 0:
             return
         if step.vatom or step.cvatom:
@@ -218,6 +222,24 @@ class LammpsModel:
         for address, values in ((step.grade, grade), (step.uncertainty, energies_uncertainty)):
             if address:
                 _view(address, ctypes.c_double, (step.n_local,))[ghosts.atoms[: ghosts.n_own]] = values
+
+    def _repel(self, step, positions):
+        """Add the repulsion of nuclei, which needs no exchange: each atom's force comes from its own row."""
+        ghosts, n = self.ghosts, step.n_all
+        if self.potential.repulsion is None or n == 0:
+            return
+        given = positions[ghosts.atoms], NO_CELL, ghosts.centres, ghosts.species
+        energies, forces, w = self.potential.repulsion.of_atoms(*given)
+        step.energy[0] += float(energies.sum())
+        for k, component in enumerate(ORDER[:6]):
+            step.virial[k] -= w[component].sum()
+        own = ghosts.atoms[: ghosts.n_own]
+        _view(step.f, ctypes.c_double, (n, 3))[own] += forces[: ghosts.n_own]
+        if step.eatom:
+            _view(step.eatom, ctypes.c_double, (n,))[own] += energies
+        for address, width in ((step.vatom, 6), (step.cvatom, 9)):
+            if address:
+                _view(address, ctypes.c_double, (n, width))[own] -= w[ORDER[:width]].T
 
     def _take(self, step):
         """Take a new list of neighbours."""

@@ -22,14 +22,14 @@ from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential.build import check_form, check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
-from fastdesc.potential.prediction import Prediction, groups
+from fastdesc.potential.prediction import Prediction, evaluated_with_spread, groups
+from fastdesc.potential.repulsion import repulsion_of
 from fastdesc.potential.uncertainty import (
     MEMBERS,
     Spread,
     Uncertainty,
     check_kind,
     check_members,
-    evaluate_with_spread,
     needed,
 )
 from fastdesc.structures import Structures
@@ -78,6 +78,9 @@ class Potential:
         Residual blocks of each network, for a trained activation.
     layer_norm : bool
         Whether the layers of a block are normalised.
+    repulsion : {None, "zbl"}
+        "zbl": the repulsion of nuclei by Ziegler, Biersack and Littmark is added at short distances, smoothly joined
+        (fastdesc/potential/repulsion.py); the network learns the rest. Atoms then stay apart wherever it extrapolates.
     reference : dict, optional
         Energy of an isolated atom, in eV, by element, such as {H = -13.6}: used as it is. Other elements get theirs
         from the training frames: from one of an isolated atom where there is one, else by least squares.
@@ -130,6 +133,7 @@ class Potential:
         n_knots: int = 9,
         blocks: int = 0,
         layer_norm: bool = False,
+        repulsion: Literal["zbl"] | None = None,
         reference: Mapping[str | int, float] | None = None,
     ) -> None:
         if not isinstance(descriptor, Descriptor):
@@ -137,6 +141,7 @@ class Potential:
         if not isinstance(bias, bool):
             raise InputError(f"bias came as {bias!r}; it must be True or False")
         check_seed(seed)
+        self.repulsion = repulsion_of(repulsion, descriptor)
         self.hidden = check_widths(network, hidden)
         single = isinstance(direct, bool | str) or not hasattr(direct, "__iter__") or getattr(direct, "shape", 1) == ()
         self.direct = direct if single or isinstance(direct, bool | str) else list(direct)
@@ -215,8 +220,9 @@ class Potential:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments but for the descriptor, by name; `reference` where it was given."""
+        """The constructor's arguments but for the descriptor, by name; `repulsion` and `reference` where given."""
         arguments = {name: getattr(self, name) for name in ARGUMENTS}
+        arguments |= {"repulsion": "zbl"} if self.repulsion is not None else {}
         return arguments | ({"reference": dict(self.given)} if self.given else {})
 
     @property
@@ -274,7 +280,7 @@ class Potential:
         if direct is not None:
             direct = scatter_columns(direct, self.direct_columns, self.descriptor.n_features).astype(dtype)
         scale = parameters["scale"] if "scale" in parameters else namespace(parameters["direct"]).asarray(self.scale)
-        return Model(self.descriptor, theta, networks, scale.astype(dtype), direct)
+        return Model(self.descriptor, theta, networks, scale.astype(dtype), direct, self.repulsion)
 
     def _kept_model(self, dtype):
         """The model of the last call on the host, where no parameter has changed since."""
@@ -342,7 +348,7 @@ class Potential:
                 continue
             several = members if forces and uncertainty is True else 0
             with enough_for(part.n_atoms, device):
-                *found, spread = evaluate_with_spread(self, part, model, known, forces or stress, several)
+                *found, spread = evaluated_with_spread(self, part, model, forces or stress, several)
             parts.append((*found, spread.energy, spread.energies, spread.forces))
         joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
         energy, found_forces, found_virials, atomic, *spreads = joined

@@ -36,6 +36,8 @@ class Model:
         eV.
     direct : (n_species, n_features) array or None
         w of (1), eV.
+    repulsion : Repulsion or None
+        Of nuclei (fastdesc/potential/repulsion.py), which is added to what whole evaluations return.
     packed : tuple, or None
         What fastdesc.potential.one_pass made of the parameters, kept for the next call.
     """
@@ -45,6 +47,7 @@ class Model:
     networks: list[Any]
     scale: Any
     direct: Any = None
+    repulsion: Any = None
     packed: Any = None
 
     @property
@@ -98,6 +101,11 @@ def over_chunks(task, chunks, device_array):
 
 def energies(model, positions, cells, pairs, species):
     """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV; as `energies_forces_virials`."""
+    out = _energies(model, positions, cells, pairs, species)
+    return out if model.repulsion is None else out + model.repulsion.of_atoms(positions, cells, pairs, species)[0]
+
+
+def _energies(model, positions, cells, pairs, species):
     if suits(model):
         found = one_pass(model, positions, cells, pairs, species, derivatives=False)
         if found is not None:
@@ -237,7 +245,7 @@ def _values(model, q, dq, dy, scale, out, elements, look=None):
 
 
 def energies_forces_virials(model, positions, cells, pairs, species):
-    """Atomic energies (1) without E0, and what follows from them.
+    """Atomic energies (1) without E0, and what follows from them, with the repulsion of nuclei where there is one.
 
     Parameters
     ----------
@@ -252,6 +260,14 @@ def energies_forces_virials(model, positions, cells, pairs, species):
     forces : (n_atoms, 3) float64 array, eV/Å
     virials : (n_frames, 3, 3) float64 array, eV: dE/dstrain
     """
+    found = _energies_forces_virials(model, positions, cells, pairs, species)
+    if model.repulsion is None:
+        return found
+    added = model.repulsion.evaluate(positions, cells, pairs, species)
+    return tuple(a + b for a, b in zip(found, added, strict=True))
+
+
+def _energies_forces_virials(model, positions, cells, pairs, species):
     if suits(model):
         found = one_pass(model, positions, cells, pairs, species)
         if found is not None:

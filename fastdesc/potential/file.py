@@ -8,7 +8,8 @@
                      and told (JSON)
 
 Version 2 came with spline networks, direct terms and networks without bias, version 3 with residual blocks; files of
-earlier versions have none of these.
+earlier versions have none of these. Version 4 is written for potentials with a repulsion of nuclei alone, which earlier
+readers must not leave out.
 """
 
 
@@ -18,7 +19,9 @@ from fastdesc.hdf5.attributes import set_attributes
 from fastdesc.hdf5.files import new_hdf5, to_json
 from fastdesc.hdf5.tables import describe, store
 
-FORMAT, VERSION = "fastdesc-model", 3
+FORMAT, VERSION = "fastdesc-model", 4
+PLAIN = 3
+"""Version of a file without what came with the newest."""
 
 AXES = {
     "weight": "(outputs, inputs)",
@@ -38,7 +41,7 @@ def save(potential, path):
         When the path cannot be written, or holds something else than a model.
     """
     descriptor = potential.descriptor
-    with new_hdf5(path, FORMAT, VERSION) as file:
+    with new_hdf5(path, FORMAT, PLAIN if potential.repulsion is None else VERSION) as file:
         description = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
         set_attributes(file, {"descriptor": description, "potential": to_json(potential.arguments)})
         if potential.training:

@@ -78,7 +78,10 @@ class HessianProducts:
         dq[0] = self.tape.dq
         self._head_tangents(q[1], dq[1])
         drij = model.descriptor.pullback(duals, pairs, self.species, model.theta, saved, dq)
-        return -to_host(forces(xp.ascontiguousarray(drij[1]), pairs))
+        change = drij[1]
+        if model.repulsion is not None:
+            change = change + model.repulsion.curvature(duals[0], duals[1], pairs, self.species)
+        return -to_host(forces(xp.ascontiguousarray(change), pairs))
 
     def _checked(self, direction):
         allowed = f"give finite numbers of shape ({self.pairs.n_atoms}, 3)"

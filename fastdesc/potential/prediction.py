@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastdesc.potential.uncertainty import MEMBERS, evaluate_with_spread, needed
+
 ATOMS_AT_ONCE = 50_000
 """Frames are evaluated in groups of about so many atoms; a larger frame goes alone."""
 
@@ -63,3 +65,14 @@ def groups(structures):
         group.append(f)
         atoms += int(n)
     yield np.array(group)
+
+
+def evaluated_with_spread(potential, structures, model, derivatives=True, members=MEMBERS):
+    """What Potential.evaluate returns and, by the potential's uncertainty, a Spread (`members` 0: none of forces)."""
+    *found, spread = evaluate_with_spread(potential, structures, model, needed(potential), derivatives, members)
+    if potential.repulsion is not None:
+        species = structures.species(potential.descriptor.species_numbers)
+        energies, forces, virials = potential.repulsion.of_structures(structures, species)
+        added = np.add.reduceat(energies, structures.first[:-1]), forces, virials, energies
+        found = [None if a is None else a + b for a, b in zip(found, added, strict=True)]
+    return *found, spread

@@ -35,7 +35,10 @@ class RecordedEvaluation:
         self._positions, self._cells = structures.positions.copy(), structures.cells.copy()
         descriptor, theta = model.descriptor, model.theta
         self._alive = [model, pairs]    # kernels were given addresses
+        self._added = None
         with self.workspace, recording() as self._tape, single_threaded_blas():
+            if model.repulsion is not None:
+                self._added = model.repulsion.evaluate(self._positions, self._cells, pairs, species)
             found = one_pass(model, self._positions, self._cells, pairs, species) if suits(model) else None
             if found is not None:
                 self._atomic, self._forces, self._virials = found
@@ -66,4 +69,7 @@ class RecordedEvaluation:
         np.copyto(self._cells, structures.cells)
         with single_threaded_blas():
             replay(self._tape)
-        return self._atomic.copy(), self._forces.copy(), self._virials.copy()
+        found = self._atomic, self._forces, self._virials
+        if self._added is None:
+            return tuple(a.copy() for a in found)
+        return tuple(a + b for a, b in zip(found, self._added, strict=True))

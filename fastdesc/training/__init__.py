@@ -188,7 +188,7 @@ def _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype):
     told = {k: v for k, v in potential.training.get("settings", {}).items() if k in known}
     s = Settings.named(**told)
     frames, valid = _split(train_frames, valid_frames, s.valid_fraction, np.random.default_rng(s.seed))
-    given = potential.descriptor, resolve_dtype(dtype), resolve_device(device)
+    given = potential, resolve_dtype(dtype), resolve_device(device)
     data = training_set(frames, *given)
     return data, training_set(valid, *given, "validation") if valid else None, s
 

@@ -91,6 +91,8 @@ class TrainingSet:
         What messages call the frames.
     pair_memory : float
         As of Settings.
+    repulsion : Repulsion, optional
+        Of the potential: it is taken off the labels, and training knows the rest alone.
 
     Raises
     ------
@@ -98,7 +100,9 @@ class TrainingSet:
         When no frame carries an energy or forces, a weight is negative, or frames are unusable.
     """
 
-    def __init__(self, source, descriptor, dtype, device="cpu", purpose="training", pair_memory=PAIR_MEMORY):
+    def __init__(
+        self, source, descriptor, dtype, device="cpu", purpose="training", pair_memory=PAIR_MEMORY, repulsion=None
+    ):
         self.frames = read_placed(source, purpose)
         known = labels(self.frames)
         if not np.isfinite(known.energies).any() and not np.isfinite(known.forces).any():
@@ -117,6 +121,10 @@ class TrainingSet:
         volumes = np.where(bulk, self.structures.volumes, np.nan)
         self._virial = known.stress * volumes[:, None, None]
         self._forces, self.weight = known.forces, weight
+        if repulsion is not None:
+            energies, forces, virials = repulsion.of_structures(self.structures, self.species)
+            self.energies = self.energies - np.add.reduceat(energies, self.structures.first[:-1])
+            self._forces, self._virial = self._forces - forces, self._virial - virials
 
     @property
     def n_frames(self):

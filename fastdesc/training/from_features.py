@@ -149,11 +149,23 @@ def _own_descriptor(file):
     )
 
 
-def training_set(frames, descriptor, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
-    """Make a TrainingSet of frames, or a FeatureSet of a Stored."""
-    if isinstance(frames, Stored):
-        return feature_set(frames, descriptor, dtype, device, purpose)
-    return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory)
+def training_set(frames, potential, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
+    """Make a TrainingSet of frames, or a FeatureSet of a Stored, for a potential.
+
+    Raises
+    ------
+    InputError
+        As both do; and for features, which know no distances, of a potential with a repulsion of nuclei.
+    """
+    descriptor, repulsion = potential.descriptor, potential.repulsion
+    if not isinstance(frames, Stored):
+        return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory, repulsion)
+    if repulsion is not None:
+        raise InputError(
+            f"{frames.file.path} holds features, which do not tell distances, and the potential has a repulsion of "
+            "nuclei; train on frames, or leave repulsion out"
+        )
+    return feature_set(frames, descriptor, dtype, device, purpose)
 
 
 def feature_set(stored, descriptor, dtype, device, purpose="training"):

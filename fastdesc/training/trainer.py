@@ -55,7 +55,7 @@ class Trainer:
         if self.penalised:
             _, gradient = self._penalty(potential.parameters)    # a family without splines refuses
             check_penalty([groups[name] for name in gradient], settings, potential.fitted)
-        given = potential.descriptor, self.dtype, self.device
+        given = potential, self.dtype, self.device
         self.data = training_set(train_frames, *given, pair_memory=settings.pair_memory)
         left = settings.pair_memory - self.data.kept_gigabytes
         self.valid = training_set(valid_frames, *given, "validation", left) if valid_frames else None
