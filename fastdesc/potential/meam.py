@@ -93,6 +93,8 @@ def functions_of(potential):
     descriptor = potential.descriptor
     if not isinstance(descriptor, SplineFilters):
         raise InputError(f"the descriptor is {type(descriptor).__name__}, which meam/spline cannot hold; {FORM}")
+    if potential.repulsion is not None:
+        raise InputError("the potential has a repulsion of nuclei, which meam/spline cannot hold; train one without")
     if potential.network != "spline" or potential.hidden != (1,):
         raise InputError(
             f"the potential has network {potential.network!r} with hidden {potential.hidden}, and meam/spline one "

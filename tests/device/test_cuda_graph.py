@@ -62,7 +62,7 @@ def same(a, b):
 
 
 CASES = [(family, network) for family in DESCRIPTORS for network in ("per_species", "shared")]
-CASES += [(rung, "per_species") for rung in RUNGS]
+CASES += [(name, "per_species") for name in (*RUNGS, "repelled")]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

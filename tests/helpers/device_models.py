@@ -21,5 +21,7 @@ DESCRIPTORS = {
 def potential(family, network="per_species"):
     if family in RUNGS:
         return rung(family)
+    if family == "repelled":
+        return fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 5), repulsion="zbl")
     residual = {"activation": "trained_isru", "blocks": 2, "layer_norm": True} if family.startswith("residual") else {}
     return fd.Potential(DESCRIPTORS[family](), hidden=(6, 5), network=network, **residual)

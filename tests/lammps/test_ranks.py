@@ -63,7 +63,9 @@ DESCRIPTORS = {
     ),
     "moments": lambda: fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5),
     "splines": lambda: fd.SplineFilters(species=["Cu", "Au"], cutoff=4.2, triplet_cutoff=3.6, n_pair=2, n_triplet=2),
+    "repelled": lambda: fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5),
 }
+HEADS = {"residual": RESIDUAL, "repelled": {"repulsion": "zbl"}}
 
 
 def case(atoms, model, steps, commands=(), elements=("Cu", "Au"), **more):
@@ -84,7 +86,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(folder):
-    made = {name: potential(make(), **(RESIDUAL if name == "residual" else {})) for name, make in DESCRIPTORS.items()}
+    made = {name: potential(make(), **HEADS.get(name, {})) for name, make in DESCRIPTORS.items()}
     for name, one in made.items():
         one.save(folder / f"{name}.h5")
     return made

@@ -244,3 +244,10 @@ def test_features_do_not_tell_distances(tmp_path):
     fd.featurize(alloy(3), tmp_path / "q.h5", repelled.descriptor, progress=False)
     with pytest.raises(InputError, match="features, which do not tell distances"):
         trainer_for(repelled, tmp_path / "q.h5")
+
+
+def test_a_file_for_lammps_cannot_hold_it(tmp_path):
+    filters = fd.SplineFilters(species=["Cu"], cutoff=4.0, triplet_cutoff=3.5, n_pair=2, n_triplet=1)
+    potential = fd.Potential(filters, network="spline", direct=["pair_0"], bias=False, repulsion="zbl")
+    with pytest.raises(InputError, match="repulsion of nuclei, which meam/spline cannot hold"):
+        fd.write_meam_spline(tmp_path / "x.spline", potential)
