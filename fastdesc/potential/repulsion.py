@@ -7,8 +7,9 @@ joined to zero:
     S(d)   = C  below `inner`,    C + A/3 (d - inner)^3 + B/4 (d - inner)^4  up to `outer`                      (2)
 
 with A, B and C such that phi and its first two derivatives vanish at `outer`, beyond which it is zero: that is LAMMPS'
-pair style zbl. Here `outer` is the sum of the covalent radii of the two elements, or the cutoff where that is smaller,
-and `inner` half of it: atoms at distances of bonds hardly feel it, and what they feel the network takes back.
+pair style zbl. Here `outer` is 0.75 times the sum of the covalent radii of the two elements, or the cutoff where that
+is smaller, and `inner` half of it. That is below the lengths of bonds: a repulsion that reached into them would have to
+be learnt away.
 
     E_i = 1/2 sum_p phi(d_p),    F_i = sum_p phi'(d_p) r_p / d_p,    W_i = 1/2 sum_p phi'(d_p) r_p (x) r_p / d_p    (3)
 
@@ -35,6 +36,8 @@ COULOMB = 14.399645
 WEIGHTS = 0.02817, 0.28022, 0.50986, 0.18175
 RATES = 0.20162, 0.40290, 0.94229, 3.19980
 """c_n and b_n of (1)."""
+REACH = 0.75
+"""outer / sum of covalent radii."""
 JOINED_FROM = 0.5
 """inner / outer."""
 COLUMNS = 8
@@ -55,7 +58,7 @@ class Repulsion:
     cutoff : float
         Å, the largest `outer`.
     radii : (n_species,) array, optional
-        Å, instead of the covalent radii.
+        Å, whose sums are `outer`, instead of 0.75 times the covalent radii.
     joined_from : float
         inner / outer.
 
@@ -68,7 +71,7 @@ class Repulsion:
 
     def __init__(self, numbers, cutoff, radii=None, joined_from=JOINED_FROM):
         z = np.array(numbers, float)
-        radii = covalent_radii[list(numbers)] if radii is None else np.asarray(radii, float)
+        radii = REACH * covalent_radii[list(numbers)] if radii is None else np.asarray(radii, float)
         outer = np.minimum(radii[:, None] + radii, cutoff)
         start = joined_from * outer
         screening = 0.46850 / (z[:, None] ** 0.23 + z**0.23)

@@ -16,9 +16,9 @@ STEPS = 100
 RANKS = (2, 3, 4)
 
 
-def crystal():
-    """A triclinic crystal of two elements, half of which is thinner than the cutoff."""
-    atoms = bulk("Cu", "fcc", a=3.7, cubic=True).repeat((3, 2, 2))
+def crystal(name=""):
+    """A triclinic crystal of two elements, half of which is thinner than the cutoff; atoms nearly touch if repelled."""
+    atoms = bulk("Cu", "fcc", a=2.6 if name == "repelled" else 3.7, cubic=True).repeat((3, 2, 2))
     cell = atoms.cell.array.copy()
     cell[1, 0], cell[2, 0], cell[2, 1] = 0.6, -0.4, 0.5
     atoms.set_cell(cell, scale_atoms=True)
@@ -96,7 +96,7 @@ def models(folder):
 def cases(folder, models):
     """Name -> case; "first" ones are single points."""
     atoms, some = crystal(), cluster()
-    out = {f"first {name}": case(atoms, folder / f"{name}.h5", 0) for name in models}
+    out = {f"first {name}": case(crystal(name), folder / f"{name}.h5", 0) for name in models}
     out |= {f"{name}": case(atoms, folder / f"{name}.h5", STEPS, NVE) for name in ("T=0", "T=1", "T=3")}
     out["cluster"] = case(some, folder / "T=1.h5", 0)
     out["short ghosts"] = case(atoms, folder / "T=1.h5", 0, ["comm_modify cutoff 1.0"])
@@ -125,7 +125,7 @@ def pressures(stress):
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_one_rank_finds_what_predict_finds(name, one, models):
-    expected, found = models[name].predict(crystal()), one[f"first {name}"]
+    expected, found = models[name].predict(crystal(name)), one[f"first {name}"]
     agree(found["thermo"][0], expected.energy[0], 1e-12)
     agree(found["forces"], expected.forces, 1e-11)
     agree(found["energies"][:, 0], expected.energies, 1e-12)
@@ -135,7 +135,7 @@ def test_one_rank_finds_what_predict_finds(name, one, models):
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_virials_of_atoms_sum_to_the_whole(name, one):
     found = one[f"first {name}"]
-    volume = crystal().get_volume()
+    volume = crystal(name).get_volume()
     agree(-found["stresses"].sum(0) / volume, found["thermo"][1:], 1e-11)
     w = found["centroid"].sum(0)
     agree(-w[:6] / volume, found["thermo"][1:], 1e-11)

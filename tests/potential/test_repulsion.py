@@ -29,7 +29,7 @@ def squeezed(seed=0, size=1.7):
     return Atoms([29, 79, 29], cell=cell, pbc=True, scaled_positions=fractions)
 
 
-RADII = covalent_radii[[29, 79, 29]]
+RADII = 0.75 * covalent_radii[[29, 79, 29]]
 
 
 def energy(atoms, positions=None, cell=None):
@@ -47,7 +47,7 @@ def device(request):
 def test_every_backend_is_the_reference_and_its_derivatives(device):
     atoms = squeezed()
     found = Repulsion([29, 79], 4.5)
-    assert found.reach == 2 * covalent_radii[79] and np.allclose(found.table[0, 1], found.table[1, 0])
+    assert found.reach == 1.5 * covalent_radii[79] and np.allclose(found.table[0, 1], found.table[1, 0])
     both = Structures.from_ase([atoms, squeezed(1)])
     pairs = Pairs.find(both, 4.5)
     given = (to_device(x, device) for x in (both.positions, both.cells))
@@ -75,7 +75,7 @@ def test_every_backend_is_the_reference_and_its_derivatives(device):
 def test_it_is_smooth_where_it_ends_and_where_it_is_joined():
     found = Repulsion([1, 8], 5.0)
     inner, outer = found.table[0, 1, 2:4]
-    assert outer == pytest.approx(covalent_radii[1] + covalent_radii[8]) and inner == outer / 2
+    assert outer == pytest.approx(0.75 * (covalent_radii[1] + covalent_radii[8])) and inner == outer / 2
 
     def phi(d):
         s = Structures.from_ase(Atoms("HO", positions=[[0, 0, 0], [d, 0, 0]]))
@@ -86,15 +86,15 @@ def test_it_is_smooth_where_it_ends_and_where_it_is_joined():
         return five_point(lambda h: phi(d + h)[1], 1e-6)
 
     assert phi(outer) == (0, 0) and phi(outer + 1) == (0, 0)
-    eps = 1e-5    # the third derivative, 1e3 eV/Å^3, is the first that is not zero
-    assert phi(outer - eps)[0] < 1e-12 and phi(outer - eps)[1] < 1e-7 and abs(slope(outer - eps)) < 0.02
+    eps = 1e-5    # the third derivative, some 1e3 eV/Å^3, is the first that is not zero
+    assert phi(outer - eps)[0] < 1e-11 and phi(outer - eps)[1] < 1e-6 and abs(slope(outer - eps)) < 0.1
     assert slope(inner - eps) == pytest.approx(slope(inner + eps), rel=1e-3)
     values = np.array([phi(d)[0] for d in np.linspace(0.05, outer, 60)])
     assert (np.diff(values) < 0).all() and values[0] > 1000
 
 
 def test_elements_are_cut_off_at_the_cutoff():
-    assert Repulsion([55, 79], 3.0).table[..., 3].max() == 3.0
+    assert Repulsion([55, 79], 3.0).table[..., 3].max() == 3.0 < 1.5 * covalent_radii[55]
 
 
 @pytest.mark.skipif(not lammps_status()[0], reason=lammps_status()[1] or "needs lammps")
@@ -190,7 +190,7 @@ def test_training_learns_the_rest():
     frames[0].calc = type(frames[0].calc)(frames[0], **frames[0].calc.results)    # labels of what it is now
     s = Structures.from_ase(frames)
     energies, forces, virials = repelled.repulsion.of_structures(s, s.species([29, 79]))
-    assert abs(forces).max() > 10
+    assert abs(forces).max() > 3
     rest = []
     for k, atoms in enumerate(frames):
         own, labels = slice(s.first[k], s.first[k + 1]), dict(atoms.calc.results)
