@@ -54,7 +54,7 @@ class NumbaKernels:
         """Run a kernel over all chunks of n atoms, those of the list by default."""
         for_chunks(self.task(kernel, *arguments), self.n_atoms if n is None else n, self.chunk)
 
-    def run_together(self, *tasks):
+    def run_together(self, *tasks, chunk=None):
         """Run tasks one after the other for each chunk, when what one writes is still in the cache for the next.
 
         Returns
@@ -62,7 +62,11 @@ class NumbaKernels:
         list
             What the last task returned for each chunk, in order.
         """
-        return for_chunks(lambda first, last: [task(first, last) for task in tasks][-1], self.n_atoms, self.chunk)
+
+        def run(first, last):
+            return [task(first, last) for task in tasks][-1]
+
+        return for_chunks(run, self.n_atoms, chunk or self.chunk)
 
     def sums(self, kernel, before, shapes, after):
         """Return a task that hands arrays of zeros to a kernel, between its other arguments, and returns them.
@@ -80,8 +84,11 @@ class NumbaKernels:
     @staticmethod
     def total(parts, shapes):
         """Add up what `sums` returned for each chunk, in order."""
-        columns = zip(*parts, strict=True) if parts else [()] * len(shapes)
-        return [sum(found, np.zeros(shape)) for found, shape in zip(columns, shapes, strict=True)]
+        totals = [np.zeros(shape) for shape in shapes]
+        for part in parts:
+            for total, found in zip(totals, part, strict=True):
+                total += found
+        return totals
 
 
 class CudaKernels:

@@ -29,7 +29,8 @@ class PairBlocks:
         Of all atoms of a block.
     first_slot : int64 (n_blocks + 1,)
     starts : int32 (n_blocks, n_species + 1)
-        Slots starts[z] .. starts[z + 1] - 1 of a block, counted from its first, hold neighbours of element z.
+        Slots starts[z] .. starts[z + 1] - 1 of a block, counted from its first, hold neighbours of element z; or
+        (n_blocks, 2), where slots hold neighbours in any order.
     shifted : bool (n_blocks,)
         Whether a neighbour is an image in another cell.
     neighbour : int32 (n_slots, lanes)
@@ -57,7 +58,7 @@ class PairBlocks:
         return len(self.neighbour)
 
 
-def pair_blocks(pairs, species, n_species, width):
+def pair_blocks(pairs, species, n_species, width, by_element=True):
     """Return the PairBlocks of a list; the list keeps them for the next call with the same arguments.
 
     Parameters
@@ -68,21 +69,23 @@ def pair_blocks(pairs, species, n_species, width):
     n_species : int
     width : int
         Number of lanes.
+    by_element : bool
+        Whether slots are sorted by the element of the neighbours: with many elements most of them would be empty.
 
     Returns
     -------
     PairBlocks, or None
         None where atoms have neighbours further than 127 cells away, and where there are too many slots for an index.
     """
-    key = n_species, width, species.tobytes()
+    key = n_species, width, by_element, species.tobytes()
     known = pairs._blocks
     if known is None or known[0] != key:
         with unrecorded():
-            known = pairs._blocks = key, made_blocks(pairs, species, n_species, width)
+            known = pairs._blocks = key, made_blocks(pairs, species, n_species, width, by_element)
     return known[1]
 
 
-def made_blocks(pairs, species, n_species, width):
+def made_blocks(pairs, species, n_species, width, by_element=True):
     """Return new PairBlocks; arguments and result as of `pair_blocks`."""
     shifts = np.zeros((pairs.n_pairs, 3), np.int32) if pairs.shift is None else pairs.shift
     if pairs.n_pairs and max(-int(shifts.min()), int(shifts.max())) > FURTHEST_SHIFT:
@@ -97,7 +100,7 @@ def made_blocks(pairs, species, n_species, width):
     first = np.cumsum(counts) - counts
     of = species[order]
     atom.reshape(-1)[begin[of] + np.arange(n_atoms) - first[of]] = order
-    starts = np.zeros((len(element), n_species + 1), np.int32)
+    starts = np.zeros((len(element), (n_species if by_element else 1) + 1), np.int32)
     for_chunks(lambda a, b: _count(a, b, pairs.row, pairs.j, species, atom, starts), len(element), CHUNK)
     first_slot = np.concatenate([[0], np.cumsum(starts[:, -1], dtype=np.int64)])
     n_slots = int(first_slot[-1])

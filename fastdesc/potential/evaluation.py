@@ -79,6 +79,41 @@ def columns_of(model, known, species, first, last):
             yield z, columns + first
 
 
+def by_element(model, known, species, n):
+    """Atoms that one network takes at a time: [(network index, columns)], every atom once.
+
+    One network for all takes runs of CHUNK atoms, as slices; of several each takes its own atoms, up to CHUNK of them
+    wherever they are: however many elements there are, products are as large as they can be.
+    """
+    if namespace(species) is not np:
+        return list(columns_of(model, known, species, 0, n))
+    if len(model.networks) == 1:
+        return [(0, slice(first, min(first + CHUNK, n))) for first in range(0, n, CHUNK)]
+    order = np.argsort(species[:n], kind="stable")
+    ends = np.cumsum(np.bincount(species[:n], minlength=len(model.networks)))
+    runs = zip(ends, np.diff(ends, prepend=0), strict=True)
+    return [
+        (z, _as_slice(order[first : min(first + CHUNK, end)]))
+        for z, (end, size) in enumerate(runs)
+        for first in range(end - size, end, CHUNK)
+    ]
+
+
+def _as_slice(columns):
+    """Ascending numbers, as a slice where none between them is missing: nothing is then copied."""
+    first, last = int(columns[0]), int(columns[-1])
+    return slice(first, last + 1) if last - first + 1 == len(columns) else columns
+
+
+def over_elements(task, parts, device_array):
+    """Run task(network index, columns) over what `by_element` returned; results in its order."""
+    if namespace(device_array) is not np:
+        return [task(*part) for part in parts]
+    with single_threaded_blas():
+        found = for_chunks(lambda a, b: [task(*part) for part in parts[a:b]], len(parts), 1)
+    return [one for several in found for one in several]
+
+
 def direct_weights(model, species):
     """w of (1) for each atom, (n_features, n_atoms)."""
     return namespace(species).take(model.direct.T, species, axis=1)
@@ -145,20 +180,18 @@ def energies_of_features(model, q, species, keep=False, columns=None, look=None)
     xp = namespace(q)
     out, direct = xp.zeros(q.shape[-1]), xp.zeros(q.shape[-1])
 
-    def task(first, last):
-        kept = []
-        for z, own in columns_of(model, columns, species, first, last):
-            y, tape = model.networks[z].forward(q[:, own])
-            out[own] = y[0]
-            kept.append((z, own, tape, y) if look is None else look(z, own, last_of(model.networks[z], tape)))
+    def task(z, own):
+        x = q[:, own]
+        y, tape = model.networks[z].forward(x)
+        out[own] = y[0]
         if model.direct is not None:
-            part = slice(first, last)
-            direct[part] = (direct_weights(model, species[part]) * q[:, part]).sum(axis=0)
-        return kept if keep or look else []
+            direct[own] = (direct_weights(model, species[own]) * x).sum(axis=0)
+        if look is not None:
+            return look(z, own, last_of(model.networks[z], tape))
+        return (z, own, tape, y) if keep else None
 
-    chunks = over_atoms(task, q.shape[-1], q)
-    tape = [part for kept in chunks for part in kept] if keep or look else None
-    return out * model.scale.astype(np.float64)[species] + direct, tape
+    chunks = over_elements(task, by_element(model, columns, species, q.shape[-1]), q)
+    return out * model.scale.astype(np.float64)[species] + direct, chunks if keep or look else None
 
 
 def last_of(head, saved):
@@ -201,47 +234,39 @@ def network_and_gradient(model, q, pairs, species, keep=False, look=None):
     out, direct = empty((pairs.n_atoms,), np.float64, q), None if model.direct is None else xp.zeros(pairs.n_atoms)
     kept_or_not = _values_kept if keep or xp is not np else partial(_values, look=look)
 
-    def task(first, last):
-        part = slice(first, last)
-        kept = kept_or_not(model, q, dq, dy, scale, out, columns_of(model, pairs.columns, species, first, last))
+    def task(z, columns):
+        x = q[:, columns]
+        kept = kept_or_not(model.networks[z], z, columns, x, dq, dy, scale, out)
         if direct is not None:
-            w = direct_weights(model, species[part])
-            direct[part] = (w * q[:, part]).sum(axis=0)
-            out[part] += direct[part]
-            dq[:, part] += w
+            w = direct_weights(model, species[columns])
+            direct[columns] = (w * x).sum(axis=0)
+            out[columns] += direct[columns]
+            dq[:, columns] += w
         return kept
 
-    chunks = over_atoms(task, pairs.n_atoms, q)
-    return out, dq, [part for kept in chunks for part in kept] if keep or look else None
+    chunks = over_elements(task, by_element(model, pairs.columns, species, pairs.n_atoms), q)
+    return out, dq, chunks if keep or look else None
 
 
-def _values_kept(model, q, dq, dy, scale, out, elements):
-    """Scaled values of the networks into out, gradients into dq; return what the passes back of training need."""
-    kept = []
-    for z, columns in elements:
-        y, tape = model.networks[z].forward(q[:, columns])
-        dq[:, columns], chain = model.networks[z].pullback(tape, dy[:, columns])
+def _values_kept(head, z, columns, x, dq, dy, scale, out):
+    """Scaled values of a network into out, gradients into dq; return what the passes back of training need."""
+    y, tape = head.forward(x)
+    dq[:, columns], chain = head.pullback(tape, dy[:, columns])
+    out[columns] = y[0] * scale[columns]
+    return z, columns, tape, chain, y
+
+
+def _values(head, z, columns, x, dq, dy, scale, out, look=None):
+    """Scaled values of a network into out, gradients into dq, on the host and in memory that is used again."""
+    if isinstance(columns, slice):
+        y = head.value_and_gradient(x, dy[:, columns], dq[:, columns])
+        np.multiply(y[0], scale[columns], out=out[columns])
+    else:
+        dx = np.empty((len(x), len(columns)), x.dtype)
+        y = head.value_and_gradient(x, dy[:, columns], dx)
         out[columns] = y[0] * scale[columns]
-        kept.append((z, columns, tape, chain, y))
-    return kept
-
-
-def _values(model, q, dq, dy, scale, out, elements, look=None):
-    """Scaled values of the networks into out, gradients into dq, on the host and in memory that is used again."""
-    kept = []
-    for z, columns in elements:
-        head, x = model.networks[z], q[:, columns]
-        if isinstance(columns, slice):
-            y = head.value_and_gradient(x, dy[:, columns], dq[:, columns])
-            np.multiply(y[0], scale[columns], out=out[columns])
-        else:
-            dx = np.empty((len(q), len(columns)), q.dtype)
-            y = head.value_and_gradient(x, dy[:, columns], dx)
-            out[columns] = y[0] * scale[columns]
-            dq[:, columns] = dx
-        if look is not None:
-            kept.append(look(z, columns, head.last_after(x) if head.n_last else None))
-    return kept
+        dq[:, columns] = dx
+    return None if look is None else look(z, columns, head.last_after(x) if head.n_last else None)
 
 
 def energies_forces_virials(model, positions, cells, pairs, species):

@@ -11,6 +11,7 @@ from fastdesc.backend.arrays import empty
 from fastdesc.backend.jit import reordering_kernel
 from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.gaussian_moments import GaussianMoments
+from fastdesc.descriptors.gaussian_moments.cpu import MANY
 from fastdesc.descriptors.gaussian_moments.one_pass import gm_one_pass
 from fastdesc.geometry import frame_sums
 from fastdesc.networks.blocks import packed_networks
@@ -60,7 +61,8 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     """
     family, dtype = model.descriptor, model.scale.dtype
     lanes = width(dtype)
-    blocks = pair_blocks(pairs, species, len(model.scale), lanes)
+    many = len(model.scale) >= MANY and np.count_nonzero(np.bincount(species)) >= MANY
+    blocks = pair_blocks(pairs, species, len(model.scale), lanes, not many)
     if blocks is None:
         return None
     basis, cutoff = BASES.index(family.basis), float(family.cutoff)
@@ -77,7 +79,7 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
-        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, mixing, sizes, family.offsets,
+        (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, species, mixing, sizes, family.offsets,
         packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
         last_layer,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from references import gaussian_moments as textbook
 from references.neighbours import neighbours, pair_vectors
 
 from fastdesc import GaussianMoments, Pairs, Potential, Structures, geometry
+from fastdesc.descriptors.gaussian_moments import cpu
 
 ALL = tuple(range(1, 9))
 PUBLISHED = [(case, variant) for case in ("ch4", "nacl8") for variant in ("bessel", "gauss_ntk")]
@@ -152,6 +153,48 @@ def test_self_images_are_neighbours():
     assert Pairs.find(Structures.from_ase(narrow), 4.0).n_pairs == 2
     assert not d.compute(wide).any()
     assert d.compute(narrow).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("variant", GAUSSIAN_MOMENTS.variants)
+def test_both_orders_of_neighbours_give_the_same(variant, dtype, monkeypatch):
+    """Sorted by element, as with few elements, and in any order."""
+    c = case(GAUSSIAN_MOMENTS, variant, "three_elements")
+    rng = c.rng
+    rij = dual(c.rij, rng.normal(size=c.rij.shape)).astype(dtype)
+    theta = {name: x.astype(dtype) for name, x in c.theta.items()}
+    w = rng.normal(size=(2, *c.shape)).astype(dtype)
+    found = []
+    for many in (1, 1000):
+        monkeypatch.setattr(cpu, "MANY", many)
+        d, maps = c.descriptor, []
+        for r, dq in ((rij, w), (rij[0], w[0])):
+            given = r, c.pairs, c.species, theta
+            q, saved = d.forward(*given)
+            maps += [q, d.pullback(*given, saved, dq), *d.pullback_parameters(*given, saved, dq).values()]
+        found.append(maps)
+    for one, two in zip(*found, strict=True):
+        close(one, two, 1e-12 if dtype is np.float64 else 64 * 2.0**-24)
+
+
+def test_elements_that_are_not_there_change_nothing():
+    atoms = ase.Atoms("CuO", positions=[(0.1, 0.2, 0.3), (3.0, 2.2, 1.1)], cell=[3.4, 6.9, 3.5], pbc=True)
+    few = GaussianMoments(species=["O", "Cu"], cutoff=4.0, n_radial=2, n_basis=3)
+    many = GaussianMoments(species=range(1, 90), cutoff=4.0, n_radial=2, n_basis=3)
+    place = np.array([7, 28])
+    beta = many.parameters["beta"]
+    few.set_parameters(beta=beta[np.ix_(place, place)])
+    found = []
+    for d in (few, many):
+        rij, pairs, species = d.prepare(atoms)
+        q, saved = d.forward(rij, pairs, species, d.theta(np.float64))
+        back = d.pullback_parameters(rij, pairs, species, d.theta(np.float64), saved, np.ones_like(q))
+        found.append((q, d.pullback(rij, pairs, species, d.theta(np.float64), saved, np.ones_like(q)), back["beta"]))
+    (q, drij, dfew), (q_of_many, drij_of_many, dmany) = found
+    np.testing.assert_array_equal(q_of_many, q)
+    np.testing.assert_array_equal(drij_of_many, drij)
+    np.testing.assert_array_equal(dmany[np.ix_(place, place)], dfew)
+    assert np.count_nonzero(dmany) == np.count_nonzero(dfew) > 0
 
 
 def test_factors_grow_with_the_number_of_elements_and_the_table_with_its_square():

@@ -1,5 +1,7 @@
 """One pass over blocks of atoms: the numbers of the maps one after the other, for every model that it takes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -10,8 +12,14 @@ from fastdesc.backend.threads import n_threads, set_threads
 from fastdesc.geometry import pair_vectors, virials
 from fastdesc.pairs.blocks import pair_blocks
 from fastdesc.pairs.ghost_list import GhostList
-from fastdesc.potential.evaluation import energies_and_forces, energies_forces_virials
+from fastdesc.potential.evaluation import (
+    by_element,
+    energies_and_forces,
+    energies_and_gradient,
+    energies_forces_virials,
+)
 from fastdesc.potential.one_pass import one_pass, suits
+from fastdesc.training.dual_pass import loss_gradient
 
 TOLERANCE = {"float64": 1e-12, "float32": 3e-6}
 """Of the largest number: sums are taken in another order, and basis functions mixed before they are summed."""
@@ -36,7 +44,7 @@ FRAMES = {
 def potential(dtype="float64", hidden=(7, 18), activation="silu", network="per_species", seed=0, scaled=True, **more):
     direct, bias = more.pop("direct", False), more.pop("bias", True)
     keywords = {"cutoff": 4.5, "n_radial": 3, "n_basis": 5, **more}
-    descriptor = fd.GaussianMoments(species=["O", "Cu", "Au"], **keywords)
+    descriptor = fd.GaussianMoments(**{"species": ["O", "Cu", "Au"], **keywords})
     found = fd.Potential(descriptor, hidden, activation, network, direct=direct, bias=bias, seed=seed)
     rng = np.random.default_rng(seed)
     found.set_parameters({name: x + rng.normal(0, 0.1, x.shape) for name, x in found.parameters.items()})
@@ -203,11 +211,65 @@ def test_what_does_not_suit(change):
     assert not suits(change().model("float64"))
 
 
+EVERY = range(1, 90)
+
+
+def periodic_table():
+    """Two frames of 89 elements; in the second a few make up most."""
+    rng, frames = np.random.default_rng(5), []
+    even, uneven = rng.permutation(np.resize(EVERY, 256)), np.where(rng.random(256) < 0.8, 29, rng.choice(EVERY, 256))
+    for numbers in (even, uneven):
+        atoms = bulk("Cu", "fcc", a=3.7, cubic=True) * (4, 4, 4)
+        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
+        atoms.numbers[:] = numbers
+        frames.append(atoms)
+    return frames
+
+
+@pytest.mark.parametrize("network", ["per_species", "shared"])
+def test_89_elements(network):
+    """Energies and forces in one pass and one after the other; they and gradients to the bit for any number of threads."""
+    found, model = potential(species=EVERY, species_mixing="factorised", network=network)
+    structures, pairs, species = prepared(periodic_table(), found, skin=0.0)
+    given = structures.positions, structures.cells, pairs, species
+    in_one = energies_forces_virials(model, *given)
+    agree(in_one, one_after_the_other(model, structures, pairs, species), "float64")
+    assert sum(a.size for a in found.descriptor.parameters.values()) < 2 * 89 * 8 + 8 * 15 + 1
+
+    def gradient():
+        rij = pair_vectors(structures.positions, structures.cells, pairs, np.float64)
+        tape = energies_and_gradient(model, rij, pairs, species, keep=True)[2]
+        dtheta, dnetworks, dscale, _ = loss_gradient(model, rij, rij, pairs, species, tape, np.ones(len(species)))
+        return [*dtheta.values(), *(a for network in dnetworks for a in network), dscale]
+
+    before, one = n_threads(), gradient()
+    try:
+        set_threads(3)
+        for a, b in zip([*in_one, *one], [*energies_forces_virials(model, *given), *gradient()], strict=True):
+            np.testing.assert_array_equal(a, b)
+    finally:
+        set_threads(before)
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_each_atom_is_in_one_part(networks):
+    rng = np.random.default_rng(0)
+    species = rng.choice(3, 700, p=[0.1, 0.0, 0.9]).astype(np.int32)
+    parts = by_element(SimpleNamespace(networks=[None] * networks), None, species, 700)
+    atoms = [np.arange(700)[columns] for _, columns in parts]
+    assert sorted(np.concatenate(atoms)) == list(range(700))
+    assert all(0 < len(own) <= 256 for own in atoms) and len(parts) == {1: 3, 3: 4}[networks]
+    assert all((species[own] == z).all() for (z, _), own in zip(parts, atoms, strict=True) if networks > 1)
+
+
 def test_blocks_hold_every_pair_once():
     found, _ = potential()
     _structures, pairs, species = prepared(FRAMES["mixed"], found)
+    longest = pair_blocks(pairs, species, 3, 8, by_element=False)
     blocks = pair_blocks(pairs, species, 3, 8)
     assert pair_blocks(pairs, species, 3, 8) is blocks
+    assert longest.starts.shape[1] == 2 and longest.n_slots < blocks.n_slots
+    assert (longest.neighbour >= 0).sum() == (blocks.neighbour >= 0).sum() == pairs.n_pairs
     assert sorted(blocks.atom[blocks.atom >= 0]) == list(range(pairs.n_atoms))
     seen = []
     for block in range(blocks.n_blocks):

@@ -170,7 +170,7 @@ def _pull_ten(kind, values, slopes, dbare, at, k, n_basis, m):
 
 
 @inner
-def _pull_slot(kind, units, values, slopes, dbare, k, n_basis, has_rank3, vectors):
+def pull_slot(kind, units, values, slopes, dbare, k, n_basis, has_rank3, vectors):
     """Formula (5) for one slot."""
     x, y, z, inverse = load_tuple(kind, units, 4 * k, 4)
     slope, f = _pull_ten(kind, values, slopes, dbare, 0, k, n_basis, monomials_0_to_2(kind, x, y, z))
@@ -218,5 +218,5 @@ def gm_moments_pullback(
             clear(dbare)
             _mix(kind, coefficients, dmixed, dbare, n_basis, n_radial, 1, n_basis, halves)
             for k in range(starts[z], starts[z + 1]):
-                _pull_slot(kind, units, values, slopes, dbare, k, n_basis, halves == 2, vectors)
+                pull_slot(kind, units, values, slopes, dbare, k, n_basis, halves == 2, vectors)
         scatter_block(kind, pairs, starts[n_species], n, vectors, drij)

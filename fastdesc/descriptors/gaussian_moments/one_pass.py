@@ -8,6 +8,7 @@ pullback then run over n_radial functions instead of n_basis.
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
+from fastdesc.descriptors.gaussian_moments.channels import copy_rows
 from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
 from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
 from fastdesc.networks.blocks import ABOVE, BELOW, N_IN, TILE, network_block
@@ -45,6 +46,19 @@ def _channels(kind, mixing, row, n_functions, n_radial, values, slopes, factor, 
             rise = axpy_numbers(mixing, row + k * n_radial + s, load(kind, slopes, k), rise)
         _store_channel(channels, at + 2 * s, one[0], rise[0], factor, dfactor)
         s += 1
+
+
+@inner
+def _channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
+    """As `_channels`, with coefficients of each lane's own."""
+    for s in range(n_radial):
+        value = load(kind, mixed, s) * load(kind, values, 0)
+        slope = load(kind, mixed, s) * load(kind, slopes, 0)
+        for k in range(1, n_functions):
+            a = load(kind, mixed, k * n_radial + s)
+            value = value + a * load(kind, values, k)
+            slope = slope + a * load(kind, slopes, k)
+        _store_channel(channels, at + 2 * s, value, slope, factor, dfactor)
 
 
 @inner
@@ -123,13 +137,13 @@ def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell)
 
 @kernel
 def gm_one_pass(
-    kind, first, last, blocks, positions, cells, frame, mixing, moments_and_basis, offsets, weights, plan, activation,
-    scale, direct, gradient, energies, own, virials, last_layer,
+    kind, first, last, blocks, positions, cells, frame, species, mixing, moments_and_basis, offsets, weights, plan,
+    activation, scale, direct, gradient, energies, own, virials, last_layer,
 ):  # fmt: skip
     """Energies of the atoms of blocks first .. last-1 and their gradient with respect to pair vectors.
 
     in   blocks: arrays of PairBlocks: atom, element, first_slot, starts, shifted, neighbour, shift
-         positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,)
+         positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,), species (n_atoms,)
          mixing (n_species, n_species, n_functions, n_radial): combinations of fastdesc.numerics.radial, flat
          moments_and_basis: n_species, n_radial, n_moments, basis, n_basis, cutoff
          offsets (8,) first feature of each contraction
@@ -141,7 +155,7 @@ def gm_one_pass(
     """
     atom, element, first_slot, starts, shifted, neighbour, shift = blocks
     atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
-    shifted, neighbour, shift = borrowed(shifted), borrowed(neighbour), borrowed(shift)
+    shifted, neighbour, shift, species = borrowed(shifted), borrowed(neighbour), borrowed(shift), borrowed(species)
     positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
     n_species, n_radial, n_moments, basis, n_basis, cutoff = moments_and_basis
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
@@ -149,6 +163,8 @@ def gm_one_pass(
     flat = weights.reshape(-1)
     degree_3, with_gradient = n_moments > TEN, gradient.shape[0] > 0
     width = lanes(kind)
+    n_groups, length = starts.shape[1] - 1, n_functions * n_radial
+    mixed, begins = scratch(kind, length), np.empty(width, np.uint64)
     longest = np.int64(1)
     for block in range(first, last):
         longest = max(longest, first_slot[block + 1] - first_slot[block])
@@ -168,7 +184,7 @@ def gm_one_pass(
         begin = first_slot[block]
         _centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
         n = 0
-        for z in range(n_species):
+        for z in range(n_groups):
             for k in range(begin + starts[block, z], begin + starts[block, z + 1]):
                 r = pair_vector(
                     kind, positions, neighbour, shift, k, centre, cell, np.int64(shifted[block]), FAR * cutoff
@@ -180,8 +196,16 @@ def gm_one_pass(
                     continue
                 store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
                 p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
-                row = (z_i * n_species + z) * n_functions * n_radial
-                _channels(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, 2 * n_radial * n)
+                at = 2 * n_radial * n
+                if n_groups == n_species:
+                    row = (z_i * n_species + z) * length
+                    _channels(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, at)
+                else:
+                    for lane in range(width):
+                        z_j = species[max(neighbour[k, lane], 0)]
+                        begins[lane] = np.uint64((z_i * n_species + z_j) * length)
+                    copy_rows(kind, mixing, begins, length, mixed, np.uint64(0), np.uint64(width))
+                    _channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, p, dp, channels, at)
                 kept[n] = k
                 n += 1
         clear(moments)
