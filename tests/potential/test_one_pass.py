@@ -228,7 +228,7 @@ def periodic_table():
 
 @pytest.mark.parametrize("network", ["per_species", "shared"])
 def test_89_elements(network):
-    """Energies and forces in one pass and one after the other; they and gradients to the bit for any number of threads."""
+    """Energies and forces in both ways; they and gradients to the bit for any number of threads."""
     found, model = potential(species=EVERY, species_mixing="factorised", network=network)
     structures, pairs, species = prepared(periodic_table(), found, skin=0.0)
     given = structures.positions, structures.cells, pairs, species

@@ -43,8 +43,8 @@ def _rows_of_beta(kind, beta, sizes, j, species, pairs, k, i, n, begins, coeffic
     pair take any row.
     """
     planes, n_species, length = sizes
-    for lane in range(n):
-        p = pairs[k, lane]
+    for lane in range(len(begins)):
+        p = pairs[k, lane] if lane < n else -1
         begins[lane] = np.uint64(0 if p < 0 else (species[i + lane] * n_species + species[j[p]]) * length)
     step = np.uint64(planes * lanes(kind))
     copy_rows(kind, beta, begins, length, coefficients, np.uint64(0), step)
