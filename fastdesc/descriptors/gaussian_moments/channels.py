@@ -20,7 +20,7 @@ from fastdesc.descriptors.gaussian_moments.moments import (
     pull_slot,
 )
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
-from fastdesc.simd import borrowed, lanes, load, planes_of, scratch, splat, store, store_atoms
+from fastdesc.simd import borrowed, lanes, load, planes_of, scratch, splat, store
 from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
@@ -105,7 +105,7 @@ def gm_moments_of_many(kind, first, last, row, j, species, rij, beta, moments, n
             _add(kind, units, channels, starts[1], n_radial, True, mixed)
         for s in range(n_radial):
             for c in range(n_moments):
-                store_atoms(moments, s * n_moments + c, i, n, load(kind, mixed, s * ROW + c))
+                store(moments, s * n_moments + c, i, n, load(kind, mixed, s * ROW + c))
 
 
 @kernel
