@@ -171,7 +171,10 @@ class Structures:
         known = np.asarray(model_species_numbers, np.int64)
         table = np.full(len(chemical_symbols) + 1, -1, np.int32)    # the last entry is for numbers of no element
         table[known] = np.arange(len(known), dtype=np.int32)
-        species = table[np.where((self.numbers < 0) | (self.numbers >= len(table)), -1, self.numbers)]
+        numbers = self.numbers
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(table)):
+            numbers = np.where((numbers < 0) | (numbers >= len(table)), -1, numbers)
+        species = table[numbers]
         if (species < 0).any():
             atom = int(np.flatnonzero(species < 0)[0])
             number = int(self.numbers[atom])

@@ -8,6 +8,8 @@ from fastdesc.errors import DeviceError, InputError
 DTYPES = ("float32", "float64")
 DEVICES = ("cpu", "cuda", "auto")
 CACHE_LINE = 64
+LOCKED = 1 << 20
+"""Bytes above which what comes from a device is page-locked."""
 
 
 def namespace(x):
@@ -99,7 +101,9 @@ def to_host_together(*arrays):
     xp = namespace(arrays[0])
     if xp is np:
         return arrays
-    flat = xp.concatenate([a.reshape(-1) for a in arrays]).get()
+    flat = xp.concatenate([a.reshape(-1) for a in arrays])
+    # Where it is page-locked a large array travels at the full rate, and fresh pages need not be made.
+    flat = flat.get(out=pinned(flat.shape, flat.dtype)) if flat.nbytes > LOCKED else flat.get()
     ends = np.cumsum([a.size for a in arrays])
     return tuple(x.reshape(a.shape) for x, a in zip(np.split(flat, ends[:-1]), arrays, strict=True))
 
@@ -138,9 +142,10 @@ def stacked(a, b):
 
 
 def padded(shape, dtype, like=None):
-    """Uninitialised array as of `empty`, whose rows start at odd multiples of the cache line.
+    """Uninitialised array as of `empty`, whose rows on the host start at odd multiples of the cache line.
 
-    With a power-of-two row length all rows would compete for the same cache sets.
+    With a power-of-two row length all rows would compete for the same cache sets there. On a device rows have no gaps:
+    CuPy's products copy an array that has some.
 
     Parameters
     ----------
@@ -151,6 +156,8 @@ def padded(shape, dtype, like=None):
         An array whose device is used; NumPy by default.
     """
     *lead, n = shape
+    if like is not None and namespace(like) is not np:
+        return empty(shape, dtype, like)
     per_line = CACHE_LINE // np.dtype(dtype).itemsize
     lines = -(-n // per_line) | 1
     return empty((*lead, lines * per_line), dtype, like)[..., :n]

@@ -186,7 +186,8 @@ class Pairs:
         n_species : int
         """
         self.noted = species, n_species
-        order = namespace(self.j).asarray(np.argsort(species, kind="stable"))
+        small = species.astype(np.int16) if n_species < 1 << 15 else species    # NumPy sorts those by their digits
+        order = namespace(self.j).asarray(np.argsort(small, kind="stable"))
         ends = np.cumsum(np.bincount(species, minlength=n_species))
         self.columns = [order[end - n : end] for end, n in zip(ends, np.diff(ends, prepend=0), strict=True)]
 

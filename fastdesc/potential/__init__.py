@@ -16,7 +16,7 @@ from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.errors import InputError, nearest
-from fastdesc.geometry import stress_voigt
+from fastdesc.geometry import frame_sums, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
@@ -44,6 +44,8 @@ class Species(NamedTuple):
 
 
 ARGUMENTS = ("hidden", "activation", "network", "seed", "direct", "bias", "n_knots", "blocks", "layer_norm")
+SUMMED_ON_HOST = 4096
+"""Atoms up to which the host adds up the energies that come from a device: fewer launches."""
 
 
 class Potential:
@@ -388,8 +390,13 @@ class Potential:
                 found = energies_forces_virials(model, *placed, species.on_device)
             else:
                 found = (energies(model, *placed, species.on_device),)
-            atomic, *found = to_host_together(*found)    # the one wait for a device
-            energy, atomic = self.totals(atomic, species.on_host, pairs.first)
+            atomic, *rest = found
+            if model.device == "cuda" and pairs.n_atoms > SUMMED_ON_HOST:
+                atomic = atomic + namespace(atomic).asarray(self.reference)[species.on_device]
+                energy, atomic, *found = to_host_together(frame_sums(atomic[None], pairs)[:, 0], atomic, *rest)
+            else:
+                atomic, *found = to_host_together(atomic, *rest)    # the one wait for a device
+                energy, atomic = self.totals(atomic, species.on_host, pairs.first)
         return energy, *(found or (None, None)), atomic
 
     def placed(self, structures: Structures, pairs: Pairs | None, model: Model) -> tuple[Structures, Pairs, "Species"]:

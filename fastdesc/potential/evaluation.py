@@ -229,8 +229,11 @@ def network_and_gradient(model, q, pairs, species, keep=False, look=None):
     """
     xp, species = namespace(q), species[: pairs.n_atoms]
     dy = model.scale[species][None]
-    dq = padded(q.shape, q.dtype, q)
     scale = model.scale.astype(np.float64)[species]
+    if xp is not np and len(model.networks) == 1 and model.direct is None:
+        out, dq, chunk = _values_of_one(model.networks[0], q, dy, scale)
+        return out, dq, [chunk] if keep or look else None
+    dq = padded(q.shape, q.dtype, q)
     out, direct = empty((pairs.n_atoms,), np.float64, q), None if model.direct is None else xp.zeros(pairs.n_atoms)
     kept_or_not = _values_kept if keep or xp is not np else partial(_values, look=look)
 
@@ -254,6 +257,13 @@ def _values_kept(head, z, columns, x, dq, dy, scale, out):
     dq[:, columns], chain = head.pullback(tape, dy[:, columns])
     out[columns] = y[0] * scale[columns]
     return z, columns, tape, chain, y
+
+
+def _values_of_one(head, q, dy, scale):
+    """What `network_and_gradient` returns where one network takes all atoms of a device: nothing is copied."""
+    y, tape = head.forward(q)
+    dq, chain = head.pullback(tape, dy)
+    return y[0] * scale, dq, (0, slice(0, q.shape[-1]), tape, chain, y)
 
 
 def _values(head, z, columns, x, dq, dy, scale, out, look=None):
