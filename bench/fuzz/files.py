@@ -92,7 +92,7 @@ FAULTS = {    # readers that do what none may do
     "exception": Kind("frames.xyz", "frames.xyz", _raise),
     "hang": Kind("frames.xyz", "frames.xyz", _hang),
     "crash": Kind("frames.xyz", "frames.xyz", lambda path: ctypes.string_at(0)),
-    "memory": Kind("frames.xyz", "frames.xyz", lambda path: np.empty(1 << 30, np.uint8).sum()),
+    "memory": Kind("frames.xyz", "frames.xyz", lambda path: np.empty(5 << 27, np.uint8).sum()),
     "outside": Kind("frames.xyz", "frames.xyz", lambda path: (path.parents[2] / "outside/000000.h5").read_bytes()),
 }
 

@@ -21,6 +21,8 @@ DEEPEST = 32
 MOST_CHUNK_BYTES = 1 << 28
 WIDEST_TEXT = 64
 """Texts in a row."""
+TEXT_BYTES = 16
+"""Bytes of a text within a chunk: where it lies in which heap, and its length."""
 SMALL = 1 << 26
 """Bytes that a dataset may take, as it may as many as the whole file, without its chunks being counted."""
 CHECKSUM = 4
@@ -114,19 +116,21 @@ class _Walk:
                 raise ValueError(f"{name} needs the filter {made.get_filter(k)[0]}, which fastdesc does not use")
         n, shape = dataset.get_space().get_simple_extent_npoints(), dataset.shape
         size = n * kind.get_size()
-        if kind.get_class() == h5t.STRING and kind.is_variable_str():
-            chunks = layout == h5d.CHUNKED
-            if made.get_nfilters() or (chunks and made.get_chunk()[1:] != shape[1:]) or prod(shape[1:]) > WIDEST_TEXT:
+        text = kind.get_class() == h5t.STRING and kind.is_variable_str()
+        item = TEXT_BYTES if text else kind.get_size()
+        chunk = item * prod(made.get_chunk()) if layout == h5d.CHUNKED else 0
+        if chunk > MOST_CHUNK_BYTES:
+            raise ValueError(f"{name} has chunks of {chunk} bytes")
+        if chunk and not made.get_nfilters() and dataset.get_storage_size() != chunk * dataset.get_num_chunks():
+            # HDF5 would make memory for as much as a chunk is said to have, and leave what it has not as it is.
+            raise ValueError(f"{name} has chunks of another size than {chunk} bytes")
+        if text:
+            if made.get_nfilters() or (chunk and made.get_chunk()[1:] != shape[1:]) or prod(shape[1:]) > WIDEST_TEXT:
                 raise ValueError(f"{name} is text of a kind that fastdesc does not write")
-            if chunks:
+            if chunk:
                 self.texts.append((name, shape[0]))
                 return
-        if layout == h5d.CHUNKED:
-            chunk = kind.get_size()
-            for width in made.get_chunk():
-                chunk *= width
-            if chunk > MOST_CHUNK_BYTES:
-                raise ValueError(f"{name} has chunks of {chunk} bytes")
+        if chunk:
             filters = {made.get_filter(k)[0] for k in range(made.get_nfilters())}
             if filters:
                 least = CHECKSUM if h5z.FILTER_FLETCHER32 in filters else 0

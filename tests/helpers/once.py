@@ -1,7 +1,7 @@
 """Checks that a state of the sources needs once: what a sanitizer or a compiler says of the same text does not change.
 
-A test that is marked `once` is left out where tests/checked.json says that it passed on the same sources; they are all
-of fastdesc, the kernels, and the tests of the kernels with what they stand on. `pytest --record` makes all of these
+A test that is marked `once` is left out where tests/checked.json says that it passed on the same sources: the kernels,
+what of fastdesc prepares and launches them, and the tests of the kernels with what they stand on. `pytest --record` makes all of these
 checks anew and writes down which passed.
 """
 
@@ -12,8 +12,13 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEPT = REPOSITORY / "tests" / "checked.json"
-SOURCES = ("fastdesc/**/*.py", "kernels/**/*.cu", "kernels/**/*.cuh", "tests/kernels/*.py", "tests/doubles/*.py",
-           "tests/helpers/*.py", "tests/references/*.py", "bench/gpu/compile_report.py")  # fmt: skip
+FOLDERS = ("backend", "descriptors", "networks", "numerics", "pairs", "simd")
+"""Of fastdesc: what prepares and launches kernels."""
+SOURCES = (
+    *(f"fastdesc/{folder}/**/*.py" for folder in FOLDERS), "fastdesc/geometry.py", "fastdesc/structures.py",
+    "kernels/**/*.cu", "kernels/**/*.cuh", "tests/kernels/*.py", "tests/doubles/*.py", "tests/helpers/*.py",
+    "tests/references/*.py", "bench/gpu/compile_report.py",
+)  # fmt: skip
 
 
 @cache
