@@ -1,8 +1,8 @@
 """Checks that a state of the sources needs once: what a sanitizer or a compiler says of the same text does not change.
 
 A test that is marked `once` is left out where tests/checked.json says that it passed on the same sources: the kernels,
-what of fastdesc prepares and launches them, and the tests of the kernels with what they stand on. `pytest --record` makes all of these
-checks anew and writes down which passed.
+what of fastdesc prepares and launches them, and the tests of the kernels with what they stand on. `pytest --record`
+makes all of these checks anew and writes down which passed.
 """
 
 import hashlib
