@@ -47,7 +47,7 @@ max_rank = 1
 [potential]
 hidden = [6]
 [training]
-epochs = 40
+epochs = 20
 batch_size = 4
 checkpoint_every = 2
 [output]
@@ -83,8 +83,9 @@ def content(folder):
 
 
 def difference(found, expected):
-    """Name of the first thing that is not the same; None where all is."""
-    return next((name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)), None)
+    """Name of the first thing that is not the same, in the order of the rounds; None where all is."""
+    names = sorted({*found, *expected}, key=lambda name: (not name.startswith("round-"), name))
+    return next((name for name in names if found.get(name) != expected.get(name)), None)
 
 
 def ended(command, folder, seconds):
@@ -97,6 +98,9 @@ def ended(command, folder, seconds):
         time.sleep(LOOK)
     process.kill()
     told = process.communicate()[0]
+    if process.returncode < 0 and folder.joinpath("fastdesc-learn").exists():
+        files = sorted(folder.joinpath("fastdesc-learn").rglob("*"), key=lambda path: path.stat().st_mtime)
+        print("  killed after", ", ".join(str(path.relative_to(folder)) for path in files[-2:]), flush=True)
     if process.returncode > 0:
         raise SystemExit(f"the loop ended with code {process.returncode}: {told[-1000:]}")
     return process.returncode == 0
@@ -106,14 +110,17 @@ def main(words=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--kills", type=int, default=50)
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--folder", help="where loops are kept (default: a temporary one)")
     args = p.parse_args(words)
     rng, kills, loops = np.random.default_rng(args.seed), 0, 0
     with tempfile.TemporaryDirectory() as temporary:
-        whole = Path(temporary) / "whole"
+        place = Path(args.folder or temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        whole = place / "whole"
         command = begin(whole)
         ended(command, whole, np.inf)    # compiles what is to be compiled
         start = time.monotonic()
-        again = Path(temporary) / "again"
+        again = place / "again"
         ended(begin(again), again, np.inf)
         took = time.monotonic() - start
         expected = content(whole / "fastdesc-learn")
@@ -121,7 +128,7 @@ def main(words=None):
             raise SystemExit(f"two undisturbed loops differ in {name}")
         print(f"an undisturbed loop takes {took:.1f} s", flush=True)
         while kills < args.kills:
-            folder = Path(temporary) / f"{loops}"
+            folder = place / f"{loops}"
             command = begin(folder)
             own = 0
             while not ended(command, folder, rng.uniform(0, took) if kills < args.kills else np.inf):

@@ -34,6 +34,8 @@ _PUBLIC = {
     "load_filters": "fastdesc.potential.transfer",
     "add_elements": "fastdesc.potential.elements",
     "Ensemble": "fastdesc.potential.ensemble",
+    "elastic_constants": "fastdesc.potential.elastic",
+    "sparse_hessian": "fastdesc.potential.sparse_hessian",
     "last_layer_features": "fastdesc.potential.last_layer_features",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.io.frames import read_frames as read_frames
     from fastdesc.pairs import Pairs as Pairs
     from fastdesc.potential import Potential as Potential
+    from fastdesc.potential.elastic import elastic_constants as elastic_constants
     from fastdesc.potential.elements import add_elements as add_elements
     from fastdesc.potential.ensemble import Ensemble as Ensemble
     from fastdesc.potential.last_layer_features import last_layer_features as last_layer_features
@@ -74,6 +77,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.potential.meam import read_meam_spline as read_meam_spline
     from fastdesc.potential.meam import write_meam_spline as write_meam_spline
     from fastdesc.potential.reann import read_reann as read_reann
+    from fastdesc.potential.sparse_hessian import sparse_hessian as sparse_hessian
     from fastdesc.potential.transfer import load_filters as load_filters
     from fastdesc.structures import Structures as Structures
     from fastdesc.training import fit_uncertainty as fit_uncertainty

@@ -76,6 +76,9 @@ def test_potential_training_and_dynamics(tmp_path: Path) -> None:
     assert out.forces is not None and out.stress is not None
     assert out.energy.shape == (4,) and out.forces.shape == (16, 3) and out.stress.shape == (4, 6)
     assert_type(fd.fit_uncertainty(loaded, frames[:3], frames[3:]), Uncertainty)
+    assert fd.sparse_hessian(loaded, frames[0], [0]).shape == (12, 3)
+    resting = bulk("Cu")    # one atom, which is at rest
+    assert fd.elastic_constants(loaded, resting).clamped.shape == (6, 6)
     assert_type(fd.shallow_ensemble(loaded, frames[:3], frames[3:], members=2), Uncertainty)
     assert len(fd.last_layer_features(loaded, frames)) == 4
     sure = loaded.predict(frames, uncertainty=True, members=4)

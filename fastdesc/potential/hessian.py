@@ -16,7 +16,7 @@ from fastdesc.backend.arrays import namespace, padded, resolve_device, to_device
 from fastdesc.backend.memory import check_room
 from fastdesc.checks import brief
 from fastdesc.errors import InputError
-from fastdesc.geometry import forces, pair_tangents, pair_vectors
+from fastdesc.geometry import forces, pair_tangents, pair_vectors, virials
 from fastdesc.pairs import find_on
 from fastdesc.potential.evaluation import energies_and_gradient, over_atoms
 from fastdesc.structures import Structures
@@ -70,18 +70,45 @@ class HessianProducts:
         InputError
             For a direction that is not finite numbers of this shape.
         """
+        _, drij = self._duals(self._checked(direction), None)
+        return -to_host(forces(namespace(self.rij).ascontiguousarray(drij[1]), self.pairs))
+
+    def strained(self, direction, strain):
+        """Derivatives of forces and virial where atoms move along a direction and the cell is strained.
+
+        Parameters
+        ----------
+        direction : (n_atoms, 3) array, Å
+            Beyond the strain, which all positions follow.
+        strain : (3, 3) array
+
+        Returns
+        -------
+        forces : (n_atoms, 3) float64, eV/Å
+        virial : (3, 3) float64, eV
+            Of sum_p r_p (x) dE/dr_p.
+        """
+        xp = namespace(self.rij)
+        trij, drij = self._duals(self._checked(direction), xp.asarray(np.asarray(strain, np.float64)[None]))
+        value, tangent = (xp.ascontiguousarray(x) for x in drij)
+        virial = virials(trij, value, self.pairs) + virials(self.rij, tangent, self.pairs)
+        return to_host(forces(tangent, self.pairs)), to_host(virial)[0]
+
+    def _duals(self, v, strain):
+        """Tangents of the pair vectors, and dE/dr_p with its tangent, (2, 3, n_pairs)."""
         model, pairs, xp = self.model, self.pairs, namespace(self.rij)
-        v = self._checked(direction)
-        duals = xp.stack([self.rij, pair_tangents(xp.asarray(v), None, self.rij, pairs)])
+        trij = pair_tangents(xp.asarray(v), strain, self.rij, pairs)
+        duals = xp.stack([self.rij, trij])
         q, saved = model.descriptor.forward(duals, pairs, self.species, model.theta)
         dq = padded(q.shape, q.dtype, q)
         dq[0] = self.tape.dq
         self._head_tangents(q[1], dq[1])
         drij = model.descriptor.pullback(duals, pairs, self.species, model.theta, saved, dq)
-        change = drij[1]
         if model.repulsion is not None:
-            change = change + model.repulsion.curvature(duals[0], duals[1], pairs, self.species)
-        return -to_host(forces(xp.ascontiguousarray(change), pairs))
+            given = pairs, self.species
+            drij[0] += model.repulsion.gradient(duals[0], *given)
+            drij[1] += model.repulsion.curvature(duals[0], duals[1], *given)
+        return trij, drij
 
     def _checked(self, direction):
         allowed = f"give finite numbers of shape ({self.pairs.n_atoms}, 3)"
@@ -137,7 +164,7 @@ def hessian(potential, atoms, indices=None, device="cpu"):
     """
     product = HessianProducts(potential, atoms, device)
     n_atoms = product.pairs.n_atoms
-    own = np.arange(n_atoms) if indices is None else _atoms_asked_for(indices, n_atoms)
+    own = np.arange(n_atoms) if indices is None else atoms_asked_for(indices, n_atoms)
     check_room(72.0 * len(own) ** 2, f"second derivatives of {len(own)} atoms", "name fewer atoms by indices")
     out, v = np.empty((len(own), 3, len(own), 3)), np.zeros((n_atoms, 3))
     for k, j in enumerate(own):
@@ -148,7 +175,7 @@ def hessian(potential, atoms, indices=None, device="cpu"):
     return out
 
 
-def _atoms_asked_for(indices, n_atoms):
+def atoms_asked_for(indices, n_atoms):
     try:
         own = np.atleast_1d(np.asarray(indices))
     except ValueError:    # rows of different lengths

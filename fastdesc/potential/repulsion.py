@@ -141,18 +141,27 @@ class Repulsion:
             species = species[block.n_atoms :]
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
+    def gradient(self, rij, pairs, species):
+        """Half of phi' r / d of every pair, (3, n_pairs) eV/Å: derivatives of the energy by the pair vectors."""
+        _, within, n, first, _ = self._derivatives(rij, pairs, species)
+        return 0.5 * within * first * n
+
     def curvature(self, rij, trij, pairs, species):
         """Half of the change of phi' r / d of every pair along the tangents of the pair vectors, (3, n_pairs) eV/Å."""
+        d, within, n, first, second = self._derivatives(rij, pairs, species)
+        along = (n * trij).sum(axis=0)
+        return 0.5 * within * (second * along * n + first / d * (trij - along * n))
+
+    def _derivatives(self, rij, pairs, species):
+        """Distances, whether they are within, unit vectors, and phi' and phi'' of every pair."""
         xp = namespace(rij)
         owner = xp.searchsorted(pairs.row, xp.arange(rij.shape[1]), side="right") - 1
         t = self._table_like(rij)[species[owner], species[pairs.j]].T
         d = xp.sqrt((rij**2).sum(axis=0))
-        within, n = d < t[3], rij / d
         _, first, second = screened(d, t[0], t[1])
         x = xp.maximum(d - t[2], 0.0)
         first, second = first + x**2 * (t[4] + x * t[5]), second + x * (2 * t[4] + 3 * x * t[5])
-        along = (n * trij).sum(axis=0)
-        return 0.5 * within * (second * along * n + first / d * (trij - along * n))
+        return d, d < t[3], rij / d, first, second
 
 
 def repulsion_of(kind, descriptor):
