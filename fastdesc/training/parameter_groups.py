@@ -9,8 +9,9 @@ from fastdesc.errors import InputError, nearest
 from fastdesc.training.matrix_optimizers import SOAP, Muon
 from fastdesc.training.optimizer import AdamW, AMSGrad, Group
 
-MOST_ROWS = 4096
-"""Of what SOAP and Muon step as a matrix: its basis would take a gigabyte of numbers and minutes beyond."""
+MOST_ROWS = 1024
+"""Of what SOAP steps as a matrix in a descriptor: a table of 30 elements has 3600 and more, and improving their basis
+takes most of the time of training."""
 
 
 def optimizer_for(potential, parameters, settings):
@@ -31,14 +32,15 @@ def optimizer_for(potential, parameters, settings):
     if settings.optimizer == "muon":
         return Muon(parameters, _matrices(weights), **given)
     own = [f"descriptor/{name}" for name in potential.descriptor.training_hints.matrices]
-    weights |= {name: parameters[name].shape for name in own if name in parameters}
+    own = {name: parameters[name].shape for name in own if name in parameters}
+    weights |= {name: shape for name, shape in own.items() if math.prod(shape[:-1]) <= MOST_ROWS}
     return SOAP(parameters, _matrices(weights), **given)
 
 
 def _matrices(shapes):
-    """Shapes (rows, columns) of those that are matrices, all axes but the last as rows, and not too large for it."""
+    """Shapes (rows, columns) of those that are matrices, all axes but the last as rows."""
     found = {name: (math.prod(shape[:-1]), shape[-1]) for name, shape in shapes.items()}
-    return {name: shape for name, shape in found.items() if min(shape) > 1 and max(shape) <= MOST_ROWS}
+    return {name: shape for name, shape in found.items() if min(shape) > 1}
 
 
 def groups_for(potential, settings):
