@@ -11,7 +11,7 @@ choices since the last pass. Nothing is approximate but for round-off.
 import numpy as np
 
 POOL = 2048
-"""Rows that are set apart."""
+"""Rows that are set apart; of large tables up to eight times as many, for a pass costs more than a choice among them."""
 AT_ONCE = 2**22
 """Numbers in one product of matrices: 32 MB."""
 NEAR = 1e-6
@@ -109,7 +109,7 @@ def largest_first(rows, n, rule, values, begin, weights, kept=None):
         first_pass = False
         if kept is not None:
             kept.keep(chosen, found, values)
-        apart, outside = _set_apart(values)
+        apart, outside = _set_apart(values, max(POOL, min(rows.n // 64, 8 * POOL)))
         own, own_rows, own_weights = values[apart], rows.take(apart), weights[apart]
         first = True
         while len(chosen) < n:
@@ -221,9 +221,9 @@ def _current(rows, values, weights, rule):
     return rule.current(rows, values, weights)
 
 
-def _set_apart(values):
+def _set_apart(values, pool):
     """Numbers of the rows of the largest values, ascending, and the largest value elsewhere."""
-    if len(values) <= POOL:
+    if len(values) <= pool:
         return np.arange(len(values)), -np.inf
-    order = np.argpartition(values, len(values) - POOL - 1)
-    return np.sort(order[-POOL:]), values[order[-POOL - 1]]
+    order = np.argpartition(values, len(values) - pool - 1)
+    return np.sort(order[-pool:]), values[order[-pool - 1]]

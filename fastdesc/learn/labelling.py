@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -147,13 +146,3 @@ def environment():
     """Variables of a process of ours: these, with the folder of this package on the path, wherever that is."""
     here = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))}
-
-
-def end_with_the_loop():
-    """End this process when the pipe that is its standard input closes."""
-
-    def wait():
-        sys.stdin.buffer.read()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
