@@ -11,7 +11,7 @@ choices since the last pass. Nothing is approximate but for round-off.
 import numpy as np
 
 POOL = 2048
-"""Rows that are set apart; of large tables up to eight times as many, for a pass costs more than a choice among them."""
+"""Rows that are set apart; of large tables up to eight times as many, for a pass costs more than choices do."""
 AT_ONCE = 2**22
 """Numbers in one product of matrices: 32 MB."""
 NEAR = 1e-6
