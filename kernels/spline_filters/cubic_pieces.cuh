@@ -33,11 +33,11 @@ template <typename S> struct Place {
     }
 };
 
-// Piece `number` of a table.
+// Piece `number` of a table: 32 bits of it, for tables of 2^31 pieces are none that fit into a memory.
 template <typename S> struct Cubic {
     S c[4];
 
-    __device__ __forceinline__ Cubic(const real<S>* table, long long number, long long plane) {
+    __device__ __forceinline__ Cubic(const real<S>* table, int number, long long plane) {
         const Four<real<S>> v = reinterpret_cast<const Four<real<S>>*>(table)[number];
         if constexpr (planes<S> == 2) {
             const Four<real<S>> t = reinterpret_cast<const Four<real<S>>*>(table + plane)[number];

@@ -5,6 +5,11 @@
 
 namespace fd {
 
+// Filters that a table of angular filters has room for: full slabs, whatever NB a kernel takes.
+__device__ __forceinline__ int filled(int n_filters) {
+    return n_filters < 2 ? n_filters : n_filters <= 4 ? 4 : (n_filters + 7) / 8 * 8;
+}
+
 // A close neighbour as its lane sees it, with NB of its filters; p < 0 where there is none.
 template <typename S, int NB> struct Close {
     long long p;
@@ -32,9 +37,20 @@ template <typename S, int NB> struct CloseNeighbours {
     S* tile;
     int* marks;
 
-    // Number of the piece of filter b of the slab, in the table of angular filters, (.., n_filters, pieces, 4).
-    __device__ __forceinline__ long long piece(int elements, int slab, int b, int piece) const {
-        return ((long long)elements * n_filters + min(slab + b, n_filters - 1)) * angular_pieces + piece;
+    // Number of the piece of a slab's first filter in the table of angular filters, (.., pieces, filled(n_filters), 4):
+    // those of the others follow, and need no address of their own.
+    __device__ __forceinline__ int piece(int elements, int slab, int piece) const {
+        return (elements * angular_pieces + piece) * filled(n_filters) + slab;
+    }
+
+    // Number of the pair of elements of a neighbour and of the one staged as k.
+    __device__ __forceinline__ int elements(int z, int k) const {
+        return n_elements > 1 ? element_pair(z, this->z(k), n_elements) : 0;
+    }
+
+    // Place of a neighbour in the row, as `slot(k)` has it; -1 for none.
+    __device__ __forceinline__ int slot_of(const Close<S, NB>& close) const {
+        return close.p < 0 ? -1 : (int)(close.p - own.begin);
     }
 
     // The next 32 close neighbours from pair p on, in order, one a lane; moves p behind the last of them.
@@ -65,7 +81,7 @@ template <typename S, int NB> struct CloseNeighbours {
 
     // The piece on which filter b of a close neighbour lies.
     __device__ __forceinline__ Cubic<S> filter(const Close<S, NB>& close, int slab, int b) const {
-        const long long n = (long long)close.z * n_filters + min(slab + b, n_filters - 1);
+        const int n = close.z * n_filters + min(slab + b, n_filters - 1);
         return {radial, n * radial_pieces + close.place.piece, (long long)n_elements * n_filters * radial_pieces * 4};
     }
 
@@ -78,7 +94,7 @@ template <typename S, int NB> struct CloseNeighbours {
 #pragma unroll
         for (int b = 0; b < NB; ++b) tile[(3 + b) * 32 + lane] = close.f[b];
         marks[32 + lane] = close.z;
-        marks[64 + lane] = close.p < 0 ? -1 : (int)(close.p - own.begin);
+        marks[64 + lane] = slot_of(close);
         __syncwarp();
         return __popc(__ballot_sync(WHOLE_WARP, close.p >= 0));
     }
@@ -87,7 +103,7 @@ template <typename S, int NB> struct CloseNeighbours {
     __device__ __forceinline__ Vector<S> u(int k) const { return {tile[k], tile[32 + k], tile[64 + k]}; }
     __device__ __forceinline__ S f(int b, int k) const { return tile[(3 + b) * 32 + k]; }
     __device__ __forceinline__ int z(int k) const { return marks[32 + k]; }
-    __device__ __forceinline__ long long p(int k) const { return own.begin + marks[64 + k]; }
+    __device__ __forceinline__ int slot(int k) const { return marks[64 + k]; }
 };
 
 }  // namespace fd

@@ -46,7 +46,7 @@ sf_features(
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
     real<S>* __restrict__ q,              // (n_pair + n_triplet, n_atoms)
     long long rij_stride,                 // from row to row of rij
     long long q_stride,                   // from row to row of q
@@ -83,29 +83,31 @@ sf_features(
             const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
 #pragma unroll
             for (int b = 0; b < NB; ++b) {
-                const long long at = ((long long)z * n_pair + min(slab + b, n_pair - 1)) * pair_pieces + place.piece;
+                const int at = (z * n_pair + min(slab + b, n_pair - 1)) * pair_pieces + place.piece;
                 sums[b] += Cubic<S>(pair, at, plane).value(place.t);
             }
         }
     } else {
         const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
         const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
-        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * angular_pieces * 4;
+        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * filled(n_triplet) * 4;
         const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
                                 radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         for (long long pj = own.begin; pj < own.end;) {
             long long pk = pj;
             const Close<S, NB> mine = others.take(pj, slab);
+            const int own_slot = others.slot_of(mine);
             S s[NB] = {};
             while (pk < own.end) {
                 const int count = others.stage(others.take(pk, slab));
                 for (int k = 0; k < count; ++k) {
-                    if (mine.p < 0 || others.p(k) <= mine.p) continue;
-                    const int elements = element_pair(mine.z, others.z(k), n_elements);
+                    if (own_slot < 0 || others.slot(k) <= own_slot) continue;
+                    const int elements = others.elements(mine.z, k);
                     const Place<S> place = angles.place(dot(mine.u, others.u(k)), elements);
+                    const int piece = others.piece(elements, slab, place.piece);
 #pragma unroll
                     for (int b = 0; b < NB; ++b) {
-                        const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                        const Cubic<S> g(angular, piece + b, plane);
                         s[b] += g.value(place.t) * others.f(b, k);
                     }
                 }
@@ -142,7 +144,7 @@ sf_pullback(
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
     const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
     real<S>* __restrict__ drij,           // (3, n_pairs), eV/Å
     long long rij_stride,                 // from row to row of rij
@@ -170,7 +172,7 @@ sf_pullback(
     const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
     const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
     const long long pair_plane = (long long)n_elements * n_pair * pair_pieces * 4;
-    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * n_triplet * angular_pieces * 4;
+    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * filled(n_triplet) * 4;
 
     const auto write = [&](long long p, const Vector<S>& u, S along, const Vector<S>& v) {
 #pragma unroll
@@ -185,7 +187,7 @@ sf_pullback(
             const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
 #pragma unroll 1
             for (int a = g * group; a < (g + 1) * group; ++a) {
-                const long long at = ((long long)z * n_pair + a) * pair_pieces + place.piece;
+                const int at = (z * n_pair + a) * pair_pieces + place.piece;
                 slope += d[a] * Cubic<S>(pair, at, pair_plane).slope(place.t);
             }
         }
@@ -215,17 +217,19 @@ sf_pullback(
 #pragma unroll
             for (int b = 0; b < NB; ++b)
                 weights[b] = mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * mine.f[b] : S(0);
+            const int own_slot = others.slot_of(mine);
             for (long long pk = own.begin; pk < own.end;) {
                 const int count = others.stage(others.take(pk, slab));
                 for (int k = 0; k < count; ++k) {
-                    if (mine.p < 0 || others.p(k) == mine.p) continue;
+                    if (own_slot < 0 || others.slot(k) == own_slot) continue;
                     const Vector<S> uk = others.u(k);
-                    const int elements = element_pair(mine.z, others.z(k), n_elements);
+                    const int elements = others.elements(mine.z, k);
                     const Place<S> place = angles.place(dot(u, uk), elements);
+                    const int piece = others.piece(elements, slab, place.piece);
                     S e = S(0);
 #pragma unroll
                     for (int b = 0; b < NB; ++b) {
-                        const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                        const Cubic<S> g(angular, piece + b, plane);
                         const S f = others.f(b, k);
                         s[b] += f * g.value(place.t);
                         e += weights[b] * f * g.slope(place.t);
@@ -261,7 +265,7 @@ sf_parameters_pullback(
     const real<S>* __restrict__ rij,      // (3, n_pairs), Å
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, n_triplet, angular_pieces, 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
     const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
     real<S>* __restrict__ dpair,          // (rows, n_elements, pair_pieces, n_pair, 4), zero at the start
     real<S>* __restrict__ dradial,        // (rows, n_elements, radial_pieces, n_triplet, 4), zero at the start
@@ -332,10 +336,11 @@ sf_parameters_pullback(
         const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
                                 radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         const int n_element_pairs = n_elements * (n_elements + 1) / 2;
-        const long long plane = (long long)n_element_pairs * n_triplet * angular_pieces * 4;
+        const long long plane = (long long)n_element_pairs * angular_pieces * filled(n_triplet) * 4;
         for (int slab = 0; slab < n_triplet; slab += NB)
             for (long long pj = own.begin; pj < own.end;) {
                 const Close<S, NB> mine = others.take(pj, slab);
+                const int own_slot = others.slot_of(mine);
                 S s[NB] = {};
                 __syncwarp();
 #pragma unroll
@@ -345,21 +350,22 @@ sf_parameters_pullback(
                 for (long long pk = own.begin; pk < own.end;) {
                     const int count = others.stage(others.take(pk, slab));
                     for (int k = 0; k < count; ++k) {
-                        const bool exists = mine.p >= 0 && others.p(k) != mine.p;
+                        const bool exists = own_slot >= 0 && others.slot(k) != own_slot;
                         if (exists) {
-                            const int elements = element_pair(mine.z, others.z(k), n_elements);
+                            const int elements = others.elements(mine.z, k);
                             // Knots are loaded anew: there is no register left to keep them in.
                             const Knots<real<S>> own_knots(triplet_knots, n_elements + (angles_alike ? 0 : elements));
                             const Place<S> place(dot(mine.u, others.u(k)), own_knots);
+                            const int piece = others.piece(elements, slab, place.piece);
 #pragma unroll
                             for (int b = 0; b < NB; ++b) {
-                                const Cubic<S> g(angular, others.piece(elements, slab, b, place.piece), plane);
+                                const Cubic<S> g(angular, piece + b, plane);
                                 s[b] += g.value(place.t) * others.f(b, k);
                             }
                             rows[w][lane] = elements * angular_pieces + place.piece;
                             coordinates[w][lane] = place.t;
                         }
-                        const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.p(k) > mine.p);
+                        const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.slot(k) > own_slot);
                         if (all)
                             scatter(dangular, n_element_pairs * angular_pieces, n_triplet, slab, n_triplet, all,
                                     [&](int n) {

@@ -24,15 +24,25 @@ class Kernels(CudaKernels):
     def packed(family, name, coefficients):
         """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
 
+        Angular filters come last, (planes, pairs of elements, pieces, filled(n_filters), 4): what a triplet reads of
+        all of them then lies together, and a slab is always full.
+
         Parameters
         ----------
-        family, name
+        family
             Not needed here.
+        name : str
+            One of KINDS.
         coefficients : (planes, groups, n_elements, filters of a group, pieces, 4)
         """
         xp, (planes, groups, n_elements, size, *of_filter) = namespace(coefficients), coefficients.shape
         by_element = xp.ascontiguousarray(xp.swapaxes(coefficients, 1, 2))
-        return by_element.reshape(planes, n_elements, groups * size, *of_filter)
+        table = by_element.reshape(planes, n_elements, groups * size, *of_filter)
+        if name != KINDS[2]:
+            return table
+        last = xp.zeros((planes, n_elements, of_filter[0], filled(groups * size), 4), table.dtype)
+        last[..., : groups * size, :] = xp.swapaxes(table, 2, 3)
+        return last
 
     def sf_features(self, pair, radial, angular, q):
         width, n_triplet = self._width("sf_features"), self.family.n_triplet
@@ -46,9 +56,9 @@ class Kernels(CudaKernels):
         xp, dq = self.xp, self.whole(dq)
         each, rows = self.partial_sums(max(table[0].size for table in (pair, radial, angular)) * self.item)
         out = []
-        for table in (pair, radial, angular):
-            _, elements, filters, pieces, _ = table.shape
-            out.append(xp.zeros((1 + self.dual, rows, elements, pieces, filters, 4), self.rij.dtype))
+        for table, f in zip((pair, radial, angular), self.kinds, strict=True):
+            shape = (1 + self.dual, rows, table.shape[1], f.n_pieces, len(f.rows) * f.group, 4)
+            out.append(xp.zeros(shape, self.rij.dtype))
         tables = map(self._like_duals, (radial, angular))
         strides = (cuda.row_stride(self.rij), cuda.row_stride(dq))
         args = (*self.pair_list, *tables, dq, *out, each, *strides, *self.constants)
@@ -72,6 +82,11 @@ class Kernels(CudaKernels):
         if self.dual and len(table) == 1:
             return self.xp.concatenate([table, self.xp.zeros_like(table)])
         return table
+
+
+def filled(n_filters):
+    """Filters that a table of angular filters has room for; of the same name in kernels/spline_filters/."""
+    return n_filters if n_filters < 2 else 4 if n_filters <= 4 else -(-n_filters // 8) * 8
 
 
 def _by_group(xp, total, groups):
