@@ -18,6 +18,7 @@ from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace
 from fastdesc.networks import feed_forward_cuda, residual_cuda
 from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.potential.repulsion import Repulsion
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ GEOMETRY = {
     "geometry_forces": (6, 0),
     "geometry_virials": (18, 0),
     "geometry_sum_frames": (0, 1),
+    "repulsion_zbl": (21 + ROOT_AND_EDGE + 4 * (EXPONENTIAL + 5) + 60, 0),
 }
 
 
@@ -215,6 +217,11 @@ def every_geometry(structures, pairs, dtype):
     geometry.pair_tangents(structures.positions, None, rij, pairs)
     geometry.forces(rij, pairs)
     geometry.virials(rij, rij, pairs)
+
+
+def every_repulsion(d, structures, pairs, species):
+    """Run the repulsion of short distances for all atoms; arrays decide where."""
+    Repulsion(d.species_numbers, d.cutoff).evaluate(structures.positions, structures.cells, pairs, species)
 
 
 def every_layer(rij, pairs):

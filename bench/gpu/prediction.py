@@ -26,7 +26,9 @@ def every_launch(system, names=models.EVERY):
         with launches.nothing_runs(), launches.recorded() as used:
             launches.every_map(d, rij, pairs, species, d.theta("float32"))
             if not seen:
-                launches.every_geometry(fd.Structures.from_ase(frames), pairs, "float32")
+                structures = fd.Structures.from_ase(frames)
+                launches.every_geometry(structures, pairs, "float32")
+                launches.every_repulsion(d, structures, pairs, species)
                 launches.every_layer(rij, pairs)
         for launch in used:
             if launch.name not in seen:

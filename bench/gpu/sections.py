@@ -217,7 +217,9 @@ def kernels(session):
             with launches.recorded() as used:
                 launches.every_map(d, rij, pairs, species, theta)
                 if name == next(iter(models.EVERY)):
-                    launches.every_geometry(structures.to_device("cuda"), pairs, dtype)
+                    placed = structures.to_device("cuda")
+                    launches.every_geometry(placed, pairs, dtype)
+                    launches.every_repulsion(d, placed, pairs, species)
                     launches.every_layer(rij, pairs)
             new = [launch for launch in used if launch.name not in seen]
             seen |= {launch.name for launch in new}

@@ -6,7 +6,7 @@
 namespace fd {
 
 // Filters that a table of angular filters has room for: full slabs, whatever NB a kernel takes.
-__device__ __forceinline__ int filled(int n_filters) {
+__device__ __forceinline__ int room_for(int n_filters) {
     return n_filters < 2 ? n_filters : n_filters <= 4 ? 4 : (n_filters + 7) / 8 * 8;
 }
 
@@ -37,10 +37,10 @@ template <typename S, int NB> struct CloseNeighbours {
     S* tile;
     int* marks;
 
-    // Number of the piece of a slab's first filter in the table of angular filters, (.., pieces, filled(n_filters), 4):
+    // Number of the piece of a slab's first filter in the table of angular filters, (.., pieces, room_for(n_filters), 4):
     // those of the others follow, and need no address of their own.
     __device__ __forceinline__ int piece(int elements, int slab, int piece) const {
-        return (elements * angular_pieces + piece) * filled(n_filters) + slab;
+        return (elements * angular_pieces + piece) * room_for(n_filters) + slab;
     }
 
     // Number of the pair of elements of a neighbour and of the one staged as k.

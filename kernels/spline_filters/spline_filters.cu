@@ -46,7 +46,7 @@ sf_features(
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, room_for(n_triplet), 4)
     real<S>* __restrict__ q,              // (n_pair + n_triplet, n_atoms)
     long long rij_stride,                 // from row to row of rij
     long long q_stride,                   // from row to row of q
@@ -90,7 +90,7 @@ sf_features(
     } else {
         const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
         const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
-        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * filled(n_triplet) * 4;
+        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * room_for(n_triplet) * 4;
         const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
                                 radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         for (long long pj = own.begin; pj < own.end;) {
@@ -144,7 +144,7 @@ sf_pullback(
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ pair,     // (n_elements, n_pair, pair_pieces, 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, room_for(n_triplet), 4)
     const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
     real<S>* __restrict__ drij,           // (3, n_pairs), eV/Å
     long long rij_stride,                 // from row to row of rij
@@ -172,7 +172,7 @@ sf_pullback(
     const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
     const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
     const long long pair_plane = (long long)n_elements * n_pair * pair_pieces * 4;
-    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * filled(n_triplet) * 4;
+    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * room_for(n_triplet) * 4;
 
     const auto write = [&](long long p, const Vector<S>& u, S along, const Vector<S>& v) {
 #pragma unroll
@@ -265,7 +265,7 @@ sf_parameters_pullback(
     const real<S>* __restrict__ rij,      // (3, n_pairs), Å
     const real<S>* __restrict__ knots,    // (.., 4)
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
-    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, filled(n_triplet), 4)
+    const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, room_for(n_triplet), 4)
     const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
     real<S>* __restrict__ dpair,          // (rows, n_elements, pair_pieces, n_pair, 4), zero at the start
     real<S>* __restrict__ dradial,        // (rows, n_elements, radial_pieces, n_triplet, 4), zero at the start
@@ -336,7 +336,7 @@ sf_parameters_pullback(
         const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
                                 radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
         const int n_element_pairs = n_elements * (n_elements + 1) / 2;
-        const long long plane = (long long)n_element_pairs * angular_pieces * filled(n_triplet) * 4;
+        const long long plane = (long long)n_element_pairs * angular_pieces * room_for(n_triplet) * 4;
         for (int slab = 0; slab < n_triplet; slab += NB)
             for (long long pj = own.begin; pj < own.end;) {
                 const Close<S, NB> mine = others.take(pj, slab);

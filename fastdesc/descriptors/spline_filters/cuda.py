@@ -24,7 +24,7 @@ class Kernels(CudaKernels):
     def packed(family, name, coefficients):
         """Return a table as kernels want it, (planes, n_elements, n_filters, pieces, 4).
 
-        Angular filters come last, (planes, pairs of elements, pieces, filled(n_filters), 4): what a triplet reads of
+        Angular filters come last, (planes, pairs of elements, pieces, room_for(n_filters), 4): what a triplet reads of
         all of them then lies together, and a slab is always full.
 
         Parameters
@@ -40,7 +40,7 @@ class Kernels(CudaKernels):
         table = by_element.reshape(planes, n_elements, groups * size, *of_filter)
         if name != KINDS[2]:
             return table
-        last = xp.zeros((planes, n_elements, of_filter[0], filled(groups * size), 4), table.dtype)
+        last = xp.zeros((planes, n_elements, of_filter[0], room_for(groups * size), 4), table.dtype)
         last[..., : groups * size, :] = xp.swapaxes(table, 2, 3)
         return last
 
@@ -84,7 +84,7 @@ class Kernels(CudaKernels):
         return table
 
 
-def filled(n_filters):
+def room_for(n_filters):
     """Filters that a table of angular filters has room for; of the same name in kernels/spline_filters/."""
     return n_filters if n_filters < 2 else 4 if n_filters <= 4 else -(-n_filters // 8) * 8
 
