@@ -150,6 +150,8 @@ class Trainer:
                 spent = time.monotonic() - start
                 self.seconds = before + spent
                 self.history.rows.append({**row, "weight_norm": self._weight_norm(), "seconds": self.seconds})
+                stalled = self._stalled()
+                left_out = self._cool_down() if stalled else 0    # before the state is taken: a run may go on from it
                 if checkpoint is not None:
                     # An interruption strikes in the middle of an epoch, from where nothing could go on exactly.
                     whole = snapshot(state_of(self))
@@ -159,8 +161,8 @@ class Trainer:
                 if team.any(shown.after(self.history.rows[-1]), self.like):
                     break
                 waited = self.epoch - max(self.best_epoch, begun)
-                if self._stalled():
-                    shown.epochs -= self._cool_down()
+                if stalled:
+                    shown.epochs -= left_out
                     shown.say(f"validation has stalled: from epoch {self.best_epoch} into the late epochs")
                 if s.patience is not None and self.judged == self.step and waited >= s.patience:
                     break

@@ -16,8 +16,9 @@ FOLDERS = ("backend", "descriptors", "networks", "numerics", "pairs", "simd")
 """Of fastdesc: what prepares and launches kernels."""
 SOURCES = (
     *(f"fastdesc/{folder}/**/*.py" for folder in FOLDERS), "fastdesc/geometry.py", "fastdesc/structures.py",
-    "kernels/**/*.cu", "kernels/**/*.cuh", "tests/kernels/*.py", "tests/doubles/*.py", "tests/helpers/*.py",
-    "tests/references/*.py", "bench/gpu/compile_report.py",
+    "fastdesc/potential/repulsion.py", "kernels/**/*.cu", "kernels/**/*.cuh", "tests/kernels/*.py",
+    "tests/cuda_emulator/*.*", "tests/doubles/*.py", "tests/helpers/*.py", "tests/references/*.py",
+    "bench/gpu/compile_report.py",
 )  # fmt: skip
 
 

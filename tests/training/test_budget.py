@@ -1,5 +1,7 @@
 """How long a run is: by epochs, steps, minutes or none of them; and energies that count more late."""
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers.training import alloy, small_potential
@@ -181,23 +183,29 @@ def test_runs_that_do_not_cool_down_early(monkeypatch, given):
     assert len(fd.train(small_potential(), alloy(6), epochs=10, progress=False, **{"stall": 0.1, **given})) == 10
 
 
-def test_a_run_goes_on_exactly_after_it_cooled_down_early(monkeypatch, tmp_path):
+def test_a_run_goes_on_exactly_when_and_after_it_cools_down_early(tmp_path):
+    """From the checkpoints of the epoch in which it does, of the one before, and of a late one."""
     settings = {"epochs": 30, "batch_atoms": 24, "stall": 0.05, "learning_rate": 0.05, "progress": False}
-    frames, whole, part = alloy(8), small_potential(), small_potential()
-    full = fd.train(whole, frames, **settings)
+    settings["checkpoint_every"] = 1
+    frames, whole, path = alloy(8), small_potential(), tmp_path / "c.h5"
+
+    def keep(epoch):
+        shutil.copy(path, tmp_path / f"{epoch.row['epoch']}.h5")
+
+    full = fd.train(whole, frames, checkpoint=path, callback=keep, **settings)
     n = len(full)
-    assert n < 30, "it cools down early"
-    path = tmp_path / "c.h5"
-    fd.train(part, frames, checkpoint=path, callback=lambda e: e.row["epoch"] == n - 2, **settings)
-    state = read_checkpoint(path)
-    assert state["skipped"] == 30 - n and state["mean"]
-    again = small_potential()
-    resumed = fd.train(again, frames, checkpoint=path, resume=True, **settings)
-    for name in full.columns():
-        if name != "seconds":
-            assert resumed[name] == full[name], name
-    for name, array in whole.parameters.items():
-        np.testing.assert_array_equal(again.parameters[name], array, err_msg=name)
+    states = {k: read_checkpoint(tmp_path / f"{k}.h5") for k in range(1, n + 1)}
+    cooled = [k for k, state in states.items() if state["skipped"]]
+    assert n < 30 and cooled[-1] == n and states[cooled[0]]["skipped"] == 30 - n, "it cools down early"
+    assert states[n - 2]["mean"]
+    for k in (cooled[0] - 1, cooled[0], n - 2):
+        again = small_potential()
+        resumed = fd.train(again, frames, checkpoint=tmp_path / f"{k}.h5", resume=True, **settings)
+        for name in full.columns():
+            if name != "seconds":
+                assert resumed[name] == full[name], (k, name)
+        for name, array in whole.parameters.items():
+            np.testing.assert_array_equal(again.parameters[name], array, err_msg=f"{k} {name}")
 
 
 @pytest.mark.parametrize("better", [True, False])
