@@ -86,7 +86,7 @@ def run_trial(folder, say=lambda text: None):
 def main(words):
     """Run the trial of a folder in a process of its own, which ends with the sweep."""
     from fastdesc.backend.process import keep_freed_memory, prefer_avx512
-    from fastdesc.learn.labelling import end_with_the_loop
+    from fastdesc.learn.orphans import end_with_the_loop
 
     end_with_the_loop()
     prefer_avx512()

@@ -221,6 +221,8 @@ def client_of(scheduler, workers):
     from fastdesc.backend import threads
 
     if scheduler != "local":
+        if not (scheduler.isascii() and scheduler.isprintable()):    # a client that fails with these may never end
+            raise InputError(f"no Dask scheduler can be at {scheduler!r}; give an address such as tcp://10.0.0.1:8786")
         try:
             client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:

@@ -61,7 +61,7 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     """
     family, dtype = model.descriptor, model.scale.dtype
     lanes = width(dtype)
-    many = len(model.scale) >= MANY and np.count_nonzero(np.bincount(species)) >= MANY
+    many = len(model.scale) >= MANY
     blocks = pair_blocks(pairs, species, len(model.scale), lanes, not many)
     if blocks is None:
         return None

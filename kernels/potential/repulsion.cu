@@ -8,6 +8,8 @@
 
 using namespace fd;
 
+constexpr int THREADS = 128;    // of a block
+
 // phi and phi' of (1) and (2) at a distance below `outer`; t is a row of the table.
 __device__ __forceinline__ void joined(double d, const double* t, double& energy, double& slope) {
     constexpr double WEIGHTS[4] = {0.02817, 0.28022, 0.50986, 0.18175};
@@ -26,7 +28,7 @@ __device__ __forceinline__ void joined(double d, const double* t, double& energy
 }
 
 // Formula (3).
-__global__ void repulsion_zbl(
+__global__ void __launch_bounds__(THREADS) repulsion_zbl(
     long long n_atoms,
     int n_species,
     const long long* __restrict__ row,     // (n_atoms + 1,)

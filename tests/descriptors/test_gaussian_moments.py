@@ -177,7 +177,9 @@ def test_both_orders_of_neighbours_give_the_same(variant, dtype, monkeypatch):
         close(one, two, 1e-12 if dtype is np.float64 else 64 * 2.0**-24)
 
 
-def test_elements_that_are_not_there_change_nothing():
+@pytest.mark.parametrize("from_elements", [1, 1000])
+def test_elements_that_are_not_there_change_nothing(from_elements, monkeypatch):
+    monkeypatch.setattr(cpu, "MANY", from_elements)
     atoms = ase.Atoms("CuO", positions=[(0.1, 0.2, 0.3), (3.0, 2.2, 1.1)], cell=[3.4, 6.9, 3.5], pbc=True)
     few = GaussianMoments(species=["O", "Cu"], cutoff=4.0, n_radial=2, n_basis=3)
     many = GaussianMoments(species=range(1, 90), cutoff=4.0, n_radial=2, n_basis=3)

@@ -4,6 +4,7 @@ import sys
 import warnings
 from functools import cache, partial
 
+import ase
 import numpy as np
 import pytest
 from cuda_emulator import Module, load
@@ -18,6 +19,7 @@ from fastdesc.networks import feed_forward, residual
 from fastdesc.networks.activations import ACTIVATIONS
 from fastdesc.networks.duals import Dual
 from fastdesc.networks.form import TRAINED, Form
+from fastdesc.potential.repulsion import Repulsion
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
 MODELS = {
@@ -38,7 +40,7 @@ MODELS = {
 }
 
 
-NAMES = (*MODELS, "geometry", "network")
+NAMES = (*MODELS, "geometry", "network", "potential")
 MIXTURES = ((False, False), (True, False), (True, True))
 """Whether pairs and parameters are dual."""
 PASSES = {"float32": MIXTURES, "float64": MIXTURES}
@@ -91,6 +93,17 @@ def of_geometry(dtype):
     return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
 
 
+def of_repulsion():
+    """Atoms close enough to repel, with more neighbours than a warp has lanes, and one without any."""
+    crowd = directions(40, 3)
+    dimer = ase.Atoms("Au2", [[0, 0, 0], [1.1, 0, 0]], cell=[1.9, 2.0, 2.1], pbc=True)
+    structures = fd.Structures.from_ase([ase.Atoms("CuAu" * 20, crowd), ase.Atoms("Cu"), dimer])
+    pairs = fd.Pairs.find(structures, 2.0)
+    return list(Repulsion([29, 79], 2.0).evaluate(
+        structures.positions, structures.cells, pairs, structures.species([29, 79])
+    ))    # fmt: skip
+
+
 def of_network(dtype, n_activations):
     """Layers that fill no tile: forward and back, with every activation, with bias and without."""
     rng, out = np.random.default_rng(5), []
@@ -120,6 +133,8 @@ def everything(name, n_models=None, passes=PASSES):
             out += of_geometry(dtype)
         if name == "network":
             out += of_network(dtype, n_models)
+        if name == "potential" and dtype == "float64":    # in any model
+            out += of_repulsion()
         for k in range(len(MODELS.get(name, ())[:n_models])):
             for dual in mixtures:
                 out += maps(name, k, dtype, *dual)

@@ -14,7 +14,8 @@ from fastdesc.descriptors.kernels import NumbaKernels
 from fastdesc.numerics.radial import BASES
 
 MANY = 4
-"""Elements from which on channels are formed for each pair (channels.py), and neighbours not sorted by element."""
+"""Elements of a model from which on channels are formed for each pair (channels.py), and neighbours not sorted by
+element. Not those of a batch: the numbers of an atom are the same to the last bit whatever is computed with it."""
 NUMBERS = 1 << 15
 """Of a table, for each `chunk` atoms that add to one of their own: clearing and adding up more would take longer."""
 
@@ -26,7 +27,7 @@ class Kernels(NumbaKernels):
         self.n_species = len(family.species_numbers)
         self.present, species = _present(species, self.n_species)
         """Numbers of the elements that there are: tables are cut down to them."""
-        self.many = len(self.present) >= MANY
+        self.many = self.n_species >= MANY
         super().__init__(family, rij, pairs, species)
         self.radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
         self.channels = (family.n_radial, family.n_moments, family.offsets)
