@@ -73,8 +73,8 @@ def describe(path):
             kind = attribute(f, "format")
         if not isinstance(kind, str) or not kind.startswith("fastdesc-"):
             raise FileFormatError(f"{path} is an HDF5 file, but none that fastdesc wrote; h5dump can show it")
-        prepare_to_read(f)
         with damage_named(path):
+            prepare_to_read(f)
             return kind, [_head(f, path, kind), _settings(f), _contents(f, kind), _datasets(f)]
 
     kind, blocks = _look(path, read)

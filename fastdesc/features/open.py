@@ -169,7 +169,8 @@ class OpenFeatures:
                 raise
         try:
             check_format(f, path, FORMAT, VERSION)
-            prepare_to_read(f)
+            with damage_named(path):
+                prepare_to_read(f)
             if self._last_key is not None and not _holds(f, self._n, self._last_key):
                 raise InputError(f"{path} was begun anew since it was opened; open it again")
         except BaseException:

@@ -108,8 +108,8 @@ def iread_frames_file(path):
     """
     with open_hdf5(path) as f:
         check_format(f, path, FORMAT, VERSION)
-        prepare_to_read(f)
         with damage_named(path):
+            prepare_to_read(f)
             n_frames = int(f.attrs["n_frames"])
             _check_tables(f, n_frames)
         for a in range(0, n_frames, SLAB):

@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from helpers.featurizing import Fake, frames
 
 import fastdesc as fd
+from fastdesc.analysis.info import describe
 from fastdesc.errors import FileFormatError
 from fastdesc.features import convert, featurize, open_features, read_features
 from fastdesc.features.shards import join, shards_of
@@ -170,6 +171,16 @@ def test_chunks_of_another_size(stored, name, offsets, size):
     changed(stored, data.index(leaf), struct.pack("<I", size))
     with pytest.raises(FileFormatError, match=f"{name} has chunks of another size than {chunk.size} bytes"):
         fd.read_frames(stored)
+
+
+def test_the_name_of_a_compression_that_is_no_text(stored, tmp_path):
+    features = featurize(frames(3), tmp_path / "features.h5", Fake(), progress=False)
+    for path, readers in ((features, (open_features, describe)), (stored, (fd.read_frames, describe))):
+        with h5py.File(path, "r+") as f:
+            f.attrs.create("compression", np.array(b"\xff\xfe", "S2"), dtype=h5py.string_dtype("utf-8", 2))
+        for read in readers:
+            with pytest.raises(FileFormatError, match=f"{path.name} is damaged .*decode"):
+                read(path)
 
 
 def test_a_text_of_four_gigabytes(stored):
