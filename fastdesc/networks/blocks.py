@@ -152,8 +152,8 @@ def _sloped(kind, activation, one, values, gates, cotangents, first, last):
 
 
 @inner
-def network_block(kind, weights, begin, plan, activation, scale, values, gates, cotangents, both_ways):
-    """Return the output (1) of one network, and write the gradient (2) of `scale` times it where `both_ways` is true.
+def network_block(kind, weights, begin, plan, activation, values, gates):
+    """Return the output (1) of one network, and keep what its pullbacks need.
 
     Parameters
     ----------
@@ -161,9 +161,8 @@ def network_block(kind, weights, begin, plan, activation, scale, values, gates, 
         Of all networks; those of this one begin at `begin`.
     plan, activation
         Of PackedNetworks.
-    scale : number
-    values, gates, cotangents : scratch
-        Inputs are the first slots of `values`, their cotangents those of `cotangents`.
+    values, gates : scratch
+        Inputs are the first slots of `values`.
     """
     n_layers, one = len(plan), weights.dtype.type(1)
     for l in range(n_layers):
@@ -172,11 +171,29 @@ def network_block(kind, weights, begin, plan, activation, scale, values, gates, 
         _products(kind, weights, forward, bias, n_in, n_out, values, below, values, above)
         if l < n_layers - 1:
             _activated(kind, activation, one, values, gates, above, above + n_out)
-    top = plan[n_layers - 1, ABOVE]
-    store(cotangents, top, splat(kind, scale))
-    for l in range(n_layers - 1 if both_ways else -1, -1, -1):
+    return load(kind, values, plan[n_layers - 1, ABOVE])
+
+
+@inner
+def network_pullback_block(kind, weights, begin, plan, activation, last, last_at, values, gates, cotangents):
+    """Write the gradient (2) of the inputs of the last layer times given numbers; may be called often after one value.
+
+    Parameters
+    ----------
+    weights, begin, plan, activation
+        As of network_block.
+    last : (n,) array
+        The numbers; those of this network begin at `last_at`: its last layer's weights, or others in their place.
+    values, gates : scratch
+        As network_block left them.
+    cotangents : scratch
+        Written: those of the network's inputs are its first slots.
+    """
+    n_layers, one = len(plan), weights.dtype.type(1)
+    n_last, hidden = plan[n_layers - 1, N_IN], plan[n_layers - 1, BELOW]
+    for h in range(n_last):
+        store(cotangents, hidden + h, splat(kind, last[last_at + h]))
+    for l in range(n_layers - 2, -1, -1):
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
+        _sloped(kind, activation, one, values, gates, cotangents, above, above + n_out)
         _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
-        if l > 0:
-            _sloped(kind, activation, one, values, gates, cotangents, below, below + n_in)
-    return load(kind, values, top)

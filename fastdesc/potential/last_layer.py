@@ -111,6 +111,20 @@ class LastLayer:
         np.multiply(last, scale, out=phi[start:])
         return phi
 
+    def scaled_rows(self, model, w):
+        """What multiplies the last layer of each element's network, times its scale.
+
+        Parameters
+        ----------
+        w : (n, m) float64 array
+
+        Returns
+        -------
+        (n_species, m, n_last) array of the model's dtype, on the host; elements of networks of one width
+        """
+        rows = np.stack([w[place[self._hidden :]].T for place in self.places])
+        return np.ascontiguousarray(rows.astype(model.scale.dtype) * model.scale[:, None, None])
+
     def by_frame(self, phi, pairs, species):
         """Sums of phi over the atoms of each frame, float64 (n_frames, n)."""
         xp = namespace(phi)

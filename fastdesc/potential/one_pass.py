@@ -3,6 +3,9 @@
 The gradient of a pair is left in the block where its centre is; that of its mirror is fetched from another block:
 
     F_i = sum over p in row i of (dr_p - dr_mirror(p))                                                  (1)
+
+Members of a shallow ensemble are networks with the same layers but the last: all that belongs to a block up to the last
+hidden layer is there already, and a member costs its way back from there, no more.
 """
 
 import numpy as np
@@ -21,6 +24,8 @@ from fastdesc.pairs.blocks import CHUNK, pair_blocks
 from fastdesc.simd import kind_of, width
 
 ATOMS = 512
+MEMBERS_MEMORY = 1 << 28
+"""Bytes of the gradients of members that are found in one pass; more of them take several passes."""
 MOST_WEIGHTS = 1 << 20
 """Bytes of a network that every block of atoms reads: more would not stay in the cache."""
 
@@ -37,7 +42,7 @@ def suits(model):
     return alike and len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
 
 
-def one_pass(model, positions, cells, pairs, species, last_layer=None, derivatives=True):
+def one_pass(model, positions, cells, pairs, species, last_layer=None, derivatives=True, last=None):
     """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials.
 
     Parameters
@@ -50,14 +55,18 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
         Or the `centres` of a list with ghosts: then energies and virials are those of the centres, forces of all atoms.
     species : int32 (n_atoms,)
     last_layer : (n_atoms, width) array, optional
-        Of the model's dtype; written: what the last layer of a network with hidden layers multiplies.
+        Of the model's dtype; written: what the last layer of a network multiplies.
     derivatives : bool
         False: energies alone, in about half the time.
+    last : (n_species, n_members, width) array, optional
+        Of the model's dtype, eV: last layers of members, times the scale; without constants. Their forces come, too.
 
     Returns
     -------
     energies, forces, virials : arrays
         The last two None without derivatives. None for all where the list does not suit (fastdesc/pairs/blocks.py).
+    of_members : (n_members, n_atoms, 3) array, eV/Å
+        Only with `last`: forces that follow from these last layers alone.
     """
     family, dtype = model.descriptor, model.scale.dtype
     lanes = width(dtype)
@@ -68,29 +77,39 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     basis, cutoff = BASES.index(family.basis), float(family.cutoff)
     if model.packed is None:
         mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
-        model.packed = packed_networks(model.networks), mixing
-    (packed, mixing), n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
+        own_last = np.array([network.layers[-1][0] for network in model.networks]) * model.scale[:, None, None]
+        model.packed = packed_networks(model.networks), mixing, own_last
+    (packed, mixing, own_last), n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
     positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
     direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
-    gradient = empty(((blocks.n_slots + 1) * 3 * lanes * derivatives,), dtype)
-    gradient[-3 * lanes :] = 0
-    energies, own, per_atom = empty((n,), np.float64), empty((n, 3), np.float64), empty((9, n), np.float64)
+    last = own_last if last is None else np.concatenate([own_last, last], axis=1)
+    ways = last.shape[1] if derivatives else 0
+    gradient = empty((ways, (blocks.n_slots + 1) * 3 * lanes), dtype)
+    gradient[:, -3 * lanes :] = 0
+    energies, own, per_atom = empty((n,), np.float64), empty((ways, n, 3), np.float64), empty((9, n), np.float64)
     last_layer = np.empty((n, 0), dtype) if last_layer is None else last_layer
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
         (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, species, mixing, sizes, family.offsets,
-        packed.weights, packed.plan, packed.activation, model.scale, direct, gradient, energies, own, per_atom,
-        last_layer,
+        packed.weights, packed.plan, packed.activation, model.scale, last, direct, gradient.reshape(-1), energies, own,
+        per_atom, last_layer,
     )  # fmt: skip
     kind = kind_of(dtype, False)
     for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)
     if not derivatives:
         return energies, None, None
-    forces = np.empty((n_all, 3))
-    arrays = pairs.whole.row, blocks.mirror, gradient, own, forces
-    for_chunks(lambda a, b: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
-    return energies, forces, frame_sums(per_atom, pairs).reshape(-1, 3, 3)
+    forces = np.empty((ways, n_all, 3))
+    for way in range(ways):
+        arrays = pairs.whole.row, blocks.mirror, gradient[way], own[way], forces[way]
+        for_chunks(lambda a, b, arrays=arrays: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
+    found = energies, forces[0], frame_sums(per_atom, pairs).reshape(-1, 3, 3)
+    return found if ways == 1 else (*found, forces[1:])
+
+
+def members_at_once(pairs, dtype):
+    """Members of whose gradients MEMBERS_MEMORY holds as many as a list of pairs has: at least one."""
+    return max(1, MEMBERS_MEMORY // max(1, 3 * pairs.n_pairs * dtype.itemsize))
 
 
 @reordering_kernel

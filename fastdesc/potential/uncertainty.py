@@ -39,7 +39,7 @@ from fastdesc.potential.evaluation import (
     over_chunks,
 )
 from fastdesc.potential.last_layer import LastLayer
-from fastdesc.potential.one_pass import one_pass, suits
+from fastdesc.potential.one_pass import members_at_once, one_pass, suits
 
 MEMBERS = 8
 """Last layers from which the spread of forces is taken."""
@@ -166,9 +166,7 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
     placed, pairs, species = potential.placed(structures, pairs, model)
     layer = LastLayer.of(model, potential.direct_columns)
     with kept_memory():
-        found = None
-        if not (derivatives and members):
-            found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty, derivatives)
+        found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty, derivatives, members)
         if found is None:
             rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
             given = layer, model, rij, pairs, species.on_device, uncertainty
@@ -225,21 +223,31 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     return found, spread
 
 
-def _in_one_pass(layer, model, structures, pairs, species, uncertainty, derivatives):
-    """What `values_and_spread` returns, without members, for models that are evaluated in one pass; else None."""
+def _in_one_pass(layer, model, structures, pairs, species, uncertainty, derivatives, members):
+    """What `values_and_spread` returns for models that are evaluated in one pass; else None."""
     if not _one_pass_sees(model):
         return None
-    last = np.empty((pairs.n_atoms, model.networks[0].n_last), model.scale.dtype)
-    found = one_pass(model, structures.positions, structures.cells, pairs, species, last, derivatives)
+    dtype = model.scale.dtype
+    seen = np.empty((pairs.n_atoms, model.networks[0].n_last), dtype)
+    given = model, structures.positions, structures.cells, pairs, species
+    last = layer.scaled_rows(model, uncertainty.directions(members)) if derivatives and members else None
+    step = members_at_once(pairs, dtype) if last is not None else 0
+    found = one_pass(*given, seen, derivatives, None if last is None else last[:, :step])
     if found is None:
         return None
-    seen = _seen_in(last, layer, model, pairs, species, uncertainty)
-    return list(found) if derivatives else [found[0]], _joined(layer, pairs, seen, uncertainty)
+    spread = _joined(layer, pairs, _seen_in(seen, layer, model, pairs, species, uncertainty), uncertainty)
+    if last is None:
+        return list(found) if derivatives else [found[0]], spread
+    *found, of_members = found
+    squares = (of_members**2).sum(axis=0)
+    for k in range(step, last.shape[1], step):
+        squares += (one_pass(*given, last=last[:, k : k + step])[3] ** 2).sum(axis=0)
+    return found, [*spread, np.sqrt(squares / last.shape[1])]
 
 
 def _one_pass_sees(model):
     """Whether one pass leaves all that phi is made of."""
-    return suits(model) and model.direct is None and len(model.networks[0].layers) > 1
+    return suits(model) and model.direct is None
 
 
 def _seen_in(last, layer, model, pairs, species, uncertainty):

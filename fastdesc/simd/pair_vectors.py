@@ -113,32 +113,45 @@ def any_below(typingctx, x, limit):
 
 
 @intrinsic
-def add_force_and_virial(typingctx, sums, r, dr):
-    """Add, for each lane, dr to a force and the symmetric part of r (x) dr to a virial.
+def add_force(typingctx, sums, dr):
+    """Add, for each lane, dr to a force.
 
-    sums : float64 (9 lanes,): x, y, z of the force; xx, yy, zz, yz, xz, xy of the virial, each by lane.
+    sums : float64 (3 lanes or more,): x, y, z, each by lane.
+    """
+    t = dr.dtype
+
+    def codegen(ctx, b, sig, args):
+        for k, f in enumerate(cgutils.unpack_tuple(b, args[1], 3)):
+            _add_term(b, ctx.make_array(sums)(ctx, b, args[0]).data, k, _wide(b, f, t))
+        return ctx.get_dummy_value()
+
+    return types.void(sums, dr), codegen
+
+
+@intrinsic
+def add_virial(typingctx, sums, r, dr):
+    """Add, for each lane, the symmetric part of r (x) dr to a virial.
+
+    sums : float64 (9 lanes,): xx, yy, zz, yz, xz, xy, each by lane, behind the force of `add_force`.
     """
     t = r.dtype
-    n = t.width
 
     def codegen(ctx, b, sig, args):
         x = [_wide(b, v, t) for v in cgutils.unpack_tuple(b, args[1], 3)]
         f = [_wide(b, v, t) for v in cgutils.unpack_tuple(b, args[2], 3)]
         half = code.broadcast(b, x[0].type, _F64(0.5))
-        data = ctx.make_array(sums)(ctx, b, args[0]).data
-        terms = [(None, v) for v in f] + [(x[c], f[c]) for c in range(3)]
-        terms += [(x[a], f[c], x[c], f[a]) for a, c in ((1, 2), (0, 2), (0, 1))]
-        for k, term in enumerate(terms):
-            place = b.bitcast(b.gep(data, [_I64(k * n)]), x[0].type.as_pointer())
-            total = b.load(place, align=8)
-            if term[0] is None:
-                total = b.fadd(total, term[1], flags=_SUM)
-            elif len(term) == 2:
-                total = b.fadd(total, b.fmul(*term, flags=_SUM), flags=_SUM)
-            else:
-                both = b.fadd(b.fmul(*term[:2], flags=_SUM), b.fmul(*term[2:], flags=_SUM), flags=_SUM)
-                total = b.fadd(total, b.fmul(half, both, flags=_SUM), flags=_SUM)
-            b.store(total, place, align=8)
+        terms = [b.fmul(x[c], f[c], flags=_SUM) for c in range(3)]
+        for a, c in ((1, 2), (0, 2), (0, 1)):
+            both = b.fadd(b.fmul(x[a], f[c], flags=_SUM), b.fmul(x[c], f[a], flags=_SUM), flags=_SUM)
+            terms.append(b.fmul(half, both, flags=_SUM))
+        for k, term in enumerate(terms, 3):
+            _add_term(b, ctx.make_array(sums)(ctx, b, args[0]).data, k, term)
         return ctx.get_dummy_value()
 
     return types.void(sums, r, dr), codegen
+
+
+def _add_term(b, data, k, term):
+    """Add a vector to the k-th of consecutive ones."""
+    place = b.bitcast(b.gep(data, [_I64(k * term.type.count)]), term.type.as_pointer())
+    b.store(b.fadd(b.load(place, align=8), term, flags=_SUM), place, align=8)

@@ -16,6 +16,8 @@ from helpers.training import alloy
 
 import fastdesc as fd
 from fastdesc.errors import FileFormatError, InputError
+from fastdesc.geometry import pair_vectors
+from fastdesc.potential import one_pass, uncertainty
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import Uncertainty
 
@@ -129,6 +131,24 @@ def test_values_are_those_without_uncertainty(kind):
             np.testing.assert_allclose(found.stress, plain.stress, rtol=0, atol=1e-11)
         assert found.energy_uncertainty.shape == (len(FRAMES),)
         assert (found.forces_uncertainty is not None) == (found.forces is not None and asked["uncertainty"] is True)
+
+
+@pytest.mark.parametrize("kind", ["Gaussian moments", "one network", "linear"])
+def test_members_of_one_pass_are_those_of_single_pullbacks(kind, monkeypatch):
+    """All at once, and by twos, as many as a small memory holds: nothing of the general way is called."""
+    p = with_some(FAMILIES[kind]())
+    placed, pairs, species = p.placed(fd.Structures.from_ase(FRAMES), None, p.model())
+    layer = LastLayer.of(p.model(), p.direct_columns)
+    rij = pair_vectors(placed.positions, placed.cells, pairs, np.dtype(float))
+    general = uncertainty.values_and_spread(layer, p.model(), rij, pairs, species.on_device, p.uncertainty, members=5)
+    monkeypatch.setattr(uncertainty, "values_and_spread", None)
+    for memory in (1 << 28, 2 * 3 * 8 * pairs.n_pairs):
+        monkeypatch.setattr(one_pass, "MEMBERS_MEMORY", memory)
+        found = p.predict(FRAMES, uncertainty=True, members=5)
+        wanted = general[1][2]
+        assert wanted.max() > 0
+        np.testing.assert_allclose(found.forces_uncertainty, 0.7 * wanted, rtol=1e-10, atol=1e-12 * wanted.max())
+        np.testing.assert_allclose(found.forces, general[0][1], rtol=0, atol=1e-12)
 
 
 def test_a_few_members_agree_with_all_of_them_in_the_mean():

@@ -11,13 +11,13 @@ from fastdesc.backend.jit import inner, kernel
 from fastdesc.descriptors.gaussian_moments.channels import copy_rows
 from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
 from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
-from fastdesc.networks.blocks import ABOVE, BELOW, N_IN, TILE, network_block
+from fastdesc.networks.blocks import ABOVE, BELOW, N_IN, TILE, network_block, network_pullback_block
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.numerics.radial import BESSEL, radial_functions
 from fastdesc.simd import borrowed, lanes, load, scratch, slots, store
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import FAR
-from fastdesc.simd.pair_vectors import add_force_and_virial, any_below, pair_vector
+from fastdesc.simd.pair_vectors import add_force, add_virial, any_below, pair_vector
 from fastdesc.simd.tuples import axpy, axpy_numbers, dot, load_tuple, store_tuple, zeros
 
 PLACE = 4    # slots kept per pair: x, y, z, 1/r
@@ -137,10 +137,13 @@ def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell)
 
 @kernel
 def gm_one_pass(
-    kind, first, last, blocks, positions, cells, frame, species, mixing, moments_and_basis, offsets, weights, plan,
-    activation, scale, direct, gradient, energies, own, virials, last_layer,
+    kind, first, last_block, blocks, positions, cells, frame, species, mixing, moments_and_basis, offsets, weights,
+    plan, activation, scale, last, direct, gradient, energies, own, virials, last_layer,
 ):  # fmt: skip
-    """Energies of the atoms of blocks first .. last-1 and their gradient with respect to pair vectors.
+    """Energies of the atoms of blocks first .. last_block-1 and their gradient with respect to pair vectors.
+
+    Networks with the same layers but the last share all but the way back, of which each has its own. The first is the
+    network of the energies, the others are members of an ensemble.
 
     in   blocks: arrays of PairBlocks: atom, element, first_slot, starts, shifted, neighbour, shift
          positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,), species (n_atoms,)
@@ -148,9 +151,11 @@ def gm_one_pass(
          moments_and_basis: n_species, n_radial, n_moments, basis, n_basis, cutoff
          offsets (8,) first feature of each contraction
          weights (n_networks, n), plan, activation: of PackedNetworks
-         scale (n_species,), direct (n_species, n_features) or (0, n_features)
-    out  gradient (n_slots * 3 * lanes,) eV/Å; or (0,): then energies alone are found
-         in float64: energies (n_atoms,) eV, own (n_atoms, 3) the sums of rows of the gradient, virials (9, n_atoms) eV
+         scale (n_species,), direct (n_species, n_features) or (0, n_features), of the first network alone
+         last (n_species, n_last_layers, n): weights of last layers, times the scale
+    out  gradient (n_last_layers * (n_slots + 1) * 3 * lanes,) eV/Å; or (0,): then energies alone are found
+         in float64: energies (n_atoms,) eV, own (n_last_layers, n_atoms, 3) the sums of rows of the gradient,
+         virials (9, n_atoms) eV
          last_layer (n_atoms, width or 0) what the last layer multiplies
     """
     atom, element, first_slot, starts, shifted, neighbour, shift = blocks
@@ -160,13 +165,14 @@ def gm_one_pass(
     n_species, n_radial, n_moments, basis, n_basis, cutoff = moments_and_basis
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     n_networks, n_layers = weights.shape[0], plan.shape[0]
-    flat = weights.reshape(-1)
+    flat, flat_last = weights.reshape(-1), last.reshape(-1)
     degree_3, with_gradient = n_moments > TEN, gradient.shape[0] > 0
+    n_ways, plane = last.shape[1] if with_gradient else 0, 3 * (first_slot[len(first_slot) - 1] + 1)
     width = lanes(kind)
     n_groups, length = starts.shape[1] - 1, n_functions * n_radial
     mixed, begins = scratch(kind, length), np.empty(width, np.uint64)
     longest = np.int64(1)
-    for block in range(first, last):
+    for block in range(first, last_block):
         longest = max(longest, first_slot[block + 1] - first_slot[block])
     places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
     values, slopes = scratch(kind, n_functions), scratch(kind, n_functions)
@@ -179,7 +185,7 @@ def gm_one_pass(
     kept = np.empty(longest, np.int64)
     o = offsets.astype(np.int64)
     n_features, hidden = plan[0, N_IN], plan[n_layers - 1, BELOW]
-    for block in range(first, last):
+    for block in range(first, last_block):
         z_i = element[block]
         begin = first_slot[block]
         _centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
@@ -191,8 +197,8 @@ def gm_one_pass(
                 )
                 d = sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2])
                 if not any_below(d, cutoff):
-                    if with_gradient:
-                        store_tuple(gradient, 3 * k, zeros(d, 3))
+                    for way in range(n_ways):
+                        store_tuple(gradient, way * plane + 3 * k, zeros(d, 3))
                     continue
                 store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
                 p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
@@ -220,31 +226,37 @@ def gm_one_pass(
         contract_block(kind, moments, q_rows, 0, width, n_radial, o)
         network = z_i if n_networks > 1 else 0
         at = network * weights.shape[1]
-        y = network_block(kind, flat, at, plan, activation, scale[z_i], q, gates, dq, with_gradient)
+        y = network_block(kind, flat, at, plan, activation, q, gates)
         y = y * scale[z_i]
         for f in range(n_features if direct.shape[0] > 0 else 0):
-            w = direct[z_i, f]
-            y = y + load(kind, q, f) * w
-            store(dq, f, load(kind, dq, f) + w)
-        store(q, 0, y)
-        if with_gradient:
+            y = y + load(kind, q, f) * direct[z_i, f]
+        store(gates, 0, y)
+        for way in range(n_ways):
+            last_at = (z_i * n_ways + way) * last.shape[2]
+            network_pullback_block(kind, flat, at, plan, activation, flat_last, last_at, q, gates, dq)
+            for f in range(n_features if direct.shape[0] > 0 and way == 0 else 0):
+                store(dq, f, load(kind, dq, f) + direct[z_i, f])
             contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
-        sums[:] = 0
-        for k in range(n if with_gradient else 0):
-            g = _pull(kind, places, channels, k, n_radial, degree_3, dmoments)
-            store_tuple(gradient, 3 * kept[k], g)
-            add_force_and_virial(sums, load_tuple(kind, places, PLACE * k, 3), g)
+            sums[: 3 * width if way > 0 else 9 * width] = 0
+            for k in range(n):
+                g = _pull(kind, places, channels, k, n_radial, degree_3, dmoments)
+                store_tuple(gradient, way * plane + 3 * kept[k], g)
+                add_force(sums, g)
+                if way == 0:
+                    add_virial(sums, load_tuple(kind, places, PLACE * k, 3), g)
+            for lane in range(width):
+                i = atom[block, lane]
+                for c in range(3 if i >= 0 else 0):
+                    own[way, i, c] = sums[c * width + lane]
         for lane in range(width):
             i = atom[block, lane]
             if i < 0:
                 continue
-            energies[i] = q[lane]
+            energies[i] = gates[lane]
             for h in range(last_layer.shape[1]):
                 last_layer[i, h] = q[(hidden + h) * slots(kind) + lane]
             if not with_gradient:
                 continue
-            for c in range(3):
-                own[i, c] = sums[c * width + lane]
             xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
             yz, xz, xy = sums[6 * width + lane], sums[7 * width + lane], sums[8 * width + lane]
             virials[0, i], virials[1, i], virials[2, i] = xx, xy, xz
