@@ -6,7 +6,6 @@ imports, and a change to any of them starts a new folder. All are in a folder th
 """
 
 import hashlib
-import os
 import re
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -18,7 +17,7 @@ from numba.core.caching import IndexDataCacheFile
 import fastdesc
 from fastdesc.backend import compilation  # noqa: F401 - says what happens while it does
 from fastdesc.backend.inlined import inlined
-from fastdesc.backend.private_folder import private_folder
+from fastdesc.backend.private_folder import cache_base
 
 _OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _PACKAGE = Path(fastdesc.__path__[0])
@@ -52,12 +51,6 @@ def _sources(source, seen):
         for path in _imported(source):
             _sources(path, seen)
     return seen
-
-
-def cache_base():
-    """Our folder of what is compiled at first use, in $FASTDESC_CACHE, $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("FASTDESC_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return private_folder(base)
 
 
 def cache_folder(source):

@@ -17,6 +17,12 @@ UNMAPPED = 65534
 """The owner that a user namespace shows for root outside of it."""
 
 
+def cache_base():
+    """Our folder of what is compiled at first use, in $FASTDESC_CACHE, $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("FASTDESC_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return private_folder(base)
+
+
 @cache
 def private_folder(base):
     """Return `base`/fastdesc, made if need be; where others own it or may write to it a private folder, and a warning.

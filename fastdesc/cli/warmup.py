@@ -9,7 +9,7 @@ from ase import Atoms
 
 import fastdesc as fd
 from fastdesc.backend.compilation import compilation
-from fastdesc.backend.jit import cache_base
+from fastdesc.backend.private_folder import cache_base
 from fastdesc.cli.options import JOBS
 from fastdesc.descriptors import FAMILIES, family_class
 from fastdesc.errors import FastdescWarning, InputError

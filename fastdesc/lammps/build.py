@@ -5,22 +5,25 @@ LAMMPS, another compiler or another fastdesc has its own. Several ranks may come
 """
 
 import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from datetime import datetime
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastdesc.backend.jit import cache_base
+from fastdesc.backend.private_folder import cache_base
 from fastdesc.errors import InputError
 
 SOURCE = Path(__file__).with_name("pair_fastdesc.cpp")
+INCLUDED = Path(__file__).with_name("start_python.h")
 COMPILERS = ("c++", "g++", "clang++")
 OPTIONS = ("-O2", "-std=c++17", "-shared", "-fPIC")
 
@@ -44,18 +47,38 @@ def plugin(version, headers=None, mpi=None, out=None):
     InputError
         When headers or a compiler are missing, or the compiler fails; the message says which and what helps.
     """
+    kept = place(version, headers, mpi)
+    if out is None and kept.is_file():
+        return kept
+    return _compiled(*_command(version, headers, mpi), Path(out).resolve() if out is not None else kept)
+
+
+def place(version, headers=None, mpi=None):
+    """Where `plugin` keeps what it compiles; arguments and errors as of that."""
+    compiler, options = _command(version, headers, mpi)
+    sources = [path.read_text(encoding="utf-8") for path in (SOURCE, INCLUDED)]
+    key = hashlib.sha256("\n".join([*sources, *compiler, *options, _release()]).encode()).hexdigest()[:16]
+    return cache_base() / "lammps" / key / "fastdescplugin.so"
+
+
+def _command(version, headers, mpi):
+    """The compiler and its options, as words."""
     headers = Path(headers) if headers is not None else package_headers()
     if not (headers / "pair.h").is_file():
         raise InputError(f"{headers} holds no pair.h; give the folder of LAMMPS' headers, its src or include/lammps")
-    compiler = compiler_command()
     includes = [headers.resolve(), *([Path(mpi).resolve()] if mpi is not None else mpi_headers())]
-    options = [*OPTIONS, f"-DFASTDESC_VERSION={int(version)}", *(f"-I{folder}" for folder in includes)]
-    if out is None:
-        key = [SOURCE.read_text(encoding="utf-8"), *compiler, *options, _release()]
-        out = cache_base() / "lammps" / hashlib.sha256("\n".join(key).encode()).hexdigest()[:16] / "fastdescplugin.so"
-        if out.is_file():
-            return out
-    return _compiled(compiler, options, Path(out).resolve())
+    python = {"FASTDESC_PYTHON": sys.executable or "", "FASTDESC_LIBPYTHON": str(python_library() or "")}
+    told = [f"-D{name}={json.dumps(path, ensure_ascii=False)}" for name, path in python.items()]
+    return compiler_command(), [*OPTIONS, f"-DFASTDESC_VERSION={int(version)}", *told, *(f"-I{d}" for d in includes)]
+
+
+def python_library():
+    """Path of the shared library of the Python that runs here; None where it has none."""
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return None
+    names = (sysconfig.get_config_var("INSTSONAME"), sysconfig.get_config_var("LDLIBRARY"))
+    paths = [Path(sysconfig.get_config_var("LIBDIR") or "") / name for name in names if name]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def package_headers():
@@ -87,6 +110,20 @@ def mpi_headers():
     places = [Path(sys.prefix) / "include"]
     places += [Path(p).parent.parent / "include" for p in [shutil.which("mpicxx")] if p]
     return [place for place in places if (place / "mpi.h").is_file()][:1]
+
+
+def package_version():
+    """Version of LAMMPS that the Python package lammps has, as a number.
+
+    Raises
+    ------
+    InputError
+        When the package is not installed, or its release tells no date.
+    """
+    release = re.match(r"(20\d\d)\.(\d{1,2})\.(\d{1,2})(\.|$)", _release())
+    if release is None:
+        raise InputError(f"the Python package lammps tells no version of LAMMPS (release {_release() or 'none'!r})")
+    return int("".join(part.zfill(2) for part in release.groups()[:3]))
 
 
 def version_of_headers(headers):

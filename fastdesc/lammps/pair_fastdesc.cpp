@@ -1,5 +1,5 @@
 // LAMMPS' pair style fastdesc: no mathematics. It makes the flat list of neighbours, calls fastdesc (Python, in the
-// same process) for energies and forces, and lets it exchange values of atoms between ranks in the middle of that.
+// same process, started here where nobody has) for energies and forces, and lets it exchange values of atoms between ranks in the middle of that.
 // Compiled at first use by fastdesc/lammps/build.py, against the headers of the LAMMPS at hand, with
 //   FASTDESC_VERSION   the version of that LAMMPS, as lammps_version() tells it
 #include "atom.h"
@@ -13,6 +13,8 @@
 #include "neighbor.h"
 #include "pair.h"
 #include "update.h"
+
+#include "start_python.h"
 
 #include <chrono>
 #include <cstdint>
@@ -36,6 +38,7 @@ typedef struct {
 typedef void (*lammpsplugin_regfunc)(lammpsplugin_t *, void *);
 
 int lammps_version(void *);
+int fastdesc_version();
 
 // One evaluation; fastdesc/lammps/runtime.py has the same structure.
 struct FastdescStep {
@@ -83,11 +86,13 @@ class PairFastdesc : public Pair {
 
   void settings(int n, char **words) override
   {
-    if (!call_open)
-      error->all(FLERR, "pair style fastdesc works inside Python only: start this input by `fastdesc lammps FILE`");
     if (strcmp(update->unit_style, "metal") != 0)
       error->all(FLERR, std::string("pair style fastdesc came with units ") + update->unit_style +
                      "; it needs units metal (eV and Angstrom)");
+    if (!call_open) {
+      const std::string why = fastdesc_python::take_over(library_path());
+      agree(!call_open, why.empty() ? "fastdesc did not take over its pair style" : why.c_str());
+    }
     style_words = joined(n, words);
   }
 
@@ -270,6 +275,13 @@ class PairFastdesc : public Pair {
     }
   }
 
+  // Of this compiled file.
+  static const char *library_path()
+  {
+    static Dl_info info;
+    return dladdr(reinterpret_cast<void *>(&fastdesc_version), &info) ? info.dli_fname : "";
+  }
+
   // All ranks call it; when it went wrong on any of them, all stop with the sentence of the first of these.
   void agree(int wrong, const char *sentence)
   {
@@ -289,8 +301,8 @@ class PairFastdesc : public Pair {
       error->one(FLERR, std::string(sentence));
     } catch (LAMMPSException &problem) {
       if (comm->nprocs == 1) throw;
-      fprintf(stderr, "%s\n", problem.what());
-      fflush(stderr);
+      if (screen) fflush(screen);    // it stands there; ranks but the first have none
+      else fprintf(stderr, "%s\n", problem.what());
       std::this_thread::sleep_for(std::chrono::milliseconds(300));    // else mpiexec may end before it has passed it on
       MPI_Abort(MPI_COMM_WORLD, 1);
     }
@@ -326,6 +338,9 @@ void fastdesc_node(int *rank, int *size)
   MPI_Comm_size(node, size);
   MPI_Comm_free(&node);
 }
+
+// Why Python could not take over (start_python.h).
+void fastdesc_failed(const char *sentence) { fastdesc_python::problem = sentence; }
 
 void fastdesc_abort() { MPI_Abort(MPI_COMM_WORLD, 1); }
 

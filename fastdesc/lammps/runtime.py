@@ -17,6 +17,7 @@ from fastdesc.potential.evaluation import energies_and_forces
 from fastdesc.potential.loading import load
 from fastdesc.potential.one_pass import one_pass, suits
 from fastdesc.potential.uncertainty import DomainSpread
+from fastdesc.structures import finite
 
 SENTENCE, DIGEST = 2048, 64
 NO_CELL = np.zeros((1, 3, 3))
@@ -210,6 +211,9 @@ class LammpsModel:
     def _hand_back(self, step, energies, forces, w, energies_uncertainty=None, grade=None):
         """Energies of our atoms without references, forces of all, the virial and what was asked for, to LAMMPS."""
         ghosts, n = self.ghosts, step.n_all
+        if not (finite(forces) and np.isfinite(energies).all()):
+            raise InputError("energies or forces are not finite; look for atoms that are too close, or take a shorter "
+                             "time step")    # fmt: skip
         own = energies + self.potential.reference[ghosts.species[: ghosts.n_own]]
         step.energy[0] = float(own.sum())
         for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):

@@ -1,8 +1,10 @@
 """What pair style fastdesc refuses: one sentence, by LAMMPS' own errors, on one rank and on several, and no hang."""
 
+import shutil
 import subprocess
 import sys
 
+import h5py
 import pytest
 from helpers.lammps_ranks import environment, mpiexec
 
@@ -38,6 +40,9 @@ def folder(tmp_path_factory):
     fd.Potential(descriptor, hidden=(4,)).save(path / "cu.h5")
     fd.Potential(descriptor, hidden=(4,), seed=1).save(path / "other.h5")
     (path / "foreign.h5").write_text("no model")
+    shutil.copy(path / "cu.h5", path / "newer.h5")
+    with h5py.File(path / "newer.h5", "r+") as file:
+        file.attrs["format_version"] = 99
     return path
 
 
@@ -55,9 +60,11 @@ REFUSED = {
     "stars": (1, {"extra": "pair_coeff * *"}, "pair_coeff * * MODEL"),
     "missing": (2, {"coeff": "none.h5 Cu Cu"}, "none.h5"),
     "foreign": (1, {"coeff": "foreign.h5 Cu Cu"}, "foreign.h5"),
+    "newer": (1, {"coeff": "newer.h5 Cu Cu"}, "version 99"),
     "units": (1, {"units": "real"}, "came with units real; it needs units metal"),
     "newton": (1, {"newton": "off"}, "needs newton on"),
     "suffix": (1, {"style": f"fastdesc{KOKKOS}"}, KOKKOS),
+    "one place": (1, {"extra": "create_atoms 1 single 1 1 1"}, "are not finite"),
     "option": (1, {"style": "fastdesc dtype half"}, "'dtype half'; it takes dtype float64 or float32"),
     "lost": (
         2, {"extra": "velocity all set 9000 0 0\nfix 1 all nve\nchange_box all boundary f p p\nrun 200"},
@@ -169,12 +176,13 @@ def test_without_a_compiler(monkeypatch, tmp_path, capsys):
         build.compiler_command()
 
 
-def test_headers_are_looked_at(tmp_path, capsys):
+def test_headers_are_looked_at(tmp_path, capsys, monkeypatch):
     assert main(["lammps", "build", "--headers", str(tmp_path)]) == 2
     assert "version.h" in capsys.readouterr().err
     (tmp_path / "version.h").write_text('#define LAMMPS_VERSION "29 Aug 2024"\n')
     assert build.version_of_headers(tmp_path) == 20240829
     assert main(["lammps", "build", "--headers", str(tmp_path)]) == 2
     assert "no pair.h" in capsys.readouterr().err
-    assert main(["lammps", "build"]) == 2 and "--headers" in capsys.readouterr().err
+    monkeypatch.setattr(build, "_release", lambda: "")
+    assert main(["lammps", "build"]) == 2 and "lammps tells no version" in capsys.readouterr().err
     assert main(["lammps", "in.file", "--out", "x.so"]) == 2 and "--out" in capsys.readouterr().err
