@@ -63,7 +63,7 @@ def attach(lmp, plugin=None):
 
 def serve(path):
     """Have the pair style in a compiled file call this Python; return its Runtime."""
-    from fastdesc.lammps.runtime import Runtime    # not before it is needed: the program lmp asks for `build` alone
+    from fastdesc.lammps.runtime import Runtime  # not before it is needed: the program lmp asks for `build` alone
 
     if path not in _runtimes:
         _runtimes[path] = Runtime(ctypes.CDLL(path, ctypes.RTLD_GLOBAL))

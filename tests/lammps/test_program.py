@@ -12,7 +12,7 @@ import pytest
 from helpers.lammps_ranks import environment, mpiexec
 
 import fastdesc as fd
-from fastdesc.lammps import attach, build, find_mpi, started
+from fastdesc.lammps import build, find_mpi, started
 
 pytestmark = pytest.mark.skipif(mpiexec() is None, reason="needs the packages lammps and mpich, and a C++ compiler")
 LMP = str(Path(sys.executable).with_name("lmp"))
