@@ -29,8 +29,6 @@ from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.embedded_density import cpu, cuda
 from fastdesc.descriptors.embedded_density.contraction import blocked
 from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters, network_labels
-from fastdesc.descriptors.embedded_density.jacobian import receptive_field_jacobian
-from fastdesc.descriptors.embedded_density.networks import Networks
 from fastdesc.descriptors.embedded_density.parameters import (
     EXPONENTS,
     columns,
@@ -38,17 +36,12 @@ from fastdesc.descriptors.embedded_density.parameters import (
     exponents_pullback,
     radial_parameters,
 )
-from fastdesc.descriptors.embedded_density.recursion import (
-    Hyper,
-    Squares,
-    densities_pullback,
-    given,
-    nothing,
-    through,
-    update,
-)
+from fastdesc.descriptors.embedded_density.squares import Hyper, Squares
 from fastdesc.descriptors.embedded_density.training_hints import EmbeddedDensityHints
 from fastdesc.descriptors.jacobian import Jacobian
+from fastdesc.descriptors.recursion.atoms import densities_pullback, given, nothing, through, update
+from fastdesc.descriptors.recursion.jacobian import receptive_field_jacobian
+from fastdesc.descriptors.recursion.networks import Networks
 from fastdesc.errors import InputError
 from fastdesc.networks.form import checked
 from fastdesc.pairs import Pairs
@@ -287,7 +280,7 @@ class EmbeddedDensity(Descriptor):
         """Formula (4), from the last iteration to the first.
 
         What ghosts find for coefficients, with the kernels `whole` over all rows, is added to their owners'.
-        `elements` and `back` are what recursion.py takes; what `back` finds of the networks' parameters is added to
+        `elements` and `back` are what fastdesc/descriptors/recursion/atoms.py takes; what `back` finds of the networks' parameters is added to
         `dnetworks`. `summed` tells whether the products that cotangents of `hyper` are made of are.
         Returns the cotangents of all densities, of the coefficients after the element's, and the sums of the products,
         one for each `hyper`.

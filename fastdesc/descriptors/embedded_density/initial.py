@@ -21,8 +21,8 @@ statistics of some structures in the place of the estimates.
 import numpy as np
 from ase.data import chemical_symbols
 
-from fastdesc.descriptors.embedded_density import networks as recursion
 from fastdesc.descriptors.embedded_density.parameters import EXPONENTS
+from fastdesc.descriptors.recursion import networks as recursion
 
 DENSITY = 0.05  # atoms per Å^3: a liquid or a metal
 CLOSEST = 1.0  # Å

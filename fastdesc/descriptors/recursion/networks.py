@@ -1,4 +1,4 @@
-"""Embedded density, the networks of the recursion: c^(t) - c^(t-1) = N_t(q^(t-1)).
+"""The networks of the recursion: w^(t) - w^(t-1) = N_t(q^(t-1)), see fastdesc/descriptors/recursion.
 
 Parameters are flat, network.<t>.<element>.<layer>.<kind>: for feed-forward networks layers are 0, 1, .., kinds weight
 (n_out, n_in) and bias (n_out,); for residual blocks both are those of fastdesc/networks/residual.py, columns as rows of
@@ -9,7 +9,7 @@ inputs, one for each element: their weights are a learned embedding.
 import numpy as np
 
 from fastdesc.backend.arrays import namespace
-from fastdesc.descriptors.embedded_density.one_network import FeedForwardNetwork, ResidualNetwork
+from fastdesc.descriptors.recursion.one_network import FeedForwardNetwork, ResidualNetwork
 from fastdesc.networks import feed_forward, residual
 
 SHARED = "shared"

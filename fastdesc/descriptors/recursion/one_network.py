@@ -1,4 +1,4 @@
-"""Embedded density, one network of the recursion, of either form, on plain or dual numbers.
+"""One network of the recursion, of either form, on plain or dual numbers.
 
 On dual numbers both slots are needed, and weights may carry tangents. Residual blocks are written in dual numbers; for
 feed-forward networks the tangent and the dual pullback are fastdesc.networks.feed_forward's with the terms of moving

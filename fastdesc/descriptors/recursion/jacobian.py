@@ -1,4 +1,4 @@
-"""Embedded density: the Jacobian with iterations, when features depend on more than the pairs of their own row."""
+"""The Jacobian with iterations, when features depend on more than the pairs of their own row."""
 
 from itertools import pairwise
 

@@ -1,11 +1,11 @@
-"""Embedded density, what atoms do by themselves between two visits of the pairs: from densities to features and c.
+"""Recursion, what atoms do by themselves between two visits of the pairs: from moments to features and weights.
 
-    q = squares of A, contracted                             contraction.py                                    (1)
-    c^(t+1) - c^(t) = N_{t+1}(q)                             networks.py                                       (2)
+    q = contractions of the moments M, or of densities       a family's contraction: features, pullback, products (1)
+    w^(t+1) - w^(t) = N_{t+1}(q)                             networks.py                                       (2)
 
 Features and hidden values are dropped in the forward pass and made anew in the pullback, block by block, so that they
 never exist for all atoms. With 108 features and networks 128-128 in float32 they are 2.5 kB per atom and iteration,
-beside 0.7 kB of densities, their cotangents and c; on duals 7 kB beside 1.4 kB.
+beside 0.7 kB of densities, their cotangents and weights; on duals 7 kB beside 1.4 kB.
 """
 
 from functools import partial
@@ -14,69 +14,11 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
-from fastdesc.descriptors.embedded_density.contraction import blocked
-from fastdesc.descriptors.embedded_density.contraction_pullback import gram_products, hyper_pullback
 
 BLOCK, GPU_BLOCK = 256, 32768
 """Atoms: layers of the networks then stay in the second-level cache of a CPU."""
 AT_ONCE = 64
 """Blocks on the CPU whose sums may wait to be added up, in their order."""
-
-
-class Hyper:
-    """Features that mix radial functions by `hyper` before they are squared.
-
-    Parameters
-    ----------
-    kernels : Kernels
-        Of the backend, see fastdesc/descriptors/embedded_density/cpu.py.
-    hyper : array ((2,) l_max+1, n_radial, n_features)
-    filled : array, optional
-        What `blocked` makes of it, where that is known.
-    """
-
-    def __init__(self, kernels, hyper, filled=None):
-        self.kernels, self.hyper = kernels, hyper
-        self.blocked = blocked(hyper) if filled is None else namespace(hyper).ascontiguousarray(filled)
-
-    def features(self, density):
-        """Return q ((2,) n_features, n_atoms) of densities ((2,) n_radial, n_moments, n_atoms)."""
-        q = rows_like(density, self.hyper.shape[-1])
-        self.kernels.ed_contract(self.blocked, density, q)
-        return q
-
-    def pullback(self, density, dq, ddensity):
-        """Write ddensity, shaped as densities."""
-        self.kernels.ed_contract_pullback(self.blocked, density, dq, ddensity)
-
-    def products(self, density, dq):
-        """Return what `parameters` takes the sum of, over atoms and iterations."""
-        n_l, n_radial = self.hyper.shape[-3:-1]
-        gram = rows_like(density, n_l * n_radial * (n_radial + 1) // 2)
-        self.kernels.ed_gram(density, gram)
-        return gram_products(gram, dq)
-
-    def cotangent(self, total):
-        """Return the cotangent of `hyper` from the sum of products."""
-        return hyper_pullback(self.hyper, total)
-
-
-class Squares:
-    """Features that are squares of each radial function by itself: methods as those of Hyper, and no parameters."""
-
-    def __init__(self, kernels, n_features):
-        self.kernels, self.n_features = kernels, n_features
-
-    def features(self, density):
-        q = rows_like(density, self.n_features)
-        self.kernels.ed_squares(density, q)
-        return q
-
-    def pullback(self, density, dq, ddensity):
-        self.kernels.ed_squares_pullback(density, dq, ddensity)
-
-    def products(self, density, dq):
-        return nothing(density, dq)
 
 
 def nothing(density, dq):
@@ -90,7 +32,10 @@ def rows_like(density, n_rows):
 
 
 def update(contraction, networks, density, elements):
-    """Formula (2): what an iteration adds to c, ((2,) n_radial, n_atoms); `elements` are species and Pairs.columns."""
+    """Formula (2): what an iteration adds to the weights, ((2,) n_radial, n_atoms).
+
+    `elements` are species and Pairs.columns.
+    """
     y = rows_like(density, density.shape[-3])
 
     def block(first, last):
