@@ -19,14 +19,7 @@ from itertools import product
 from math import factorial
 
 import numpy as np
-from references import residual
-
-ACTIVATIONS = {
-    "silu": lambda x: x / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "celu": lambda x: np.where(x.real < 0, np.exp(np.where(x.real < 0, x, 0)) - 1, x),
-    "softplus": lambda x: np.log((1 + np.exp(x)) / 2),
-}
+from references.recursion import updates
 
 
 def cutoff_function(r, cutoff):
@@ -62,24 +55,6 @@ def density(rij, i, j, species, alpha, r_s, c, hyper, *, cutoff, l_max, normaliz
     return q
 
 
-def network(theta, prefix, x, activation, form):
-    """Network whose parameters begin with `prefix`: feed-forward, or residual blocks for a trained activation."""
-    if activation.startswith("trained"):
-        own = {n.removeprefix(prefix).replace(".", "/"): a for n, a in theta.items() if n.startswith(prefix)}
-        return residual.network(own, x, name=activation, **form)
-    return feed_forward(theta, prefix, x, activation)
-
-
-def feed_forward(theta, prefix, x, activation):
-    """Feed-forward network whose parameters are theta[prefix + layer + '.weight' and '.bias']; x (n_in,)."""
-    n_layers = sum(name.startswith(prefix) and name.endswith(".weight") for name in theta)
-    for layer in range(n_layers):
-        x = theta[f"{prefix}{layer}.weight"] @ x + theta[f"{prefix}{layer}.bias"]
-        if layer < n_layers - 1:
-            x = ACTIVATIONS[activation](x)
-    return x
-
-
 def features(
     rij, i, j, species, theta, *, cutoff, l_max, iterations, contraction, normalized,
     activation="silu", networks="per_species", hidden=(), blocks=0, layer_norm=False, **_,
@@ -97,14 +72,8 @@ def features(
     settings = {"cutoff": cutoff, "l_max": l_max, "normalized": normalized}
     c = theta["coefficients"][species]
     q = density(rij, i, j, species, alpha, r_s, c, hyper[0], **settings)
+    form = {"activation": activation, "shared": networks == "shared", "hidden": hidden, "blocks": blocks}
     for t in range(1, iterations + 1):
-        names = list(dict.fromkeys(n.split(".")[2] for n in theta if n.startswith(f"network.{t}.")))
-        update = []
-        for z, x in zip(species, q, strict=True):
-            if networks == "shared":
-                z, x = 0, np.concatenate([x, np.eye(len(alpha))[z]])
-            form = {"hidden": hidden, "blocks": blocks, "layer_norm_": layer_norm}
-            update.append(network(theta, f"network.{t}.{names[z]}.", x, activation, form))
-        c = c + np.array(update)
+        c = c + updates(theta, t, species, q, len(alpha), layer_norm=layer_norm, **form)
         q = density(rij, i, j, species, alpha, r_s, c, hyper[t], **settings)
     return q

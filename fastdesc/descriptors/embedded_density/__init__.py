@@ -6,15 +6,13 @@ Zhang, Hu, Jiang, J. Phys. Chem. Lett. 10, 4962 (2019); Zhang, Xia, Jiang, Phys.
     q_i = squares of A_i, contracted                                 contraction.py                            (2)
     c_i^(0) = coefficients_{Z_i},   c_i^(t) = c_i^(t-1) + N_t(q_i^(t-1)),   t = 1..iterations                  (3)
 
-(1) and (2) are made once for each c^(t); the features are the last q. Backwards, with dc^(t) and dq^(t) cotangents,
-
-    dA^(t) from dq^(t) by (2);   dc^(t) = dc^(t+1) + (what (1) gives for A^(t));   dq^(t-1) from dc^(t) by N_t (4)
-
-and the pairs are visited once more for the cotangents of all A^(t) together.
+(1) and (2) are made once for each c^(t); the features are the last q. The way back is that of
+fastdesc/descriptors/recursion/passes.py.
 """
 
 from collections import namedtuple
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -28,10 +26,9 @@ from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
 from fastdesc.descriptors.embedded_density import cpu, cuda
 from fastdesc.descriptors.embedded_density.contraction import blocked
-from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters, network_labels
+from fastdesc.descriptors.embedded_density.initial import calibrated_parameters, initial_parameters
 from fastdesc.descriptors.embedded_density.parameters import (
     EXPONENTS,
-    columns,
     exponents,
     exponents_pullback,
     radial_parameters,
@@ -39,25 +36,23 @@ from fastdesc.descriptors.embedded_density.parameters import (
 from fastdesc.descriptors.embedded_density.squares import Hyper, Squares
 from fastdesc.descriptors.embedded_density.training_hints import EmbeddedDensityHints
 from fastdesc.descriptors.jacobian import Jacobian
-from fastdesc.descriptors.recursion.atoms import densities_pullback, given, nothing, through, update
+from fastdesc.descriptors.recursion.initial import form_of, of_theta
 from fastdesc.descriptors.recursion.jacobian import receptive_field_jacobian
 from fastdesc.descriptors.recursion.networks import Networks
+from fastdesc.descriptors.recursion.passes import Steps, columns
 from fastdesc.errors import InputError
-from fastdesc.networks.form import checked
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.types import Activation, Array, Arrays, DType, Species
 
 CONTRACTIONS = ("hyper", "hyper_by_iteration", "none")
 SIGNS = ("positive", "any")
-NETWORKS = ("per_species", "shared")
-MOST_RADIAL, MOST_ITERATIONS = 1000, 100
+MOST_RADIAL = 1000
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each degree."""
 BLOCKED = "hyper/blocked"
 """Further name of prepared parameters: see EmbeddedDensity.prepared."""
 Saved = namedtuple("Saved", "densities c")
-Parts = namedtuple("Parts", "kernels radial contractions networks")
 
 
 class EmbeddedDensity(Descriptor):
@@ -156,16 +151,11 @@ class EmbeddedDensity(Descriptor):
         check_cutoff("cutoff", cutoff)
         count("n_radial", n_radial, most=MOST_RADIAL)
         one_of("l_max", l_max, range(4))
-        count("iterations", iterations, 0, MOST_ITERATIONS)
         one_of("contraction", contraction, CONTRACTIONS)
         one_of("normalized", normalized, (True, False))
         one_of("exponents", exponents, SIGNS)
-        one_of("networks", networks, NETWORKS)
-        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
-            raise InputError(f"hidden came as {hidden!r}; it must be a sequence of widths such as (64, 64)")
-        for width in hidden:
-            count("a width in hidden", width, most=MOST)
-        self.form, self.blocks, self.layer_norm = checked(hidden, activation, blocks, layer_norm), blocks, layer_norm
+        self.form = form_of(iterations, networks, hidden, activation, blocks, layer_norm)
+        self.blocks, self.layer_norm = blocks, layer_norm
         check_seed(seed)
         self._asked_features = n_features
         self.n_features = self._number_of_features(n_features)
@@ -218,7 +208,7 @@ class EmbeddedDensity(Descriptor):
     def calibrate_to(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> None:
         """`calibrate` to a batch of pairs."""
         first = self.forward(rij, pairs, species, theta)[1].densities[0]
-        q = self._parts(rij, pairs, species, theta).contractions[0].features(first)
+        q = self._parts(rij, pairs, species, theta)[2].contractions[0].features(first)
         self.parameters = calibrated_parameters(self, to_host(q).T.astype(np.float64))
 
     # ------------------------------------------------------------------------------------------------- maps
@@ -226,92 +216,65 @@ class EmbeddedDensity(Descriptor):
     def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Saved]:
         """Return q ((2,) n_features, n_atoms) and Saved: densities and coefficients of all iterations."""
         xp, planes, n, T = namespace(rij), rij.shape[:-2], pairs.n_atoms, self.iterations
-        kernels, radial, contractions, networks = self._parts(rij, pairs, species, theta)
-        centres = species[:n]    # behind them, of a list with ghosts, are the ghosts
+        kernels, radial, steps = self._parts(rij, pairs, species, theta)
         densities = padded((*planes, 1 + T, self.n_radial, self.n_moments, n), rij.dtype, rij)
         c = xp.zeros((*planes, T, pairs.whole.n_atoms, columns(self.n_radial)), rij.dtype)
-        own = None
         kernels.ed_density(*radial, densities[..., 0, :, :, :])
-        for t in range(T):
-            more = update(contractions[t], networks[t], densities[..., t, :, :, :], (centres, pairs.columns))
-            own = (radial[2][..., centres, :] if own is None else own) + xp.swapaxes(more, -1, -2)
-            c[..., t, :n, : self.n_radial] = own
-            pairs.whole.exchange.forward(c[..., t, :, : self.n_radial])
-            kernels.ed_density_again(*radial[:2], c, t, densities[..., 1 + t, :, :, :])
-        return contractions[T].features(densities[..., T, :, :, :]), Saved(densities, c)
+        if T > 0:
+            first = radial[2][..., steps.elements[0], :]
+            steps.forward(densities, c, first, partial(kernels.ed_density_again, *radial[:2], c))
+        return steps.contractions[T].features(densities[..., T, :, :, :]), Saved(densities, c)
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs).
 
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
         """
-        parts = self._parts(rij, pairs, species, theta)
-        elements = species[: pairs.n_atoms], pairs.columns
-        again = self.kernels(rij, pairs.whole, species)
-        ddensities, _, _ = self._sweep(parts, again, pairs, elements, saved, dq, Networks.pullback, False, {})
+        kernels, radial, steps = self._parts(rij, pairs, species, theta)
+        to_coefficients = self._to_coefficients(rij, pairs, species, kernels, radial)
+        ddensities, _ = steps.backward(saved.densities, dq, Networks.pullback, to_coefficients)
         drij = padded(rij.shape, rij.dtype, rij)
-        parts.kernels.ed_density_pullback(*parts.radial, saved.c, ddensities, drij)
+        kernels.ed_density_pullback(*radial, saved.c, ddensities, drij)
         return drij
 
     def pullback_parameters(
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
     ) -> Arrays:
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
-        xp, parts = namespace(rij), self._parts(rij, pairs, species, theta)
+        xp, (kernels, radial, steps) = namespace(rij), self._parts(rij, pairs, species, theta)
         dnetworks: Arrays = {}
-        kernels, radial, contractions, networks = parts
-        for of_iteration in networks:
-            dnetworks |= of_iteration.zeros(dual=rij.ndim == 3)
-        centres, again = species[: pairs.n_atoms], self.kernels(rij, pairs.whole, species)
-        ddensities, dc, products = self._sweep(
-            parts, again, pairs, (centres, pairs.columns), saved, dq, Networks.backward, True, dnetworks
-        )
+        for networks in steps.networks:
+            dnetworks |= networks.zeros(dual=rij.ndim == 3)
+        centres, to_coefficients = steps.elements[0], self._to_coefficients(rij, pairs, species, kernels, radial)
+        totals = [0.0] * (1 + self.iterations if self.hyper_by_iteration else 1)
+        ddensities, dc = steps.backward(saved.densities, dq, Networks.backward, to_coefficients, totals, dnetworks)
         sums = kernels.ed_parameters_pullback(*radial, saved.c, ddensities)
         dtheta = {**exponents_pullback(self.exponents, sums[0], radial[0]), "r_s": sums[1], "coefficients": sums[2]}
         if dc is not None:  # every c^(t) begins with the element's coefficients
             for z in range(len(self.species_numbers)):
                 dtheta["coefficients"][..., z, :] += xp.where(centres == z, dc, 0).sum(axis=-1, dtype=np.float64)
         if self.contraction != "none":
-            dhyper = [c.cotangent(sums) for c, sums in zip(contractions, products, strict=False)]
+            dhyper = [c.cotangent(sums) for c, sums in zip(steps.contractions, totals, strict=False)]
             dtheta["hyper"] = xp.stack(dhyper, axis=-4) if self.hyper_by_iteration else dhyper[0]
         return {**dtheta, **dnetworks}
 
-    def _sweep(self, parts, whole, pairs, elements, saved, dq, back, summed, dnetworks):
-        """Formula (4), from the last iteration to the first.
+    def _to_coefficients(self, rij, pairs, species, kernels, radial):
+        """Return what finds cotangents of coefficients, of ghosts too, from those of densities."""
+        xp, *planes, n_all = namespace(rij), *rij.shape[:-2], pairs.whole.n_atoms
+        if self.iterations == 0:
+            return None
+        # Rows of ghosts stay zero: their cotangents are another's work. The last row is only read past, by loads that
+        # are wider than a row.
+        rows = xp.zeros((*planes, n_all + 1, 20 if self.n_moments > 10 else 10, columns(self.n_radial)), rij.dtype)
+        whole = self.kernels(rij, pairs.whole, species)
 
-        What ghosts find for coefficients, with the kernels `whole` over all rows, is added to their owners'.
-        `elements` and `back` are what fastdesc/descriptors/recursion/atoms.py takes; what `back` finds of the networks' parameters is added to
-        `dnetworks`. `summed` tells whether the products that cotangents of `hyper` are made of are.
-        Returns the cotangents of all densities, of the coefficients after the element's, and the sums of the products,
-        one for each `hyper`.
-        """
-        kernels, radial, contractions, networks = parts
-        xp, T = namespace(dq), self.iterations
-        *planes, _, n_radial, n_moments, n = saved.densities.shape
-        ddensities = padded(saved.densities.shape, dq.dtype, dq)
-        if T > 0:  # The last row is only read past, by loads that are wider than a row.
-            n_all = pairs.whole.n_atoms    # rows of ghosts stay zero: their cotangents are another's work
-            rows = xp.zeros((*planes, n_all + 1, 20 if n_moments > 10 else 10, columns(n_radial)), dq.dtype)
-        cotangents, totals, dc = given(dq), [0.0] * (1 + T if self.hyper_by_iteration else 1), None
-        for t in range(T, -1, -1):
-            density, ddensity = saved.densities[..., t, :, :, :], ddensities[..., t, :, :, :]
-            contraction, own = contractions[t], t if self.hyper_by_iteration else 0
-            products = contraction.products if summed else nothing
-            for found, dlayers in densities_pullback(contraction, cotangents, products, density, ddensity):
-                totals[own] = totals[own] + found
-                if dlayers is not None:
-                    networks[t].add(dnetworks, dlayers)
-            if t > 0:
-                kernels.ed_rows(ddensity, rows)
-                more = padded((*planes, n_radial, n_all), dq.dtype, dq)
-                whole.ed_coefficients_pullback(*radial[:2], rows, more)
-                pairs.whole.exchange.reverse(xp.swapaxes(more, -1, -2))
-                more = more[..., :n]
-                if dc is not None:
-                    more += dc
-                dc = more
-                cotangents = through(networks[t - 1], back, contractions[t - 1], elements, dc)
-        return ddensities, dc, totals
+        def found(ddensity):
+            kernels.ed_rows(ddensity, rows)
+            dc = padded((*planes, self.n_radial, n_all), rij.dtype, rij)
+            whole.ed_coefficients_pullback(*radial[:2], rows, dc)
+            return dc
+
+        return found
 
     def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with the exponents of the radial functions and `hyper` in blocks."""
@@ -322,9 +285,9 @@ class EmbeddedDensity(Descriptor):
 
     def _parts(self, rij, pairs, species, theta):
         kernels = self.kernels(rij, pairs, species)
-        labels, n_species = network_labels(self), len(self.species_numbers)
-        networks = [Networks(theta, t, labels, self.form, n_species) for t in range(1, 1 + self.iterations)]
-        return Parts(kernels, radial_parameters(theta, rij), self._contractions(kernels, theta), networks)
+        elements = species[: pairs.n_atoms], pairs.columns    # behind these species, of a list with ghosts, are theirs
+        steps = Steps(self._contractions(kernels, theta), of_theta(self, theta), elements, pairs.whole.exchange)
+        return kernels, radial_parameters(theta, rij), steps
 
     def _contractions(self, kernels, theta):
         """The contraction of each iteration, and before the first."""

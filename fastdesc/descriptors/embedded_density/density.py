@@ -17,9 +17,9 @@ from fastdesc.descriptors.embedded_density.orbitals import (
     orbital_geometry,
     radial_values,
 )
+from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store
-from fastdesc.simd.gather import columns_at_once, gather_columns
 from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row
 from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
 
@@ -34,24 +34,6 @@ def block_scratch(kind, row, first, last, n_species):
         np.empty((n_slots, lanes(kind)), np.int64),
         scratch(kind, n_slots * 3),
     )
-
-
-@inner
-def rows_of_neighbours(j, pairs, n_slots, i, n, columns, where):
-    """Where the rows of the neighbours in each slot and lane start in a table; a filler reads its own atom's."""
-    for slot in range(n_slots):
-        for lane in range(pairs.shape[1]):
-            p = pairs[slot, lane]
-            atom = i + min(lane, n - 1)
-            where[slot, lane] = columns * (j[p] if p >= 0 else atom)
-
-
-@inner
-def slot_coefficients(kind, c, where, slot, t, memory, at):
-    """Coefficients c (planes, iterations, n_atoms, columns) of the neighbours in one slot, iteration t."""
-    _, _, n_atoms, columns = c.shape
-    for k in range(0, columns, columns_at_once(kind)):
-        store_tuple(memory, at + k, gather_columns(kind, c, where, slot, t * n_atoms * columns + k))
 
 
 @inner

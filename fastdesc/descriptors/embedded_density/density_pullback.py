@@ -11,7 +11,7 @@ so that all iterations share one visit of the pairs.
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.embedded_density.density import block_scratch, rows_of_neighbours, slot_coefficients
+from fastdesc.descriptors.embedded_density.density import block_scratch
 from fastdesc.descriptors.embedded_density.orbitals import (
     CONSTANTS,
     ROW,
@@ -19,6 +19,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
     orbital_geometry,
     radial_values_and_slopes,
 )
+from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
 from fastdesc.simd import lanes, load, planes_of, scratch, splat, store
 from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block

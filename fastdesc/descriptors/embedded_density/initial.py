@@ -19,21 +19,12 @@ statistics of some structures in the place of the estimates.
 """
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from fastdesc.descriptors.embedded_density.parameters import EXPONENTS
-from fastdesc.descriptors.recursion import networks as recursion
+from fastdesc.descriptors.recursion import initial as recursion
 
 DENSITY = 0.05  # atoms per Å^3: a liquid or a metal
 CLOSEST = 1.0  # Å
-SMALLEST = 1e-3  # spread of a feature, in units of its size, below which it counts as constant
-
-
-def network_labels(family):
-    """Names of the networks of one iteration: the elements' symbols, or "shared"."""
-    if family.networks == "shared":
-        return [recursion.SHARED]
-    return [chemical_symbols[z] for z in family.species_numbers]
 
 
 def initial_parameters(family):
@@ -56,12 +47,7 @@ def initial_parameters(family):
         features = np.full(family.n_features, family.l_max + 1.0)
     else:
         features = (sizes**2).ravel()
-    labels = network_labels(family)
-    if family.networks == "shared":
-        features = np.concatenate([features, np.ones(n_species)])
-    for t in range(1, 1 + family.iterations):
-        parameters |= recursion.initial(features, family.form, n_radial, labels, t, rng)
-    return parameters
+    return parameters | recursion.initial(family, features, rng)
 
 
 def _random_surroundings(family, r_s, alpha):
@@ -89,12 +75,5 @@ def calibrated_parameters(family, q):
         parameters["hyper"] /= np.sqrt(size)
         q = q / size
         size = np.ones_like(size)
-    mean, spread = q.mean(axis=0), np.maximum(q.std(axis=0), SMALLEST * size)
-    for t in range(1, 1 + family.iterations):
-        for label in network_labels(family):
-            name, bias = recursion.names(t, label, family.form)[:2]
-            weight = parameters[name][:, : family.n_features]
-            weight *= np.sqrt(len(size) / weight.shape[1]) / np.sqrt((weight**2).sum(axis=1).mean())
-            weight /= spread
-            parameters[bias] = -weight @ mean
+    recursion.calibrate(family, parameters, q, size)
     return parameters

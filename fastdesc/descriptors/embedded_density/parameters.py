@@ -5,13 +5,6 @@ from fastdesc.backend.arrays import namespace
 EXPONENTS = "exponents"
 """The parameter where exponents may have any sign; else a further name of prepared parameters, see
 EmbeddedDensity.prepared."""
-COLUMNS = 8
-"""What pairs read of their neighbours is filled up to a multiple of this many numbers."""
-
-
-def columns(n):
-    """Length of a row of n numbers that neighbours read."""
-    return -(-n // COLUMNS) * COLUMNS
 
 
 def radial_parameters(theta, rij):

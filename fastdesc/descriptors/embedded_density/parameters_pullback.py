@@ -11,7 +11,7 @@ The numbers go on from there.
 import numpy as np
 
 from fastdesc.backend.jit import kernel
-from fastdesc.descriptors.embedded_density.density import block_scratch, rows_of_neighbours, slot_coefficients
+from fastdesc.descriptors.embedded_density.density import block_scratch
 from fastdesc.descriptors.embedded_density.density_pullback import combined, load_density
 from fastdesc.descriptors.embedded_density.orbitals import (
     CONSTANTS,
@@ -20,6 +20,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
     orbital_geometry,
     radial_values,
 )
+from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, store
 from fastdesc.simd.neighbour_block import block_slots, fill_block
