@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
@@ -144,3 +145,32 @@ def for_chunks(task, n, chunk=256):
     for other in others:
         other.result()
     return results
+
+
+def in_order(task, items):
+    """Yield task(item) of some items, in order: all threads work, while the caller's gets the next items.
+
+    BLAS uses one thread meanwhile. Within a task everything is that thread's own.
+    """
+    if n_threads() <= 1 or getattr(_here, "at_work", False):
+        yield from map(task, items)
+        return
+
+    def work(item):
+        _here.at_work = True
+        try:
+            return task(item)
+        finally:
+            _here.at_work = False
+
+    pool, begun = _pool(n_threads(), os.getpid()), deque()
+    with single_threaded_blas():
+        try:
+            for item in items:
+                begun.append(pool.submit(work, item))
+                if len(begun) > n_threads():
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            wait(begun)

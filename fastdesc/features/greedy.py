@@ -12,8 +12,8 @@ import numpy as np
 
 POOL = 2048
 """Rows that are set apart; of large tables up to eight times as many, for a pass costs more than choices do."""
-AT_ONCE = 2**22
-"""Numbers in one product of matrices: 32 MB."""
+AT_ONCE = 2**17
+"""Numbers in one product of matrices: 1 MB, which stays in the cache."""
 NEAR = 1e-6
 """Of the squared lengths: a squared distance below has lost digits in the product, and is computed from differences."""
 LEAST_ACCEPTED = 0.25
@@ -30,16 +30,16 @@ class Distances:
         """Take note of a row that is chosen."""
         self.new.append(row)
 
-    def shrunk(self, values, rows, weights):
-        """Values of rows, times their weights, after the last choice."""
-        return _nearer(values, rows, self.new[-1][None], weights)
+    def shrunk(self, values, rows, lengths, weights):
+        """Values of rows, times their weights, after the last choice; `lengths` are their squared lengths."""
+        return _nearer(values, rows, lengths, self.new[-1][None], weights)
 
     def current(self, rows, values, weights):
         """Values of rows, times their weights, after all choices since the last pass."""
         new = np.array(self.new)
-        size = max(64, AT_ONCE // len(new))
+        size = max(64, AT_ONCE // max(new.shape))
         parts = [slice(a, a + size) for a in range(0, len(rows), size)]
-        return np.concatenate([_nearer(values[p], rows[p], new, weights[p]) for p in parts])
+        return np.concatenate([_nearer(values[p], rows[p], lengths(rows[p]), new, weights[p]) for p in parts])
 
     def passed(self):
         """All rows were brought up to date."""
@@ -58,7 +58,7 @@ class Variances:
         self.last = along / np.sqrt(self.noise + row @ along)
         self.s -= np.outer(self.last, self.last)
 
-    def shrunk(self, values, rows, weights):
+    def shrunk(self, values, rows, lengths, weights):
         """Values of rows, times their weights, after the last choice."""
         return values - weights * (rows @ self.last) ** 2
 
@@ -111,7 +111,7 @@ def largest_first(rows, n, rule, values, begin, weights, kept=None):
             kept.keep(chosen, found, values)
         apart, outside = _set_apart(values, max(POOL, min(rows.n // 64, 8 * POOL)))
         own, own_rows, own_weights = values[apart], rows.take(apart), weights[apart]
-        first = True
+        own_lengths, first = lengths(own_rows), True
         while len(chosen) < n:
             k = int(own.argmax())
             if not (first or own[k] > outside):
@@ -121,13 +121,14 @@ def largest_first(rows, n, rule, values, begin, weights, kept=None):
             found.append(own[k])
             taken[apart[k]] = True
             rule.choose(own_rows[k])
-            own = rule.shrunk(own, own_rows, own_weights)
+            own = rule.shrunk(own, own_rows, own_lengths, own_weights)
             own[k] = -1.0
             still = own > outside    # the others cannot be chosen before the next pass
             if 2 * still.sum() < len(own):
                 if not still.any():
                     break
-                apart, own, own_rows, own_weights = apart[still], own[still], own_rows[still], own_weights[still]
+                apart, own, own_weights = apart[still], own[still], own_weights[still]
+                own_rows, own_lengths = own_rows[still], own_lengths[still]
             own[taken[apart]] = -1.0
     return np.array(chosen, np.int64), np.array(found)
 
@@ -169,7 +170,7 @@ def drawn(rows, n, rule, rng, weights, kept=None):
         draws = np.searchsorted(total, total[-1] * rng.random(POOL), side="right")
         different, place = np.unique(np.minimum(draws, rows.n - 1), return_inverse=True)
         drawn_rows, before, hits = rows.take(different), values[different], 0
-        own, own_weights = before.copy(), weights[different]
+        own, own_weights, own_lengths = before.copy(), weights[different], lengths(drawn_rows)
         for tried, (k, accept) in enumerate(zip(place, rng.random(POOL), strict=True)):
             if hits and hits < LEAST_ACCEPTED * tried:
                 break
@@ -179,7 +180,7 @@ def drawn(rows, n, rule, rng, weights, kept=None):
             chosen.append(int(different[k]))
             taken[different[k]] = True
             rule.choose(drawn_rows[k])
-            own = rule.shrunk(own, drawn_rows, own_weights)
+            own = rule.shrunk(own, drawn_rows, own_lengths, own_weights)
             own[k] = 0.0
             if len(chosen) == n:
                 break
@@ -196,14 +197,16 @@ def squares(rows):
     return np.concatenate([found for _, found in rows.each(lengths)])
 
 
-def _nearer(values, rows, new, weights):
-    """The smaller of values and weighted squared distances of rows to the nearest of `new`, (m, n_features)."""
-    own, of_new = lengths(rows), lengths(new)
-    squared = (rows @ new.T) * -2.0
-    squared += own[:, None]
+def _nearer(values, rows, own, new, weights):
+    """The smaller of values and weighted squared distances of rows to the nearest of `new`, (m, n_features).
+
+    `own` are the rows' squared lengths.
+    """
+    of_new = lengths(new)
+    squared = rows @ (-2.0 * new.T)
     squared += of_new
     nearest = squared.argmin(axis=1)
-    found = squared[np.arange(len(rows)), nearest]
+    found = squared[np.arange(len(rows)), nearest] + own
     near = np.flatnonzero(found < NEAR * (own + of_new[nearest]))
     found[near] = lengths(rows[near] - new[nearest[near]])
     return np.minimum(values, weights * found)

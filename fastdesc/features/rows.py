@@ -4,11 +4,14 @@ from contextlib import suppress
 
 import numpy as np
 
+from fastdesc.backend.threads import in_order
 from fastdesc.errors import InputError
 from fastdesc.features.reader import FeaturesFile
 
 BLOCK = 4096
 """Rows at a time."""
+PART = 2**16
+"""Numbers that are scaled at a time: they stay in the cache."""
 IN_MEMORY = 2**30
 """Bytes: a table that takes no more is read and scaled once, a larger one in every pass."""
 FEW = 3
@@ -56,6 +59,8 @@ class Rows:
     def each(self, function, of_rows=(), common=()):
         """Yield the number of the first row, and function(rows, ..) of each block, in order.
 
+        Blocks are read one after the other, and threads do the rest.
+
         Parameters
         ----------
         function : callable
@@ -65,8 +70,13 @@ class Rows:
         common : sequence
             Its last arguments.
         """
-        for a, block in self.blocks():
-            yield a, function(block, *(values[a : a + len(block)] for values in of_rows), *common)
+
+        def task(part):
+            a, block = part
+            own = [values[a : a + len(block)] for values in of_rows]
+            return a, function(self._ready(block), *own, *common)
+
+        yield from in_order(task, self._read(0, self.n, BLOCK))
 
     def take(self, which):
         """Rows by their numbers, in that order."""
@@ -76,43 +86,53 @@ class Rows:
         for own in np.split(order, np.flatnonzero(np.diff(which[order] // BLOCK)) + 1):
             if len(own) <= FEW:
                 for k in own:
-                    out[k] = self._scaled(self._source[int(which[k]) : int(which[k]) + 1])[0]
+                    out[k] = self._ready(self._source[int(which[k]) : int(which[k]) + 1])[0]
             else:
                 a = int(which[own[0]]) // BLOCK * BLOCK
-                ((_, block),) = self._blocks(a, min(a + BLOCK, self.n), BLOCK)
-                out[own] = block[which[own] - a]
+                ((_, block),) = self._read(a, min(a + BLOCK, self.n), BLOCK)
+                out[own] = self._ready(block[which[own] - a])
         return out
 
     def _blocks(self, first, end, size=BLOCK):
         """`blocks` of the rows first .. end."""
-        for a in range(first, end, size):
-            b = min(a + size, end)
-            yield a, (self._scaled(self._source[a:b]) if self._kept is None else self._kept[a:b])
+        for a, block in self._read(first, end, size):
+            yield a, self._ready(block)
 
-    def _scaled(self, block):
-        block = block - self._mean
-        if self._weights is not None:
-            block *= self._weights
-        return block
+    def _read(self, first, end, size):
+        """The same as they are in memory or in the file."""
+        source = self._source if self._kept is None else self._kept
+        for a in range(first, end, size):
+            yield a, source[a : min(a + size, end)]
+
+    def _ready(self, block):
+        """Rows as they were read, centred and scaled in float64."""
+        if self._kept is not None:
+            return block
+        out, size = np.empty(block.shape), max(1, PART // block.shape[1])
+        for a in range(0, len(block), size):
+            own = out[a : a + size]
+            np.subtract(block[a : a + size], self._mean, out=own)
+            if self._weights is not None:
+                own *= self._weights
+        return out
 
     def _fit(self, scale):
-        """Mean and standard deviation of every feature, in two passes."""
-        mean = sum(found for _, found in self.each(_sums)) / self.n
+        """Mean and standard deviation of every feature, in one pass over differences from the mean of some rows."""
+        some = self._source[0 : min(BLOCK, self.n)].mean(0, dtype=np.float64)
+        sums, squares = sum(found for _, found in self.each(_sums, (), (some,))) / self.n
+        mean = some + sums
         if scale:
-            square = sum(found for _, found in self.each(_squares, (), (mean,))) / self.n
-            deviation = np.sqrt(square)
+            deviation = np.sqrt(np.maximum(squares - sums**2, 0.0))
             # Features that do not change say nothing; round-off must not be scaled up.
             changes = deviation > 1e-10 * np.abs(mean)
             self._weights = np.where(changes, 1 / np.where(deviation > 0, deviation, 1), 0.0)
         self._mean = mean
 
 
-def _sums(block):
-    return block.sum(0, dtype=np.float64)
-
-
-def _squares(block, mean):
-    return ((block - mean) ** 2).sum(0)
+def _sums(block, some):
+    """Sums of differences from `some`, and of their squares."""
+    block = block - some
+    return np.stack([block.sum(0), np.einsum("ij,ij->j", block, block)])
 
 
 class _Averages:

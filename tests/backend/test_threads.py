@@ -35,3 +35,18 @@ def test_chunks_within_a_task_stay_on_its_thread(threads):
         return {threading.get_ident()} | set(parallel.for_chunks(lambda *_: threading.get_ident(), 50, 1))
 
     assert all(len(used) == 1 for used in parallel.for_chunks(task, 16, 1))
+
+
+def test_items_come_back_in_order_and_only_a_few_ahead(threads):
+    handed = []
+
+    def items():
+        for k in range(20):
+            handed.append(k)
+            yield k
+
+    for k, found in enumerate(parallel.in_order(lambda k: 3 * k, items())):
+        assert found == 3 * k and len(handed) <= k + threads + 1
+    with pytest.raises(ZeroDivisionError):
+        list(parallel.in_order(lambda k: 1 // (3 - k), range(9)))
+    assert next(iter(parallel.in_order(str, range(9)))) == "0", "one that stops early leaves nothing behind"

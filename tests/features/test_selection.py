@@ -5,6 +5,7 @@ import pytest
 from test_transformer import crystals, plain_farthest
 
 import fastdesc as fd
+from fastdesc.backend.threads import n_threads, set_threads
 from fastdesc.errors import InputError
 from fastdesc.features import duplicates, greedy, kept_choice, rows
 
@@ -46,6 +47,31 @@ def test_distances_of_near_rows_keep_their_digits(small):
     x[1::2, 0] += np.linspace(1e-6, 2e-6, 30)
     _, distances = fd.select_diverse(x, 60, scale=False)
     np.testing.assert_allclose(np.sort(distances[30:]), np.sort(x[1::2, 0] - x[::2, 0]), rtol=1e-8)
+
+
+def test_scales_are_those_of_the_whole_table(small):
+    """Sums are taken from the mean of the first rows, which here lie elsewhere and do not change."""
+    x = np.concatenate([np.full((40, 6), 1e5), table(90) + 1e5])
+    x[:, 3] = 7.0
+    x[40:, 4] += 1e3
+    y = rows.Rows(x, True).take(np.arange(130))
+    assert (y[:, 3] == 0).all()
+    kept = np.delete(x, 3, axis=1)
+    np.testing.assert_allclose(np.delete(y, 3, axis=1), (kept - kept.mean(0)) / kept.std(0), rtol=0, atol=1e-9)
+
+
+def test_threads_choose_the_same(small):
+    x, before = table(200), n_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            set_threads(threads)
+            found.append([fd.select_diverse(x, 60), fd.select_uncertain(x, 60), [fd.select_spanning(x, 6)]])
+    finally:
+        set_threads(before)
+    for one, other in zip(*found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_uncertain_rows_are_those_of_the_plain_algorithm(small):
