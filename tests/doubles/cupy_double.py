@@ -258,6 +258,18 @@ class Ufunc:
         work("at", lambda: self._ufunc.at(*plain), arrays_in(plain), plain[:1])
 
 
+class _Device:
+    """A device that can be taken; there are two, and nothing is different on the other."""
+
+    taken = 0
+
+    def __init__(self, number):
+        self.number = number
+
+    def use(self):
+        _Device.taken = self.number
+
+
 class Cupy(types.ModuleType):
     """The module: what CuPy has, on DeviceArray."""
 
@@ -273,9 +285,11 @@ class Cupy(types.ModuleType):
             get_current_stream=lambda: (stream_capture.STATE.streams or [STREAM])[-1],
             Event=_Event,
             get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
+            Device=_Device,
             nvrtc=types.SimpleNamespace(getVersion=lambda: (0, 0)),
             runtime=types.SimpleNamespace(
                 getDeviceProperties=lambda k: {"name": b"Test Double", "multiProcessorCount": 0, "totalGlobalMem": 0},
+                getDeviceCount=lambda: 2,
                 driverGetVersion=lambda: 0,
                 runtimeGetVersion=lambda: 0,
                 memGetInfo=lambda: MEMORY,

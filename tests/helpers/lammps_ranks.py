@@ -3,7 +3,8 @@
     mpiexec -n 3 python -m helpers.lammps_ranks CASES.json OUT.json
 
 CASES.json holds a list of dicts: model, commands (between the box and the run), atoms (positions, types), cell,
-elements, steps, of_atoms (more that is gathered: name -> LAMMPS' name, width); OUT.json what rank 0 found for each.
+elements, steps, of_atoms (more that is gathered: name -> LAMMPS' name, width), double (whether CuPy's double stands in
+for a device); OUT.json what rank 0 found for each.
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ def mpiexec():
 
 
 def environment():
-    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(TESTS), str(TESTS / "kernels"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
 
 
@@ -95,6 +97,18 @@ def run(lmp, case):
     return out
 
 
+@contextmanager
+def on_the_double(lmp):
+    """CuPy's double; which of its GPUs this rank took must be its own."""
+    from doubles.cupy_double import device_double
+
+    with device_double():
+        yield
+        import cupy
+
+        assert cupy.cuda.Device.taken == lmp.extract_setting("world_rank"), "a GPU for each rank"
+
+
 def main(given, out):
     from fastdesc.lammps import attach, find_mpi
 
@@ -103,7 +117,10 @@ def main(given, out):
 
     lmp = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     attach(lmp)
-    found = [run(lmp, case) for case in json.loads(Path(given).read_text())]
+    found = []
+    for case in json.loads(Path(given).read_text()):
+        with on_the_double(lmp) if case.get("double") else nullcontext():
+            found.append(run(lmp, case))
     if lmp.extract_setting("world_rank") == 0:
         Path(out).write_text(json.dumps(found))
     lmp.finalize()
