@@ -8,8 +8,9 @@
                      and told (JSON)
 
 Version 2 came with spline networks, direct terms and networks without bias, version 3 with residual blocks; files of
-earlier versions have none of these. Version 4 is written for potentials with a repulsion of nuclei alone, which earlier
-readers must not leave out.
+earlier versions have none of these. Later versions are written only for what earlier readers must not leave out or do
+not know: version 4 for potentials with a repulsion of nuclei, version 5 for shallow ensembles, whose factor has fewer
+columns than rows.
 """
 
 
@@ -19,9 +20,9 @@ from fastdesc.hdf5.attributes import set_attributes
 from fastdesc.hdf5.files import new_hdf5, to_json
 from fastdesc.hdf5.tables import describe, store
 
-FORMAT, VERSION = "fastdesc-model", 4
-PLAIN = 3
-"""Version of a file without what came with the newest."""
+FORMAT, VERSION = "fastdesc-model", 5
+PLAIN, WITH_REPULSION = 3, 4
+"""Versions of files without what came later."""
 
 AXES = {
     "weight": "(outputs, inputs)",
@@ -41,7 +42,7 @@ def save(potential, path):
         When the path cannot be written, or holds something else than a model.
     """
     descriptor = potential.descriptor
-    with new_hdf5(path, FORMAT, PLAIN if potential.repulsion is None else VERSION) as file:
+    with new_hdf5(path, FORMAT, _version(potential)) as file:
         description = to_json({"family": descriptor.family, "arguments": descriptor.get_params()})
         set_attributes(file, {"descriptor": description, "potential": to_json(potential.arguments)})
         if potential.training:
@@ -63,6 +64,14 @@ def save(potential, path):
         for name in ("scaler/mean", "scaler/scale"):
             describe(file[name], "that of the features", "(features,)")
         file.visititems(_describe)
+
+
+def _version(potential):
+    """The earliest version that can hold it."""
+    found = potential.uncertainty
+    if found is not None and found.factor.shape[0] != found.factor.shape[1]:
+        return VERSION
+    return PLAIN if potential.repulsion is None else WITH_REPULSION
 
 
 def _store_uncertainty(file, found):

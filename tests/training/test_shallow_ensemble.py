@@ -2,6 +2,7 @@
 
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 from helpers.training import alloy, small_potential
@@ -113,6 +114,8 @@ def test_members_are_potentials_with_these_last_layers(trained, tmp_path):
     assert np.sqrt((((found.energy - energy) / found.energy_uncertainty) ** 2).mean()) == pytest.approx(1, rel=1e-9)
     trained.save(tmp_path / "p.h5")
     again = fd.load(tmp_path / "p.h5")
+    with h5py.File(tmp_path / "p.h5") as file:    # which readers that know square factors alone must refuse
+        assert int(file.attrs["format_version"]) == 5
     np.testing.assert_array_equal(again.predict(VALID, uncertainty=True).grade, found.grade)
     calculator = fd.FastdescCalculator(again)
     np.testing.assert_allclose(calculator.get_property("forces_uncertainty", VALID[0]), found.forces_uncertainty[:4])
