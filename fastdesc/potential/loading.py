@@ -74,7 +74,7 @@ def _uncertainty(file):
     return Uncertainty(
         arrays["factor"], arrays["largest"],
         *(math.nan if factors[name] is None else float(factors[name]) for name in ("energy_factor", "forces_factor")),
-        dict(json.loads(attribute(group, "told"))),
+        dict(json.loads(attribute(group, "told"))), arrays.get("by_element"),
     )  # fmt: skip
 
 
@@ -84,7 +84,10 @@ def _checked(uncertainty, potential):
     columns = shape[1] if len(shape) == 2 and 2 <= shape[1] <= n else n    # fewer in a shallow ensemble
     factor = numbers("uncertainty/factor", uncertainty.factor, (n, columns))
     largest = numbers("uncertainty/largest", uncertainty.largest, potential.reference.shape)
-    return replace(uncertainty, factor=factor, largest=largest)
+    by_element = uncertainty.by_element
+    if by_element is not None:
+        by_element = numbers("uncertainty/by_element", by_element, potential.reference.shape)
+    return replace(uncertainty, factor=factor, largest=largest, by_element=by_element)
 
 
 def _network_size(

@@ -8,11 +8,11 @@ training frames, the weights of the last layer have the covariance
 up to a factor that validation frames decide, one for energies and one for forces (fastdesc/training/uncertainty.py).
 Standard deviations of an atom's energy, of a frame's energy and of a force component are
 
-    s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = a_F^2 / M sum_m (d(phi · L z_m)/dx)^2      (2)
+    s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = (a_F b)^2 / M sum_m (d(phi · L z_m)/dx)^2    (2)
 
-with M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones are on average; with as many
-members as L has columns the sum is exact. The grade of an atom is s_i over the largest s of its element among the
-training frames.
+with a factor b for each element and M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones
+are on average; with as many members as L has columns the sum is exact. The grade of an atom is s_i over the largest s
+of its element among the training frames.
 
 Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024); Kellner, Ceriotti, ibid. 5, 035006.
 """
@@ -63,6 +63,8 @@ class Uncertainty:
         a_E and a_F of (2); forces_factor is NaN where no forces were there to calibrate by.
     told : dict
         What it was fitted to and calibrated by, and what calibration found.
+    by_element : (n_species,) float64, or None
+        b of (2); None for ones.
     """
 
     factor: np.ndarray
@@ -70,6 +72,7 @@ class Uncertainty:
     energy_factor: float = 1.0
     forces_factor: float = 1.0
     told: dict = field(default_factory=dict)
+    by_element: np.ndarray | None = None
 
     def directions(self, members):
         """L z_m of (2), (n, members) float64; at most as many as L has columns, which are exact."""
@@ -88,10 +91,11 @@ class Uncertainty:
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             grade = spread.energies / self.largest[species]
+        own = 1.0 if self.by_element is None else self.by_element[species][:, None]
         return {
             "energy_uncertainty": self.energy_factor * spread.energy,
             "energies_uncertainty": self.energy_factor * spread.energies,
-            "forces_uncertainty": None if spread.forces is None else self.forces_factor * spread.forces,
+            "forces_uncertainty": None if spread.forces is None else self.forces_factor * own * spread.forces,
             "grade": np.where(self.largest[species] > 0, grade, np.inf),
         }
 

@@ -7,7 +7,8 @@ width, and what is left,
 
     mean log s + log(rms(error / s)),                                                                          (1)
 
-summed over energies and force components, is smallest for the best ridge. Nothing is trained.
+summed over energies and force components, is smallest for the best ridge. Nothing is trained. Forces have one such
+factor for all elements and, times that, one for each, which is drawn to 1 where few components tell it.
 """
 
 import json
@@ -32,6 +33,8 @@ RIDGES = 10.0 ** np.arange(-8, 1)
 """Relative to the diagonal."""
 DEAD = 1e-12
 """Of the largest diagonal entry: a weight that the frames say less about has this one."""
+FEW = 30
+"""Components of forces that an element's own factor is drawn to 1 by."""
 LOOKED_AT = 20_000
 """Atoms of the validation frames that are looked at, spread over the set."""
 
@@ -117,7 +120,7 @@ def _calibrated(potential, layer, model, data, valid, groups, factor, told):
         batch = data.batch(group, potential.reference)
         of_atoms = _with_spread(layer, model, batch, found, members=0)[1][1]
         np.maximum.at(largest, to_host(batch.species), of_atoms)
-    ratios = _ratios(potential, layer, model, by, groups, found)
+    *ratios, elements = _ratios(potential, layer, model, by, groups, found)
     told = {
         "fitted_to": data.report,
         "calibrated_on": "the training frames, whose errors are too small" if valid is None else valid.report,
@@ -127,8 +130,19 @@ def _calibrated(potential, layer, model, data, valid, groups, factor, told):
     }
     if not len(ratios[0]) and not len(ratios[1]):
         raise InputError("none of the frames to calibrate by carries an energy or forces; give others")
+    by_element = _by_element(ratios[1], elements, len(largest))
+    if by_element is not None:
+        ratios[1] = ratios[1] / by_element[elements]
     energy, force = (float(np.sqrt((r**2).mean())) if len(r) else np.nan for r in ratios)
-    return Uncertainty(factor, largest, energy, force, json.loads(to_json(told)))
+    return Uncertainty(factor, largest, energy, force, json.loads(to_json(told)), by_element)
+
+
+def _by_element(ratios, elements, n):
+    """Root mean square ratio of the force components of each of n elements, in units of that of all; None for one."""
+    if n == 1 or not ratios.any():
+        return None
+    squares, counts = np.bincount(elements, ratios**2 / (ratios**2).mean(), n), np.bincount(elements, minlength=n)
+    return np.sqrt((squares + FEW) / (counts + FEW))
 
 
 def weights_of(settings):
@@ -201,8 +215,8 @@ def _many_samples(potential, layer, model, data, groups, seed):
 
 
 def _ratios(potential, layer, model, data, groups, found):
-    """Errors over widths of energies and of force components, flat, where there are labels."""
-    out = [], []
+    """Errors over widths of energies and of force components, flat, where there are labels; elements of the latter."""
+    out, elements = ([], []), []
     for group in groups:
         batch = data.batch(group, potential.reference)
         values, spread = _with_spread(layer, model, batch, found)
@@ -212,7 +226,9 @@ def _ratios(potential, layer, model, data, groups, found):
             error = value - to_host(label)
             seen = np.isfinite(error) & (width > 0)
             kind.append(error[seen] / width[seen])
-    return [np.concatenate(parts) if parts else np.zeros(0) for parts in out]
+            if error.ndim == 2:
+                elements.append(np.broadcast_to(to_host(batch.species)[:, None], error.shape)[seen])
+    return [np.concatenate(parts) if parts else np.zeros(0, int) for parts in (*out, elements)]
 
 
 def _without_spread(model, batch):

@@ -193,6 +193,13 @@ def test_a_device_finds_the_same_and_waits_once(kind, device):
 
 def test_files_keep_it_and_files_without_say_how_to_get_it(tmp_path):
     p = with_some(FAMILIES["Gaussian moments"]())
+    p.uncertainty = replace(p.uncertainty, by_element=np.array([0.5, 2.0]))
+    p.save(tmp_path / "p.h5")
+    one, other = (q.predict(FRAMES, uncertainty=True).forces_uncertainty for q in (p, fd.load(tmp_path / "p.h5")))
+    np.testing.assert_array_equal(one, other)
+    plain = with_some(p).predict(FRAMES, uncertainty=True).forces_uncertainty
+    gold = np.concatenate([a.numbers for a in FRAMES]) == 79
+    np.testing.assert_allclose(one, np.where(gold, 2.0, 0.5)[:, None] * plain, rtol=1e-12)
     p.uncertainty = replace(p.uncertainty, forces_factor=np.nan)
     p.save(tmp_path / "p.h5")
     loaded = fd.load(tmp_path / "p.h5")

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from helpers.ladder_models import RUNGS, rung
 from helpers.training import alloy, small_potential
 
@@ -106,6 +107,30 @@ def test_training_leaves_an_uncertainty_that_is_calibrated(name):
         assert grade[own].max() == pytest.approx(1, rel=1e-9)
     told = p.uncertainty.told
     assert told["n_energies"] == 6 and told["n_forces"] <= 72 and "24 atoms" in told["calibrated_on"]
+
+
+def test_forces_have_a_factor_for_each_element(trained):
+    """Labels of gold as they are and those of copper far off: their widths must be told apart."""
+    frames = [a.copy() for a in VALID]
+    for a, old in zip(frames, VALID, strict=True):
+        forces = old.get_forces()
+        forces[a.numbers == 29] += 3.0
+        a.calc = SinglePointCalculator(a, energy=old.get_potential_energy(), forces=forces)
+    p = fd.Potential(trained.descriptor, **trained.arguments)
+    p.set_parameters(trained.parameters)
+    p.scaler, p.reference, p.training = trained.scaler, trained.reference, trained.training
+    fd.fit_uncertainty(p, TRAIN, frames, dtype="float64")
+    found, u = p.predict(frames, uncertainty=True), p.uncertainty
+    forces, numbers = (np.concatenate(x) for x in zip(*((a.get_forces(), a.numbers) for a in frames), strict=True))
+    seen = found.forces_uncertainty > 1e-9
+    ratio = np.where(seen, found.forces - forces, 0) / np.where(seen, found.forces_uncertainty, 1)
+    assert np.sqrt((ratio[seen] ** 2).mean()) == pytest.approx(1, rel=1e-12)
+    without = ratio * u.by_element[(numbers == 79).astype(int)][:, None]
+    spread = [[np.sqrt((r[numbers == z][seen[numbers == z]] ** 2).mean()) for z in (29, 79)] for r in (ratio, without)]
+    assert u.by_element[0] > 1 > u.by_element[1] and spread[1][0] > 2 * spread[1][1]
+    assert spread[0][0] / spread[0][1] < 0.7 * spread[1][0] / spread[1][1], "few components: drawn to one"
+    many = module._by_element(np.repeat([3.0, 0.5], 10**6), np.repeat([0, 2], 10**6), 3)
+    np.testing.assert_allclose(many, [3 / np.sqrt(4.625), 1, 0.5 / np.sqrt(4.625)], rtol=1e-3)
 
 
 def test_the_covariance_is_the_inverse_and_the_ridge_the_likeliest():
