@@ -39,6 +39,7 @@ _PUBLIC = {
     "last_layer_features": "fastdesc.potential.last_layer_features",
     "load": "fastdesc.potential.loading",
     "read_meam_spline": "fastdesc.potential.meam",
+    "read_apax": "fastdesc.potential.apax",
     "read_reann": "fastdesc.potential.reann",
     "write_meam_spline": "fastdesc.potential.meam",
     "FastdescError": "fastdesc.errors",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.io.frames import read_frames as read_frames
     from fastdesc.pairs import Pairs as Pairs
     from fastdesc.potential import Potential as Potential
+    from fastdesc.potential.apax import read_apax as read_apax
     from fastdesc.potential.elastic import elastic_constants as elastic_constants
     from fastdesc.potential.elements import add_elements as add_elements
     from fastdesc.potential.ensemble import Ensemble as Ensemble

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from helpers import reann_models
+from helpers import apax_models, reann_models
 from numpy.typing import NDArray
 
 import fastdesc as fd
@@ -107,6 +107,8 @@ def test_published_potentials(tmp_path: Path) -> None:
     assert_type(fd.read_meam_spline(tmp_path / "Cu.meam.spline"), fd.Potential)
     reann_models.write_script(tmp_path / "PES.pt", reann_models.model())
     assert_type(fd.read_reann(tmp_path / "PES.pt"), fd.Potential)
+    folder = apax_models.write(tmp_path / "apax", apax_models.config(), apax_models.arrays(apax_models.config(), [29]))
+    assert_type(fd.read_apax(folder), fd.Potential)
 
 
 def test_features(tmp_path: Path) -> None:

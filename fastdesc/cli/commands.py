@@ -183,7 +183,9 @@ def import_(args):
     from fastdesc.hdf5.files import check_apart
 
     check_apart([args.model], [args.potential])
-    potential = read_published(args.potential, args.element, args.activation, args.recursion_activation)
+    potential = read_published(
+        args.potential, args.element, args.activation, args.recursion_activation, args.species, args.member
+    )
     potential.save(args.model)
     print(f"{args.model}: {potential.n_parameters} parameters")
 

@@ -145,12 +145,14 @@ examples:
 """
 IMPORT = """\
 Make a model of a published potential: the same energies, forces and stress, ready to be evaluated, run and trained
-further. FILE is one of the REANN package (.pt or .pth; PyTorch is not needed, and nothing in the file is run), or one
-of an s-MEAM potential for LAMMPS' pair style meam/spline.
+further. FILE is one of the REANN package (.pt or .pth; PyTorch is not needed, and nothing in the file is run), the
+directory of a Gaussian-moment model of apax (JAX is not needed, pip install "fastdesc[apax]" is), or a file of an
+s-MEAM potential for LAMMPS' pair style meam/spline.
 
 examples:
   fastdesc import PES.pt water.h5
   fastdesc import REANN.pth water.h5 --activation trained_silu      a checkpoint does not name its activation
+  fastdesc import models/water water.h5      a directory of apax, with config.yaml and best
   fastdesc import TiO.meam.spline tio.h5
   fastdesc import Si_1.meam.spline si.h5 --element Si      the older form does not name its element
 
@@ -319,13 +321,15 @@ def parser():
     p.add_argument("-o", "--out", metavar="PICTURE", help="default: FILE with .png for its suffix")
     p.add_argument("--follow", action="store_true", help="for learning: draw again whenever the file grows")
 
-    p = command("import", IMPORT, "a published REANN or s-MEAM potential into a model file")
-    p.add_argument("potential", metavar="FILE", help="file of the REANN package, or for LAMMPS' meam/spline")
+    p = command("import", IMPORT, "a published REANN, apax or s-MEAM potential into a model file")
+    p.add_argument("potential", metavar="FILE", help="file of REANN or of LAMMPS' meam/spline, directory of apax")
     p.add_argument("model", metavar="MODEL", help="model file to write (.h5)")
     p.add_argument("--element", metavar="EL", help="s-MEAM: for a file of one element that does not name it")
     trained = ("trained_silu", "trained_isru")
     p.add_argument("--activation", choices=trained, help="REANN: of the networks of a checkpoint")
     p.add_argument("--recursion-activation", choices=trained, help="REANN: of those of the iterations, if another")
+    p.add_argument("--species", nargs="+", metavar="EL", help="apax: elements, where the model does not tell them")
+    p.add_argument("--member", type=int, metavar="N", help="apax: which model of an ensemble, from 0")
 
     p = command("export", EXPORT, "a model of the form of s-MEAM into a file for LAMMPS")
     p.add_argument("model", metavar="MODEL")
