@@ -87,12 +87,14 @@ class Structures:
         self._check_positions()
         if not np.isfinite(self.cells).all():
             f = int(np.flatnonzero(~np.isfinite(self.cells).all((1, 2)))[0])
-            raise InputError(f"the cell of frame {f} is {self.cells[f].tolist()}; cell vectors must be finite")
+            k = self.frames_before + f
+            raise InputError(f"the cell of frame {k} is {self.cells[f].tolist()}; cell vectors must be finite")
         # Non-periodic directions do not count: a slab may come without its third vector.
         for f in map(int, np.flatnonzero(self.pbc.any(1) & (_fill(self.cells, self.pbc) < SMALLEST_SINE))):
             raise InputError(
-                f"frame {f} is periodic in {self.pbc[f].tolist()} but its cell {self.cells[f].tolist()} has zero or "
-                "dependent vectors there; set the cell or switch these directions off with atoms.pbc"
+                f"frame {self.frames_before + f} is periodic in {self.pbc[f].tolist()} but its cell "
+                f"{self.cells[f].tolist()} has zero or dependent vectors there; set the cell or switch these "
+                "directions off with atoms.pbc"
             )
 
     def _check_positions(self):

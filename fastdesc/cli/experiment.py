@@ -26,6 +26,7 @@ from fastdesc.training import run_trainer, trainer_for
 from fastdesc.training.dataset import report
 from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
 from fastdesc.training.places import read_placed
+from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.team import ALONE
 from fastdesc.training.told_before import tell_of_new_elements
 
@@ -40,6 +41,12 @@ FILES = {
     "parity plot": "parity.png",
     "reliability plot": "reliability.png",
 }
+
+
+PURPOSES = {"train": "training", "valid": "validation"}
+"""Sets that training reads."""
+ON_DISK = Stored | Streamed
+"""Sets that are not in memory, which training judges."""
 
 
 def run(config, resume=False, overwrite=False, progress=True, say=print, team=ALONE, callback=None):
@@ -130,7 +137,7 @@ def _prepared(config, folder, paths, resume, overwrite, say, team):
     for name in ("train", "valid", "test"):
         path = getattr(config.data, name)
         if path is not None and not (team.rank and name == "test"):    # member 0 evaluates
-            sets[name] = _read(name, path, keys)
+            sets[name] = _read(name, path, keys, config.training.frame_memory)
             say(f"{name}: {_report(sets[name])}")
     potential = _further(config, sets, say) if config.data.init else None
     if potential is None:
@@ -144,32 +151,42 @@ def _prepared(config, folder, paths, resume, overwrite, say, team):
     return sets, trainer_for(potential, sets["train"], sets.get("valid"), team=team, **settings)
 
 
-def _read(name, path, keys):
-    """Frames, or those of a features file."""
-    if not is_features(path):
-        return read_placed(path, name, **keys)
-    if name == "test":
-        raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
-    return open_stored(path, {"train": "training", "valid": "validation"}[name])
+def _read(name, path, keys, memory):
+    """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
+    if is_features(path):
+        if name == "test":
+            raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
+        return open_stored(path, PURPOSES[name])
+    streamed = open_streamed(path, memory, PURPOSES[name], keys) if name in PURPOSES else None
+    return streamed or read_placed(path, name, **keys)
 
 
 def _further(config, sets, say):
     """The potential of [data] init, with the elements of frames that it does not know added."""
     potential = load(config.data.init)
-    frames = [atoms for name in ("train", "valid") if name in sets and not isinstance(sets[name], Stored)
-              for atoms in sets[name]]    # fmt: skip
     symbols = [chemical_symbols[z] for z in potential.descriptor.species_numbers]
-    new = [s for s in (elements(frames) if frames else []) if s not in symbols]
+    new = [s for s in _elements(sets) if s not in symbols]
     say(f"going on from {config.data.init}" + (f", with {', '.join(new)} added" if new else ""))
     return add_elements(potential, new) if new else potential
 
 
+def _elements(sets):
+    """Symbols of the elements of training and validation frames, ordered by atomic number."""
+    found = set()
+    for name in PURPOSES:
+        frames = sets.get(name)
+        if isinstance(frames, Streamed):
+            found |= frames.files.elements()
+        elif frames is not None and not isinstance(frames, Stored):
+            found |= {int(z) for atoms in frames for z in np.unique(atoms.numbers)}
+    return [chemical_symbols[z] for z in sorted(found) if 0 <= z < len(chemical_symbols)]
+
+
 def _descriptor(config, sets):
     """The descriptor of the run: as configured, or that of a features file to train on."""
-    train, valid = sets["train"], sets.get("valid", [])
+    train = sets["train"]
     if not isinstance(train, Stored):
-        known = elements([*train, *([] if isinstance(valid, Stored) else valid)])
-        return build_descriptor(config.family, config.descriptor, known)
+        return build_descriptor(config.family, config.descriptor, _elements(sets))
     descriptor = train.file.descriptor()
     if config.descriptor or config.family != configuration.FIRST_FAMILY:
         arguments = {"species": descriptor.species, **config.descriptor}
@@ -179,12 +196,12 @@ def _descriptor(config, sets):
 
 def _report(frames):
     """What there is in a set, in one line."""
-    return frames.report if isinstance(frames, Stored) else report(frames, labels(frames))
+    return frames.report if isinstance(frames, ON_DISK) else report(frames, labels(frames))
 
 
 def _check_frames(frames, path, descriptor):
     """InputError that names the file when its frames cannot be used or carry no label: test frames come last."""
-    if isinstance(frames, Stored):
+    if isinstance(frames, ON_DISK):
         return
     try:
         Structures.from_ase(frames).species(descriptor.species_numbers)
@@ -198,7 +215,7 @@ def _check_frames(frames, path, descriptor):
 
 def _tell_of_test(sets, descriptor):
     """Tell of elements that only the test frames hold."""
-    if "test" not in sets or isinstance(sets["train"], Stored):
+    if "test" not in sets or isinstance(sets["train"], ON_DISK):
         return
     numbers = descriptor.species_numbers
     seen, asked = (_compositions(sets[name], numbers) for name in ("train", "test"))
@@ -300,7 +317,7 @@ def _kept(trainer):
 
 def _evaluate(config, potential, sets, paths, say):
     """Errors on the test frames, else on validation frames that were given."""
-    name = next((n for n in ("test", "valid") if n in sets and not isinstance(sets[n], Stored)), None)
+    name = next((n for n in ("test", "valid") if n in sets and not isinstance(sets[n], ON_DISK)), None)
     if name is None:
         return []
     found = compare(potential, sets[name], device=config.training.device)

@@ -107,15 +107,21 @@ def iread_frames_file(path):
         When the file is damaged.
     """
     with open_hdf5(path) as f:
-        check_format(f, path, FORMAT, VERSION)
-        with damage_named(path):
-            prepare_to_read(f)
-            n_frames = int(f.attrs["n_frames"])
-            _check_tables(f, n_frames)
+        n_frames = check_frames_file(f, path)
         for a in range(0, n_frames, SLAB):
             with damage_named(path):    # not around the yield: what the caller raises is not ours
                 slab = Slab(f, a, min(a + SLAB, n_frames))
             yield from slab
+
+
+def check_frames_file(f, path):
+    """Return the number of frames of an open file of frames; FileFormatError where it is another, or damaged."""
+    check_format(f, path, FORMAT, VERSION)
+    with damage_named(path):
+        prepare_to_read(f)
+        n_frames = int(f.attrs["n_frames"])
+        _check_tables(f, n_frames)
+    return n_frames
 
 
 def _check_tables(f, n_frames):

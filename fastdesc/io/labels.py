@@ -26,12 +26,7 @@ class Labels(NamedTuple):
 
     def report(self, frames):
         """Say in one line how many frames carry which label."""
-        have = self.counts(frames)
-        n = len(frames)
-        words = [f"{n} frame{'s'[:n != 1]} ({sum(map(len, frames))} atoms)"]
-        for name, count in have.items():
-            words.append(f"all with {name}" if count == n else f"{n - count} without {name}")
-        return ", ".join(words)
+        return report_of(len(frames), sum(map(len, frames)), self.counts(frames))
 
     def counts(self, frames):
         """Return the number of frames that carry each label, as a dict."""
@@ -42,6 +37,14 @@ class Labels(NamedTuple):
             "forces": sum(bool(complete[a:b].all()) for a, b in pairwise(first)),
             "stress": int(np.isfinite(self.stress).all((1, 2)).sum()),
         }
+
+
+def report_of(n_frames, n_atoms, have):
+    """Say in one line how many frames there are, and how many carry which label."""
+    words = [f"{n_frames} frame{'s'[: n_frames != 1]} ({n_atoms} atoms)"]
+    for name, count in have.items():
+        words.append(f"all with {name}" if count == n_frames else f"{n_frames - count} without {name}")
+    return ", ".join(words)
 
 
 def labels(frames):

@@ -22,6 +22,7 @@ from fastdesc.training.history import History
 from fastdesc.training.places import read_placed
 from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
+from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.team import ALONE
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
@@ -51,7 +52,8 @@ def train(
         Without `valid_frames` a part of the training frames is set aside (setting `valid_fraction`).
         ``atoms.info["weight"]`` weighs a frame in the loss. A features file (`featurize`), or an open one, trains
         energies alone and leaves the descriptor, which must be that of the file, as it is; it may be larger than the
-        memory. Validation frames may then be of either kind.
+        memory. Validation frames may then be of either kind. Files of frames that `convert` wrote stay on the disk
+        where they take more memory than `frame_memory`.
     checkpoint : path, optional
         File that is rewritten every `checkpoint_every` epochs and at the end, also when training is interrupted.
     resume : bool
@@ -187,7 +189,7 @@ def _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype):
     known = [f.name for f in fields(Settings)]
     told = {k: v for k, v in potential.training.get("settings", {}).items() if k in known}
     s = Settings.named(**told)
-    frames, valid = _split(train_frames, valid_frames, s.valid_fraction, np.random.default_rng(s.seed))
+    frames, valid = _split(train_frames, valid_frames, s, np.random.default_rng(s.seed))
     given = potential, resolve_dtype(dtype), resolve_device(device)
     data = training_set(frames, *given)
     return data, training_set(valid, *given, "validation") if valid else None, s
@@ -224,7 +226,7 @@ def trainer_for(
     if is_features(train_frames) or isinstance(train_frames, Stored):
         settings = settings_for_features(settings)
     rng = np.random.default_rng(settings.seed)
-    train_frames, valid_frames = _split(train_frames, valid_frames, settings.valid_fraction, rng)
+    train_frames, valid_frames = _split(train_frames, valid_frames, settings, rng)
     if checkpoint is None or not resume or not Path(checkpoint).exists():
         return Trainer(potential, train_frames, valid_frames, settings, rng, team=team)
     state = read_checkpoint(checkpoint)
@@ -235,11 +237,12 @@ def trainer_for(
     return trainer
 
 
-def _split(train_frames, valid_frames, fraction, rng):
+def _split(train_frames, valid_frames, settings, rng):
     """Set validation frames aside where none are given."""
-    frames = _read(train_frames, "training")
+    fraction, memory = settings.valid_fraction, settings.frame_memory
+    frames = _read(train_frames, "training", memory)
     if valid_frames is not None or fraction == 0:
-        valid = None if valid_frames is None else _read(valid_frames, "validation")
+        valid = None if valid_frames is None else _read(valid_frames, "validation", memory)
         if isinstance(valid, Stored) and not isinstance(frames, Stored):
             raise InputError(
                 f"the validation frames are a features file, {valid.file.path}, and the training frames are not; give "
@@ -256,11 +259,13 @@ def _split(train_frames, valid_frames, fraction, rng):
     return tuple(_some(frames, np.sort(part)) for part in (order[n_valid:], order[:n_valid]))
 
 
-def _read(source, purpose):
-    """Frames, or those of a features file."""
-    if isinstance(source, Stored):
+def _read(source, purpose, memory):
+    """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
+    if isinstance(source, Stored | Streamed):
         return source
-    return open_stored(source, purpose) if is_features(source) else read_placed(source, purpose)
+    if is_features(source):
+        return open_stored(source, purpose)
+    return open_streamed(source, memory, purpose) or read_placed(source, purpose)
 
 
 def _some(frames, which):

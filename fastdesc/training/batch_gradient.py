@@ -119,8 +119,8 @@ def batch_gradient(potential, model, batch, weights, training_pass=EVERYTHING):
 def evaluate_set(model, data, reference, weights, training_pass=EVERYTHING, team=ALONE, batch_atoms=AT_ONCE):
     """Loss and errors over a whole set, as a dict of numbers; members of a team share the batches."""
     metrics, loss = Metrics(model.scale), namespace(model.scale).zeros(())
-    for group in data.batches(batch_atoms)[team.rank :: team.size]:
-        batch = data.batch(group, reference)
+    groups = data.batches(batch_atoms)[team.rank :: team.size]
+    for group, batch in zip(groups, data.batches_ahead(groups, reference), strict=True):
         with kept_memory():
             found = training_pass.judge(model, batch, weights)
             metrics.add(found.errors)

@@ -147,10 +147,20 @@ class TrainingSet:
         """Number of atoms of every frame, (n_frames,)."""
         return np.diff(self.structures.first)
 
+    @property
+    def volumes(self):
+        """Volume of every cell, (n_frames,) Å^3."""
+        return self.structures.volumes
+
+    @property
+    def n_species(self):
+        """Number of elements up to the last that occurs."""
+        return int(self.species.max()) + 1
+
     @cached_property
     def outliers(self):
         """Frames far outside the rest, as `fastdesc.training.outliers.outliers` returns them."""
-        return outliers(self, int(self.species.max()) + 1)
+        return outliers(self, self.n_species)
 
     def usual(self):
         """Frames whose labels are not far outside the rest, in order: what scales go by."""
@@ -219,27 +229,20 @@ class TrainingSet:
         frames : (n,) int array
         reference : (n_species,) eV
         """
-        first = self.structures.first
-        atoms = np.concatenate([np.arange(first[f], first[f + 1]) for f in frames])
-        pairs, rij = self.store.take(frames)
-        species = self.species[atoms]
+        pairs, rij, species, energies, forces, virials = self._given(frames)
         if self.device == "cuda":
             pairs.note_species(species, len(reference))
         sums = np.add.reduceat(np.asarray(reference)[species], pairs.first[:-1])
-        targets = Targets(
-            *(
-                to_device(a, self.device)
-                for a in (
-                    self.energies[frames] - sums,
-                    self._forces[atoms],
-                    self._virial[frames],
-                    self.weight[frames],
-                    pairs.first,
-                )
-            ),
-            len(atoms),
-        )
+        given = energies - sums, forces, virials, self.weight[frames], pairs.first
+        targets = Targets(*(to_device(a, self.device) for a in given), len(species))
         return TrainingBatch(rij, pairs, to_device(species, self.device), targets)
+
+    def _given(self, frames):
+        """Pairs, their vectors, elements and labels of some frames."""
+        first = self.structures.first
+        atoms = np.concatenate([np.arange(first[f], first[f + 1]) for f in frames])
+        labels = self.energies[frames], self._forces[atoms], self._virial[frames]
+        return *self.store.take(frames), self.species[atoms], *labels
 
     def batches_ahead(self, groups, reference):
         """Yield the batch of each group of frames, made while the one before it is at work where that pays."""
@@ -281,3 +284,28 @@ def cut(n_atoms, batch_atoms, order=None):
         atoms += int(n)
     groups.append(np.array(group))
     return groups
+
+
+def shuffled_by_blocks(bounds, window, rng):
+    """All frames in random order, such that each block is needed only for a while.
+
+    Parameters
+    ----------
+    bounds : (n_blocks + 1,) int array
+        Block k has the frames bounds[k] .. bounds[k + 1].
+    window : int
+        Number of blocks whose frames are shuffled among each other.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (n_frames,) int array
+    """
+    n = len(bounds) - 1
+    if n <= window:
+        return rng.permutation(bounds[-1])
+    blocks, out = rng.permutation(n), []
+    for k in range(0, n, window):
+        near = [np.arange(bounds[b], bounds[b + 1]) for b in blocks[k : k + window]]
+        out.append(rng.permutation(np.concatenate(near)))
+    return np.concatenate(out)

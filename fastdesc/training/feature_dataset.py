@@ -15,7 +15,7 @@ from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import InputError
 from fastdesc.features.stream import rows_by_atom
 from fastdesc.geometry import frame_sums
-from fastdesc.training.dataset import cut
+from fastdesc.training.dataset import cut, shuffled_by_blocks
 from fastdesc.training.initialise import initialise_from_features
 from fastdesc.training.loss import Targets
 from fastdesc.training.outliers import outliers
@@ -114,12 +114,14 @@ class FeatureSet:
     @classmethod
     def of_frames(cls, data, descriptor):
         """Compute the features of a TrainingSet, once for all, and let go of its pairs."""
-        theta, rows = descriptor.prepared(descriptor.theta(data.dtype, data.device), data.dtype), []
+        theta = descriptor.prepared(descriptor.theta(data.dtype, data.device), data.dtype)
+        rows, species = [], []
         for group in data.batches(AT_ONCE):
             batch = data.batch(group, np.zeros(len(descriptor.species_numbers)))
             q = descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0]
             rows.append(rows_by_atom(q) if isinstance(q, np.ndarray) else q.T.copy())
-        features, species = namespace(rows[0]).concatenate(rows), data.species
+            species.append(to_host(batch.species))
+        features, species = namespace(rows[0]).concatenate(rows), np.concatenate(species)
         return cls(
             data.n_atoms, data.energies, data.weight, [0, data.n_frames], 1, lambda k: (features, species),
             lambda k: species, data.dtype, data.device, data.report, data.where,
@@ -199,14 +201,7 @@ class FeatureSet:
 
     def order(self, rng):
         """All frames in random order, such that each block is needed only for a while."""
-        n = len(self.blocks) - 1
-        if n <= self.window:
-            return rng.permutation(self.n_frames)
-        blocks, out = rng.permutation(n), []
-        for k in range(0, n, self.window):
-            near = [np.arange(self.blocks[b], self.blocks[b + 1]) for b in blocks[k : k + self.window]]
-            out.append(rng.permutation(np.concatenate(near)))
-        return np.concatenate(out)
+        return shuffled_by_blocks(self.blocks, self.window, rng)
 
     def batches(self, batch_atoms, order=None):
         """Split the frames, in the given order, into groups of at most `batch_atoms` atoms, at least one frame each."""

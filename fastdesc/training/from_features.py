@@ -17,6 +17,8 @@ from fastdesc.training.dataset import TrainingSet, check_weight
 from fastdesc.training.feature_dataset import FeatureSet, blocks_of
 from fastdesc.training.places import place_name
 from fastdesc.training.settings import PAIR_MEMORY, Settings
+from fastdesc.training.streamed_frames import Streamed
+from fastdesc.training.streamed_set import StreamedSet
 
 LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
 """Settings that mean nothing without positions, or for a descriptor that stays as it is."""
@@ -150,7 +152,7 @@ def _own_descriptor(file):
 
 
 def training_set(frames, potential, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
-    """Make a TrainingSet of frames, or a FeatureSet of a Stored, for a potential.
+    """Make a TrainingSet of frames, a StreamedSet of a Streamed, or a FeatureSet of a Stored, for a potential.
 
     Raises
     ------
@@ -158,6 +160,8 @@ def training_set(frames, potential, dtype, device, purpose="training", pair_memo
         As both do; and for features, which know no distances, of a potential with a repulsion of nuclei.
     """
     descriptor, repulsion = potential.descriptor, potential.repulsion
+    if isinstance(frames, Streamed):
+        return StreamedSet(frames, descriptor, dtype, device, purpose, repulsion)
     if not isinstance(frames, Stored):
         return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory, repulsion)
     if repulsion is not None:

@@ -63,12 +63,17 @@ def _words(purpose, what):
 
 
 def _digest(arrays):
-    """SHA-256 of arrays, types and shapes included; every NaN is the same."""
+    """SHA-256 of arrays, in hexadecimal."""
     out = hashlib.sha256()
+    digest(arrays, out)
+    return out.hexdigest()
+
+
+def digest(arrays, out):
+    """Add arrays to a hash, types and shapes included; every NaN is the same."""
     for array in arrays:
         array = np.ascontiguousarray(array)
         if array.dtype.kind == "f":
             array = np.where(np.isnan(array), np.nan, array) + 0.0    # one NaN, and one zero
         out.update(f"{array.dtype.str}{array.shape}".encode())
         out.update(array.tobytes())
-    return out.hexdigest()

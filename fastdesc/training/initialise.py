@@ -6,6 +6,7 @@ from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
+from fastdesc.training.outliers import some_usual
 from fastdesc.training.references import fit_reference, level
 
 RESPONSE = 0.3
@@ -21,7 +22,8 @@ SOME_FRAMES = 64
 def initialise(potential, data):
     """Fit what needs no gradient: reference energies, feature scaler, and the energy scale.
 
-    Frames whose labels are far outside the rest (fastdesc/training/outliers.py) do not count in that.
+    Frames whose labels are far outside the rest (fastdesc/training/outliers.py) do not count in that, and of more than
+    20 000 frames as many are looked at, spread over the set, for scales; reference energies are fitted to all.
     Features are measured by their response: one unit is how far a feature moves when an atom does by RESPONSE. Their
     spread would be the usual unit, but it is that of the rarest environments, surfaces or a melt among crystals, next
     to which all others look alike. The energy scale is such that forces
@@ -36,7 +38,7 @@ def fit_scales(potential, data):
     fixed = fit_reference(potential, data)
     scaler = FeatureScaler.identity(potential.descriptor.n_features)
     theta = potential.descriptor.prepared(potential.descriptor.theta(data.dtype, data.device), data.dtype)
-    groups = data.batches(AT_ONCE, data.usual())
+    groups = data.batches(AT_ONCE, some_usual(data, len(potential.scale)))
     for group in groups:
         batch = data.batch(group, potential.reference)
         scaler.partial_fit(potential.descriptor.forward(batch.rij, batch.pairs, batch.species, theta)[0])
@@ -59,7 +61,8 @@ def initialise_from_features(potential, data):
     """Fit the same from a FeatureSet, which knows neither responses nor forces: features by their spread, and an energy
     scale such that energies per atom of the untrained networks spread as the reference energies do."""
     fixed = fit_reference(potential, data)
-    scaler, groups = FeatureScaler.identity(potential.descriptor.n_features), data.batches(AT_ONCE, data.usual())
+    scaler = FeatureScaler.identity(potential.descriptor.n_features)
+    groups = data.batches(AT_ONCE, some_usual(data, len(potential.scale)))
     for group in groups:
         scaler.partial_fit(data.batch(group, potential.reference).q)
     _fit_inputs(potential, scaler.mean, scaler.scale)

@@ -119,13 +119,14 @@ def _known(xp, predicted, target):
 class Metrics:
     """Mean absolute and root-mean-square errors, gathered batch by batch where they are, fetched by `result`.
 
-    `like` is an array of the device where they are.
+    `like` is an array of the device where they are; `sums` what was gathered before, as `gathered` returns it.
     """
 
     names = ("energy", "forces", "stress")
 
-    def __init__(self, like):
-        self._sums = namespace(like).zeros((len(self.names), 3))
+    def __init__(self, like, sums=None):
+        xp = namespace(like)
+        self._sums = xp.zeros((len(self.names), 3)) if sums is None else xp.array(sums)
 
     def add(self, errors):
         """Add the `errors` of a Residuals."""
@@ -133,6 +134,12 @@ class Metrics:
             if name in errors:
                 known, e = errors[f"has_{name}"], errors[name]
                 sums += namespace(e).stack([known.sum(), abs(e).sum(), (e**2).sum()])
+
+    def gathered(self, team=ALONE):
+        """What all members of a Team have gathered, (3, 3) on the host; from here on the first of them holds it."""
+        (sums,) = team.sum([self._sums])
+        self._sums = sums if team.rank == 0 else namespace(sums).zeros_like(sums)
+        return to_host(sums).copy()
 
     def result(self, team=ALONE):
         """Return {"energy_mae": eV/atom, "forces_mae": eV/Å, "stress_mae": eV/atom (virial), ..., "_rmse"}.

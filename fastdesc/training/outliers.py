@@ -10,7 +10,7 @@ MOST = 0.9
 LEAST_FORCE, LEAST_ENERGY = 1.0, 0.1
 """eV/Å and eV/atom within which nothing is far."""
 PASSES, SOME = 30, 20_000
-"""Fits of references of deviations, each to so many frames."""
+"""Fits of references of deviations; frames to which these are fitted, and those that scales go by."""
 
 
 def far_outside(values, least):
@@ -46,7 +46,7 @@ def energy_deviations(compositions, energies):
     known = np.isfinite(energies)
     if not known.any():
         return np.full(len(energies), np.nan)
-    some = _some_of_all(compositions, known)
+    some = some_of_all(compositions, known)
     counts, few, n = compositions[some], energies[some], n_atoms[some]
     weights = 1 / n
     for _ in range(PASSES):
@@ -56,8 +56,24 @@ def energy_deviations(compositions, energies):
     return abs(energies - compositions @ references) / n_atoms
 
 
-def _some_of_all(compositions, known):
-    """Numbers of frames with an energy, at most about SOME of them, but every element among them."""
+def some_usual(data, n_species):
+    """Frames whose labels are not far outside the rest, ascending; of many about SOME, every element among them.
+
+    Parameters
+    ----------
+    data : TrainingSet or FeatureSet
+    n_species : int
+    """
+    usual = data.usual()
+    if len(usual) <= SOME:
+        return usual
+    chosen = np.zeros(data.n_frames, bool)
+    chosen[usual] = True
+    return some_of_all(data.compositions(n_species), chosen)
+
+
+def some_of_all(compositions, known):
+    """Numbers of those frames, at most about SOME of them, but every element among them."""
     frames = np.flatnonzero(known)
     spread = frames[np.linspace(0, len(frames) - 1, min(len(frames), SOME)).astype(int)]
     first = [frames[np.flatnonzero(holds)[:100]] for holds in (compositions[frames] > 0).T]

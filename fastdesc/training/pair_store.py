@@ -4,14 +4,13 @@ A pair takes thirty times the memory of a coordinate, and finding it a twentieth
 give the same numbers, to the last bit.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.descriptors.short_distances import ShortDistances, of_structures
 from fastdesc.geometry import pair_vectors
 from fastdesc.pairs import Pairs, joined
+from fastdesc.training.ahead import made_ahead
 
 AT_ONCE = 1 << 14
 """Atoms whose pairs are found at a time at first."""
@@ -86,11 +85,4 @@ class PairStore:
         if self.kept:
             yield from map(make, arguments)
             return
-        with ThreadPoolExecutor(1) as thread:
-            coming = None
-            for x in arguments:
-                last, coming = coming, thread.submit(make, x)
-                if last is not None:
-                    yield last.result()
-            if coming is not None:
-                yield coming.result()
+        yield from made_ahead(make, arguments)

@@ -82,6 +82,13 @@ class Progress:
             tqdm.write(text)
             sys.stdout.flush()
 
+    def within(self, done, steps):
+        """Say how far an epoch has come that takes long."""
+        seconds = time.monotonic() - self.last
+        self.say(
+            f"epoch {len(self.history) + 1}/{self.epochs}: {done} of {steps} steps, {duration(seconds)} so far"
+        )
+
     def after(self, row):
         """Report the epoch that is over, whose row is the last of the history; return whether to stop."""
         now, done = time.monotonic(), len(self.history)

@@ -11,6 +11,7 @@ from fastdesc.networks.heads import FeedForward
 from fastdesc.networks.scaler import reference_energies, undetermined
 from fastdesc.potential.evaluation import energies_of_features
 from fastdesc.training.batch_gradient import AT_ONCE
+from fastdesc.training.outliers import some_usual
 
 FAR = 50.0
 """meV/atom by which energies may lie from those of a trained model in the mean without a word."""
@@ -67,9 +68,9 @@ def fit_reference(potential, data):
 
 
 def energy_errors(potential, data):
-    """Labels less predictions of the usual frames of a set, (n_frames,) eV; NaN for the others."""
+    """Labels less predictions of the usual frames of a set (`some_usual`), (n_frames,) eV; NaN for the others."""
     model, found = potential.model(data.dtype, data.device), np.full(data.n_frames, np.nan)
-    for group in data.batches(AT_ONCE, data.usual()):
+    for group in data.batches(AT_ONCE, some_usual(data, len(potential.scale))):
         batch = data.batch(group, potential.reference)
         atomic, _ = energies_of_features(model, batch.features(model), batch.species, columns=batch.columns)
         found[group] = to_host(namespace(atomic).stack([batch.targets.energy, batch.frame_sums(atomic)])).T @ [1, -1]

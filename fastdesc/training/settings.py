@@ -21,6 +21,8 @@ LONGEST = 10_000_000
 """Minutes, nearly twenty years; more is a mistake of the unit."""
 PAIR_MEMORY = 4.0
 """GB of pairs that are kept."""
+FRAME_MEMORY = 4.0
+"""GB of frames in memory."""
 OPTIMIZERS = ("soap", "muon", "adamw", "amsgrad")
 
 
@@ -102,6 +104,10 @@ class Settings:
     pair_memory : float
         Gigabytes for the pairs of all frames. Sets with more find the pairs of each step anew, in a thread beside the
         step before; the numbers are the same.
+    frame_memory : float
+        Gigabytes for training and validation frames. Files of frames that `fastdesc convert` wrote and that take more
+        stay on the disk: blocks of frames are read in random order, and as many as fit are shuffled among each other
+        (fastdesc/training/streamed_set.py). Other files are read into memory whole.
     uncertainty : bool
         Fit what predict(uncertainty=True) needs at the end, which takes about as long as an epoch.
     """
@@ -142,6 +148,7 @@ class Settings:
     dtype: str = "float32"
     time_limit: float | None = None
     pair_memory: float = PAIR_MEMORY
+    frame_memory: float = FRAME_MEMORY
     uncertainty: bool = True
 
     def __post_init__(self):
@@ -165,7 +172,8 @@ class Settings:
                 self._in_range(name, 0, math.inf)
         for name in ("weight_decay", "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
             self._in_range(name, 0, math.inf)
-        self._in_range("pair_memory", 0, math.inf)
+        for name in ("pair_memory", "frame_memory"):
+            self._in_range(name, 0, math.inf)
         for name in ("ema", "valid_fraction", "warmup", "late", "stall"):
             self._in_range(name, 0, 1)
         self._in_range("late_energy_factor", 0, math.inf)

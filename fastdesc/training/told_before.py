@@ -75,7 +75,7 @@ def tell_of_stress(data, purpose):
             f"the stress of {_names(data, dropped)} is left out: the cell is not periodic in all directions, and its "
             "volume not that of the matter"
         )
-    size, volumes = data.largest_stress(), data.structures.volumes
+    size, volumes = data.largest_stress(), data.volumes
     if not np.isfinite(size).any():
         return
     middle, forces = float(np.nanmedian(size)), data.force_size()

@@ -30,6 +30,10 @@ from fastdesc.training.trainer_state import state_of
 from fastdesc.training.uncertainty import fit as fit_uncertainty
 from fastdesc.training.what_counts import check_what_counts
 
+MIDWAY = 20_000
+"""Steps after which a checkpoint is written in the middle of an epoch."""
+SUMS = "total", "penalty"
+
 
 class Trainer:
     """The loop: everything that a checkpoint must hold (fastdesc/training/trainer_state.py) is a field here.
@@ -81,6 +85,7 @@ class Trainer:
         self.average = WeightAverage(self.parameters, s.ema) if s.ema else None
         self.plateau = Plateau() if s.schedule == "plateau" else None
         self.history, self.epoch, self.step = History(), 0, 0
+        self.part = {}    # of the present epoch, where a checkpoint was written in it: steps and sums so far
         self.best, self.best_loss, self.best_epoch = None, np.inf, 0
         self.judged, self.interim = 0, None    # step of the last validation; row of one in the middle of an epoch
         self.skipped, self.mean = 0, None    # epochs left out; mean of the parameters of late epochs
@@ -126,6 +131,8 @@ class Trainer:
         validated is validated then; a checkpoint holds the state before, from which a run goes on as if uninterrupted.
         """
         team = self.team = self.team if team is None else team
+        if team.rank:
+            self.part.pop("metrics", None)    # the first member goes on with those of all
         s = self.settings
         if checkpoint is not None:
             check_target(checkpoint, FORMAT)
@@ -140,12 +147,21 @@ class Trainer:
             self._judge_start(shown)
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         ended = False
+
+        def midway(done, steps):
+            nonlocal whole
+            self.seconds = before + time.monotonic() - start
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, state_of(self))
+                whole = None
+            shown.within(done, steps)
+
         try:
             while self.position < s.epochs:
                 with warnings.catch_warnings():
                     # Divergence is told in one sentence, by what finds the loss or the gradient not finite.
                     warnings.filterwarnings("ignore", "overflow|invalid value", RuntimeWarning)
-                    row = self._epoch()
+                    row = self._epoch(midway)
                 team.check_same(list(self.parameters.values()))
                 spent = time.monotonic() - start
                 self.seconds = before + spent
@@ -190,14 +206,17 @@ class Trainer:
                 data.short_distances(descriptor).warn(descriptor, words)
         return self.history
 
-    def _epoch(self):
-        s = self.settings
+    def _epoch(self, midway=lambda done, steps: None):
+        """Make the steps of an epoch, from where a checkpoint in it left off; return its row of the history."""
+        s, part, generator = self.settings, self.part, self.rng.bit_generator.state
         groups = step_frames(s, self.data, self.data.order(self.rng))
         late, before = (is_late(k, s.epochs, s.late) for k in (self.position, self.position - 1))
         weights = self._judging if late else self.weights
         if late and not before and self.valid is None:
             self.best_loss = np.inf    # losses on training frames weigh otherwise from here
-        metrics, total, penalty = Metrics(self.like), 0.0, 0.0
+        metrics, total, penalty = Metrics(self.like, part.get("metrics")), *(part.get(k, 0.0) for k in SUMS)
+        done = int(part.get("steps", 0))
+        steps_per_epoch, groups = len(groups), groups[done:]
         shares = [self._share(group) for group in groups]
         # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
         given = [own if len(own) else group[:1] for own, group in zip(shares, groups, strict=True)]
@@ -216,19 +235,24 @@ class Trainer:
             if any(asked):
                 self.team.stop()
             with met_by_all():
-                self._step(gradient, loss, float(np.sqrt(square)), len(groups))
+                self._step(gradient, loss, float(np.sqrt(square)), steps_per_epoch)
             if self.average is not None:
                 self.average.update(self.parameters)
             self.step += 1
             if len(own):
                 metrics.add(found.errors)
             total += float(loss) * len(group)
-        self.epoch += 1
+            done += 1
+            if done % MIDWAY == 0 and done < steps_per_epoch:
+                sums = {"total": total, "penalty": float(penalty), "metrics": metrics.gathered(self.team)}
+                self.part = {"generator": generator, "steps": done, **sums}
+                midway(done, steps_per_epoch)
+        self.epoch, self.part = self.epoch + 1, {}
         if late:
             averaged = self._averaged()
             self.mean = self.mean or WeightMean(averaged)
             self.mean.update(averaged)
-        rate = s.learning_rate * self._factor(len(groups))
+        rate = s.learning_rate * self._factor(steps_per_epoch)
         row = {"epoch": self.epoch, "learning_rate": rate, "train_loss": total / self.data.n_frames}
         if self.penalised:
             row["train_penalty"] = float(penalty) / self.data.n_frames

@@ -23,7 +23,8 @@ def state_of(trainer):
         "step": trainer.step,
         "judged": trainer.judged,
         "seconds": trainer.seconds,
-        "generator": trainer.rng.bit_generator.state,
+        "generator": trainer.part.get("generator") or trainer.rng.bit_generator.state,
+        "part": {name: value for name, value in trainer.part.items() if name != "generator"},
         "history": trainer.history.rows,
         "parameters": trainer.parameters,
         "optimizer": trainer.optimizer.state_dict(),
@@ -73,6 +74,9 @@ def _restore(trainer, state, path):
     trainer.before = state.get("before", {})
     trainer.judged = int(state.get("judged", trainer.step if state["best"] else 0))
     trainer.rng.bit_generator.state = state["generator"]
+    trainer.part = dict(state.get("part", {}))
+    if trainer.part:
+        trainer.part["metrics"] = own("metrics", trainer.part["metrics"], (3, 3))
     trainer.history = History(state["history"])
     trainer.data.check_restored(trainer.parameters, state["parameters"], path)
     for name, array in trainer.parameters.items():
