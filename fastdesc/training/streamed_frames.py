@@ -1,11 +1,12 @@
 """Frames of training that stay on the disk: which do, and how much of them is in memory."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fastdesc.errors import InputError
+from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.io.frames import expand
 from fastdesc.io.frames_file import is_frames_file
 from fastdesc.io.frames_on_disk import FramesOnDisk
@@ -84,10 +85,11 @@ def open_streamed(source, frame_memory, purpose="training", keys=None):
     if not (isinstance(paths, list | tuple) and paths and all(isinstance(x, str | Path) for x in paths)):
         return None
     paths = [path for x in paths for path in expand(x)]
+    memory = frame_memory * 1e9
     if not all(path.is_file() and path.stat().st_size and _is_ours(path) for path in paths):
+        _tell_of_large(paths, memory * SHARES[purpose])
         return None
     files = FramesOnDisk(paths)
-    memory = frame_memory * 1e9
     if len(files) * PER_FRAME + int(files.n_atoms.sum()) * PER_ATOM <= memory * SHARES[purpose]:
         return None
     found = Streamed(files, np.arange(len(files)), memory)
@@ -98,6 +100,19 @@ def open_streamed(source, frame_memory, purpose="training", keys=None):
                 f"standard names alone; make it again with fastdesc convert --{name.replace('_', '-')} {key}"
             )
     return found
+
+
+def _tell_of_large(paths, memory):
+    """Warn of files that take more than `memory` bytes and are read into it all the same."""
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    if size > memory:
+        text = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+        warnings.warn(
+            f"{text} ({size / 1e9:.3g} GB) is read into memory whole, which is more than frame_memory; "
+            "fastdesc convert makes a file from which frames stream",
+            FastdescWarning,
+            stacklevel=4,
+        )
 
 
 def _is_ours(path):

@@ -188,10 +188,10 @@ def test_interrupted_training_says_how_to_go_on(trained, run, tmp_path, monkeypa
 
     epoch = Trainer._epoch
 
-    def interrupted(self):
+    def interrupted(self, *given):
         if self.epoch == 2:
             raise KeyboardInterrupt
-        return epoch(self)
+        return epoch(self, *given)
 
     (tmp_path / "c.toml").write_text(CONFIG.replace('"t', f'"{trained}/t'))
     with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ ODD = {
 FLAG = {"true"}
 NUMBER = {"0", "huge", "1e300"}
 MEANT = {    # what means something; all else is refused
-    "pair_memory": NUMBER,
+    "pair_memory": NUMBER, "frame_memory": NUMBER,
     "valid_fraction": {"0"}, "seed": {"0", "huge"}, "max_rank": {"0"}, "l_max": {"0"}, "iterations": {"0"},
     "hidden": {"empty list"}, "blocks": {"0"}, "reference": {"empty table"}, "direct": FLAG, "bias": FLAG,
     "n_pair": {"0"}, "n_triplet": {"0"}, "shared": FLAG, "knots": {"empty table"}, "normalized": FLAG,

@@ -13,6 +13,7 @@ from fastdesc.training import trainer_for
 from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.budget import step_frames
 from fastdesc.training.checkpoint import read_checkpoint, write_checkpoint
+from fastdesc.training.settings import Settings
 
 FOR_TRAINERS = {"batch_atoms": 24, "dtype": "float64", "seed": 5}
 QUICK = {**FOR_TRAINERS, "progress": False}
@@ -229,7 +230,7 @@ def test_the_command_keeps_and_reports_what_was_reached(trained, run, tmp_path, 
     from fastdesc.training import _split
 
     frames = fd.read_frames(trained / "train.extxyz")
-    valid = _split(frames, None, 0.1, np.random.default_rng(0))[1]
+    valid = _split(frames, None, Settings(), np.random.default_rng(0))[1]
     mae = 1000 * errors(fd.load(tmp_path / "run" / "model.h5"), valid)
     assert float(line.split("forces ")[1].split()[0]) == pytest.approx(mae, rel=6e-3), "three digits, float32"
 
@@ -246,7 +247,7 @@ def test_the_command_reports_the_model_it_wrote_when_patience_ends_first(trained
 
     epoch = int(out.split("best epoch ")[1].split(",")[0])
     assert epoch % 2 == 0
-    valid = _split(fd.read_frames(trained / "train.extxyz"), None, 0.1, np.random.default_rng(0))[1]
+    valid = _split(fd.read_frames(trained / "train.extxyz"), None, Settings(), np.random.default_rng(0))[1]
     mae = 1000 * errors(fd.load(tmp_path / "run" / "model.h5"), valid)
     said = float(out.split("MAE on valid")[1].split("forces ")[1].split()[0])
     assert said == pytest.approx(mae, rel=6e-3)

@@ -13,7 +13,7 @@ from helpers.command_line import CONFIG
 from helpers.training import alloy, small_potential
 
 import fastdesc as fd
-from fastdesc.errors import FileFormatError, InputError
+from fastdesc.errors import FastdescWarning, FileFormatError, InputError
 from fastdesc.io.frames_on_disk import FramesOnDisk
 from fastdesc.training import run_trainer, streamed_set, trainer, trainer_for
 from fastdesc.training.ahead import made_ahead
@@ -285,7 +285,9 @@ def test_what_is_streamed(files, tmp_path):
     from ase.io import write
 
     write(tmp_path / "x.extxyz", alloy(2))
-    assert streamed(tmp_path / "x.extxyz") is None
+    with pytest.warns(FastdescWarning, match=r"x.extxyz .* is read into memory whole, .* fastdesc convert makes"):
+        assert streamed(tmp_path / "x.extxyz") is None
+    assert streamed(tmp_path / "x.extxyz", 1.0) is None and streamed(tmp_path / "none.h5") is None
     with pytest.raises(InputError, match=r"energy_key is 'REF', .* fastdesc convert --energy-key REF"):
         open_streamed(files / "a.h5", 0.0, keys={"energy_key": "REF", "forces_key": None})
 
