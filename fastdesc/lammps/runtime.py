@@ -8,11 +8,12 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host
 from fastdesc.backend.cuda import take_gpu
+from fastdesc.backend.jit import kernel
+from fastdesc.backend.workspace import kept_memory
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.geometry import virials
 from fastdesc.lammps.virials import atom_virials
-from fastdesc.pairs import Pairs
-from fastdesc.pairs.ghost_list import GhostList
+from fastdesc.pairs.ghost_list import GhostList, near
 from fastdesc.potential.evaluation import energies_and_forces
 from fastdesc.potential.loading import load
 from fastdesc.potential.one_pass import one_pass, suits
@@ -20,6 +21,8 @@ from fastdesc.potential.uncertainty import DomainSpread
 from fastdesc.structures import finite
 
 SENTENCE, DIGEST = 2048, 64
+SKIN = 0.5
+"""Å beyond the cutoff that steps evaluate; LAMMPS' own is often larger, and is then looked through less often."""
 NO_CELL = np.zeros((1, 3, 3))
 ORDER = [0, 4, 8, 1, 2, 5, 3, 6, 7]
 """LAMMPS' order xx, yy, zz, xy, xz, yz, yx, zx, zy of a flat 3x3 matrix."""
@@ -153,19 +156,19 @@ class LammpsModel:
         if self.device == "cuda" and runtime is not None:
             take_gpu(runtime.node()[0])    # ranks of a node share its GPUs out
         self.model = potential.model(resolve_dtype(dtype), self.device)
-        self.ghosts = self.spread = None
+        self.ghosts = self.taken_at = self.spread = None
 
     def evaluate(self, step, library):
         """Do what one call of Pair::compute asks for."""
+        with kept_memory():
+            self._evaluate(step, library)
+
+    def _evaluate(self, step, library):
         n = step.n_all
-        if step.rebuilt or self.ghosts is None:
-            self._take(step)
+        positions = _view(step.x, ctypes.c_double, (n, 3))
+        if step.rebuilt or self.ghosts is None or farthest(self.taken_at, positions) > SKIN / 2:
+            self._take(step, positions)
         ghosts = self.ghosts
-        exchange = LammpsExchange(library, step.pair, n, ghosts)
-        if n == 0:
-            positions = np.zeros((0, 3))
-        else:
-            positions = _view(step.x, ctypes.c_double, (n, 3))
         spread = self._spread() if step.grade or step.uncertainty else None
         if suits(self.model) and not (step.vatom or step.cvatom):
             given = positions[ghosts.atoms], NO_CELL, ghosts.centres, ghosts.species
@@ -175,19 +178,14 @@ class LammpsModel:
                 self._hand_back(step, *found, **uncertainties)
                 self._repel(step, positions)
                 return
-        whole, rij = ghosts.within(positions, self.cutoff, self.model.scale.dtype)
-        species = ghosts.species
-        if self.device == "cuda":
-            whole = Pairs(*(to_device(x, "cuda") for x in (whole.row, whole.j)), None, to_device(whole.mirror, "cuda"),
-                          whole.cutoff, whole.first)    # fmt: skip
-            rij, species = to_device(rij, "cuda"), to_device(species, "cuda")
-        whole.exchange = exchange
-        centres = whole.centres(ghosts.n_own)
+        rij = to_device(ghosts.vectors(positions, self.model.scale.dtype), self.device)
+        whole, centres, species = self.placed
+        whole.exchange = LammpsExchange(library, step.pair, n, ghosts)
         if spread is None:
             (out, found, drij), uncertainties = energies_and_forces(self.model, rij, centres, species), {}
         else:
             (out, found, drij), uncertainties = spread.energies_and_forces(rij, centres, species)
-        w = to_host(virials(rij, drij, whole))
+        w = to_host(virials(rij, drij, centres))
         self._hand_back(step, to_host(out), to_host(found), w, **uncertainties)
         self._repel(step, positions)
         if n == 0:
@@ -220,7 +218,7 @@ class LammpsModel:
             step.virial[k] = -w[0, a, b]
         if n == 0:
             return
-        _view(step.f, ctypes.c_double, (n, 3))[ghosts.atoms] += forces
+        add_rows(forces, ghosts.atoms, _view(step.f, ctypes.c_double, (n, 3)))
         if step.eatom:
             _view(step.eatom, ctypes.c_double, (n,))[ghosts.atoms[: ghosts.n_own]] += own
         for address, values in ((step.grade, grade), (step.uncertainty, energies_uncertainty)):
@@ -245,12 +243,35 @@ class LammpsModel:
             if address:
                 _view(address, ctypes.c_double, (n, width))[own] -= w[ORDER[:width]].T
 
-    def _take(self, step):
-        """Take a new list of neighbours."""
+    def _take(self, step, positions):
+        """Take from LAMMPS' list, whose skin may be large, what the next steps need."""
         row = _view(step.row, ctypes.c_int64, (step.n_rows + 1,))
         centres = _view(step.centres, ctypes.c_int32, (step.n_rows,))
         j = _view(step.j, ctypes.c_int32, (int(row[-1]),))
-        self.ghosts = GhostList(centres, row, j, self.species[_view(step.type, ctypes.c_int32, (step.n_all,))])
+        species = self.species[_view(step.type, ctypes.c_int32, (step.n_all,))]
+        row, j = near(centres, row, j, positions, self.cutoff + SKIN)
+        ghosts = self.ghosts = GhostList(centres, row, j, species)
+        self.taken_at = positions.copy()
+        whole = ghosts.pairs.to_device(self.device)
+        self.placed = whole, whole.centres(ghosts.n_own), to_device(ghosts.species, self.device)
+
+
+@kernel
+def farthest(before, now):
+    """The largest distance, in Å, by which atoms moved; of (n, 3) arrays."""
+    most = 0.0
+    for a in range(len(now)):
+        u, v, w = now[a, 0] - before[a, 0], now[a, 1] - before[a, 1], now[a, 2] - before[a, 2]
+        most = max(most, u * u + v * v + w * w)
+    return np.sqrt(most)
+
+
+@kernel
+def add_rows(values, at, out):
+    """out[at] += values, for places that are all different."""
+    for k in range(len(at)):
+        for c in range(values.shape[1]):
+            out[at[k], c] += values[k, c]
 
 
 class LammpsExchange:

@@ -221,7 +221,8 @@ class Pairs:
         j = to_device(self.j, device)
         if j is self.j:
             return self
-        row, shift, mirror = (to_device(x, device) for x in (self.row, self.shift, self.mirror))
+        row, mirror = to_device(self.row, device), to_device(self.mirror, device)
+        shift = None if self.shift is None else to_device(self.shift, device)    # lists with ghosts have none
         moved = Pairs(row, j, shift, mirror, self.cutoff, self.first)
         moved.starts, moved.shortest = self.starts, self.shortest
         if self.columns is not None:

@@ -5,14 +5,16 @@ domains, or periodic images, own. From it `GhostList` makes a list with one more
 mirror: each ghost gets a row of those of our atoms that see it. So what is gathered from mirrors elsewhere, forces
 and cotangents of coefficients, is gathered by the same kernels, ghosts included, in an order that is always the same.
 
-The domain's list reaches further than the cutoff, so that it serves for many steps; each step takes the pairs within.
+The domain's list serves for many steps and may reach much further than the cutoff: `near` takes from it what is within
+a shorter reach, now and then, and steps evaluate that.
 """
 
 from functools import cached_property
 
 import numpy as np
 
-from fastdesc.backend.jit import kernel
+from fastdesc.backend.arrays import empty
+from fastdesc.backend.jit import contracting_kernel, kernel
 from fastdesc.backend.threads import for_chunks
 from fastdesc.errors import InputError
 from fastdesc.pairs import Pairs
@@ -75,38 +77,46 @@ class GhostList:
         """The rows of our own atoms."""
         return self.pairs.centres(self.n_own)
 
-    def within(self, positions, cutoff, dtype):
-        """Pairs within the cutoff, at present positions.
+    def vectors(self, positions, dtype):
+        """Vectors of all pairs at present positions, ghosts' rows too.
 
         Parameters
         ----------
         positions : float64 (n_all, 3) array, Å
             Of all atoms that the domain knows.
-        cutoff : float
-            Å.
         dtype : dtype
 
         Returns
         -------
-        pairs : Pairs
-            Of all atoms; `pairs.centres(n_own)` are the rows to evaluate.
-        rij : (3, n_pairs) array, Å
+        (3, n_pairs) array, Å
         """
-        n = len(self.atoms)
-        x = positions[self.atoms]
-        row, new = np.zeros(n + 1, np.int64), np.empty(len(self._j), np.int32)
-        limit = float(cutoff) ** 2
+        x, rij = positions[self.atoms], empty((3, len(self._j)), dtype)
+        for_chunks(lambda a, b: ghost_list_vectors(a, b, self._row, self._j, x, rij), len(x), ROWS)
+        return rij
 
-        def each_row(kernel, *arrays):
-            for_chunks(lambda a, b: kernel(a, b, self._row, *arrays), n, ROWS)
 
-        each_row(ghost_list_count, self._j, x, limit, row)
-        np.cumsum(row, out=row)
-        j, mirror = (np.empty(row[-1], np.int32) for _ in range(2))
-        rij = np.empty((3, row[-1]), dtype)
-        each_row(ghost_list_within, self._j, x, limit, row, new, j, rij)
-        each_row(ghost_list_mirrors, self._mirror, new, mirror)
-        return Pairs(row, j, None, mirror, float(cutoff), np.array([0, n])), rij
+def near(centres, row, j, positions, reach):
+    """The pairs of a domain's list that are within a reach.
+
+    Parameters
+    ----------
+    centres, row, j : arrays
+        As for GhostList.
+    positions : float64 (n_all, 3) array, Å
+    reach : float
+        Å.
+
+    Returns
+    -------
+    row, j : arrays
+        As they came, with fewer pairs.
+    """
+    kept, limit = np.zeros(len(row), np.int64), float(reach) ** 2
+    for_chunks(lambda a, b: ghost_list_count(a, b, centres, row, j, positions, limit, kept), len(centres), ROWS)
+    np.cumsum(kept, out=kept)
+    out = np.empty(kept[-1], np.int32)
+    for_chunks(lambda a, b: ghost_list_near(a, b, centres, row, j, positions, limit, kept, out), len(centres), ROWS)
+    return kept, out
 
 
 @kernel
@@ -181,36 +191,35 @@ def ghost_list_fill(centres, row, j, slot, n_own, start, out_j, out_mirror):
 
 
 @kernel
-def ghost_list_count(first, last, start, j, x, limit, row):
-    """How many pairs of rows first .. last-1 are within the square of the cutoff; row[a + 1] of atom a."""
-    for a in range(first, last):
-        n = 0
-        for p in range(start[a], start[a + 1]):
+def ghost_list_count(first, last, centres, row, j, x, limit, kept):
+    """How many pairs of rows first .. last-1 are within the square of the reach; kept[r + 1] of row r."""
+    for r in range(first, last):
+        a, n = centres[r], 0
+        for p in range(row[r], row[r + 1]):
             b = j[p]
             u, v, w = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
             n += u * u + v * v + w * w <= limit
-        row[a + 1] = n
+        kept[r + 1] = n
 
 
 @kernel
-def ghost_list_within(first, last, start, j, x, limit, row, new, out_j, rij):
-    """Those pairs; new (n_pairs,) is where each went, or -1. A pair and its mirror have the same square to the bit."""
-    for a in range(first, last):
-        at = row[a]
-        for p in range(start[a], start[a + 1]):
+def ghost_list_near(first, last, centres, row, j, x, limit, kept, out):
+    """Those pairs. A pair and its mirror have the same square to the bit."""
+    for r in range(first, last):
+        a, at = centres[r], kept[r]
+        for p in range(row[r], row[r + 1]):
             b = j[p]
             u, v, w = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
-            new[p] = -1
             if u * u + v * v + w * w <= limit:
-                new[p] = at
-                out_j[at] = b
-                rij[0, at], rij[1, at], rij[2, at] = u, v, w
+                out[at] = b
                 at += 1
 
 
-@kernel
-def ghost_list_mirrors(first, last, start, mirror, new, out):
-    """Mirrors of the pairs that are within."""
-    for p in range(start[first], start[last]):
-        if new[p] >= 0:
-            out[new[p]] = new[mirror[p]]
+@contracting_kernel
+def ghost_list_vectors(first, last, start, j, x, rij):
+    """Vectors of the pairs of rows first .. last-1; those of a pair and its mirror are opposite to the bit."""
+    for a in range(first, last):
+        u, v, w = x[a, 0], x[a, 1], x[a, 2]
+        for p in range(np.uint64(start[a]), np.uint64(start[a + 1])):
+            b = np.uint32(j[p])
+            rij[0, p], rij[1, p], rij[2, p] = x[b, 0] - u, x[b, 1] - v, x[b, 2] - w

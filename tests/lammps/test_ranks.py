@@ -98,6 +98,7 @@ def cases(folder, models):
     atoms, some = crystal(), cluster()
     out = {f"first {name}": case(crystal(name), folder / f"{name}.h5", 0) for name in models}
     out |= {f"{name}": case(atoms, folder / f"{name}.h5", STEPS, NVE) for name in ("T=0", "T=1", "T=3")}
+    out["large skin"] = case(atoms, folder / "T=0.h5", STEPS, ["neighbor 2.0 bin", *NVE])
     out["cluster"] = case(some, folder / "T=1.h5", 0)
     out["short ghosts"] = case(atoms, folder / "T=1.h5", 0, ["comm_modify cutoff 1.0"])
     out["float32"] = case(atoms, folder / "T=1.h5", 0)
@@ -168,6 +169,14 @@ def test_other_boxes_and_ghost_cutoffs(one, models):
     agree(one["cluster"]["thermo"][0], expected.energy[0], 1e-12)
     for name in ("thermo", "forces"):
         assert np.array_equal(one["short ghosts"][name], one["first T=1"][name])
+
+
+def test_a_large_skin_is_looked_through_again_as_atoms_move(one, models):
+    """LAMMPS' list serves all steps; what is near is taken from it whenever atoms have moved by half of our own skin."""
+    atoms = crystal()
+    atoms.positions = one["large skin"]["positions"]
+    assert abs(atoms.positions - crystal().positions).max() > 0.5
+    agree(one["large skin"]["forces"], models["T=0"].predict(atoms).forces, 1e-10)
 
 
 def test_float32_is_near(one):

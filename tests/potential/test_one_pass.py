@@ -187,7 +187,7 @@ def test_centres_with_ghosts():
         j[p] = image[key]
     ghosts = GhostList(np.arange(pairs.n_atoms, dtype=np.int32), pairs.row, j, np.array(kinds, np.int32))
     positions = np.array(x)
-    whole, rij = ghosts.within(positions, found.descriptor.cutoff, np.float64)
+    whole, rij = ghosts.pairs, ghosts.vectors(positions, np.float64)
     wanted = energies_and_forces(model, rij, whole.centres(ghosts.n_own), ghosts.species)
     whole.shift = np.zeros((whole.n_pairs, 3), np.int32)
     result = one_pass(

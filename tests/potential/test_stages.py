@@ -97,7 +97,7 @@ def evaluate(model, domains, d, species, cutoff):
     """Owners, energies of the domain's own atoms, and what it finds for the forces on all of its atoms."""
     x, owner, n_own, row, j = domains.all[d]
     ghosts = GhostList(np.arange(n_own, dtype=np.int32), row, j, species[owner])
-    pairs, rij = ghosts.within(x, cutoff, model.scale.dtype)
+    pairs, rij = ghosts.pairs, ghosts.vectors(x, model.scale.dtype)
     pairs.exchange = domains.exchange(d, ghosts.atoms)
     out, forces, _ = energies_and_forces(model, rij, pairs.centres(n_own), ghosts.species)
     return owner[ghosts.atoms], out, forces, pairs.exchange
@@ -157,7 +157,7 @@ def test_atoms_left_out_are_not_seen():
     x, owner, n_own, row, j = domains.all[0]
     ghosts = GhostList(np.arange(n_own, dtype=np.int32), row, j, species[owner])
     assert ghosts.n_own == len(copper) and (atoms.numbers[owner[ghosts.atoms]] == 29).all()
-    pairs, rij = ghosts.within(x, cutoff, "float64")
+    pairs, rij = ghosts.pairs, ghosts.vectors(x, "float64")
     domains.all[0] = (x, owner, ghosts.n_own, row, j)
     pairs.exchange = domains.exchange(0, ghosts.atoms)
     _, found, _ = energies_and_forces(model_of.model(), rij, pairs.centres(ghosts.n_own), ghosts.species)
