@@ -172,7 +172,7 @@ def test_other_boxes_and_ghost_cutoffs(one, models):
 
 
 def test_a_large_skin_is_looked_through_again_as_atoms_move(one, models):
-    """LAMMPS' list serves all steps; what is near is taken from it whenever atoms have moved by half of our own skin."""
+    """What is near is taken from LAMMPS' list whenever atoms have moved by half of our own skin."""
     atoms = crystal()
     atoms.positions = one["large skin"]["positions"]
     assert abs(atoms.positions - crystal().positions).max() > 0.5
