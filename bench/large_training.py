@@ -18,8 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = {"pairs kept": 1e9, "pairs found anew": 0.0, "frames stream": None}
-"""pair_memory, GB; None where frames are on the disk."""
+ROWS = {
+    "pairs kept": (1, 1e9),
+    "pairs found anew": (1, 0.0),
+    "frames stream": (1, None),
+    "frames stream, four times as many": (4, None),
+}
+"""Factor of the number of frames, and pair_memory, GB; None where frames are on the disk."""
 
 
 def epoch(n_frames, pair_memory, frame_memory, answer):
@@ -43,6 +48,7 @@ def epoch(n_frames, pair_memory, frame_memory, answer):
         seconds, trainer = _one_epoch(fd, trainer_for, frames, memory)
     answer.send(
         {
+            "frames": n_frames,
             "epoch_cpu_s": seconds,
             "atoms": int(trainer.data.n_atoms.sum()),
             "told": trainer.data.about_pairs.replace(folder, "").lstrip("; "),
@@ -92,10 +98,13 @@ def table(found):
     head = "| | structures per second of a core | memory of frames, kB each | of training, kB each |"
     lines = [head, "|---|---|---|---|"]
     for name, row in found["rows"].items():
-        rate, n = found["frames"] / row["epoch_cpu_s"], found["frames"]
+        rate, n = row["frames"] / row["epoch_cpu_s"], row["frames"]
         lines.append(
             f"| {name} | {rate:.0f} | {row['frames_bytes'] / n / 1e3:.1f} | {row['training_bytes'] / n / 1e3:.1f} |"
         )
+    few, many = (row for name, row in found["rows"].items() if name.startswith("frames stream"))
+    more = (many["training_bytes"] - few["training_bytes"]) / (many["frames"] - few["frames"])
+    lines += ["", f"Each further structure that streams takes {more:.0f} bytes."]
     return "\n".join(lines) + "\n"
 
 
@@ -105,8 +114,10 @@ def main():
     parser.add_argument("--frame-memory", type=float, default=0.01, help="GB of those that stream, default 0.01")
     parser.add_argument("--out", type=Path, default=RESULTS / "large-training.json")
     options = parser.parse_args()
-    rows = {name: measured(options.frames, memory, options.frame_memory) for name, memory in ROWS.items()}
-    found = {"frames": options.frames, "frame_memory_GB": options.frame_memory, "rows": rows}
+    rows = {
+        name: measured(factor * options.frames, memory, options.frame_memory) for name, (factor, memory) in ROWS.items()
+    }
+    found = {"frame_memory_GB": options.frame_memory, "rows": rows}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     options.out.with_suffix(".md").write_text(table(found))
     print(table(found))

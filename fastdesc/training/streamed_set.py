@@ -35,8 +35,10 @@ BLOCKS = 16
 """Into which the memory is cut where they are not the largest."""
 IN_THE_MAKING = 2
 """Blocks' worth of memory that reading one takes besides."""
-THREADS, WAITING = 2, 8
-"""Which find pairs, and steps whose pairs are found ahead."""
+THREADS, WAITING, WAITING_ATOMS = 2, 8, 1 << 13
+"""Threads that find pairs, and steps whose pairs are found ahead: at most so many, of so many atoms, at least one."""
+LOOKED_AT = 100
+"""Steps by which the size of all is judged."""
 SOME = 100
 """Frames whose columns are looked at for labels that are not used."""
 
@@ -229,7 +231,9 @@ class StreamedSet(TrainingSet):
 
     def batches_ahead(self, groups, reference):
         """Yield the batch of each group of frames, of which those of the next steps are made in threads."""
-        yield from made_ahead(lambda group: self.batch(group, reference), groups, THREADS, WAITING)
+        large = max((int(self._n_atoms[group].sum()) for group in groups[:LOOKED_AT]), default=1)
+        waiting = min(WAITING, max(1, WAITING_ATOMS // large))
+        yield from made_ahead(lambda group: self.batch(group, reference), groups, THREADS, waiting)
 
     def order(self, rng):
         """All frames in random order, such that each block is needed only for a while."""

@@ -85,11 +85,12 @@ def test_same_numbers_as_in_memory(files, blocks_of_two, monkeypatch):
     assert first.data.report == second.data.report and first.valid.report == second.valid.report
 
 
-def test_what_is_known_of_all_frames_is_the_same(files, blocks_of_two):
-    potential = small_potential(**SMALL)
-    source = open_streamed(files / "[ab].h5", 0.0)
-    one = StreamedSet(source, potential.descriptor, np.float32)
-    two = TrainingSet(files / "[ab].h5", potential.descriptor, np.float32)
+@pytest.mark.parametrize("repulsion", [None, "zbl"])
+def test_what_is_known_of_all_frames_is_the_same(files, blocks_of_two, repulsion):
+    potential = fd.Potential(small_potential(**SMALL).descriptor, hidden=(12, 8), repulsion=repulsion)
+    source, given = open_streamed(files / "[ab].h5", 0.0), (potential.descriptor, np.float32)
+    one = StreamedSet(source, *given, repulsion=potential.repulsion)
+    two = TrainingSet(files / "[ab].h5", *given, repulsion=potential.repulsion)
     for name in ("energies", "weight", "n_atoms", "dropped_stress", "volumes", "n_species"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
     for name in ("largest_forces", "largest_stress", "lone_atoms", "usual"):
@@ -99,6 +100,9 @@ def test_what_is_known_of_all_frames_is_the_same(files, blocks_of_two):
     np.testing.assert_allclose(one.force_size(), two.force_size(), rtol=1e-14)
     assert [one.where(k) for k in (4, 5)] == [two.where(k) for k in (4, 5)]
     assert one.species_of(10) == two.species_of(10)
+    frames = np.array([7, 0, 9])
+    for a, b in zip(one._given(frames)[2:], two._given(frames)[2:], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_blocks_come_in_random_order_and_each_for_a_while():
