@@ -1,7 +1,7 @@
 """Frames at the door: many structures concatenated into flat arrays, checked once."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -85,17 +85,16 @@ class Structures:
     def check(self) -> None:
         """Raise InputError for numbers no kernel can use; see `from_ase`."""
         self._check_positions()
-        if not np.isfinite(self.cells).all():
-            f = int(np.flatnonzero(~np.isfinite(self.cells).all((1, 2)))[0])
-            k = self.frames_before + f
-            raise InputError(f"the cell of frame {k} is {self.cells[f].tolist()}; cell vectors must be finite")
-        # Non-periodic directions do not count: a slab may come without its third vector.
-        for f in map(int, np.flatnonzero(self.pbc.any(1) & (_fill(self.cells, self.pbc) < SMALLEST_SINE))):
-            raise InputError(
-                f"frame {self.frames_before + f} is periodic in {self.pbc[f].tolist()} but its cell "
-                f"{self.cells[f].tolist()} has zero or dependent vectors there; set the cell or switch these "
-                "directions off with atoms.pbc"
-            )
+        f = unusable_cell(self.cells, self.pbc)
+        if f < 0:
+            return
+        k, cell = self.frames_before + f, self.cells[f].tolist()
+        if not np.isfinite(self.cells[f]).all():
+            raise InputError(f"the cell of frame {k} is {cell}; cell vectors must be finite")
+        raise InputError(
+            f"frame {k} is periodic in {self.pbc[f].tolist()} but its cell {cell} has zero or dependent vectors there; "
+            "set the cell or switch these directions off with atoms.pbc"
+        )
 
     def _check_positions(self):
         if not finite(self.positions):
@@ -168,16 +167,14 @@ class Structures:
         InputError
             For an element the model does not know; names element, frame and what the model knows.
         """
-        from ase.data import chemical_symbols
-
-        known = np.asarray(model_species_numbers, np.int64)
-        table = np.full(len(chemical_symbols) + 1, -1, np.int32)    # the last entry is for numbers of no element
-        table[known] = np.arange(len(known), dtype=np.int32)
+        known, table = _index_of_number(tuple(model_species_numbers))
         numbers = self.numbers
         if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(table)):
             numbers = np.where((numbers < 0) | (numbers >= len(table)), -1, numbers)
         species = table[numbers]
         if (species < 0).any():
+            from ase.data import chemical_symbols
+
             atom = int(np.flatnonzero(species < 0)[0])
             number = int(self.numbers[atom])
             name = chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"of atomic number {number}"
@@ -190,6 +187,9 @@ class Structures:
     def blocks(self, n_atoms: int) -> "Iterator[Structures]":
         """Yield all frames, in order, as Structures that begin within `n_atoms` atoms of each other."""
         block = self.first[:-1] // n_atoms
+        if block[-1] == 0:
+            yield self
+            return
         for one in np.unique(block):
             frames = np.flatnonzero(block == one)
             some = self.take(frames)
@@ -228,6 +228,17 @@ class Structures:
         moved = Structures(self.numbers, positions, cells, self.pbc, self.first)
         moved.host_cells = self.host_cells
         return moved
+
+
+@cache
+def _index_of_number(known):
+    """The atomic numbers of a model, and its index of every atomic number, -1 for those that it does not know."""
+    from ase.data import chemical_symbols
+
+    table = np.full(len(chemical_symbols) + 1, -1, np.int32)    # the last entry is for numbers of no element
+    table[list(known)] = np.arange(len(known), dtype=np.int32)
+    table.flags.writeable = False
+    return known, table
 
 
 @kernel
@@ -272,18 +283,40 @@ def complete_cells(cells, pbc):
         Lists of neighbours do not change: no pair is ever shifted along the vectors replaced.
     """
     full = cells.copy()
-    for f in np.flatnonzero(~pbc.all(1)):
+    full[~pbc.any(1)] = np.eye(3)
+    for f in np.flatnonzero(pbc.any(1) & ~pbc.all(1)):
         loose = np.flatnonzero(~pbc[f])
-        if len(loose) == 3:
-            full[f] = np.eye(3)
-            continue
         # The last right singular vectors span what the periodic vectors leave free.
         full[f, loose] = np.linalg.svd(cells[f, pbc[f]])[2][3 - len(loose) :]
     return full
 
 
-def _fill(cells, pbc):
-    """Volume of each completed cell over the product of its edges: 1 for a brick, 0 for dependent vectors."""
-    full = complete_cells(cells, pbc)
-    edges = np.linalg.norm(full, axis=2)
-    return np.abs(np.linalg.det(full / np.where(edges > 0, edges, 1)[..., None]))
+@kernel
+def unusable_cell(cells, pbc):
+    """The first frame with a cell that is not finite, or with zero or dependent vectors in periodic directions; or -1.
+
+    Vectors are dependent where their box fills less than SMALLEST_SINE of a brick of the same edges; two of them, their
+    parallelogram of a rectangle. Other directions do not count: a slab may come without its third vector.
+    """
+    unit = np.empty((3, 3))
+    for f in range(len(cells)):
+        n = 0
+        for a in range(3):
+            x, y, z = cells[f, a, 0], cells[f, a, 1], cells[f, a, 2]
+            if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z)):
+                return f
+            if pbc[f, a]:
+                d = np.sqrt(x * x + y * y + z * z)
+                if not 0 < d < np.inf:
+                    return f
+                unit[n, 0], unit[n, 1], unit[n, 2] = x / d, y / d, z / d
+                n += 1
+        if n > 1:
+            a, b = unit[0], unit[1]
+            u, v, w = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+            filled = np.sqrt(u * u + v * v + w * w)
+            if n == 3:
+                filled = abs(u * unit[2, 0] + v * unit[2, 1] + w * unit[2, 2])
+            if filled < SMALLEST_SINE:
+                return f
+    return -1

@@ -41,7 +41,7 @@ def begin(task, structures):
         except InputError as error:
             return renumbered(error, range(structures.n_frames)[parts[k].frames])
 
-    if len(parts) >= min(threads.n_threads(), ENOUGH):
+    if len(parts) > 1 and len(parts) >= min(threads.n_threads(), ENOUGH):
         wait = threads.begin(run, len(parts))
     else:
 

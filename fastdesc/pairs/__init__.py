@@ -164,6 +164,8 @@ class Pairs:
     @cached_property
     def frame(self) -> Array:
         """int32 (n_atoms,): the frame of every atom, on the device of the pairs."""
+        if self.n_frames == 1:
+            return namespace(self.j).zeros(self.n_atoms, np.int32)
         frame = np.repeat(np.arange(self.n_frames, dtype=np.int32), np.diff(self.first))
         return namespace(self.j).asarray(frame)
 
@@ -299,7 +301,7 @@ def _search(structures, cutoff, judge):
 def _expected(structures, cutoff):
     """Number of pairs if atoms were spread evenly; frames that are not periodic everywhere count as none."""
     counts, cells = np.diff(structures.first), structures.pbc.all(1)
-    volumes = np.where(cells, np.abs(np.linalg.det(structures.host_cells)), np.inf)
+    volumes = np.where(cells, structures.volumes, np.inf)
     return float((counts**2 / volumes).sum() * 4 / 3 * np.pi * cutoff**3)
 
 

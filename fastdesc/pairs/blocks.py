@@ -88,31 +88,44 @@ def pair_blocks(pairs, species, n_species, width, by_element=True):
 def made_blocks(pairs, species, n_species, width, by_element=True):
     """Return new PairBlocks; arguments and result as of `pair_blocks`."""
     shifts = np.zeros((pairs.n_pairs, 3), np.int32) if pairs.shift is None else pairs.shift
-    if pairs.n_pairs and max(-int(shifts.min()), int(shifts.max())) > FURTHEST_SHIFT:
-        return None
     n_atoms = pairs.n_atoms
-    counts = np.bincount(species[:n_atoms], minlength=n_species)
-    blocks = -(-counts // width)
-    element = np.repeat(np.arange(n_species, dtype=np.int32), blocks)
-    atom = np.full((len(element), width), -1, np.int32)
-    begin = np.concatenate([[0], np.cumsum(blocks)]) * width
-    order = np.argsort(species[:n_atoms], kind="stable") if n_species > 1 else np.arange(n_atoms)
-    first = np.cumsum(counts) - counts
-    of = species[order]
-    atom.reshape(-1)[begin[of] + np.arange(n_atoms) - first[of]] = order
+    element, atom = _atoms(species[:n_atoms], n_species, width)
     starts = np.zeros((len(element), (n_species if by_element else 1) + 1), np.int32)
     for_chunks(lambda a, b: _count(a, b, pairs.row, pairs.j, species, atom, starts), len(element), CHUNK)
-    first_slot = np.concatenate([[0], np.cumsum(starts[:, -1], dtype=np.int64)])
+    first_slot = np.zeros(len(element) + 1, np.int64)
+    np.cumsum(starts[:, -1], out=first_slot[1:])
     n_slots = int(first_slot[-1])
     if (n_slots + 1) * 3 * width > MOST_PLACES:
         return None
     neighbour, shift = np.empty((n_slots, width), np.int32), np.empty((n_slots, 3, width), np.int8)
-    place, mirror = np.full(pairs.n_pairs, n_slots * 3 * width, np.int32), np.empty(pairs.n_pairs, np.int32)
+    place, mirror = np.empty(pairs.n_pairs, np.int32), np.empty(pairs.n_pairs, np.int32)
+    place[int(pairs.row[-1]) :] = n_slots * 3 * width    # of ghosts' rows
     shifted = np.zeros(len(element), np.bool_)
     arrays = pairs.row, pairs.j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
-    for_chunks(lambda a, b: _fill(a, b, *arrays), len(element), CHUNK)
+    if not all(for_chunks(lambda a, b: _fill(a, b, *arrays), len(element), CHUNK)):
+        return None
     for_chunks(lambda a, b: _mirrored(a, b, pairs.mirror, place, mirror), pairs.n_pairs, 1 << 16)
     return PairBlocks(atom, element, first_slot, starts, shifted, neighbour, shift, mirror)
+
+
+@kernel
+def _atoms(species, n_species, width):
+    """Elements of blocks, and their atoms: those of an element in order, as many blocks as they need."""
+    counts = np.zeros(n_species, np.int64)
+    for z in species:
+        counts[z] += 1
+    n_blocks, place = 0, np.empty(n_species, np.int64)
+    for z in range(n_species):
+        place[z] = n_blocks * width
+        n_blocks += (counts[z] + width - 1) // width
+    element, atom = np.empty(n_blocks, np.int32), np.full((n_blocks, width), np.int32(-1), np.int32)
+    for i in range(len(species)):
+        z = species[i]
+        block = place[z] // width
+        element[block] = z
+        atom[block, place[z] - block * width] = i
+        place[z] += 1
+    return element, atom
 
 
 @kernel
@@ -139,7 +152,8 @@ def _count(first, last, row, j, species, atom, starts):
 
 @kernel
 def _fill(first, last, row, j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted):
-    """Slots and lanes of all pairs of these blocks."""
+    """Slots and lanes of all pairs of these blocks; returns whether all shifts fit."""
+    fit = True
     n_species, width = starts.shape[1] - 1, atom.shape[1]
     counts = np.empty(n_species, np.int64)
     for block in range(first, last):
@@ -163,8 +177,10 @@ def _fill(first, last, row, j, shifts, species, atom, first_slot, starts, neighb
                     s = shifts[p, c]
                     shift[k, c, lane] = s
                     away |= s != 0
+                    fit &= abs(s) <= FURTHEST_SHIFT
                 place[p] = 3 * width * k + lane
         shifted[block] = away
+    return fit
 
 
 @kernel

@@ -67,11 +67,14 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     judge()
 
     # A task can give pairs to the atoms of its own frames only: `given` holds a count for each of these.
-    step = max(FEWEST_ATOMS, -(-n_atoms // MOST_TASKS))
-    begin = np.arange(0, n_atoms, step)
-    end = np.minimum(begin + step, n_atoms)
-    reach = np.stack([first[np.searchsorted(first, begin, "right") - 1], first[np.searchsorted(first, end)]])
-    offset = np.cumsum([0, *(reach[1] - reach[0])])
+    step = min(max(FEWEST_ATOMS, -(-n_atoms // MOST_TASKS)), n_atoms)
+    if step == n_atoms:
+        begin, reach, offset = [0], np.array([[0], [n_atoms]]), np.array([0, n_atoms])
+    else:
+        begin = np.arange(0, n_atoms, step)
+        end = np.minimum(begin + step, n_atoms)
+        reach = np.stack([first[np.searchsorted(first, begin, "right") - 1], first[np.searchsorted(first, end)]])
+        offset = np.cumsum([0, *(reach[1] - reach[0])])
     given, owned = np.zeros(offset[-1], np.int32), np.empty(n_atoms, np.int32)
     room = np.empty((len(begin), 2, USUAL * step), np.uint32)
 

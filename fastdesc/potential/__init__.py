@@ -287,11 +287,10 @@ class Potential:
     def _kept_model(self, dtype):
         """The model of the last call on the host, where no parameter has changed since."""
         arrays = [*self.parameters.values(), *self.buffers.values(), self.scaler.mean, self.scaler.scale, self.scale]
-        kept = self.__dict__.get("_kept")
-        if kept is not None and kept[0] == dtype and all(map(np.array_equal, kept[1], arrays)):
-            return kept[2]
-        self._kept = dtype, [a.copy() for a in arrays], self.model(dtype)
-        return self._kept[2]
+        kept, now = self.__dict__.get("_kept"), [a.tobytes() for a in arrays]
+        if kept is None or kept[0] != dtype or kept[1] != now:
+            self._kept = kept = dtype, now, self.model(dtype)
+        return kept[2]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: x for name, x in self.__dict__.items() if name != "_kept"}    # copies do without

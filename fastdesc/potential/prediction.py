@@ -57,6 +57,9 @@ class Prediction:
 
 def groups(structures):
     """Indices of consecutive frames in groups of about ATOMS_AT_ONCE atoms."""
+    if structures.n_atoms <= ATOMS_AT_ONCE:
+        yield np.arange(structures.n_frames)
+        return
     group, atoms = [], 0
     for f, n in enumerate(np.diff(structures.first)):
         if group and atoms + n > ATOMS_AT_ONCE:
