@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,39 +28,33 @@ ROWS = {
 """Factor of the number of frames, and pair_memory, GB; None where frames are on the disk."""
 
 
-def epoch(n_frames, pair_memory, frame_memory, answer):
-    """Train one epoch; answer with seconds of the processor, the atoms of it and memory in bytes."""
+def epoch(n_frames, file, pair_memory, frame_memory):
+    """Train one epoch on frames in memory, or on those of a file that has them; return time, memory and what it was."""
     import fastdesc as fd
     from bench.train_from_features import shaken
     from fastdesc.training import trainer_for
 
-    with TemporaryDirectory() as folder:
-        few, all_of_them = shaken(20), Path(folder) / "frames.h5"
-        if pair_memory is None:
-            few = fd.convert(few, Path(folder) / "few.h5", progress=False)
-            writer = multiprocessing.get_context("spawn").Process(target=write, args=(n_frames, all_of_them))
-            writer.start()
-            writer.join()
-        _one_epoch(fd, trainer_for, few, {"pair_memory": 1e9, "frame_memory": 0.0})    # compiles
-        before = peak()
-        frames = shaken(n_frames) if pair_memory is not None else all_of_them
-        with_frames = peak()
-        memory = {"pair_memory": pair_memory or 0.0, "frame_memory": frame_memory}
-        seconds, trainer = _one_epoch(fd, trainer_for, frames, memory)
-    answer.send(
-        {
-            "frames": n_frames,
-            "epoch_cpu_s": seconds,
-            "atoms": int(trainer.data.n_atoms.sum()),
-            "told": trainer.data.about_pairs.replace(folder, "").lstrip("; "),
-            "frames_bytes": with_frames - before,
-            "training_bytes": peak() - with_frames,
-        }
-    )
+    memory = {"pair_memory": pair_memory, "frame_memory": frame_memory}
+    few = shaken(20)
+    if file is not None:
+        few = fd.convert(few, Path(file).with_name("few.h5"), progress=False)
+    _one_epoch(fd, trainer_for, few, {**memory, "frame_memory": 0.0})    # compiles
+    before = peak()
+    frames = shaken(n_frames) if file is None else file
+    with_frames = peak()
+    seconds, trainer = _one_epoch(fd, trainer_for, frames, memory)
+    return {
+        "frames": n_frames,
+        "epoch_cpu_s": seconds,
+        "atoms": int(trainer.data.n_atoms.sum()),
+        "told": trainer.data.about_pairs.lstrip("; "),
+        "frames_bytes": with_frames - before,
+        "training_bytes": peak() - with_frames,
+    }
 
 
 def write(n_frames, path):
-    """Make a file of frames; in a process of its own, whose memory does not count."""
+    """Make a file of frames."""
     import fastdesc as fd
     from bench.train_from_features import shaken
 
@@ -81,16 +76,17 @@ def peak():
 
 
 def measured(n_frames, pair_memory, frame_memory):
-    """What `epoch` answers in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=epoch, args=(n_frames, pair_memory, frame_memory, there))
-    process.start()
-    there.close()
-    try:
-        return here.recv()
-    finally:
-        process.join()
+    """What `epoch` returns in a process of its own; a file is written in another."""
+    with TemporaryDirectory() as folder:
+        file = str(Path(folder) / "frames.h5") if pair_memory is None else None
+        if file is not None:
+            _elsewhere(write, n_frames, file)
+        return _elsewhere(epoch, n_frames, file, pair_memory or 0.0, frame_memory)
+
+
+def _elsewhere(work, *given):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
 
 
 def table(found):

@@ -233,7 +233,8 @@ class StreamedSet(TrainingSet):
         """Yield the batch of each group of frames, of which those of the next steps are made in threads."""
         large = max((int(self._n_atoms[group].sum()) for group in groups[:LOOKED_AT]), default=1)
         waiting = min(WAITING, max(1, WAITING_ATOMS // large))
-        yield from made_ahead(lambda group: self.batch(group, reference), groups, THREADS, waiting)
+        threads = THREADS if self.device == "cpu" else 1    # one thread hands work to a GPU besides that of the steps
+        yield from made_ahead(lambda group: self.batch(group, reference), groups, threads, waiting)
 
     def order(self, rng):
         """All frames in random order, such that each block is needed only for a while."""

@@ -1,15 +1,21 @@
-"""The bench of training beyond memory runs, and what it says is there."""
-
-import json
+"""The benchmark of large sets on a few frames, in this process: what is in memory, and what streams."""
 
 from bench import large_training
+from bench.large_training import ROWS, epoch, table, write
 
 
 def test_small(tmp_path, monkeypatch, capsys):
-    out = tmp_path / "out.json"
-    monkeypatch.setattr("sys.argv", ["large_training", "--frames", "40", "--out", str(out)])
+    def here(work, *given):
+        return work(*given)
+
+    monkeypatch.setattr(large_training, "_elsewhere", here)
+    arguments = ["large_training", "--frames", "20", "--frame-memory", "0.00003", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr("sys.argv", arguments)
     large_training.main()
-    found = json.loads(out.read_text())
-    kept, anew = found["rows"].values()
-    assert kept["pairs"] == anew["pairs"] > 0 and kept["atoms"] == 40 * 48
-    assert capsys.readouterr().out.startswith(out.with_suffix(".md").read_text())
+    assert capsys.readouterr().out.startswith((tmp_path / "out.md").read_text())
+    write(9, tmp_path / "frames.h5")
+    found = epoch(9, str(tmp_path / "frames.h5"), 0.0, 0.0)
+    assert found["atoms"] == 9 * 48 and found["told"].startswith("streamed from")
+    rows = {name: {**found, "frames": n * 9} for name, (n, _) in ROWS.items()}
+    rows["frames stream, four times as many"] |= {"training_bytes": found["training_bytes"] + 27 * 250}
+    assert "Each further structure that streams takes 250 bytes." in table({"rows": rows})
