@@ -61,10 +61,11 @@ class FastdescCalculator(Calculator):
     graph : {"auto", True, False}
         Whether steps on a GPU are replayed as a CUDA graph: "auto" wherever that works, which is for up to 4096 atoms;
         True insists; False launches kernel by kernel always. Numbers are the same.
-    uncertainty : {False, True, "energy"}
-        What results hold at every step: "energy" adds energy_uncertainty, energies_uncertainty and grade, True also
-        forces_uncertainty, which costs a pullback per member (see Prediction). Whatever it is, one of these names asked
-        for by ``atoms.calc.get_property`` is found.
+    uncertainty : {False, True, "energy", "local"}
+        What results hold at every step: "energy" adds energy_uncertainty, energies_uncertainty and grade; True also
+        forces_uncertainty, which costs a pullback per member (see Prediction); "local" the same by the distance from
+        the training atoms, at the cost of "energy". Whatever it is, one of these names asked for by
+        ``atoms.calc.get_property`` is found.
 
     Attributes
     ----------
@@ -95,7 +96,7 @@ class FastdescCalculator(Calculator):
         device: Device = "cpu",
         dtype: DType = "float64",
         graph: bool | Literal["auto"] = "auto",
-        uncertainty: bool | Literal["energy"] = False,
+        uncertainty: bool | Literal["energy", "local"] = False,
         **keywords: Any,
     ) -> None:
         for name in keywords:    # ASE would take any name for a parameter and forget it
@@ -115,7 +116,7 @@ class FastdescCalculator(Calculator):
         self.graph = graph
         check_kind(uncertainty)
         if uncertainty:
-            needed(self.potential)
+            needed(self.potential, uncertainty)
         self.uncertainty = uncertainty
         self.searches = self.captures = 0
         self.reset()
@@ -180,14 +181,15 @@ class FastdescCalculator(Calculator):
             self.results |= self._uncertainties(placed, self.uncertainty is True or "forces_uncertainty" in asked)
 
     def _uncertainties(self, placed, of_forces):
-        """Results of the names UNCERTAINTIES, the last of them only with `of_forces`."""
-        known = needed(self.potential)
+        """Results of the names UNCERTAINTIES, the last of them only with `of_forces` or where it is local."""
+        known, local = needed(self.potential), self.uncertainty == "local"
+        of_forces = of_forces and not local
         members = MEMBERS if of_forces else 0
         *_, spread = evaluate_with_spread(
             self.potential, placed, self._model, known, of_forces, members, self._pairs
         )
         species = self._last.species(self.potential.descriptor.species_numbers)
-        found = known.scaled(spread, species)
+        found = known.scaled(spread, species, local)
         found["energy_uncertainty"] = float(found["energy_uncertainty"][0])
         return {name: value for name, value in found.items() if value is not None}
 

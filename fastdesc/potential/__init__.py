@@ -304,7 +304,7 @@ class Potential:
         dtype: DType = "float64",
         forces: bool = True,
         stress: bool = True,
-        uncertainty: bool | Literal["energy"] = False,
+        uncertainty: bool | Literal["energy", "local"] = False,
         members: int = MEMBERS,
     ) -> Prediction:
         """Energies, forces and stresses of frames, and how sure they are.
@@ -317,9 +317,9 @@ class Potential:
             Precision of descriptor and network; float32 is about twice as fast. Energies are summed in float64.
         forces, stress : bool
             Energies alone cost about half.
-        uncertainty : {False, True, "energy"}
-            True: standard deviations of what is predicted, but for stresses. "energy": of energies only, at little
-            cost; those of forces take a pullback per member.
+        uncertainty : {False, True, "energy", "local"}
+            True: standard deviations of what is predicted, but for stresses; those of forces take a pullback per
+            member. "energy": of energies only. "local": those of forces by the distance from the training atoms.
         members : int
             Last layers from which the spread of forces is taken, at least 2.
 
@@ -337,7 +337,7 @@ class Potential:
         flag("forces", forces)
         flag("stress", stress)
         check_members(members)
-        known = needed(self) if uncertainty else None
+        known = needed(self, uncertainty) if uncertainty else None
         structures = Structures.from_ase(read_frames(frames))
         device, dtype = resolve_device(device), resolve_dtype(dtype)
         model = self._kept_model(dtype) if device == "cpu" else self.model(dtype, device)
@@ -350,7 +350,7 @@ class Potential:
             several = members if forces and uncertainty is True else 0
             with enough_for(part.n_atoms, device):
                 *found, spread = evaluated_with_spread(self, part, model, forces or stress, several)
-            parts.append((*found, spread.energy, spread.energies, spread.forces))
+            parts.append((*found, spread.energy, spread.energies, spread.distances, spread.forces))
         joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
         energy, found_forces, found_virials, atomic, *spreads = joined
         voigt = stress_voigt(found_virials, structures.volumes) if stress else None
@@ -358,7 +358,7 @@ class Potential:
         if known is None:
             return prediction
         species = structures.species(self.descriptor.species_numbers)
-        return replace(prediction, **known.scaled(Spread(*spreads), species))
+        return replace(prediction, **known.scaled(Spread(*spreads), species, forces and uncertainty == "local"))
 
     def evaluate(
         self, structures: Structures, pairs: Pairs | None = None, model: Model | None = None, derivatives: bool = True

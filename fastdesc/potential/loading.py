@@ -74,20 +74,25 @@ def _uncertainty(file):
     return Uncertainty(
         arrays["factor"], arrays["largest"],
         *(math.nan if factors[name] is None else float(factors[name]) for name in ("energy_factor", "forces_factor")),
-        dict(json.loads(attribute(group, "told"))), arrays.get("by_element"),
+        dict(json.loads(attribute(group, "told"))),
+        *(arrays.get(name) for name in ("by_element", "local", "local_forces")),
     )  # fmt: skip
 
 
 def _checked(uncertainty, potential):
-    n = LastLayer.of(potential.model(), potential.direct_columns).n
+    layer = LastLayer.of(potential.model(), potential.direct_columns)
+    n = layer.n
     shape = np.shape(uncertainty.factor)
     columns = shape[1] if len(shape) == 2 and 2 <= shape[1] <= n else n    # fewer in a shallow ensemble
     factor = numbers("uncertainty/factor", uncertainty.factor, (n, columns))
     largest = numbers("uncertainty/largest", uncertainty.largest, potential.reference.shape)
-    by_element = uncertainty.by_element
-    if by_element is not None:
-        by_element = numbers("uncertainty/by_element", by_element, potential.reference.shape)
-    return replace(uncertainty, factor=factor, largest=largest, by_element=by_element)
+    n_species, more = len(layer.places), {}
+    for name, wanted in (
+        ("by_element", (n_species,)), ("local", (n_species, layer.n_rows, layer.n_rows)), ("local_forces", (n_species,))
+    ):  # fmt: skip
+        array = getattr(uncertainty, name)
+        more[name] = None if array is None else numbers(f"uncertainty/{name}", array, wanted)
+    return replace(uncertainty, factor=factor, largest=largest, **more)
 
 
 def _network_size(

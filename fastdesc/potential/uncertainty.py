@@ -11,8 +11,15 @@ Standard deviations of an atom's energy, of a frame's energy and of a force comp
     s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = (a_F b)^2 / M sum_m (d(phi · L z_m)/dx)^2    (2)
 
 with a factor b for each element and M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones
-are on average; with as many members as L has columns the sum is exact. The grade of an atom is s_i over the largest s
-of its element among the training frames.
+are on average; with as many members as L has columns the sum is exact.
+
+The grade of an atom of element Z says how far it is from the training atoms of this element, in the same features:
+
+    g_i = |R_Z phi_i|,    (R_Z^T R_Z)^-1 ~ <phi phi^T>_Z + ridge,    s_F = c_Z g_i                            (3)
+
+such that the farthest of them has 1. (It is not s_i that is compared: where all frames have one composition, labels
+leave the energies of single atoms open, and all s_i are equally large.) Errors of forces go by it as well, and with
+factors c_Z it gives standard deviations of forces that need no way back.
 
 Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024); Kellner, Ceriotti, ibid. 5, 035006.
 """
@@ -58,13 +65,18 @@ class Uncertainty:
         L of (1); n as of LastLayer. Of a shallow ensemble (fastdesc/training/ensemble_members.py) it has a column for
         each of its m members: D there.
     largest : (n_species,) float64
-        Largest |L^T phi_i| among the training atoms of each element; 0 for an element that did not occur.
+        Largest |L^T phi_i| among the training atoms of each element; 0 for an element that did not occur. Grades are
+        |L^T phi_i| over it where there is no `local`, as in models of earlier versions.
     energy_factor, forces_factor : float
         a_E and a_F of (2); forces_factor is NaN where no forces were there to calibrate by.
     told : dict
         What it was fitted to and calibrated by, and what calibration found.
     by_element : (n_species,) float64, or None
         b of (2); None for ones.
+    local : (n_species, n_rows, n_rows) float64, or None
+        R of (3), zero beyond the entries of an element.
+    local_forces : (n_species,) float64, eV/Å, or None
+        c of (3).
     """
 
     factor: np.ndarray
@@ -73,6 +85,8 @@ class Uncertainty:
     forces_factor: float = 1.0
     told: dict = field(default_factory=dict)
     by_element: np.ndarray | None = None
+    local: np.ndarray | None = None
+    local_forces: np.ndarray | None = None
 
     def directions(self, members):
         """L z_m of (2), (n, members) float64; at most as many as L has columns, which are exact."""
@@ -81,21 +95,26 @@ class Uncertainty:
         z = np.linalg.qr(np.random.default_rng(0).standard_normal((n, members)))[0]
         return self.factor @ z * np.sqrt(n)
 
-    def scaled(self, spread, species):
+    def scaled(self, spread, species, local_forces=False):
         """Calibrated standard deviations and grades, by the names of a Prediction.
 
         Parameters
         ----------
         spread : Spread
         species : (n_atoms,) int array
+        local_forces : bool
+            Those of forces by (3).
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            grade = spread.energies / self.largest[species]
+            grade = spread.energies / self.largest[species] if self.local is None else spread.distances
         own = 1.0 if self.by_element is None else self.by_element[species][:, None]
+        of_forces = None if spread.forces is None else self.forces_factor * own * spread.forces
+        if local_forces:
+            of_forces = np.repeat((self.local_forces[species] * grade)[:, None], 3, axis=1)
         return {
             "energy_uncertainty": self.energy_factor * spread.energy,
             "energies_uncertainty": self.energy_factor * spread.energies,
-            "forces_uncertainty": None if spread.forces is None else self.forces_factor * own * spread.forces,
+            "forces_uncertainty": of_forces,
             "grade": np.where(self.largest[species] > 0, grade, np.inf),
         }
 
@@ -110,6 +129,15 @@ class Uncertainty:
             self._blocks[key] = np.linalg.qr(self.factor[place].T, mode="r")
         return self._blocks[key]
 
+    def rows(self, layer, dtype):
+        """For each element R of `block` and, below it, R of (3), (rows, n_rows of the element); and where it begins."""
+        out = []
+        for z, place in enumerate(layer.places):
+            n = len(place)
+            block, own = self.block(place), np.empty((0, n)) if self.local is None else self.local[z, :n, :n]
+            out.append((np.concatenate([block, own]).astype(dtype), len(block)))
+        return out
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -119,17 +147,20 @@ class Spread:
     ----------
     energy : (n_frames,) float64
     energies : (n_atoms,) float64
+    distances : (n_atoms,) float64
+        g of (3); zero without `local`.
     forces : (n_atoms, 3) float64, or None
     """
 
     energy: np.ndarray
     energies: np.ndarray
-    forces: np.ndarray | None
+    distances: np.ndarray
+    forces: np.ndarray | None = None
 
 
 def check_kind(uncertainty):
-    """InputError unless it is True, False or "energy"."""
-    flag_or_word("uncertainty", uncertainty, ["energy"])
+    """InputError unless it is True, False, "energy" or "local"."""
+    flag_or_word("uncertainty", uncertainty, ["energy", "local"])
 
 
 def check_members(members):
@@ -138,10 +169,12 @@ def check_members(members):
         raise InputError(f"members came as {members!r}; it must be a whole number of at least 2")
 
 
-def needed(potential):
-    """The Uncertainty of a potential; InputError, which says how to get one, where it has none."""
+def needed(potential, kind=True):
+    """The Uncertainty of a potential; InputError, which says how to get one, where it has none, or not of this kind."""
     if potential.uncertainty is None:
         raise InputError(f"the model holds no uncertainty; {HOW}")
+    if kind == "local" and potential.uncertainty.local_forces is None:
+        raise InputError(f"the model is older than uncertainty='local'; {HOW}")
     return potential.uncertainty
 
 
@@ -180,8 +213,7 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
         found = to_host_together(*found, *spread)    # the one wait for a device
         energy, atomic = potential.totals(found[0], species.on_host, pairs.first)
     _, found_forces, found_virials = found[:n] if derivatives else (None, None, None)
-    of_energy, of_energies, *of_forces = found[n:]
-    return energy, found_forces, found_virials, atomic, Spread(of_energy, of_energies, *(of_forces or [None]))
+    return energy, found_forces, found_virials, atomic, Spread(*found[n:])
 
 
 def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivatives=True, members=MEMBERS):
@@ -196,7 +228,7 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     Returns
     -------
     found : atomic energies without E0 and, with derivatives, forces and virials
-    spread : of energies of frames, of energies of atoms and, with members, of forces
+    spread : what a Spread holds; of forces with members
     """
     descriptor = model.descriptor
     q, saved = descriptor.forward(rij, pairs, species, model.theta)
@@ -310,22 +342,22 @@ class DomainSpread:
         return (out, forces_of_all(drij, centres), drij), self._scaled(centres, species, seen)
 
     def _scaled(self, centres, species, seen):
-        of_frame, of_atoms = _joined(self.layer, centres, seen, self.uncertainty)
-        found = self.uncertainty.scaled(Spread(of_frame, of_atoms, None), species[: centres.n_atoms])
+        spread = Spread(*_joined(self.layer, centres, seen, self.uncertainty))
+        found = self.uncertainty.scaled(spread, species[: centres.n_atoms])
         return {name: found[name] for name in ("energies_uncertainty", "grade")}
 
 
 def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):
-    """Spread of energies of frames (n_frames,), and of atoms (n_atoms,); `pairs` or a FeatureBatch tells frames."""
+    """Spread of energies of frames and of atoms, and distances; `pairs` or a FeatureBatch tells frames."""
     xp, phi = namespace(q), layer.features(model, q, species, chunks)
     projected = layer.by_frame(phi, pairs, species) @ xp.asarray(uncertainty.factor)
-    out = xp.zeros(phi.shape[1])
-    for z, place in enumerate(layer.places):
+    out, distances = xp.zeros(phi.shape[1]), xp.zeros(phi.shape[1])
+    for z, (rows, n) in enumerate(uncertainty.rows(layer, phi.dtype)):
         columns = np.flatnonzero(species == z) if pairs.columns is None else pairs.columns[z]
         if len(columns):
-            block = xp.asarray(uncertainty.block(place).astype(phi.dtype))
-            out[columns] = xp.sqrt(((block @ phi[: len(place), columns]) ** 2).sum(axis=0))
-    return [xp.sqrt((projected**2).sum(axis=1)), out]
+            found = (xp.asarray(rows) @ phi[: rows.shape[1], columns]) ** 2
+            out[columns], distances[columns] = xp.sqrt(found[:n].sum(axis=0)), xp.sqrt(found[n:].sum(axis=0))
+    return [xp.sqrt((projected**2).sum(axis=1)), out, distances]
 
 
 class _Seen(NamedTuple):
@@ -334,6 +366,7 @@ class _Seen(NamedTuple):
     element: int
     columns: np.ndarray
     widths: np.ndarray
+    distances: np.ndarray
     frames: slice
     sums: np.ndarray
 
@@ -341,7 +374,7 @@ class _Seen(NamedTuple):
 def _looking(layer, model, q, pairs, species, uncertainty):
     """Return what makes a list of _Seen of a chunk, on the host, while its last layer is in the cache."""
     dtype = model.scale.dtype
-    blocks = [uncertainty.block(place).astype(dtype) for place in layer.places]
+    blocks = uncertainty.rows(layer, dtype)
     several = len(model.networks) > 1
 
     def look(z, columns, last):
@@ -357,22 +390,24 @@ def _looking(layer, model, q, pairs, species, uncertainty):
         of_atom = pairs.frame[atoms]
         frames = slice(int(of_atom[0]), int(of_atom[-1]) + 1)
         member = of_atom[:, None] == np.arange(frames.start, frames.stop, dtype=of_atom.dtype)
-        projected = blocks[e] @ phi
-        return _Seen(e, atoms, np.einsum("ri,ri->i", projected, projected), frames, phi @ member.astype(phi.dtype))
+        rows, n = blocks[e]
+        projected = rows @ phi
+        squares = (np.einsum("ri,ri->i", part, part) for part in (projected[:n], projected[n:]))
+        return _Seen(e, atoms, *squares, frames, phi @ member.astype(phi.dtype))
 
     return look
 
 
 def _joined(layer, pairs, chunks, uncertainty):
-    """Spread of energies of frames and of atoms from what was seen, in the order of the chunks."""
-    by_frame, out = np.zeros((layer.n, pairs.n_frames)), np.empty(pairs.n_atoms)
+    """Spread of energies of frames and of atoms, and distances, from what was seen, in the order of the chunks."""
+    by_frame, out = np.zeros((layer.n, pairs.n_frames)), np.empty((2, pairs.n_atoms))
     for seen in chunks:
         for one in seen:
-            out[one.columns] = one.widths
+            out[0, one.columns], out[1, one.columns] = one.widths, one.distances
             by_frame[layer.places[one.element], one.frames] += one.sums
     with single_threaded_blas():
         projected = uncertainty.factor.T @ by_frame
-    return [np.sqrt((projected**2).sum(axis=0)), np.sqrt(out)]
+    return [np.sqrt((projected**2).sum(axis=0)), *np.sqrt(out)]
 
 
 def _of_forces(layer, model, rij, q, saved, chunks, pairs, species, directions):

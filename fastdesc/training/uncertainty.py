@@ -12,6 +12,7 @@ factor for all elements and, times that, one for each, which is drawn to 1 where
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,6 +34,8 @@ RIDGES = 10.0 ** np.arange(-8, 1)
 """Relative to the diagonal."""
 DEAD = 1e-12
 """Of the largest diagonal entry: a weight that the frames say less about has this one."""
+LOCAL_RIDGE = 1e-6
+"""Relative to the diagonal, of the mean products of an element's features; 1 / n where there are few, n, atoms."""
 FEW = 30
 """Components of forces that an element's own factor is drawn to 1 by."""
 LOOKED_AT = 20_000
@@ -114,13 +117,16 @@ def _ready(potential, data, valid):
 
 def _calibrated(potential, layer, model, data, valid, groups, factor, told):
     """The Uncertainty of a factor: grades from the training frames, factors from those to calibrate by."""
-    by, found = data if valid is None else valid, Uncertainty(factor, np.zeros(len(model.scale)))
-    largest = np.zeros(len(model.scale))
+    by, n = data if valid is None else valid, len(model.scale)
+    found = Uncertainty(factor, np.zeros(n), local=_local(potential, layer, model, data))
+    largest, farthest = np.zeros(n), np.zeros(n)
     for group in data.batches(AT_ONCE):
         batch = data.batch(group, potential.reference)
-        of_atoms = _with_spread(layer, model, batch, found, members=0)[1][1]
+        _, of_atoms, distances, *_ = _with_spread(layer, model, batch, found, members=0)[1]
         np.maximum.at(largest, to_host(batch.species), of_atoms)
-    *ratios, elements = _ratios(potential, layer, model, by, groups, found)
+        np.maximum.at(farthest, to_host(batch.species), distances)
+    found = replace(found, local=found.local / np.where(farthest > 0, farthest, 1)[:, None, None])
+    *ratios, elements, by_distance = _ratios(potential, layer, model, by, groups, found)
     told = {
         "fitted_to": data.report,
         "calibrated_on": "the training frames, whose errors are too small" if valid is None else valid.report,
@@ -130,11 +136,40 @@ def _calibrated(potential, layer, model, data, valid, groups, factor, told):
     }
     if not len(ratios[0]) and not len(ratios[1]):
         raise InputError("none of the frames to calibrate by carries an energy or forces; give others")
-    by_element = _by_element(ratios[1], elements, len(largest))
+    by_element, local_forces = (_by_element(r, elements, n) for r in (ratios[1], by_distance))
+    if len(by_distance):
+        local_forces = np.sqrt((by_distance**2).mean()) * (np.ones(n) if local_forces is None else local_forces)
     if by_element is not None:
         ratios[1] = ratios[1] / by_element[elements]
     energy, force = (float(np.sqrt((r**2).mean())) if len(r) else np.nan for r in ratios)
-    return Uncertainty(factor, largest, energy, force, json.loads(to_json(told)), by_element)
+    told = json.loads(to_json(told))
+    return Uncertainty(factor, largest, energy, force, told, by_element, found.local, local_forces)
+
+
+def _local(potential, layer, model, data):
+    """R of (3) in fastdesc/potential/uncertainty.py, but for a factor for each element."""
+    n = len(model.scale)
+    products, counts = np.zeros((n, layer.n_rows, layer.n_rows)), np.zeros(n)
+    for group in data.batches(AT_ONCE):
+        batch = data.batch(group, potential.reference)
+        with kept_memory():
+            q = batch.features(model)
+            _, chunks = energies_of_features(model, q, batch.species, True, batch.columns)
+            phi = to_host(layer.features(model, q, batch.species, chunks)).astype(np.float64)
+        species = to_host(batch.species)
+        for z in np.unique(species):
+            own = phi[:, species == z]
+            products[z] += own @ own.T
+            counts[z] += own.shape[1]
+    out = np.zeros_like(products)
+    for z in np.flatnonzero(counts):
+        mean = products[z] / counts[z]
+        size = np.sqrt(np.diag(mean))
+        size[size == 0] = np.inf    # entries that the element has not, or never uses
+        values, vectors = np.linalg.eigh(mean / np.outer(size, size))
+        ridge = max(LOCAL_RIDGE, 1 / counts[z])
+        out[z] = (vectors / size[:, None] / np.sqrt(np.maximum(values, 0.0) + ridge)).T
+    return out
 
 
 def _by_element(ratios, elements, n):
@@ -215,8 +250,11 @@ def _many_samples(potential, layer, model, data, groups, seed):
 
 
 def _ratios(potential, layer, model, data, groups, found):
-    """Errors over widths of energies and of force components, flat, where there are labels; elements of the latter."""
-    out, elements = ([], []), []
+    """Errors over widths of energies and of force components, flat, where there are labels.
+
+    Also elements of the latter and, over all components, errors over distances.
+    """
+    out, elements, by_distance = ([], []), [], []
     for group in groups:
         batch = data.batch(group, potential.reference)
         values, spread = _with_spread(layer, model, batch, found)
@@ -228,7 +266,9 @@ def _ratios(potential, layer, model, data, groups, found):
             kind.append(error[seen] / width[seen])
             if error.ndim == 2:
                 elements.append(np.broadcast_to(to_host(batch.species)[:, None], error.shape)[seen])
-    return [np.concatenate(parts) if parts else np.zeros(0, int) for parts in (*out, elements)]
+                d = np.broadcast_to(spread[2][:, None], error.shape)    # zero for an element that did not occur
+                by_distance.append(np.divide(error, d, out=np.zeros(error.shape), where=d > 0)[seen])
+    return [np.concatenate(parts) if parts else np.zeros(0, int) for parts in (*out, elements, by_distance)]
 
 
 def _without_spread(model, batch):

@@ -87,6 +87,38 @@ def with_some(p, seed=0):
     return p
 
 
+def with_distances(p):
+    """The same, and matrices by which atoms are far."""
+    with_some(p)
+    rng, rows = np.random.default_rng(5), LastLayer.of(p.model(), p.direct_columns).n_rows
+    more = {"local": rng.normal(size=(2, rows, rows)), "local_forces": np.array([0.3, 0.8])}
+    p.uncertainty = replace(p.uncertainty, **more)
+    return p
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_grades_are_lengths_in_the_metric_of_the_element(kind, tmp_path):
+    p = FAMILIES[kind]()
+    layer, of_atoms = LastLayer.of(p.model(), p.direct_columns), by_weights(p, FRAMES)[1]
+    p = with_distances(p)
+    species = np.concatenate([a.numbers == 79 for a in FRAMES]).astype(int)
+    phi = [of_atoms[i, layer.places[z]] for i, z in enumerate(species)]
+    wanted = [np.linalg.norm(p.uncertainty.local[z][: len(x), : len(x)] @ x) for z, x in zip(species, phi, strict=True)]
+    p.save(tmp_path / "p.h5")
+    for q, asked in ((p, True), (p, "energy"), (p, "local"), (fd.load(tmp_path / "p.h5"), "local")):
+        found = q.predict(FRAMES, uncertainty=asked)
+        np.testing.assert_allclose(found.grade, wanted, rtol=1e-8)
+        if asked == "local":
+            wanted_forces = np.array([0.3, 0.8])[species] * wanted
+            np.testing.assert_allclose(found.forces_uncertainty, np.repeat(wanted_forces[:, None], 3, 1), rtol=1e-8)
+    assert p.predict(FRAMES, uncertainty="local", forces=False).forces_uncertainty is None
+    calculator = fd.FastdescCalculator(p, uncertainty="local")
+    found = calculator.get_property("forces_uncertainty", FRAMES[0])
+    np.testing.assert_allclose(found[:, 2], wanted_forces[: len(FRAMES[0])], rtol=1e-8)
+    with pytest.raises(InputError, match=r"older than uncertainty='local'; fd\.fit"):
+        with_some(p).predict(FRAMES, uncertainty="local")
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_standard_deviations_are_those_of_dense_algebra(kind):
     p = FAMILIES[kind]()
@@ -180,7 +212,7 @@ def test_a_device_finds_the_same_and_waits_once(kind, device):
 
     if not gcc_status()[0]:
         pytest.skip(gcc_status()[1])
-    p = with_some(FAMILIES[kind]())
+    p = with_distances(FAMILIES[kind]())
     expected = p.predict(FRAMES, uncertainty=True)
     with device_double() if device == "double" else nullcontext() as ledger:
         found = p.predict(FRAMES, device="cuda", uncertainty=True)

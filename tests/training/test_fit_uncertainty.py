@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from helpers.ladder_models import RUNGS, rung
 from helpers.training import alloy, small_potential
@@ -105,6 +107,9 @@ def test_training_leaves_an_uncertainty_that_is_calibrated(name):
     for z in (29, 79):
         own = np.concatenate([a.numbers for a in TRAIN]) == z
         assert grade[own].max() == pytest.approx(1, rel=1e-9)
+    forces_of = p.predict(VALID, uncertainty="local").forces_uncertainty
+    ratio = ((found.forces - forces) / forces_of)[seen]
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(1, rel=0.2), "elements drawn to one factor"
     told = p.uncertainty.told
     assert told["n_energies"] == 6 and told["n_forces"] <= 72 and "24 atoms" in told["calibrated_on"]
 
@@ -131,6 +136,24 @@ def test_forces_have_a_factor_for_each_element(trained):
     assert spread[0][0] / spread[0][1] < 0.7 * spread[1][0] / spread[1][1], "few components: drawn to one"
     many = module._by_element(np.repeat([3.0, 0.5], 10**6), np.repeat([0, 2], 10**6), 3)
     np.testing.assert_allclose(many, [3 / np.sqrt(4.625), 1, 0.5 / np.sqrt(4.625)], rtol=1e-3)
+
+
+def test_grades_tell_far_from_near_where_all_frames_have_one_composition():
+    """Labels leave open what an atom of each element has, and with it how unsure single energies are; not the grade."""
+    base = bulk("CuAu", "rocksalt", a=5.2, cubic=True)
+    calculator, rng, frames = EMT(), np.random.default_rng(2), []
+    for k in range(16):
+        atoms = base.copy()
+        atoms.positions += rng.normal(0, 0.05 if k < 14 else 0.5, atoms.positions.shape)
+        atoms.calc = calculator
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        frames.append(atoms)
+    p = small_potential()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastdescWarning)
+        fd.train(p, frames[:10], frames[10:14], **QUICK)
+    near, far = (p.predict(some, uncertainty="energy").grade for some in (frames[10:14], frames[14:]))
+    assert np.median(near) < 1.5 and far.max() > 3 * near.max(), (near, far)
 
 
 def test_the_covariance_is_the_inverse_and_the_ridge_the_likeliest():
