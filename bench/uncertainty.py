@@ -53,6 +53,9 @@ def run(folder, name, steps, seed, progress, model=None, members=0):
         found = compare(potential, frames)
         out["tests"][test] = found.summary()
         print(f"{name}, {test}\n{found.table()}\n", flush=True)
+        local = compare(potential, frames, uncertainty="local")
+        out["tests"][test]["local"] = local.summary()["uncertainty"]["forces"]
+        print(f"{name}, {test}, local\n{local.table()}\n", flush=True)
         out.setdefault("us_per_atom", speed(potential, frames))
     if members:
         out["shallow_ensembles"] = shallow(potential, folder, data, train, members)
@@ -90,6 +93,7 @@ def speed(potential, frames, n_atoms=1000, repeats=10):
         "energies, uncertainty": {"forces": False, "stress": False, "uncertainty": True},
         "forces": {},
         "forces, energy uncertainty": {"uncertainty": "energy"},
+        "forces, local uncertainties": {"uncertainty": "local"},
         "forces, all uncertainties": {"uncertainty": True},
     }
     best = dict.fromkeys(cases, float("inf"))

@@ -5,13 +5,14 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 
 from fastdesc.analysis.reliability import Reliability, table
-from fastdesc.checks import brief, flag
+from fastdesc.checks import brief
 from fastdesc.descriptors.short_distances import of_structures
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.hdf5.files import check_format, damage_named, new_hdf5, open_hdf5
 from fastdesc.hdf5.tables import describe, store
 from fastdesc.io.frames import read_frames
 from fastdesc.io.labels import advice, labels
+from fastdesc.potential.uncertainty import check_kind
 from fastdesc.structures import Structures
 
 FORMAT, VERSION = "fastdesc-predictions", 1
@@ -160,8 +161,8 @@ def compare(potential, frames, device="cpu", dtype="float64", uncertainty=True):
     frames : path, ase.Atoms or list of ase.Atoms
     device : {"cpu", "cuda", "auto"}
     dtype : {"float64", "float32"}
-    uncertainty : bool
-        Predict standard deviations too, where the model has what that needs.
+    uncertainty : {True, False, "energy", "local"}
+        Predict standard deviations too, where the model has what that needs; see Potential.predict.
 
     Returns
     -------
@@ -174,14 +175,14 @@ def compare(potential, frames, device="cpu", dtype="float64", uncertainty=True):
     """
     if not hasattr(potential, "predict") or isinstance(potential, type):
         raise InputError(f"potential came as {brief(potential)}; give a Potential, or fd.load(path) of one")
-    flag("uncertainty", uncertainty)
+    check_kind(uncertainty)
     frames = read_frames(frames)
     found = labels(frames)
     if not any(found.counts(frames).values()):
         raise InputError(
             f"none of the {len(frames)} frames carries an energy, forces or a stress to compare with; {advice(frames)}"
         )
-    uncertainty = uncertainty and potential.uncertainty is not None
+    uncertainty = False if potential.uncertainty is None else uncertainty
     out = potential.predict(frames, device=device, dtype=dtype, uncertainty=uncertainty)
     of_structures(potential.descriptor, Structures.from_ase(frames)).warn(potential.descriptor, "the frames")
     s = found.stress

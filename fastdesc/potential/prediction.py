@@ -25,12 +25,13 @@ class Prediction:
     energy_uncertainty : (n_frames,) float64, eV
         Standard deviations, calibrated; these and what follows are None unless asked for.
     forces_uncertainty : (n_atoms, 3) float64, eV/Å
-        Of every component; NaN where no forces were there to calibrate by.
+        Of every component, or of the three of an atom the same ("local"); NaN where no forces were there to calibrate
+        by.
     energies_uncertainty : (n_atoms,) float64, eV
         Of atomic energies, calibrated like `energy_uncertainty`.
     grade : (n_atoms,) float64
-        How far an atom is from the training set, in the metric of the last layer: above 1, farther than every atom of
-        its element there; inf for an element that did not occur.
+        How far an atom is from the atoms of its element in the training set, in the features of the last layer: above
+        1, farther than every one of them; inf for an element that did not occur.
     """
 
     energy: np.ndarray
