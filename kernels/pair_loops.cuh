@@ -91,13 +91,13 @@ __device__ __forceinline__ void radial_channels(const RadialBasis<real<S>>& radi
 // of warp w's atom is dm[w][c * NR + s]; what does not exist is zero.
 template <typename S, int NR>
 __device__ __forceinline__ void stage_dmoments(S (&dm)[WARPS<S>][N_MOMENTS * NR], const real<S>* dmoments,
-                                               long long stride, long long i0, long long n_atoms, int slab, int n_radial,
-                                               int n_moments) {
+                                               long long stride, long long plane, long long i0, long long n_atoms,
+                                               int slab, int n_radial, int n_moments) {
     for (int o = threadIdx.x; o < WARPS<S> * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % WARPS<S>, s = slab + o / WARPS<S> % NR, c = o / (WARPS<S> * NR);
         const bool exists = i0 + w < n_atoms && s < n_radial && c < n_moments;
         dm[w][o / WARPS<S>] =
-            exists ? load<S>(dmoments, (s * n_moments + c) * stride + i0 + w, n_radial * n_moments * stride) : S(0);
+            exists ? load<S>(dmoments, (s * n_moments + c) * stride + i0 + w, plane) : S(0);
     }
 }
 

@@ -39,7 +39,7 @@ DERIVATIVES = {0: 0, 1: 3, 2: 27, 3: 87}
 
 
 def _gm(d):
-    r, b, m, rank = d.n_radial, d.n_basis, d.n_moments, d.max_rank
+    r, b, m, rank, sets = d.n_radial, d.n_basis, d.n_moments, d.max_rank, 1 + d.iterations
     values, slopes, monomials = 34 + 4 * b, 34 + 8 * b, operations.MONOMIALS[rank]
     start = ROOT_AND_EDGE + monomials
     forward = start + values + 2 * r * b + 2 * r * m
@@ -47,6 +47,13 @@ def _gm(d):
         "gm_moments": (forward, 0),
         "gm_moments_pullback": (start + slopes + 4 * r * b + 4 * r * m + DERIVATIVES[rank] + 15, 0),
         "gm_beta_pullback": (forward, 0),
+        "gm_moments_by_channels": (forward + r, 0),
+        "gm_moments_by_channels_pullback": (
+            start + slopes + 4 * r * b + sets * (4 * r * m + 2 * r) + DERIVATIVES[rank] + 15, 0
+        ),
+        "gm_beta_by_channels_pullback": (sets * (forward + r), 0),
+        "gm_weights_pullback": (forward + r, 0),
+        "gm_weights_sum": (r, 0),
         "gm_contract": (0, operations.contractions(d, 1)),
         "gm_contract_pullback": (0, operations.contractions_pullback(d, 1)),
     }

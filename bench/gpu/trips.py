@@ -121,6 +121,7 @@ TRIPS = {
         m.n_tiles[0] * (m.pair_slabs if f == "sf_features" else 1)
     ],
     "for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32)": lambda m, f, c: m.n_tiles,
+    "for (long long p = row[i] + lane; p < row[i + 1]; p += 32)": lambda m, f, c: m.n_tiles,
     "for (int q = group; q < pairs; q += GROUPS)": lambda m, f, c: m.tiles(8),
     "for (int q = start + group; q < stop; q += groups)": lambda m, f, c: m.tiles(4 if m.d.n_basis <= 8 else 2),
     "for (int q = 0; q < pairs; ++q)": lambda m, f, c: m.tiles(),
@@ -152,6 +153,7 @@ TRIPS = {
         len(m.groups) * ceil(m.n_radial / (4 if m.item > 8 else 8))
     ),
     "for (int k = 0; k < n_radial; ++k)": lambda m, f, c: [m.n_radial],
+    "for (int s = 0; s < n_radial; ++s)": lambda m, f, c: [m.n_radial],
     "for (int v = 0; v < size_of(group); ++v)": lambda m, f, c: (
         m.groups if f == "ed_squares_pullback" else _of_degree(m)
     ),
@@ -161,8 +163,9 @@ TRIPS = {
         (m.d.l_max + 1) * m.n_radial * (m.n_radial + 1) // 2
     ),
     "while (k2 >= n_radial - k)": lambda m, f, c: [k for k in range(m.n_radial) for _ in range(m.n_radial - k)],
-    "for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE)": lambda m, f, c: [ceil((1 + m.d.iterations) / 4)],
+    "for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE)": lambda m, f, c: [ceil((1 + m.d.iterations) / _at_once(m))],
     "for (int t = t0; t < t1; ++t)": lambda m, f, c: _iterations(m),
+    "for (int t = 0; t <= n_later; ++t)": lambda m, f, c: [1 + m.d.iterations],
     "for (int o = threadIdx.x; o < W * (t1 - t0) * N_MOMENTS * NR; o += PAIR_THREADS<S>)": lambda m, f, c: [
         ceil(n * 20 * m.width / 32) for n in _iterations(m)
     ],
@@ -200,8 +203,13 @@ def _channels(m):
 
 def _iterations(m):
     """Iterations that are in shared memory together."""
-    n = 1 + m.d.iterations
-    return [min(4, n - t) for t in range(0, n, 4)]
+    n, step = 1 + m.d.iterations, _at_once(m)
+    return [min(step, n - t) for t in range(0, n, step)]
+
+
+def _at_once(m):
+    """AT_ONCE of the kernels of a family."""
+    return 2 if hasattr(m.d, "n_basis") else 4
 
 
 def _lanes(m, caller):

@@ -17,6 +17,7 @@ DESCRIPTORS = {
 VARIANTS = {
     "gaussian_moments, 4 channels": lambda **k: fd.GaussianMoments(**k, n_radial=4, n_basis=8, max_rank=3),
     "gaussian_moments, 8 channels": lambda **k: fd.GaussianMoments(**k, n_radial=8, n_basis=8, max_rank=2),
+    "gaussian_moments, T = 1": lambda **k: fd.GaussianMoments(**k, iterations=1),
     "embedded_density, 4 functions": lambda **k: fd.EmbeddedDensity(
         **k, n_radial=4, l_max=3, contraction="none", iterations=1, hidden=HIDDEN
     ),

@@ -29,7 +29,8 @@ def of_family(family, arguments):
     n = {name: value for name, value in arguments.items() if _is_count(value)}
     if family == "gaussian_moments":
         factorised = arguments.get("species_mixing") == "factorised"
-        return (n.get("n_embedding", 1) if factorised else 1) * n.get("n_radial", 1) * n.get("n_basis", 1)
+        table = (n.get("n_embedding", 1) if factorised else 1) * n.get("n_radial", 1) * n.get("n_basis", 1)
+        return table + n.get("iterations", 0) * _of_hidden(arguments, [1, 1])
     if family == "spline_filters":
         knots = n.get("n_knots", 1) if arguments.get("knots") is None else 1
         return (n.get("n_pair", 0) + n.get("n_triplet", 0)) * knots
@@ -38,12 +39,16 @@ def of_family(family, arguments):
     radial = n.get("n_radial", 1)
     hyper = arguments.get("contraction", "hyper") != "none"
     features = n.get("n_features", radial * (radial + 1) // 2) if hyper else 1
-    hidden = arguments.get("hidden", ())
-    layers = 0
-    if isinstance(hidden, list | tuple) and n.get("iterations"):
-        blocks = n.get("blocks", 0) * of_layers([*hidden, *hidden[:1]])
-        layers = blocks or of_layers([features, *hidden, 1])
+    layers = n.get("blocks", 0) * _of_hidden(arguments, []) or _of_hidden(arguments, [features, 1])
     return radial * features + n.get("iterations", 0) * layers
+
+
+def _of_hidden(arguments, ends):
+    """Weights of a network whose hidden layers a description has, between these ends, or from block to block."""
+    hidden = arguments.get("hidden", ())
+    if not isinstance(hidden, list | tuple):
+        return 0
+    return of_layers([*ends[:1], *hidden, *(ends[1:] or hidden[:1])])
 
 
 def _counts(values):

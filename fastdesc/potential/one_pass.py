@@ -34,6 +34,8 @@ def suits(model):
     """Whether `one_pass` can evaluate a model."""
     if type(model.descriptor) is not GaussianMoments or not isinstance(model.scale, np.ndarray):
         return False
+    if model.descriptor.iterations:
+        return False
     if any(type(network) is not FeedForward for network in model.networks):
         return False
     layers = model.networks[0].layers

@@ -1,6 +1,6 @@
 """Second derivatives of large structures: column by column, from what is within reach of each atom.
 
-The energy of an atom depends on atoms within R = (T + 1) cutoffs, T the iterations of embedded densities. So column j
+The energy of an atom depends on atoms within R = (T + 1) cutoffs, T the iterations of the descriptor. So column j
 of the Hessian has rows within 2 R of atom j, and is that of a cluster of all atoms within 2 R of it: energies that
 depend on x_j see all that they see in the crystal, and the others do not count. By translation, derivatives by images
 of j are those by j of images of the other atoms; rows of images are added to those of their atoms.

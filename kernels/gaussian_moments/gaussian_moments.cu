@@ -14,7 +14,7 @@
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n].
 #include "common.cuh"
 #include "gaussian_moments/contractions.cuh"
-#include "pair_loops.cuh"
+#include "gaussian_moments/pair_sums.cuh"
 
 using namespace fd;
 
@@ -23,8 +23,6 @@ template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 3 : 2;
 constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
 
 // Moments of all atoms: a warp an atom, blockIdx.y a slab of NR channels.
-// In the second half of a tile, the eight lanes of equal `part` share the sums of five monomials; each takes every
-// eighth pair.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, MOMENTS_BLOCKS<NR>)
 gm_moments(
@@ -45,66 +43,10 @@ gm_moments(
     real<S> cutoff,                     // Å
     real<S> r_min                       // Å
 ) {
-    constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
-    constexpr int STRIDE = 40;  // 32 pairs; four rows 8 banks apart, read together by the four parts
-    FD_SHARED(S, tiles, [W][(NR + N_MOMENTS) * STRIDE]);
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
-    const int slab = blockIdx.y * NR;
-    const long long i0 = (long long)blockIdx.x * W, i = i0 + w;
-    const Row own(row, species, i, n_atoms);
-    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
-    S* channels = tiles[w];
-    S* monomials = channels + NR * STRIDE;
-
-    S sums[NR][OWN] = {};
-    for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
-        S R[NR] = {};
-        Vector<S> u = zeros<S, 3>();
-        if (p0 + lane < own.end) {
-            const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
-            u = pair.u;
-            if (pair.inside) {
-                const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
-                                                       species[j[p0 + lane]]);
-                radial_channels(radial, pair, coefficients, R);
-            }
-        }
-#pragma unroll
-        for (int s = 0; s < NR; ++s) channels[s * STRIDE + lane] = R[s];
-        each_monomial(u, n_moments, [&](int c, S monomial) { monomials[c * STRIDE + lane] = monomial; });
-        __syncwarp();
-        const int pairs = own.end - p0 < 32 ? (int)(own.end - p0) : 32;
-        for (int q = group; q < pairs; q += GROUPS) {
-#pragma unroll
-            for (int s = 0; s < NR; ++s) R[s] = channels[s * STRIDE + q];
-#pragma unroll
-            for (int m = 0; m < OWN; ++m) {
-                const int c = part + PARTS * m;
-                if (c < n_moments) {
-                    const S monomial = monomials[c * STRIDE + q];
-#pragma unroll
-                    for (int s = 0; s < NR; ++s) sums[s][m] += R[s] * monomial;
-                }
-            }
-        }
-        __syncwarp();
-    }
-
-    S* out = tiles[w];  // the tile has been read: it hands the sums to the block
-#pragma unroll
-    for (int s = 0; s < NR; ++s)
-#pragma unroll
-        for (int m = 0; m < OWN; ++m) {
-            const S sum = sum_lanes(sums[s][m], 1, GROUPS);
-            if (group == (s * OWN + m) % GROUPS) out[s * N_MOMENTS + part + PARTS * m] = sum;
-        }
-    __syncthreads();
-    for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
-        const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
-        if (i0 + w < n_atoms && c < n_moments && s < n_radial)
-            store(moments, (s * n_moments + c) * moments_stride + i0 + w, n_radial * n_moments * moments_stride,
-                  tiles[w][o / W]);
-    }
+    FD_SHARED(S, tiles, [WARPS<S> * MOMENTS_TILE<NR>]);
+    sum_moments<S, NR>(tiles, n_atoms, row, j, species, rij, beta, moments, rij_stride, moments_stride,
+                       n_radial * n_moments * moments_stride, n_species, n_radial, n_basis, n_moments, basis, cutoff,
+                       r_min, blockIdx.y * NR, [](long long, S(&)[NR]) {});
 }
 
 // Pullback of the moments of all atoms to the vectors of their pairs: a warp an atom, a lane a pair.
@@ -139,7 +81,8 @@ gm_moments_pullback(
 
     for (int slab = 0; slab < n_radial; slab += NR) {
         __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, n_atoms, slab, n_radial, n_moments);
+        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, n_radial * n_moments * dmoments_stride, i0, n_atoms, slab,
+                              n_radial, n_moments);
         __syncthreads();
         for (long long p = own.begin + lane; p < own.end; p += 32) {
             Vector<S> dr = zeros<S, 3>();
@@ -177,7 +120,6 @@ gm_moments_pullback(
 // channels, blockIdx.z one of 16 basis functions. Each warp takes atoms_per_warp atoms and adds to its own row of
 // dbeta in their order, so that the sum over rows does not depend on scheduling.
 //     dbeta_{Zi,Zj,s,b} = sum_p e_b h_s,   h_s = sum_c dM_sc m_c
-// Pairs of a tile are sorted by element, since sums stay in registers as long as the element does.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
 gm_beta_pullback(
@@ -199,84 +141,11 @@ gm_beta_pullback(
     real<S> cutoff,                        // Å
     real<S> r_min                          // Å
 ) {
-    constexpr int W = WARPS<S>, SLAB = 16;
-    constexpr int STRIDE = 36;  // 32 pairs; eight rows 4 banks apart, read together at four pairs
-    FD_SHARED(S, dm, [W][N_MOMENTS * NR]);
-    FD_SHARED(S, tiles, [W][(SLAB + NR) * STRIDE]);
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const int slab = blockIdx.y * NR, b0 = blockIdx.z * SLAB;
-    const int width = n_basis - b0 <= 8 ? 8 : 16;  // lanes over basis functions; the others take other pairs
-    const int own_b = lane % width, group = lane / width, groups = 32 / width;
-    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
-    S* bare = tiles[w];
-    S* weights = bare + SLAB * STRIDE;
-
-    const long long table = (long long)n_species * n_species * n_radial * n_basis;
-    const long long plane = (long long)gridDim.x * W * table;
-    real<S>* mine = dbeta + ((long long)blockIdx.x * W + w) * table;
-    S sums[NR] = {};
-    int current = -1;  // own.species * n_species + zj of the sums
-    const auto flush = [&]() {
-#pragma unroll
-        for (int s = 0; s < NR; ++s) {
-            S sum = sum_lanes(sums[s], 16, 32);
-            if (width == 8) sum = sum_lanes(sum, 8, 16);
-            sums[s] = S(0);
-            if (current >= 0 && group == 0 && b0 + own_b < n_basis && slab + s < n_radial) {
-                const long long at = ((long long)current * n_radial + slab + s) * n_basis + b0 + own_b;
-                store(mine, at, plane, load<S>(mine, at, plane) + sum);
-            }
-        }
-    };
-
-    for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i0 = ((long long)blockIdx.x * atoms_per_warp + a) * W, i = i0 + w;
-        __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, i0, n_atoms, slab, n_radial, n_moments);
-        __syncthreads();
-        const Row own(row, species, i, n_atoms);
-        for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
-            const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;
-            const Pair<S> pair(rij, rij_stride, p, cutoff);
-            const bool counts = p0 + lane < own.end && pair.inside;
-            const int zj = species[j[p]];
-            const unsigned all = __ballot_sync(WHOLE_WARP, counts);
-            int slot = 0, used = 0;
-            each_species(all, zj, [&](int, unsigned same) {
-                if (same >> lane & 1) slot = used + __popc(same & ((1u << lane) - 1));
-                used += __popc(same);
-            });
-            if (counts) {
-                const auto factors = radial.each(pair.d, pair.per_d, [&](int b, S e, S) {
-                    if (b >= b0 && b < b0 + SLAB) bare[(b - b0) * STRIDE + slot] = e;
-                });
-                S h[NR] = {};
-                each_monomial(pair.u, n_moments, [&](int c, S monomial) {
-#pragma unroll
-                    for (int s = 0; s < NR; ++s) h[s] += dm[w][c * NR + s] * monomial;
-                });
-#pragma unroll
-                for (int s = 0; s < NR; ++s) weights[s * STRIDE + slot] = h[s] * factors.value;
-            }
-            __syncwarp();
-            int start = 0;
-            each_species(all, zj, [&](int z, unsigned same) {
-                const int stop = start + __popc(same), key = own.species * n_species + z;
-                if (key != current) {
-                    flush();
-                    current = key;
-                }
-                for (int q = start + group; q < stop; q += groups) {
-                    const S e = bare[own_b * STRIDE + q];
-#pragma unroll
-                    for (int s = 0; s < NR; ++s) sums[s] += weights[s * STRIDE + q] * e;
-                }
-                start = stop;
-            });
-            __syncwarp();
-        }
-    }
-    flush();
+    FD_SHARED(S, dm, [WARPS<S>][N_MOMENTS * NR]);
+    FD_SHARED(S, tiles, [WARPS<S> * BETA_TILE<NR>]);
+    sum_beta<S, NR>(dm, tiles, n_atoms, row, j, species, rij, dmoments, dbeta, atoms_per_warp, rij_stride,
+                    dmoments_stride, n_radial * n_moments * dmoments_stride, n_species, n_radial, n_basis, n_moments,
+                    basis, cutoff, r_min, [](long long, S(&)[NR]) {});
 }
 
 // The contraction kernels share out an atom's jobs, a rank and a channel each, among the warps of its block.

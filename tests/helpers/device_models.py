@@ -8,6 +8,7 @@ SPECIES = {"species": ["Cu", "Au"], "cutoff": 4.0}
 
 DESCRIPTORS = {
     "gaussian moments": lambda: fd.GaussianMoments(**SPECIES, n_radial=3, n_basis=4),
+    "recursive moments": lambda: fd.GaussianMoments(**SPECIES, n_radial=3, n_basis=4, iterations=1, hidden=(6,)),
     "embedded density": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, l_max=2, contraction="none"),
     "recursion": lambda: fd.EmbeddedDensity(**SPECIES, n_radial=3, n_features=7, iterations=2, hidden=(6,)),
     "residual recursion": lambda: fd.EmbeddedDensity(

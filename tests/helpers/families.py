@@ -96,6 +96,17 @@ GAUSSIAN_MOMENTS = Family(
              "species_mixing": "factorised", "n_embedding": 2},
             order_at_cutoff=5,
         ),
+        "once": Variant(
+            {"cutoff": 3.6, "n_radial": 3, "n_basis": 4, "basis": "bessel", "max_rank": 3, "contractions": (1, 2, 5, 8),
+             "iterations": 1, "hidden": (4,)},
+            order_at_cutoff=5, sees_other_rows=True,
+        ),
+        "twice": Variant(
+            {"cutoff": 3.0, "n_radial": 9, "n_basis": 3, "basis": "gaussian", "max_rank": 2, "contractions": (1, 3),
+             "species_mixing": "factorised", "n_embedding": 2, "iterations": 2, "message_contractions": (2, 1),
+             "networks": "shared", "hidden": ()},
+            order_at_cutoff=2, sees_other_rows=True,
+        ),
         # More channels and basis functions than any kernel keeps in registers at a time.
         "wide": Variant(
             {"cutoff": 4.5, "n_radial": 9, "n_basis": 19, "basis": "gaussian", "max_rank": 3, "contractions": (1, 4)},
@@ -125,7 +136,16 @@ GAUSSIAN_MOMENTS = Family(
         ({"contractions": ([1],)}, "contractions"),
         ({"n_basis": 10**9}, "from 1 to 1000"),
         ({"n_radial": 1000, "contractions": (8,), "max_rank": 3}, "1000000000 features and 1000000 are allowed"),
+        ({"iterations": -1}, "iterations came as -1"),
+        ({"iterations": 0, "message_contractions": (1,)}, "without iterations nothing sees them"),
+        ({"iterations": 1, "message_contractions": (9,)}, "message_contractions .9. cannot be had"),
+        ({"networks": "per_atom"}, "per_species"),
+        ({"hidden": 64}, "hidden"),
+        ({"activation": "sulu"}, "silu"),
     ],
+    randomised=lambda theta, rng: {
+        name: rng.uniform(-1, 1, x.shape) * (0.3 if name.startswith("network") else 1) for name, x in theta.items()
+    },
 )  # fmt: skip
 
 # f_c vanishes as h^4, and with it a density.

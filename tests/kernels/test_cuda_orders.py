@@ -27,6 +27,7 @@ MODELS = {
         lambda **k: fd.GaussianMoments(**k, n_radial=4, n_basis=5, max_rank=3),
         lambda **k: fd.GaussianMoments(**k, n_radial=5, n_basis=4, max_rank=2, basis="gaussian"),
         lambda **k: fd.GaussianMoments(**k, n_radial=9, n_basis=17, max_rank=1),
+        lambda **k: fd.GaussianMoments(**k, n_radial=6, n_basis=3, max_rank=3, iterations=2, hidden=(4,)),
     ],
     "embedded_density": [
         lambda **k: fd.EmbeddedDensity(**k, n_radial=3, l_max=3, n_features=5, iterations=1, hidden=(4,)),

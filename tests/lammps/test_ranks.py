@@ -62,6 +62,9 @@ DESCRIPTORS = {
         contraction="hyper_by_iteration", hidden=(6, 5), **RESIDUAL,
     ),
     "moments": lambda: fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5),
+    "recursive": lambda: fd.GaussianMoments(
+        species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5, iterations=1, hidden=(6,)
+    ),
     "splines": lambda: fd.SplineFilters(species=["Cu", "Au"], cutoff=4.2, triplet_cutoff=3.6, n_pair=2, n_triplet=2),
     "repelled": lambda: fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=2, n_basis=5),
 }

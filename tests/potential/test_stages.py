@@ -93,6 +93,10 @@ class Exchange:
         values[: self.n_own] = total[self.owner[: self.n_own]]
 
 
+def sees_other_rows(family, variant):
+    return family.variants[variant].sees_other_rows
+
+
 def evaluate(model, domains, d, species, cutoff):
     """Owners, energies of the domain's own atoms, and what it finds for the forces on all of its atoms."""
     x, owner, n_own, row, j = domains.all[d]
@@ -132,10 +136,10 @@ def test_domains_find_what_one_process_finds(family, variant, n):
 
 
 @pytest.mark.skipif("emulated" not in HERE, reason="the emulator of CUDA sources cannot be built here")
-@pytest.mark.parametrize("variant", [v for v, x in EMBEDDED_DENSITY.variants.items() if x.sees_other_rows])
-def test_cuda_sources_take_lists_with_ghosts(variant):
+@pytest.mark.parametrize(("family", "variant"), [p for p in variants() if sees_other_rows(*p.values)])
+def test_cuda_sources_take_lists_with_ghosts(family, variant):
     """Coefficients are of all atoms, densities of the centres alone: kernels are told both numbers."""
-    atoms, model_of = frame(), potential(EMBEDDED_DENSITY, variant)
+    atoms, model_of = frame(), potential(family, variant)
     species = np.array([model_of.descriptor.species_numbers.index(z) for z in atoms.numbers], np.int32)
     domains = Domains(atoms, model_of.descriptor.cutoff, 1)
     work = partial(evaluate, model_of.model(), domains, 0, species, model_of.descriptor.cutoff)

@@ -6,13 +6,15 @@ J. Chem. Theory Comput. 17, 6658 (2021).  Slow, obvious, imports nothing of ours
 
     u = r_ij / d,  d = |r_ij|,   f_c(d) = (1 + cos(pi d / cutoff)) / 2 below the cutoff, 0 beyond     (1)
     R_s(d; Z_i, Z_j) = f_c(d) n_basis^{-1/2} sum_b beta_{Z_i, Z_j, s, b} g_b(d)                       (2)
-    M^L_i[s] = sum_j R_s(d_ij) u^{(x) L},  L = 0..3                                                   (3)
+    M^L_i[s] = sum_j w_j[s] R_s(d_ij) u^{(x) L},  L = 0..3                                            (3)
+    w_j = 1 at first, and with iterations w_j <- w_j + N_t(chosen contractions of M_j)                (4)
 """
 
 from itertools import combinations_with_replacement as unordered
 from itertools import product
 
 import numpy as np
+from references.recursion import updates
 
 R_MIN = 0.5  # Å, where the first of the Gaussians sits
 
@@ -61,14 +63,15 @@ def radial_functions(d, beta_ij, cutoff, basis):
     return cutoff_function(d, cutoff) * n_basis**-0.5 * (beta_ij @ BASES[basis](d, cutoff, n_basis))
 
 
-def moments(rij, i, j, species, beta, cutoff, basis):
-    """Equation (3): [M0, M1, M2, M3] as full tensors (n_atoms, n_radial, 3, ..)."""
-    dtype = np.result_type(rij, beta, float)
+def moments(rij, i, j, species, beta, cutoff, basis, w=None):
+    """Equation (3): [M0, M1, M2, M3] as full tensors (n_atoms, n_radial, 3, ..); w (n_atoms, n_radial), one if none."""
+    w = np.ones((len(species), beta.shape[2])) if w is None else w
+    dtype = np.result_type(rij, beta, w, float)
     m = [np.zeros((len(species), beta.shape[2]) + (3,) * rank, dtype) for rank in range(4)]
     for r, a, b in zip(rij, i, j, strict=True):
         d = np.sqrt((r * r).sum())
         u = r / d
-        radial = radial_functions(d, beta[species[a], species[b]], cutoff, basis)
+        radial = w[b] * radial_functions(d, beta[species[a], species[b]], cutoff, basis)
         m[0][a] += radial
         m[1][a] += np.einsum("r,i->ri", radial, u)
         m[2][a] += np.einsum("r,i,j->rij", radial, u, u)
@@ -97,13 +100,26 @@ def coefficients(theta):
     return np.einsum("ak,ck,krb->acrb", theta["centre"], theta["neighbour"], theta["radial"])
 
 
-def features(rij, i, j, species, theta, *, cutoff, basis, contractions, **_):
-    """Return q (n_atoms, n_features): contractions by ascending number, each with its unique tuples."""
-    beta = coefficients(theta)
-    m = moments(rij, i, j, species, beta, cutoff, basis)
+def contracted(m, contractions):
+    """Return (n_atoms, n_features): contractions by ascending number, each with its unique tuples."""
     columns = []
     for number in sorted(contractions):
         ranks, subscripts, kind = CONTRACTIONS[number]
         full = np.einsum(subscripts, *[m[rank] for rank in ranks])
-        columns += [full[(slice(None), *t)] for t in tuples(kind, beta.shape[2])]
+        columns += [full[(slice(None), *t)] for t in tuples(kind, m[0].shape[1])]
     return np.stack(columns, axis=1)
+
+
+def features(
+    rij, i, j, species, theta, *, cutoff, basis, contractions, max_rank, iterations=0, message_contractions=None,
+    networks="per_species", hidden=(32,), activation="silu", **_,
+):  # fmt: skip
+    """Return q (n_atoms, n_features)."""
+    beta = coefficients(theta)
+    w = np.ones((len(species), beta.shape[2]))
+    message = range(1, 2 + max_rank) if message_contractions is None else message_contractions
+    form = {"activation": activation, "shared": networks == "shared", "hidden": hidden}
+    for t in range(1, iterations + 1):
+        q = contracted(moments(rij, i, j, species, beta, cutoff, basis, w), message)
+        w = w + updates(theta, t, species, q, len(beta), **form)
+    return contracted(moments(rij, i, j, species, beta, cutoff, basis, w), contractions)

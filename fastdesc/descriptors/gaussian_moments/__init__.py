@@ -2,7 +2,8 @@
 
 Zaverkin, Kästner, J. Chem. Theory Comput. 16, 5410 (2020); Zaverkin, Holzmüller, Steinwart, Kästner,
 J. Chem. Theory Comput. 17, 6658 (2021). The formulas stand beside the kernels: the radial basis in
-fastdesc/numerics/radial.py, moments in moments.py, contractions in contractions.py.
+fastdesc/numerics/radial.py, moments in moments.py, contractions in contractions.py, weights of neighbours that
+iterations update in recursion.py.
 """
 
 from collections.abc import Sequence
@@ -13,24 +14,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, padded
+from fastdesc.backend.arrays import padded
 from fastdesc.backend.cuda import active_for
 from fastdesc.checks import atomic_numbers, count, one_of, several
 from fastdesc.checks import cutoff as check_cutoff
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
-from fastdesc.descriptors.gaussian_moments import cpu, cuda, elements
+from fastdesc.descriptors.gaussian_moments import cpu, cuda, elements, recursion
+from fastdesc.descriptors.gaussian_moments.elements import coefficients
 from fastdesc.descriptors.gaussian_moments.jacobian import moments_jacobian
 from fastdesc.descriptors.gaussian_moments.training_hints import GaussianMomentsHints
 from fastdesc.descriptors.jacobian import Jacobian
+from fastdesc.descriptors.recursion import initial
+from fastdesc.descriptors.recursion.jacobian import receptive_field_jacobian
 from fastdesc.errors import InputError
 from fastdesc.numerics.radial import BASES
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
-from fastdesc.types import Array, Arrays, DType, Species
+from fastdesc.types import Activation, Array, Arrays, DType, Species
 
 N_MOMENTS = (1, 4, 10, 20)
 """Monomials up to each rank."""
+
+MESSAGES = 4
+"""Networks of the recursion see contractions up to this number, where nothing else is said: those of two moments."""
 
 MOST_FUNCTIONS, MOST_FEATURES = 1000, 1_000_000
 """Radial channels or basis functions, and features; more would fill the memory."""
@@ -75,6 +82,20 @@ def _size(contraction, n):
     return unordered_pairs * n if contraction in (6, 7) else n**3
 
 
+def _places(selected, n_radial):
+    """Return the first feature of each of the eight contractions, -1 for those left out, and the number of features."""
+    starts = np.cumsum([0, *(_size(k, int(n_radial)) for k in selected)])
+    n_features = int(starts[-1])
+    if n_features > MOST_FEATURES:
+        raise InputError(
+            f"n_radial {n_radial} makes {n_features} features and {MOST_FEATURES} are allowed; "
+            "take fewer radial channels or contractions"
+        )
+    offsets = np.full(8, -1, np.int32)
+    offsets[np.array(selected, int) - 1] = starts[:-1]
+    return offsets, n_features
+
+
 class GaussianMoments(Descriptor):
     """Gaussian-moment descriptor.
 
@@ -99,6 +120,18 @@ class GaussianMoments(Descriptor):
         (elements.py), whose number grows with that of the elements and not with its square. The speed is the same.
     n_embedding : int, optional
         With "factorised": numbers that describe an element, 8 by default.
+    iterations : int
+        How often the weights of an atom in the moments of its neighbours are updated by a small network of its own
+        features. With 0 all weights are one; else features see as far as (iterations + 1) cutoffs.
+    message_contractions : sequence of int, optional
+        With iterations: which contractions the networks see; those of two moments, 1 to 4, that `max_rank` allows by
+        default.
+    networks : {"per_species", "shared"}
+        One network per element in each iteration, or one for all with a learned embedding of the element.
+    hidden : sequence of int
+        Widths of the networks' hidden layers.
+    activation : {"silu", "tanh", "celu", "softplus", "trained_silu", "trained_isru"}
+        Of the networks; with one of the last two `hidden` has one width.
     seed : int
         Of the initial radial coefficients; those of the table are uniform in (-1, 1).
 
@@ -111,11 +144,10 @@ class GaussianMoments(Descriptor):
     -----
     With "pairs" the one trainable parameter is `beta` (n_species, n_species, n_radial, n_basis): centre, neighbour.
     With "factorised" they are `centre` and `neighbour` (n_species, n_embedding), `radial` (n_embedding, n_radial,
-    n_basis).
+    n_basis). With iterations there are the networks' too, named as those of EmbeddedDensity.
     """
 
     family = "gaussian_moments"
-    recordable = True
 
     def __init__(
         self,
@@ -129,11 +161,18 @@ class GaussianMoments(Descriptor):
         contractions: Sequence[int] | None = None,
         species_mixing: Literal["pairs", "factorised"] = "pairs",
         n_embedding: int | None = None,
+        iterations: int = 0,
+        message_contractions: Sequence[int] | None = None,
+        networks: Literal["per_species", "shared"] = "per_species",
+        hidden: Sequence[int] = (32,),
+        activation: Activation = "silu",
         seed: int = 0,
     ) -> None:
         self.species, self.cutoff, self.n_radial, self.n_basis = species, cutoff, n_radial, n_basis
         self.basis, self.max_rank, self.contractions, self.seed = basis, max_rank, contractions, seed
         self.species_mixing, self.n_embedding = species_mixing, n_embedding
+        self.iterations, self.message_contractions, self.networks = iterations, message_contractions, networks
+        self.hidden, self.activation = hidden, activation
         self.species_numbers = atomic_numbers(species)
         check_cutoff("cutoff", cutoff)
         count("n_radial", n_radial, most=MOST_FUNCTIONS)
@@ -143,19 +182,15 @@ class GaussianMoments(Descriptor):
         one_of("species_mixing", species_mixing, elements.MIXINGS)
         size = self._embedding_size()
         check_seed(seed)
-        self.selected = self._select(contractions, max_rank)
-        starts = np.cumsum([0, *(_size(k, int(n_radial)) for k in self.selected)])
-        self.n_features = int(starts[-1])
-        if self.n_features > MOST_FEATURES:
-            raise InputError(
-                f"n_radial {n_radial} makes {self.n_features} features and {MOST_FEATURES} are allowed; "
-                "take fewer radial channels or contractions"
-            )
-        self.offsets = np.full(8, -1, np.int32)
-        self.offsets[np.array(self.selected) - 1] = starts[:-1]
+        self.form = initial.form_of(iterations, networks, hidden, activation)
+        self.recordable = self.own_row = iterations == 0    # networks between moments are not calls of kernels
+        self.selected = self._select("contractions", contractions, max_rank)
+        self.offsets, self.n_features = _places(self.selected, n_radial)
+        self.message_offsets, self.n_message = _places(self._messages(), n_radial)
         self.n_moments = N_MOMENTS[max_rank]
-        shape = len(self.species_numbers), size, n_radial, n_basis
-        self.parameters = elements.initial(species_mixing, *shape, np.random.default_rng(seed))
+        shape, rng = (len(self.species_numbers), size, n_radial, n_basis), np.random.default_rng(seed)
+        self.parameters = elements.initial(species_mixing, *shape, rng)
+        self.parameters |= initial.initial(self, np.ones(self.n_message), rng)
 
     def _embedding_size(self):
         if self.n_embedding is None:
@@ -169,16 +204,27 @@ class GaussianMoments(Descriptor):
         return self.n_embedding
 
     @staticmethod
-    def _select(contractions, max_rank):
+    def _select(name, contractions, max_rank):
         allowed = [k for k, rank in RANK_NEEDED.items() if rank <= max_rank]
         if contractions is None:
             return allowed
-        wanted = several("contractions", contractions, f"numbers, a selection of {allowed}")
+        wanted = several(name, contractions, f"numbers, a selection of {allowed}")
         if not wanted or any(not isinstance(k, Integral) or isinstance(k, bool) or k not in allowed for k in wanted):
-            raise InputError(
-                f"contractions {list(wanted)} cannot be had; max_rank {max_rank} allows a selection of {allowed}"
-            )
+            allows = f"max_rank {max_rank} allows a selection of {allowed}"
+            raise InputError(f"{name} {list(wanted)} cannot be had; {allows}")
         return sorted({int(k) for k in wanted})
+
+    def _messages(self):
+        given = self.message_contractions
+        if self.iterations > 0:
+            selected = self._select("message_contractions", given, self.max_rank)
+            return selected if given is not None else [k for k in selected if k <= MESSAGES]
+        if given is not None:
+            raise InputError(
+                f"message_contractions came as {given!r}, and without iterations nothing sees them; "
+                "give iterations=1 or more, or leave message_contractions out"
+            )
+        return []
 
     def feature_names_out(self) -> list[str]:
         """Return names such as 'M1_0i M1_2i': moment rank, radial channel, summed indices."""
@@ -187,7 +233,12 @@ class GaussianMoments(Descriptor):
     # ------------------------------------------------------------------------------------------------- maps
 
     def forward(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays) -> tuple[Array, Array]:
-        """Return q ((2,) n_features, n_atoms) and the moments ((2,) n_radial, n_moments, n_atoms)."""
+        """Return q ((2,) n_features, n_atoms) and the moments ((2,) n_radial, n_moments, n_atoms).
+
+        With iterations, instead of the latter, moments and weights of all of them.
+        """
+        if self.iterations:
+            return recursion.forward(self, rij, pairs, species, theta)
         planes, n = rij.shape[:-2], pairs.n_atoms
         moments = padded((*planes, self.n_radial, self.n_moments, n), rij.dtype, rij)
         q = padded((*planes, self.n_features, n), rij.dtype, rij)
@@ -196,6 +247,8 @@ class GaussianMoments(Descriptor):
 
     def pullback(self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array) -> Array:
         """Return drij ((2,) 3, n_pairs)."""
+        if self.iterations:
+            return recursion.pullback(self, rij, pairs, species, theta, saved, dq)
         dmoments, drij = padded(saved.shape, rij.dtype, rij), padded(rij.shape, rij.dtype, rij)
         self.kernels(rij, pairs, species).pullback(coefficients(theta, rij), saved, dq, dmoments, drij)
         return drij
@@ -204,9 +257,14 @@ class GaussianMoments(Descriptor):
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, dq: Array
     ) -> Arrays:
         """Return a dict like `parameters`, float64, with a leading axis of two for duals."""
-        dmoments = padded(saved.shape, rij.dtype, rij)
-        dbeta = self.kernels(rij, pairs, species).parameters_pullback(saved, dq, dmoments)
-        return {elements.BETA: dbeta} if self.species_mixing == "pairs" else elements.factors_pullback(theta, dbeta)
+        dnetworks: Arrays = {}
+        if self.iterations:
+            dbeta, dnetworks = recursion.pullback_parameters(self, rij, pairs, species, theta, saved, dq)
+        else:
+            dmoments = padded(saved.shape, rij.dtype, rij)
+            dbeta = self.kernels(rij, pairs, species).parameters_pullback(saved, dq, dmoments)
+        of_pairs = self.species_mixing == "pairs"
+        return ({elements.BETA: dbeta} if of_pairs else elements.factors_pullback(theta, dbeta)) | dnetworks
 
     def prepared(self, theta: Arrays, dtype: DType) -> Arrays:
         """Return theta with the table of coefficients for all pairs of elements."""
@@ -220,17 +278,10 @@ class GaussianMoments(Descriptor):
     def jacobian(
         self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
     ) -> Jacobian:
+        if self.iterations:
+            return receptive_field_jacobian(self, rij, pairs, species, theta, structures)
         return moments_jacobian(self, rij, pairs, species, theta, saved)
 
     def kernels(self, rij: Array, pairs: Pairs, species: Array) -> "cpu.Kernels | cuda.Kernels":
         """The kernels, on the backend that rij belongs to."""
         return (cuda if active_for(rij) else cpu).Kernels(self, rij, pairs, species)
-
-
-def coefficients(theta, rij):
-    """Coefficients of all pairs of elements, plain or dual; tangents are zero where only the pairs have some."""
-    beta = elements.table(theta)
-    if rij.ndim == 2 or beta.ndim == 5:
-        return beta
-    xp = namespace(beta)
-    return xp.stack([beta, xp.zeros_like(beta)])

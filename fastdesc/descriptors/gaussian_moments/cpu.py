@@ -3,14 +3,16 @@
 import numpy as np
 
 from fastdesc.descriptors.gaussian_moments.channels import (
-    gm_beta_of_many_pullback,
-    gm_moments_of_many,
-    gm_moments_of_many_pullback,
+    gm_beta_by_channels_pullback,
+    gm_moments_by_channels,
+    gm_moments_by_channels_pullback,
 )
 from fastdesc.descriptors.gaussian_moments.contractions import gm_contract, gm_contract_pullback
 from fastdesc.descriptors.gaussian_moments.moments import gm_moments, gm_moments_pullback
 from fastdesc.descriptors.gaussian_moments.parameters_pullback import gm_beta_pullback
+from fastdesc.descriptors.gaussian_moments.weights_pullback import gm_weights_pullback, gm_weights_sum
 from fastdesc.descriptors.kernels import NumbaKernels
+from fastdesc.descriptors.recursion.passes import COLUMNS
 from fastdesc.numerics.radial import BASES
 
 MANY = 4
@@ -28,62 +30,97 @@ class Kernels(NumbaKernels):
         self.present, species = _present(species, self.n_species)
         """Numbers of the elements that there are: tables are cut down to them."""
         self.many = self.n_species >= MANY
+        self.by_channels = self.many or family.iterations > 0
         super().__init__(family, rij, pairs, species)
+        self.dtype = rij.dtype
         self.radial = (family.n_moments, BASES.index(family.basis), float(family.cutoff))
-        self.channels = (family.n_radial, family.n_moments, family.offsets)
 
-    def gm_moments(self, beta, moments):
-        """Moments ((2,) n_radial, n_moments, n_atoms)."""
-        self.run_together(self._moments(beta, moments))
+    def gm_moments(self, beta, moments, weights=None, iteration=0):
+        """Moments ((2,) n_radial, n_moments, n_atoms).
 
-    def gm_contract(self, moments, q):
-        """Features ((2,) n_features, n_atoms)."""
-        self.run_together(self._contract(moments, q))
+        `weights` of neighbours are ((2,) iterations, n_atoms, columns); those that an iteration made, from 1 on, are
+        taken, and before the first none.
+        """
+        self.run_together(self._moments(beta, moments, weights, iteration))
 
-    def gm_contract_pullback(self, moments, dq, dmoments):
+    def gm_contract(self, moments, q, offsets=None):
+        """Features ((2,) n_features, n_atoms); `offsets` of other contractions than the descriptor's."""
+        self.run(gm_contract, *self._contract_arguments(moments, q, offsets), n=moments.shape[-1])
+
+    def gm_contract_pullback(self, moments, dq, dmoments, offsets=None):
         """Cotangents of the moments, shaped as they."""
-        self.run_together(self._contract_pullback(moments, dq, dmoments))
+        arguments = self._contract_pullback_arguments(moments, dq, dmoments, offsets)
+        self.run(gm_contract_pullback, *arguments, n=moments.shape[-1])
 
-    def gm_moments_pullback(self, beta, dmoments, drij):
-        """Cotangents of the pair vectors ((2,) 3, n_pairs)."""
-        self.run_together(self._moments_pullback(beta, dmoments, drij))
+    def gm_moments_pullback(self, beta, dmoments, drij, weights=None):
+        """Cotangents of the pair vectors ((2,) 3, n_pairs), of the moments of all iterations."""
+        self.run_together(self._moments_pullback(beta, dmoments, drij, weights))
 
-    def gm_beta_pullback(self, dmoments):
+    def gm_beta_pullback(self, dmoments, weights=None):
         """Return dbeta ((2,) n_species, n_species, n_radial, n_basis), float64."""
-        return self._sum_of_beta(self._beta_pullback(dmoments))
+        return self._sum_of_beta(self._beta_pullback(dmoments, weights))
+
+    def gm_weights_pullback(self, beta, dmoments, dpairs):
+        """What each pair finds for the weights of its neighbour, ((2,) n_pairs, n_radial)."""
+        arrays = self._table(beta), self.read(dmoments), self._planes(dpairs)
+        self.run(gm_weights_pullback, *self.pair_list, *arrays, *self.radial_by_channels)
+
+    def gm_weights_sum(self, mirror, dpairs, dw):
+        """Cotangents of the weights ((2,) n_radial, n_atoms) from what pairs found."""
+        self.run(gm_weights_sum, self.pair_list[0], mirror, self._planes(dpairs), self.rows(dw))
 
     def moments_and_features(self, beta, moments, q):
         """gm_moments and gm_contract."""
-        self.run_together(self._moments(beta, moments), self._contract(moments, q))
+        self.run_together(self._moments(beta, moments), self.task(gm_contract, *self._contract_arguments(moments, q)))
 
     def pullback(self, beta, moments, dq, dmoments, drij):
         """gm_contract_pullback and gm_moments_pullback."""
-        back = self._contract_pullback(moments, dq, dmoments), self._moments_pullback(beta, dmoments, drij)
-        self.run_together(*back)
+        self.run_together(
+            self._contract_pullback(moments, dq, dmoments), self._moments_pullback(beta, dmoments, drij)
+        )
 
     def parameters_pullback(self, moments, dq, dmoments):
         """gm_contract_pullback and gm_beta_pullback."""
         return self._sum_of_beta(self._contract_pullback(moments, dq, dmoments), self._beta_pullback(dmoments))
 
-    def _moments(self, beta, moments):
-        kernel = gm_moments_of_many if self.many else gm_moments
-        return self.task(kernel, *self.pair_list, self._table(beta), self.rows(moments), *self.radial)
+    def _moments(self, beta, moments, weights=None, iteration=0):
+        arrays = self._table(beta), self.rows(moments)
+        if not self.by_channels:
+            return self.task(gm_moments, *self.pair_list, *arrays, *self.radial)
+        weighted = arrays[0], self._weights(weights), iteration, arrays[1]
+        return self.task(gm_moments_by_channels, *self.pair_list, *weighted, *self.radial_by_channels)
 
-    def _contract(self, moments, q):
-        return self.task(gm_contract, self.read(moments), self.rows(q), *self.channels)
+    def _contract_arguments(self, moments, q, offsets=None):
+        return self.read(moments), self.rows(q), *self._sizes(offsets)
+
+    def _contract_pullback_arguments(self, moments, dq, dmoments, offsets=None):
+        return self.read(moments), self.read(dq), self.rows(dmoments), *self._sizes(offsets)
 
     def _contract_pullback(self, moments, dq, dmoments):
-        arrays = self.read(moments), self.read(dq), self.rows(dmoments)
-        return self.task(gm_contract_pullback, *arrays, *self.channels)
+        return self.task(gm_contract_pullback, *self._contract_pullback_arguments(moments, dq, dmoments))
 
-    def _moments_pullback(self, beta, dmoments, drij):
-        arrays = self._table(beta), self.read(dmoments), self.rows(drij)
-        kernel = gm_moments_of_many_pullback if self.many else gm_moments_pullback
-        return self.task(kernel, *self.pair_list, *arrays, *self.radial)
+    def _sizes(self, offsets):
+        family = self.family
+        return family.n_radial, family.n_moments, family.offsets if offsets is None else offsets
 
-    def _beta_pullback(self, dmoments):
-        kernel = gm_beta_of_many_pullback if self.many else gm_beta_pullback
-        return self.sums(kernel, (*self.pair_list, self.read(dmoments)), [self._beta_shape], self.radial)
+    def _moments_pullback(self, beta, dmoments, drij, weights=None):
+        table, *arrays = self._table(beta), self.read(dmoments), self.rows(drij)
+        if not self.by_channels:
+            return self.task(gm_moments_pullback, *self.pair_list, table, *arrays, *self.radial)
+        arrays = table, self._weights(weights), *arrays
+        return self.task(gm_moments_by_channels_pullback, *self.pair_list, *arrays, *self.radial_by_channels)
+
+    def _beta_pullback(self, dmoments, weights=None):
+        arrays = self.pair_list, self.read(dmoments), [self._beta_shape]
+        if not self.by_channels:
+            return self.sums(gm_beta_pullback, (*arrays[0], arrays[1]), arrays[2], self.radial)
+        before = *arrays[0], self._weights(weights), arrays[1]
+        return self.sums(gm_beta_by_channels_pullback, before, arrays[2], self.radial_by_channels)
+
+    @property
+    def radial_by_channels(self):
+        n_moments, *radial = self.radial
+        return n_moments, not self.many, *radial
 
     @property
     def _beta_shape(self):
@@ -98,6 +135,14 @@ class Kernels(NumbaKernels):
             total = np.zeros((self.planes, self.n_species, self.n_species, *found.shape[3:]))
             total[:, self.present[:, None], self.present] = found
         return total if self.dual else total[0]
+
+    def _planes(self, array):
+        """With a leading axis of planes."""
+        return array if self.dual else array[None]
+
+    def _weights(self, weights):
+        """With a leading axis of planes; without iterations none."""
+        return np.empty((self.planes, 0, 0, COLUMNS), self.dtype) if weights is None else self._planes(weights)
 
     def _table(self, beta):
         """With a leading axis of planes, contiguous, of the elements that there are."""

@@ -58,6 +58,15 @@ def table(theta):
     return stacked(total, centre)
 
 
+def coefficients(theta, rij):
+    """Coefficients of all pairs of elements, plain or dual; tangents are zero where only the pairs have some."""
+    beta = table(theta)
+    if rij.ndim == 2 or beta.ndim == 5:
+        return beta
+    xp = namespace(beta)
+    return xp.stack([beta, xp.zeros_like(beta)])
+
+
 def factors_pullback(theta, dbeta):
     """Formula (2): cotangents of the factors, float64, from those of the table.
 

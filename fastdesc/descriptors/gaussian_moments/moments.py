@@ -67,7 +67,7 @@ def basis_moments(kind, units, values, first, last, n_basis, has_rank3, bare):
 
 
 @inner
-def _beta_in_lanes(beta, z, species, i, n, width, coefficients):
+def beta_in_lanes(beta, z, species, i, n, width, coefficients):
     """Coefficients of the pairs (element of each lane's atom, z), one value per (s, b)."""
     planes, n_radial, n_basis = beta.shape[0], beta.shape[3], beta.shape[4]
     coefficients[:] = 0
@@ -142,7 +142,7 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
             if starts[z] == starts[z + 1]:
                 continue
             basis_moments(kind, units, values, starts[z], starts[z + 1], n_basis, halves == 2, bare)
-            _beta_in_lanes(beta, z, species, i, n, width, coefficients)
+            beta_in_lanes(beta, z, species, i, n, width, coefficients)
             _mix(kind, coefficients, bare, mixed, n_radial, n_basis, n_basis, 1, halves)
         for s in range(n_radial):
             for c in range(n_moments):
@@ -214,7 +214,7 @@ def gm_moments_pullback(
         for z in range(n_species):
             if starts[z] == starts[z + 1]:
                 continue
-            _beta_in_lanes(beta, z, species, i, n, width, coefficients)
+            beta_in_lanes(beta, z, species, i, n, width, coefficients)
             clear(dbare)
             _mix(kind, coefficients, dmixed, dbare, n_basis, n_radial, 1, n_basis, halves)
             for k in range(starts[z], starts[z + 1]):
