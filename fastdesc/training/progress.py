@@ -82,12 +82,10 @@ class Progress:
             tqdm.write(text)
             sys.stdout.flush()
 
-    def within(self, done, steps):
-        """Say how far an epoch has come that takes long."""
-        seconds = time.monotonic() - self.last
-        self.say(
-            f"epoch {len(self.history) + 1}/{self.epochs}: {done} of {steps} steps, {duration(seconds)} so far"
-        )
+    def within(self, here, done, steps):
+        """Say how far an epoch has come that takes long: `done` of its steps, of them `here` in this run."""
+        left = (steps - done) * (time.monotonic() - self.last) / here
+        self.say(f"epoch {len(self.history) + 1}/{self.epochs}: step {done} of {steps}, {duration(left)} left in it")
 
     def after(self, row):
         """Report the epoch that is over, whose row is the last of the history; return whether to stop."""

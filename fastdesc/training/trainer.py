@@ -148,13 +148,13 @@ class Trainer:
         whole = None    # the state at the end of the last epoch, while it is not in the checkpoint
         ended = False
 
-        def midway(done, steps):
+        def midway(here, done, steps):
             nonlocal whole
             self.seconds = before + time.monotonic() - start
             if checkpoint is not None:
                 write_checkpoint(checkpoint, state_of(self))
                 whole = None
-            shown.within(done, steps)
+            shown.within(here, done, steps)
 
         try:
             while self.position < s.epochs:
@@ -206,7 +206,7 @@ class Trainer:
                 data.short_distances(descriptor).warn(descriptor, words)
         return self.history
 
-    def _epoch(self, midway=lambda done, steps: None):
+    def _epoch(self, midway=lambda *steps: None):
         """Make the steps of an epoch, from where a checkpoint in it left off; return its row of the history."""
         s, part, generator = self.settings, self.part, self.rng.bit_generator.state
         groups = step_frames(s, self.data, self.data.order(self.rng))
@@ -215,7 +215,7 @@ class Trainer:
         if late and not before and self.valid is None:
             self.best_loss = np.inf    # losses on training frames weigh otherwise from here
         metrics, total, penalty = Metrics(self.like, part.get("metrics")), *(part.get(k, 0.0) for k in SUMS)
-        done = int(part.get("steps", 0))
+        done = before_this_run = int(part.get("steps", 0))
         steps_per_epoch, groups = len(groups), groups[done:]
         shares = [self._share(group) for group in groups]
         # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
@@ -246,7 +246,7 @@ class Trainer:
             if done % MIDWAY == 0 and done < steps_per_epoch:
                 sums = {"total": total, "penalty": float(penalty), "metrics": metrics.gathered(self.team)}
                 self.part = {"generator": generator, "steps": done, **sums}
-                midway(done, steps_per_epoch)
+                midway(done - before_this_run, done, steps_per_epoch)
         self.epoch, self.part = self.epoch + 1, {}
         if late:
             averaged = self._averaged()

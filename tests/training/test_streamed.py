@@ -159,7 +159,7 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch(files, blocks_of_two, tmp_pat
     one, two = small_potential(**SMALL), small_potential(**SMALL)
     whole = trainer_for(one, files / "[ab].h5", **settings)
     whole.run(tmp_path / "whole.h5", progress=True)
-    assert whole.step == 10 and "epoch 2/2: 4 of 5 steps" in capsys.readouterr().out
+    assert whole.step == 10 and "epoch 2/2: step 4 of 5, 0 s left in it" in capsys.readouterr().out
     interrupted = trainer_for(two, files / "[ab].h5", **settings)
     step = interrupted._step
 
