@@ -10,6 +10,8 @@ choices since the last pass. Nothing is approximate but for round-off.
 
 import numpy as np
 
+from fastdesc.features.rows import check_squares
+
 POOL = 2048
 """Rows that are set apart; of large tables up to eight times as many, for a pass costs more than choices do."""
 AT_ONCE = 2**17
@@ -194,7 +196,10 @@ def lengths(x):
 
 def squares(rows):
     """Squared lengths of all rows."""
-    return np.concatenate([found for _, found in rows.each(lengths)])
+    with np.errstate(over="ignore"):    # told in a sentence
+        found = np.concatenate([found for _, found in rows.each(lengths)])
+    check_squares(found)
+    return found
 
 
 def _nearer(values, rows, own, new, weights):

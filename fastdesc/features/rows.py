@@ -119,7 +119,9 @@ class Rows:
     def _fit(self, scale):
         """Mean and standard deviation of every feature, in one pass over differences from the mean of some rows."""
         some = self._source[0 : min(BLOCK, self.n)].mean(0, dtype=np.float64)
-        sums, squares = sum(found for _, found in self.each(_sums, (), (some,))) / self.n
+        with np.errstate(over="ignore", invalid="ignore"):    # told in a sentence
+            sums, squares = sum(found for _, found in self.each(_sums, (), (some,))) / self.n
+        check_squares(squares)
         mean = some + sums
         if scale:
             deviation = np.sqrt(np.maximum(squares - sums**2, 0.0))
@@ -180,6 +182,12 @@ def _table(features):
         raise InputError(f"features of shape {x.shape} and type {x.dtype} arrived; give finite rows of structures")
     _check_finite(x)
     return x
+
+
+def check_squares(squares):
+    """InputError for squares that are not finite."""
+    if not np.isfinite(squares).all():
+        raise InputError("features are so large that their squares are infinite; give them in another unit")
 
 
 def _check_finite(x):

@@ -17,6 +17,9 @@ from fastdesc.features.rows import Rows
 from fastdesc.features.rows_on_dask import RowsOnDask
 from fastdesc.types import FilePath, Float64
 
+LEAST_WEIGHT = 1e-100
+"""Of the largest: squares of smaller ones would vanish."""
+
 
 def select_diverse(
     features: ArrayLike | FeaturesFile,
@@ -228,6 +231,8 @@ def _factors(weights, n):
         w = None
     if w is None or w.shape != (n,) or not (np.isfinite(w).all() and (w > 0).all() and np.isfinite(w.sum())):
         raise InputError(f"weights came as {brief(weights)}; give {n} positive numbers, one for each row")
+    if not w.min() > LEAST_WEIGHT * w.max():
+        raise InputError(f"weights came from {w.min():.2g} to {w.max():.2g}; give some of more alike sizes")
     return w / w.mean()
 
 

@@ -76,7 +76,7 @@ class Uncertainty:
     local : (n_species, n_rows, n_rows) float64, or None
         R of (3), zero beyond the entries of an element.
     local_forces : (n_species,) float64, eV/Å, or None
-        c of (3).
+        c of (3); None where no forces were there to calibrate by.
     """
 
     factor: np.ndarray
@@ -110,7 +110,8 @@ class Uncertainty:
         own = 1.0 if self.by_element is None else self.by_element[species][:, None]
         of_forces = None if spread.forces is None else self.forces_factor * own * spread.forces
         if local_forces:
-            of_forces = np.repeat((self.local_forces[species] * grade)[:, None], 3, axis=1)
+            known = np.full(len(self.largest), np.nan) if self.local_forces is None else self.local_forces
+            of_forces = np.repeat((known[species] * grade)[:, None], 3, axis=1)
         return {
             "energy_uncertainty": self.energy_factor * spread.energy,
             "energies_uncertainty": self.energy_factor * spread.energies,
@@ -173,7 +174,7 @@ def needed(potential, kind=True):
     """The Uncertainty of a potential; InputError, which says how to get one, where it has none, or not of this kind."""
     if potential.uncertainty is None:
         raise InputError(f"the model holds no uncertainty; {HOW}")
-    if kind == "local" and potential.uncertainty.local_forces is None:
+    if kind == "local" and potential.uncertainty.local is None:
         raise InputError(f"the model is older than uncertainty='local'; {HOW}")
     return potential.uncertainty
 

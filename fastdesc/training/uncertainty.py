@@ -36,6 +36,8 @@ DEAD = 1e-12
 """Of the largest diagonal entry: a weight that the frames say less about has this one."""
 LOCAL_RIDGE = 1e-6
 """Relative to the diagonal, of the mean products of an element's features; 1 / n where there are few, n, atoms."""
+LARGEST = 1e150
+"""Error: squares of larger ones are infinite."""
 FEW = 30
 """Components of forces that an element's own factor is drawn to 1 by."""
 LOOKED_AT = 20_000
@@ -238,7 +240,10 @@ def _samples(potential, layer, model, data, groups, seed):
             known = np.isfinite(errors)
             out[2].append(to_host(tphi)[known])
             out[3].append(errors[known])
-    return [np.concatenate(parts) if parts else np.zeros((0,)) for parts in out]
+    out = [np.concatenate(parts) if parts else np.zeros((0,)) for parts in out]
+    if max(np.abs(errors).max(initial=0.0) for errors in out[1::2]) > LARGEST:
+        raise InputError("errors of labelled frames are so large that their squares are infinite; look at the labels")
+    return out
 
 
 def _many_samples(potential, layer, model, data, groups, seed):

@@ -141,6 +141,9 @@ def test_duplicates_are_checked():
             fd.find_duplicates(np.eye(3), wrong)
     with pytest.raises(InputError, match="noise came as"):
         fd.select_uncertain(np.eye(3), 2, noise=0)
+    for rule in (fd.select_diverse, fd.select_typical, fd.select_uncertain, fd.select_spanning, fd.rarity):
+        with pytest.raises(InputError, match="squares are infinite"):
+            rule(np.array([[1e200], [2e200], [3e200]]), *([1] if rule is not fd.rarity else []))
     with pytest.raises(InputError, match="NaN or infinite"):
         fd.find_duplicates(np.full((2, 2), np.nan), 1.0)
 
@@ -164,6 +167,8 @@ def test_weights_change_the_choice_as_in_the_plain_algorithm(small):
         covariance = covariance - np.outer(covariance[k], covariance[k]) / (covariance[k, k] + noise)
     heavy = np.where(np.arange(120) == 5, 1e9, 1.0)
     assert 5 in fd.select_typical(x, 2, weights=heavy, seed=1)
+    with pytest.raises(InputError, match="weights came from 1e-200 to 1"):
+        fd.select_diverse(x, 3, weights=np.where(np.arange(120) == 5, 1.0, 1e-200))
     for wrong in (w[1:], -w, np.full(120, np.nan), "x", [[1]], [1, [2]], np.zeros(120)):
         with pytest.raises(InputError, match="weights came as"):
             fd.select_diverse(x, 3, weights=wrong)

@@ -193,6 +193,10 @@ def test_energies_alone_calibrate_energies_alone(tmp_path):
     found = p.predict(VALID, uncertainty=True)
     assert np.isfinite(found.energy_uncertainty).all() and np.isnan(found.forces_uncertainty).all()
     assert p.uncertainty.told["n_forces"] == 0
+    local = p.predict(VALID, uncertainty="local")
+    assert np.isnan(local.forces_uncertainty).all() and np.isfinite(local.grade).all()
+    p.save(tmp_path / "p.h5")
+    assert fd.load(tmp_path / "p.h5").uncertainty.local_forces is None
 
 
 def test_it_can_be_left_out_and_a_wide_layer_is_told(monkeypatch):
@@ -206,6 +210,14 @@ def test_it_can_be_left_out_and_a_wide_layer_is_told(monkeypatch):
         fd.fit_uncertainty(p, TRAIN, VALID)
     with pytest.raises(InputError, match="uncertainty came as 'no'"):
         fd.train(p, TRAIN, uncertainty="no")
+
+
+def test_absurd_labels_are_refused(trained):
+    frames = [a.copy() for a in VALID]
+    for a in frames:
+        a.calc = SinglePointCalculator(a, energy=1e300)
+    with pytest.raises(InputError, match="squares are infinite"):
+        fd.fit_uncertainty(trained, TRAIN, frames)
 
 
 def test_what_has_no_uncertainty_is_refused():
