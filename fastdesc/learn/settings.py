@@ -77,6 +77,9 @@ class Explore:
             positive(name, getattr(self, name), unit)
         for name in ("strain", "rattle", "capture_above", "closest"):
             _not_negative(name, getattr(self, name))
+        for name, most, unit in (("strain", 0.5, ""), ("rattle", 5.0, " Å")):    # cells turn inside out beyond
+            if getattr(self, name) > most:
+                raise InputError(f"{name} came as {getattr(self, name)!r}; it must be at most {most}{unit}")
         if self.pressure is not None and not (_is_number(self.pressure) and abs(self.pressure) < 1e300):
             raise InputError(f"pressure came as {self.pressure!r}; it must be a finite number (GPa)")
         if self.frames is not None and self.start is not None:

@@ -65,6 +65,8 @@ def test_later_rounds_take_the_settings_of_the_first_but_for_their_own(load):
     (MINIMAL + "[explore]\ntemperatures = []\n", "it must be a list of temperatures"),
     (MINIMAL + "[explore]\ntemperatures = [0]\n", "a temperature came as 0"),
     (MINIMAL + "[explore]\nrepeat = [1, 2]\n", "three whole numbers"),
+    (MINIMAL + "[explore]\nstrain = 3\n", "strain came as 3; it must be at most 0.5"),
+    (MINIMAL + "[explore]\nrattle = 40.0\n", "rattle came as 40.0; it must be at most 5.0 Å"),
     (MINIMAL + "[explore]\npressure = nan\n", "pressure came as nan"),
     (MINIMAL + "[explore]\nstrain = -0.1\n", "strain came as -0.1"),
     (MINIMAL + "[explore]\nstop_above = inf\n", "stop_above came as inf"),
