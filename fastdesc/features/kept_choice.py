@@ -69,11 +69,19 @@ class KeptChoice:
             with damage_named(self.path, "remove it to begin anew"):
                 told = json.loads(read_text(file.raw, file["told"])[0])
                 found = {name: file[name][()] for name in ("chosen", "found", "values")}
-                before = told["made_of"]
-                fits = found["values"].shape == (before["rows"],) and found["chosen"].max() < before["rows"]
-                if not fits or found["found"].shape != found["chosen"].shape or found["chosen"].min() < 0:
-                    raise ValueError("rows that are not there")
+                before, chosen = told["made_of"], found["chosen"]
+                kinds = "".join(found[name].dtype.kind for name in ("chosen", "found", "values"))
+                if kinds != "iff" or chosen.ndim != 1 or not len(chosen) or found["found"].shape != chosen.shape:
+                    raise ValueError("it holds no choice")
+                if found["values"].shape != (before["rows"],) or np.isnan(found["values"]).any():
+                    raise ValueError("values that are none")
+                if not 0 <= chosen.min() <= chosen.max() < before["rows"] or len(np.unique(chosen)) < len(chosen):
+                    raise ValueError("rows that are not there, or twice")
         for key, value in self.made_of.items():
+            if key == "numbers" and before.get(key) != value:
+                raise InputError(
+                    f"{self.path} was begun with other features, weights or scales; keep it, or name another file"
+                )
             if before.get(key) != value:
                 raise InputError(
                     f"{self.path} was begun with {key} = {before.get(key)!r} and now it is {value!r}; keep it, or name "

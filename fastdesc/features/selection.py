@@ -81,7 +81,7 @@ def select_diverse(
         from_mean = squares(rows)
         begin = int((from_mean * factors).argmax()) if first is None else int(first)
         told = {"rule": "diverse", "scale": bool(scale), "first": begin}
-        kept = _kept(checkpoint, rows, factors, told)
+        kept = _kept(checkpoint, from_mean, rows, factors, told)
         chosen, values = largest_first(rows, n, Distances(), np.full(rows.n, np.inf), begin, factors, kept)
     values[0] = from_mean[begin] * factors[begin]
     return chosen, np.sqrt(values / factors[chosen])
@@ -128,7 +128,8 @@ def select_typical(
     check_seed(seed)
     with asked_rows(features, n, bool(scale), environments, scheduler) as rows:
         factors = _factors(weights, rows.n)
-        kept = _kept(checkpoint, rows, factors, {"rule": "typical", "scale": bool(scale), "seed": seed})
+        told = {"rule": "typical", "scale": bool(scale), "seed": int(seed)}
+        kept = None if checkpoint is None else _kept(checkpoint, squares(rows), rows, factors, told)
         return drawn(rows, n, Distances(), np.random.default_rng(seed), factors, kept)
 
 
@@ -189,9 +190,10 @@ def greatest_variance(rows, n, noise, factors, first=None, checkpoint=None):
     """Rows chosen by variance, their variances times `factors`, and the variance of the noise, in units of the rows."""
     values = squares(rows)
     own_noise = float(noise) * max(values.mean(), np.finfo(float).tiny)
-    values = values * factors
+    told = {"rule": "uncertain", "noise": float(noise)}
+    before, values = values, values * factors
     begin = int(values.argmax()) if first is None else int(first)
-    kept = _kept(checkpoint, rows, factors, {"rule": "uncertain", "noise": float(noise), "first": begin})
+    kept = _kept(checkpoint, before, rows, factors, {**told, "first": begin})
     rule = Variances(rows.n_features, own_noise)
     return *largest_first(rows, n, rule, values, begin, factors, kept), own_noise
 
@@ -236,11 +238,12 @@ def _factors(weights, n):
     return w / w.mean()
 
 
-def _kept(checkpoint, rows, factors, told):
-    """The KeptChoice of a call, None without a checkpoint."""
+def _kept(checkpoint, lengths, rows, factors, told):
+    """The KeptChoice of a call for rows of these squared lengths, None without a checkpoint."""
     if checkpoint is None:
         return None
     digest = hashlib.blake2b(factors.tobytes(), digest_size=8)
+    digest.update(lengths.tobytes())
     ends = np.array([0, rows.n // 2, rows.n - 1])
     digest.update(rows.take(ends).tobytes())
     made_of = {"rows": rows.n, "features": rows.n_features, "numbers": digest.hexdigest(), **told}

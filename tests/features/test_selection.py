@@ -1,5 +1,6 @@
 """Selection: the same choice as by the plain algorithm, in blocks, from files, and with the right probabilities."""
 
+import h5py
 import numpy as np
 import pytest
 from test_transformer import crystals, plain_farthest
@@ -251,8 +252,24 @@ def test_an_interrupted_choice_goes_on_as_if_it_had_not_been(small, tmp_path, mo
     for a, b, c in zip(found, expected, again, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(c, b[:20])
-    with pytest.raises(InputError, match=r"was begun with numbers = .* and now it is"):
-        choose(x + 1e-9, 80, checkpoint=path)
+    other = x.copy()
+    other[7, 2] += 1e-3    # neither the first row nor the last nor that between
+    for changed in (x + 1e-9, other):
+        with pytest.raises(InputError, match="was begun with other features, weights or scales"):
+            choose(changed, 80, checkpoint=path)
+    whole = path.read_bytes()
+    for name, wrong, told in (
+        ("chosen", np.zeros(0, int), "no choice"), ("chosen", 300, "not there"), ("chosen", 0, "twice"),
+        ("values", np.nan, "values that are none"), ("values", np.zeros(3), "values that are none"),
+    ):  # fmt: skip
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            array = np.full_like(file[name], wrong) if np.ndim(wrong) == 0 else wrong
+            del file[name]
+            file[name] = array
+        with pytest.raises(fd.FastdescError, match=told):
+            choose(x, 80, checkpoint=path)
+    path.write_bytes(whole)
     path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(fd.FastdescError, match=r"choice\.h5"):
         choose(x, 80, checkpoint=path)
