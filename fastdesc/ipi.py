@@ -7,6 +7,7 @@ input says `<batch_size>` in `<ffsocket>`, so many beads come together and are e
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def run_client(
     *,
     host: str = "localhost",
     port: int = 31415,
-    unix: str | None = None,
+    unix: FilePath | None = None,
     wait: float = 30.0,
     device: Device = "cpu",
     dtype: DType = "float64",
@@ -52,7 +53,7 @@ def run_client(
         Elements in i-PI's order, and periodic directions; positions and cell come from i-PI.
     host, port : str, int
         Of i-PI's `<address>` and `<port>`.
-    unix : str, optional
+    unix : str or Path, optional
         Instead of both: `<address>` of an `<ffsocket mode="unix">`, or the path of its socket.
     wait : float
         Seconds that i-PI may take to open its socket.
@@ -81,6 +82,8 @@ def run_client(
     address = _address(host, port, unix)
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < 1e9:
         raise InputError(f"wait came as {brief(wait)}; it must be a number of seconds of at least 0")
+    if say is not None and not callable(say):
+        raise InputError(f"say came as {brief(say)}; give something that takes a line, such as print")
     with _connected(address, wait) as connection:
         if say is not None:
             say(f"i-PI answers at {_name(address)}")
@@ -208,6 +211,7 @@ class _Client:
 def _address(host, port, unix):
     """(host, port), or the path of a socket; InputError for what is neither."""
     if unix is not None:
+        unix = str(unix) if isinstance(unix, Path) else unix
         if not isinstance(unix, str) or not unix or "\0" in unix:
             raise InputError(f"unix came as {brief(unix)}; give the <address> of i-PI's <ffsocket mode='unix'>")
         return unix if "/" in unix else PREFIX + unix

@@ -99,6 +99,6 @@ def _numbers(particles, n):
     except ValueError:
         found = np.empty(0)
     whole = found.ndim == 1 and found.dtype.kind in "iu" and len(found) == n
-    if not whole or found.min() < 0 or len(np.unique(found)) < n:
+    if not whole or found.min() < 0 or found.max() >= 2**31 or len(np.unique(found)) < n:
         raise InputError(f"particles came as {brief(particles)}; give {n} different numbers, one for each atom")
     return found.tolist()

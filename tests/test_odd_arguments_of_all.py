@@ -13,7 +13,9 @@ import fastdesc as fd
 from fastdesc.analysis.accuracy import compare
 from fastdesc.errors import FastdescError
 from fastdesc.features.transformer import pooled_features
+from fastdesc.ipi import run_client
 from fastdesc.lammps import attach
+from fastdesc.openmm import python_force
 
 ODD = {
     "no axes": np.array(3), "no axes, text": np.array("x"), "row": np.array([1, 2]),
@@ -52,6 +54,10 @@ def calculator(made, **arguments):
     atoms.get_forces()
 
 
+def crystal(made):
+    return made[1][0][:3]
+
+
 CALLS = {    # what takes the arguments; and each of these, with what is odd elsewhere and means something there
     "Potential": (lambda made, **a: fd.Potential(**{"descriptor": made[2], "hidden": (4,), **a}), {
         "descriptor": "", "hidden": ("row", "no rows"), "activation": "", "network": "", "seed": "huge", "direct": "",
@@ -63,6 +69,16 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     }),
     "hessian": (lambda made, **a: made[0].hessian(**{"atoms": made[1][0][:3], "indices": [0], **a}), {
         "atoms": "", "indices": ("no axes", "row"), "device": "",
+    }),
+    "elastic": (lambda made, **a: fd.elastic_constants(**{"potential": made[0], "atoms": crystal(made), **a}), {
+        "potential": "", "atoms": "", "device": "",
+    }),
+    "sparse": (lambda made, **a: fd.sparse_hessian(**{"potential": made[0], "atoms": crystal(made), **a}), {
+        "potential": "", "atoms": "", "indices": ("no axes", "row"),
+    }),
+    "i-PI": (lambda made, **a: run_client(**{"potential": made[0], "atoms": made[1][0], "port": 9, "wait": 0.0, **a}), {
+        "potential": "", "atoms": "", "host": "", "port": "", "unix": "", "wait": "", "device": "", "dtype": "",
+        "say": "class",
     }),
     "calculator": (calculator, {"potential": "", "skin": "fraction", "device": "", "dtype": "", "graph": ""}),
     "together": (lambda made, **a: fd.calculate_together(**{"images": made[1], "potential": made[0], **a}), {
@@ -146,3 +162,17 @@ def test_odd_arguments(made, call, name, tmp_path, monkeypatch):
 def test_fractions_are_numbers(made, name):
     """They reach arrays as floats; as they are NumPy would refuse them."""
     train(made, **{name: Fraction(1, 2)})
+
+
+@pytest.mark.parametrize("name", ["potential", "atoms", "particles", "skin", "device", "dtype"])
+def test_odd_arguments_of_a_force_of_openmm(made, name):
+    pytest.importorskip("openmm", reason="OpenMM is not installed")
+    allowed = {"skin": "fraction"}
+    for odd, value in ODD.items():
+        if allowed.get(name) == odd:
+            continue
+        with pytest.raises(FastdescError) as refused:
+            python_force(**{"potential": made[0], "atoms": made[1][0], name: value})
+        assert "\n" not in str(refused.value)
+    with pytest.raises(FastdescError, match="give 8 different numbers"):
+        python_force(made[0], made[1][0], [*range(7), 2**40])

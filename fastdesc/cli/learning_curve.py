@@ -14,7 +14,6 @@ import io
 import json
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from fastdesc.analysis.size_plots import exponent, plot_sizes
 from fastdesc.cli.experiment import run
 from fastdesc.errors import InputError
 from fastdesc.features import convert
-from fastdesc.hdf5.files import to_json, write_text
+from fastdesc.hdf5.files import as_path, to_json, write_text
 from fastdesc.hdf5.locks import WriteLock
 from fastdesc.io.frames import read_frames
 from fastdesc.training.from_features import is_features
@@ -56,7 +55,7 @@ def learning_curve(config, sizes, out, progress=True, say=print):
     InputError
         For sizes that are not there, a folder of another curve, and whatever training refuses.
     """
-    out = Path(out)
+    out = as_path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name another folder by --out")
     if is_features(config.data.train):

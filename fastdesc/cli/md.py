@@ -9,7 +9,6 @@
 import json
 import warnings
 from collections import Counter, deque
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
@@ -24,7 +23,7 @@ from fastdesc.checks import seed as check_seed
 from fastdesc.dynamics import langevin, thermal_momenta
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.hdf5.attributes import attribute, set_attributes
-from fastdesc.hdf5.files import check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
+from fastdesc.hdf5.files import as_path, check_apart, check_format, damage_named, new_hdf5, open_hdf5, to_json
 from fastdesc.io.extxyz_out import told, writable
 from fastdesc.io.frames import iread_frames
 from fastdesc.potential.loading import load
@@ -127,7 +126,9 @@ def md(
         without uncertainty where `stop_above` is set.
     """
     _check(settings, steps, repeat)
-    out = Path(out)
+    out = as_path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name another folder by --out")
     paths = {"trajectory": out / "trajectory.extxyz", "table": out / "md.csv", "restart": out / "restart.h5"}
     check_apart(paths.values(), [model, frame])
     if not resume and any(path.exists() for path in paths.values()):
@@ -142,11 +143,14 @@ def md(
         warnings.warn(text, FastdescWarning, stacklevel=2)
     if settings["ensemble"] == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise InputError("ensemble npt needs a frame that is periodic in all directions; take nvt or nve")
-    out.mkdir(parents=True, exist_ok=True)
+    _check_motion(atoms)
     run, barostat, sizes = Run(atoms, settings), None, {}
     if resume:
         barostat, sizes = _taken(paths["restart"], run)
+        _check_lengths(paths, sizes)
     atoms.calc, stopped = FastdescCalculator(potential, device=device, dtype=dtype), None
+    atoms.get_potential_energy()    # what cannot be evaluated is told before there is a folder
+    out.mkdir(parents=True, exist_ok=True)
     run.begin()
     dynamics = run.dynamics(barostat)
     with _continued(paths["trajectory"], sizes) as trajectory, _continued(paths["table"], sizes) as table, tqdm(
@@ -214,6 +218,25 @@ def _check(settings, steps, repeat):
         raise InputError(f"stop-above came as {limit}; it must be above 0, such as 2: twice as far as training goes")
     if not np.isfinite(settings["pressure"]):
         raise InputError(f"pressure came as {settings['pressure']}; it must be a finite number, in GPa")
+
+
+def _check_motion(atoms):
+    """InputError for masses and velocities with which nothing can move."""
+    masses, momenta = atoms.get_masses(), atoms.get_momenta()
+    for k in np.flatnonzero(~(np.isfinite(masses) & (masses > 0)))[:1]:
+        raise InputError(f"atom {k} ({atoms.symbols[k]}) has the mass {masses[k]:g}; masses must be above 0")
+    for k in np.flatnonzero(~np.isfinite(momenta).all(axis=1))[:1]:
+        raise InputError(f"the velocity of atom {k} is not finite; leave out the momenta of the frame to draw them")
+
+
+def _check_lengths(paths, sizes):
+    """InputError where a file that is to be continued has lost something since the restart was written."""
+    for path in paths.values():
+        if path.name in sizes and (length := path.stat().st_size if path.is_file() else 0) < sizes[path.name]:
+            raise InputError(
+                f"{path} has {length} bytes and had {sizes[path.name]} when the restart was written; put back what is "
+                "missing, or start the run again"
+            )
 
 
 def _continued(path, sizes):

@@ -12,7 +12,6 @@ import json
 import time
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from fastdesc.cli.sweep_choosers import CHOOSERS
 from fastdesc.cli.sweep_trial import PARTS, WORSE
 from fastdesc.cli.sweep_workers import workers_for
 from fastdesc.errors import InputError
-from fastdesc.hdf5.files import to_json, write_text
+from fastdesc.hdf5.files import as_path, to_json, write_text
 from fastdesc.hdf5.locks import WriteLock
 
 POLL = 0.05
@@ -59,7 +58,7 @@ def sweep(plan, out, resume=False, scheduler=None, say=print):
     InputError
         For a folder of another sweep, or when no trial came to an end.
     """
-    out, s = Path(out).absolute(), plan.sweep
+    out, s = as_path(out).absolute(), plan.sweep
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name another folder by --out")
     if (out / "sweep.json").exists() and not resume:

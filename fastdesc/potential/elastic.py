@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from fastdesc.backend.memory import check_room
+from fastdesc.checks import brief
 from fastdesc.errors import InputError
 from fastdesc.geometry import VOIGT
 from fastdesc.potential import Potential
@@ -67,6 +68,8 @@ def elastic_constants(potential: Potential, atoms: Atoms, device: Device = "cpu"
     --------
     >>> C = fd.elastic_constants(potential, atoms).relaxed / ase.units.GPa    # doctest: +SKIP
     """
+    if not isinstance(atoms, Atoms):
+        raise InputError(f"atoms came as {brief(atoms)}; give one ase.Atoms")
     product = HessianProducts(potential, atoms, device)
     if not atoms.pbc.all():
         raise InputError(f"pbc is {atoms.pbc.tolist()}; elastic constants are of crystals, periodic in all directions")

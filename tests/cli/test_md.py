@@ -152,3 +152,35 @@ def test_numbers_out_of_range(source, tmp_path, capsys, words, message):
     assert run(source, tmp_path / "md", *words) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert message in told
+
+
+@pytest.mark.parametrize("name", ["trajectory.extxyz", "md.csv"])
+def test_a_file_that_lost_its_end_is_not_continued(source, tmp_path, capsys, name):
+    """The missing part would be zeros."""
+    out = tmp_path / "md"
+    assert run(source, out, "--steps", "4", "--every", "2") == 0
+    length = (out / name).stat().st_size
+    with open(out / name, "r+b") as file:
+        file.truncate(length - 7)
+    capsys.readouterr()
+    assert run(source, out, "--steps", "6", "--every", "2", "--resume") == 2
+    told = capsys.readouterr().err
+    assert f"{name} has {length - 7} bytes and had {length}" in told and told.count("\n") == 1
+    assert (out / name).stat().st_size == length - 7
+
+
+def test_frames_that_cannot_move_leave_no_folder(source, tmp_path, capsys):
+    for k, (change, sentence) in enumerate((
+        (lambda a: a.set_masses([0.0, *a.get_masses()[1:]]), "atom 0 (Cu) has the mass 0"),
+        (lambda a: a.set_momenta(np.full((len(a), 3), np.nan)), "velocity of atom 0 is not finite"),
+        (lambda a: a.set_chemical_symbols(["Au"] * len(a)), "frame 0, atom 0 is Au"),
+    )):    # fmt: skip
+        atoms = ase.io.read(source / "cu.extxyz")
+        change(atoms)
+        ase.io.write(tmp_path / f"{k}.extxyz", atoms)
+        words = ["md", str(source / "model.h5"), str(tmp_path / f"{k}.extxyz"), "--out", str(tmp_path / "out")]
+        assert main([*words, "--quiet"]) == 2
+        told = capsys.readouterr().err
+        assert sentence in told and told.count("\n") == 1 and not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("")
+    assert main([*words, "--quiet"]) == 2 and "is a file; name another folder" in capsys.readouterr().err
