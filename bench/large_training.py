@@ -19,28 +19,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = {
-    "pairs kept": (1, 1e9),
-    "pairs found anew": (1, 0.0),
-    "frames stream": (1, None),
-    "frames stream, four times as many": (4, None),
-}
-"""Factor of the number of frames, and pair_memory, GB; None where frames are on the disk."""
+ROWS = {"pairs kept": 1e9, "pairs found anew": 0.0, "frames stream": None}
+"""pair_memory, GB; None where frames are on the disk."""
+IN_A_FILE = 5000
+FACTORS = 5, 20
+"""Of --frames: sets whose memory is compared, with as many for frames."""
 
 
-def epoch(n_frames, file, pair_memory, frame_memory):
-    """Train one epoch on frames in memory, or on those of a file that has them; return time, memory and what it was."""
+def epoch(n_frames, files, pair_memory, frame_memory):
+    """Train one epoch on frames in memory, or on those of files; return time, memory and what it was."""
     import fastdesc as fd
     from bench.train_from_features import shaken
     from fastdesc.training import trainer_for
 
     memory = {"pair_memory": pair_memory, "frame_memory": frame_memory}
     few = shaken(20)
-    if file is not None:
-        few = fd.convert(few, Path(file).with_name("few.h5"), progress=False)
+    if files is not None:
+        few = fd.convert(few, Path(files).with_name("few.h5"), progress=False)
     _one_epoch(fd, trainer_for, few, {**memory, "frame_memory": 0.0})    # compiles
     before = peak()
-    frames = shaken(n_frames) if file is None else file
+    frames = shaken(n_frames) if files is None else files
     with_frames = peak()
     seconds, trainer = _one_epoch(fd, trainer_for, frames, memory)
     return {
@@ -53,12 +51,28 @@ def epoch(n_frames, file, pair_memory, frame_memory):
     }
 
 
-def write(n_frames, path):
-    """Make a file of frames."""
+def prepared(files, frame_memory):
+    """Bytes that all takes that is known of the frames of some files, and the steps of an epoch."""
+    import fastdesc as fd
+    from fastdesc.training import trainer_for
+    from fastdesc.training.budget import step_frames
+
+    before = peak()
+    potential = fd.Potential(fd.GaussianMoments(species=["Cu"], seed=0, n_radial=1, max_rank=0), hidden=[2], seed=0)
+    trainer = trainer_for(potential, files, epochs=1, valid_fraction=0.0, frame_memory=frame_memory)
+    steps = step_frames(trainer.settings, trainer.data, trainer.data.order(trainer.rng))
+    return peak() - before if steps else 0
+
+
+def write(n_frames, folder):
+    """Make files of frames in a folder; return the pattern of their names."""
     import fastdesc as fd
     from bench.train_from_features import shaken
 
-    fd.convert(shaken(n_frames), path, progress=False)
+    for k in range(0, n_frames, IN_A_FILE):
+        frames = shaken(min(IN_A_FILE, n_frames - k), seed=k)
+        fd.convert(frames, Path(folder) / f"frames-{k:09}.h5", progress=False)
+    return str(Path(folder) / "frames-*.h5")
 
 
 def _one_epoch(fd, trainer_for, frames, memory):
@@ -76,12 +90,20 @@ def peak():
 
 
 def measured(n_frames, pair_memory, frame_memory):
-    """What `epoch` returns in a process of its own; a file is written in another."""
+    """What `epoch` returns in a process of its own; files are written in another."""
     with TemporaryDirectory() as folder:
-        file = str(Path(folder) / "frames.h5") if pair_memory is None else None
-        if file is not None:
-            _elsewhere(write, n_frames, file)
-        return _elsewhere(epoch, n_frames, file, pair_memory or 0.0, frame_memory)
+        files = _elsewhere(write, n_frames, folder) if pair_memory is None else None
+        return _elsewhere(epoch, n_frames, files, pair_memory or 0.0, frame_memory)
+
+
+def further(n_frames, frame_memory):
+    """Bytes that each further structure that streams takes."""
+    found = []
+    for factor in FACTORS:
+        with TemporaryDirectory() as folder:
+            files = _elsewhere(write, factor * n_frames, folder)
+            found.append(_elsewhere(prepared, files, frame_memory))
+    return (found[1] - found[0]) / ((FACTORS[1] - FACTORS[0]) * n_frames)
 
 
 def _elsewhere(work, *given):
@@ -98,9 +120,7 @@ def table(found):
         lines.append(
             f"| {name} | {rate:.0f} | {row['frames_bytes'] / n / 1e3:.1f} | {row['training_bytes'] / n / 1e3:.1f} |"
         )
-    few, many = (row for name, row in found["rows"].items() if name.startswith("frames stream"))
-    more = (many["training_bytes"] - few["training_bytes"]) / (many["frames"] - few["frames"])
-    lines += ["", f"Each further structure that streams takes {more:.0f} bytes."]
+    lines += ["", f"Each further structure that streams takes {found['bytes_of_further']:.0f} bytes."]
     return "\n".join(lines) + "\n"
 
 
@@ -110,10 +130,9 @@ def main():
     parser.add_argument("--frame-memory", type=float, default=0.01, help="GB of those that stream, default 0.01")
     parser.add_argument("--out", type=Path, default=RESULTS / "large-training.json")
     options = parser.parse_args()
-    rows = {
-        name: measured(factor * options.frames, memory, options.frame_memory) for name, (factor, memory) in ROWS.items()
-    }
-    found = {"frame_memory_GB": options.frame_memory, "rows": rows}
+    rows = {name: measured(options.frames, memory, options.frame_memory) for name, memory in ROWS.items()}
+    more = further(options.frames, options.frame_memory)
+    found = {"frame_memory_GB": options.frame_memory, "rows": rows, "bytes_of_further": more}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     options.out.with_suffix(".md").write_text(table(found))
     print(table(found))
