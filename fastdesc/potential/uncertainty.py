@@ -92,8 +92,10 @@ class Uncertainty:
         """L z_m of (2), (n, members) float64; at most as many as L has columns, which are exact."""
         n = self.factor.shape[1]
         members = min(members, n)
-        z = np.linalg.qr(np.random.default_rng(0).standard_normal((n, members)))[0]
-        return self.factor @ z * np.sqrt(n)
+        if members not in self._kept:
+            z = np.linalg.qr(np.random.default_rng(0).standard_normal((n, members)))[0]
+            self._kept[members] = self.factor @ z * np.sqrt(n)
+        return self._kept[members]
 
     def scaled(self, spread, species, local_forces=False):
         """Calibrated standard deviations and grades, by the names of a Prediction.
@@ -120,24 +122,28 @@ class Uncertainty:
         }
 
     @cached_property
-    def _blocks(self):
+    def _kept(self):
+        """Directions by their number, blocks by their place, rows by dtype: what next calls need again."""
         return {}
 
     def block(self, place):
         """R with |R phi| = |L^T phi| for phi that is zero but at `place`: (n_rows, n_rows) float64."""
         key = place.tobytes()
-        if key not in self._blocks:
-            self._blocks[key] = np.linalg.qr(self.factor[place].T, mode="r")
-        return self._blocks[key]
+        if key not in self._kept:
+            self._kept[key] = np.linalg.qr(self.factor[place].T, mode="r")
+        return self._kept[key]
 
     def rows(self, layer, dtype):
         """For each element R of `block` and, below it, R of (3), (rows, n_rows of the element); and where it begins."""
-        out = []
-        for z, place in enumerate(layer.places):
-            n = len(place)
-            block, own = self.block(place), np.empty((0, n)) if self.local is None else self.local[z, :n, :n]
-            out.append((np.concatenate([block, own]).astype(dtype), len(block)))
-        return out
+        key = np.dtype(dtype).char
+        if key not in self._kept:
+            out = []
+            for z, place in enumerate(layer.places):
+                n = len(place)
+                block, own = self.block(place), np.empty((0, n)) if self.local is None else self.local[z, :n, :n]
+                out.append((np.concatenate([block, own]).astype(dtype), len(block)))
+            self._kept[key] = out
+        return self._kept[key]
 
 
 @dataclass(frozen=True)
