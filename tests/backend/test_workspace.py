@@ -60,7 +60,7 @@ FAULTS = """
 import resource
 from ase.build import bulk
 import fastdesc as fd
-atoms = bulk("Cu", "fcc", a=3.6, cubic=True) * (8, 8, 8)
+atoms = bulk("Cu", "fcc", a=3.6, cubic=True) * (6, 6, 6)
 potential = fd.Potential(fd.EmbeddedDensity(species=["Cu"], cutoff=4.0, iterations=0, n_features=360), hidden=(16,))
 structures = fd.Structures.from_ase(atoms)
 pairs, model = fd.Pairs.find(structures, 4.0), potential.model("float32")
@@ -81,7 +81,7 @@ workspace.kept_memory = contextlib.nullcontext
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted as Linux does")
 def test_evaluations_ask_for_no_fresh_pages():
-    """In a process of its own, whose heap is as glibc has it; features and their gradient alone are 6 MB."""
+    """In a process of its own, whose heap is as glibc has it; features and their gradient alone are 2.5 MB."""
 
     def faults(code):
         command = [sys.executable, "-c", code]

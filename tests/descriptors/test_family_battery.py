@@ -3,6 +3,8 @@
 float64 throughout unless a test says otherwise.  1e-12 for identities of our own numbers, 1e-10 against the textbook.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 from helpers.backends import runs, started
@@ -70,18 +72,12 @@ def second_derivatives(run, both):
     """With t the tangent of the pass and dq = [a, b], the tangent of J' dq is  J' b + sum_f a_f (Hessian of q_f) t:
     its product with u is <b, J u> + <a, d2q(t, u)>, and the textbook has both."""
     c = run.case
-    rng = c.rng
-    a, b = rng.normal(size=(2, *c.shape))
-    trij, ttheta = c.direction(rng)
-    urij, utheta = c.direction(rng)
-    still = 0 * urij
+    (a, b), (trij, ttheta), (urij, utheta), of_pairs, of_parameters = textbook_second_derivatives(c, both)
     rij, theta = dual(c.rij, trij), dual(c.theta, ttheta) if both else c.theta
-    tangent = (trij, ttheta if both else None)
 
     drij = run.pullback(dual(a, b), rij, theta)
     close(drij[0], run.pullback(a), IDENTITY * 10)
-    wanted = inner(b, c.slope((urij, None))) + inner(a, c.curvature(tangent, (urij, None)))
-    close(inner(drij[1], urij), wanted, AGREEMENT)
+    close(inner(drij[1], urij), of_pairs, AGREEMENT)
 
     dtheta = run.pullback_parameters(dual(a, b), rij, theta)
     plain = run.pullback_parameters(a)
@@ -89,8 +85,20 @@ def second_derivatives(run, both):
     for name, x in plain.items():
         assert x.shape == c.theta[name].shape
         close(dtheta[name][0], x, IDENTITY * 10)
-    wanted = inner(b, c.slope((still, utheta))) + inner(a, c.curvature(tangent, (still, utheta)))
-    close(inner({k: x[1] for k, x in dtheta.items()}, utheta), wanted, AGREEMENT)
+    close(inner({k: x[1] for k, x in dtheta.items()}, utheta), of_parameters, AGREEMENT)
+
+
+@cache
+def textbook_second_derivatives(c, both):
+    """[a, b], t and u of a case, and the textbook's products with u of pairs and of parameters: for all backends."""
+    rng = c.rng
+    a, b = rng.normal(size=(2, *c.shape))
+    tangent, u = c.direction(rng), c.direction(rng)
+    moving = tangent if both else (tangent[0], None)
+    products = [
+        inner(b, c.slope(along)) + inner(a, c.curvature(moving, along)) for along in ((u[0], None), (0 * u[0], u[1]))
+    ]
+    return (a, b), tangent, u, *products
 
 
 def test_forces_and_virial_of_a_linear_energy(run):

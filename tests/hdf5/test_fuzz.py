@@ -10,7 +10,7 @@ from bench.fuzz import __main__ as command
 from bench.fuzz.files import FAULTS, KINDS
 from bench.fuzz.run import WRONG, Fuzz
 
-EACH = 30
+EACH = 20
 """Files of every kind."""
 
 
