@@ -195,7 +195,7 @@ import sys
 from pathlib import Path
 import fastdesc as fd
 from fastdesc.training import feature_dataset
-feature_dataset.KEPT_BYTES, feature_dataset.BLOCK_BYTES = 1 << 22, 1 << 19
+feature_dataset.KEPT_BYTES, feature_dataset.BLOCK_BYTES = 1 << 23, 1 << 20
 with fd.open_features(sys.argv[1]) as f:
     potential = fd.Potential(f.descriptor(), hidden=(4,))
 fd.train(potential, sys.argv[1], epochs=1, progress=False)
@@ -206,10 +206,10 @@ print(words[words.index("VmHWM:") + 1])
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc, which is not here")
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """Peak resident memory of fresh processes that train on files of 14 and of 43 MB, 4 MB of features at a time."""
+    """Peak resident memory of fresh processes that train on files of 20 and of 77 MB, 8 MB of features at a time."""
     descriptor = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=5, n_basis=5)
     peaks, frames = [], alloy(20, size=(2, 2, 1))
-    for repeats in (30, 90):
+    for repeats in (40, 160):
         path = fd.featurize(frames * repeats, tmp_path / f"{repeats}.h5", descriptor, progress=False, dtype="float32")
         words = [sys.executable, "-c", MEMORY, str(path)]
         environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -217,7 +217,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         assert done.returncode == 0, done.stderr
         peaks.append((int(done.stdout) * 1024, path.stat().st_size))
     grown, larger = peaks[1][0] - peaks[0][0], peaks[1][1] - peaks[0][1]
-    assert larger > 25e6
+    assert larger > 50e6
     # Two windows, training and validation, and what the allocator does not give back.
     assert grown < 0.3 * larger, peaks
 
