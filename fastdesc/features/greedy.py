@@ -14,6 +14,8 @@ from fastdesc.features.rows import check_squares
 
 POOL = 2048
 """Rows that are set apart; of large tables up to eight times as many, for a pass costs more than choices do."""
+ANEW, LEAST_NOISE = 256, 1e-8
+"""Choices from which on variances are found anew; of the mean variance, below which they are at each pass."""
 AT_ONCE = 2**17
 """Numbers in one product of matrices: 1 MB, which stays in the cache."""
 NEAR = 1e-6
@@ -49,16 +51,24 @@ class Distances:
 
 
 class Variances:
-    """Variances of rows, given labels of those that were chosen."""
+    """Variances of rows, given labels of those that were chosen.
 
-    def __init__(self, n_features, noise):
-        self.s, self.noise = np.eye(n_features), noise
+    A pass takes off what choices since the last one say, products of all rows with as few vectors, and finds variances
+    anew from the covariance each time that `anew` more rows were chosen, so that round-off does not add up.
+    """
+
+    def __init__(self, n_features, noise, anew):
+        self.s, self.noise, self.anew = np.eye(n_features), noise, anew
+        self.n = self.n_passed = 0
+        self.new = []
 
     def choose(self, row):
         """Take note of a row that is chosen: the covariance shrinks by s x x^T s / (noise + x^T s x)."""
         along = self.s @ row
         self.last = along / np.sqrt(self.noise + row @ along)
         self.s -= np.outer(self.last, self.last)
+        self.new.append(self.last)
+        self.n += 1
 
     def shrunk(self, values, rows, lengths, weights):
         """Values of rows, times their weights, after the last choice."""
@@ -66,10 +76,14 @@ class Variances:
 
     def current(self, rows, values, weights):
         """Values of rows, times their weights, after all choices."""
-        return weights * np.einsum("ij,ij->i", rows @ self.s, rows)
+        if self.n // self.anew > self.n_passed // self.anew or 2 * len(self.new) > len(self.s):
+            return weights * np.einsum("ij,ij->i", rows @ self.s, rows)
+        along = rows @ np.array(self.new).T
+        return values - weights * lengths(along)
 
     def passed(self):
         """All rows were brought up to date."""
+        self.new, self.n_passed = [], self.n
 
 
 def largest_first(rows, n, rule, values, begin, weights, kept=None):

@@ -10,7 +10,7 @@ from fastdesc.checks import brief, count, flag, positive
 from fastdesc.checks import seed as check_seed
 from fastdesc.errors import InputError
 from fastdesc.features.dask import client_of, require_dask
-from fastdesc.features.greedy import Distances, Variances, drawn, largest_first, squares
+from fastdesc.features.greedy import ANEW, LEAST_NOISE, Distances, Variances, drawn, largest_first, squares
 from fastdesc.features.kept_choice import KeptChoice
 from fastdesc.features.reader import FeaturesFile
 from fastdesc.features.rows import Rows
@@ -194,7 +194,7 @@ def greatest_variance(rows, n, noise, factors, first=None, checkpoint=None):
     before, values = values, values * factors
     begin = int(values.argmax()) if first is None else int(first)
     kept = _kept(checkpoint, before, rows, factors, {**told, "first": begin})
-    rule = Variances(rows.n_features, own_noise)
+    rule = Variances(rows.n_features, own_noise, ANEW if noise >= LEAST_NOISE else 1)
     return *largest_first(rows, n, rule, values, begin, factors, kept), own_noise
 
 

@@ -8,7 +8,7 @@ from test_transformer import crystals, plain_farthest
 import fastdesc as fd
 from fastdesc.backend.threads import n_threads, set_threads
 from fastdesc.errors import InputError
-from fastdesc.features import duplicates, greedy, kept_choice, rows
+from fastdesc.features import duplicates, greedy, kept_choice, rows, selection
 
 
 @pytest.fixture
@@ -89,6 +89,17 @@ def test_uncertain_rows_are_those_of_the_plain_algorithm(small):
     chosen, deviations = fd.select_uncertain(x, 60, noise=noise)
     assert chosen.tolist() == expected
     np.testing.assert_allclose(deviations, widths, rtol=1e-9)
+
+
+@pytest.mark.parametrize("anew", [1, 7, 10**6])
+def test_variances_are_the_same_however_often_they_are_found_anew(small, monkeypatch, anew):
+    x = table(400, seed=7) @ np.random.default_rng(1).normal(size=(6, 40))
+    x += np.random.default_rng(2).normal(scale=0.2, size=x.shape)
+    expected = fd.select_uncertain(x, 90)
+    monkeypatch.setattr(selection, "ANEW", anew)
+    chosen, deviations = fd.select_uncertain(x, 90)
+    np.testing.assert_array_equal(chosen, expected[0])
+    np.testing.assert_allclose(deviations, expected[1], rtol=1e-10)
 
 
 def test_typical_rows_have_the_probabilities_of_k_means(small):
