@@ -15,13 +15,14 @@ from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
-from fastdesc.errors import InputError, nearest
+from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
 from fastdesc.potential.build import check_form, check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
+from fastdesc.potential.parameters import Parameters, below
 from fastdesc.potential.prediction import Prediction, evaluated_with_spread, groups
 from fastdesc.potential.repulsion import repulsion_of
 from fastdesc.potential.uncertainty import (
@@ -33,7 +34,7 @@ from fastdesc.potential.uncertainty import (
     needed,
 )
 from fastdesc.structures import Structures
-from fastdesc.types import Activation, Array, Arrays, Device, DType, FilePath, Float64, Frames
+from fastdesc.types import Activation, Array, Device, DType, FilePath, Float64, Frames
 
 
 class Species(NamedTuple):
@@ -48,7 +49,7 @@ SUMMED_ON_HOST = 4096
 """Atoms up to which the host adds up the energies that come from a device: fewer launches."""
 
 
-class Potential:
+class Potential(Parameters):
     """Potential over a descriptor: networks of its features, and a sum of features themselves.
 
         E_i = scale_{Z_i} N_{Z_i}(scaled q_i) + sum_a w_{Z_i,a} q_i[a] + reference_{Z_i}                    (1)
@@ -163,62 +164,7 @@ class Potential:
         form = check_form(network, self.hidden, activation, blocks, layer_norm, bias)
         self.networks = make_heads(network, n_in, n_species, form, bias, n_knots, seed)
 
-    # ------------------------------------------------------------------------------------------- parameters
-
-    @property
-    def parameters(self) -> dict[str, Float64]:
-        """What training changes, by name: float64 arrays, in a fixed order."""
-        networks = [network.parameters for network in self.networks]
-        return self._named(self.descriptor.parameters, networks, self.scale, self.direct_weights)
-
-    def _named(self, descriptor, networks, scale, direct):
-        """Join parts into one dict; without a network there is no scale, without a direct term no direct."""
-        out = {f"descriptor/{name}": array for name, array in descriptor.items()}
-        out |= {f"network/{k}/{name}": array for k, own in enumerate(networks) for name, array in own.items()}
-        if self.network != "none":
-            out["scale"] = scale
-        if len(self.direct_columns):
-            out["direct"] = direct
-        return out
-
-    def named_gradient(self, dtheta: Arrays, dnetworks: Sequence[Any], dscale: Array, ddirect: Array | None) -> Arrays:
-        """Gradient by the names of `parameters`, from what fastdesc.training.dual_pass returns."""
-        unfolded = [
-            network.unfolded(gradient, self.scaler, self.seen)
-            for network, gradient in zip(self.networks, dnetworks, strict=True)
-        ]
-        return self._named(dtheta, unfolded, dscale, None if ddirect is None else ddirect[:, self.direct_columns])
-
-    def set_parameters(self, parameters: Mapping[str, Array]) -> None:
-        """Replace parameters by name.
-
-        Raises
-        ------
-        InputError
-            For an unknown name, a wrong shape, or values that are not finite; nothing is replaced then.
-        """
-        if not isinstance(parameters, Mapping):
-            raise InputError(f"parameters came as a {type(parameters).__name__}; give a dict of names and arrays")
-        known = self.parameters
-        for name in parameters:
-            if name not in known:
-                raise InputError(f"the potential has no parameter {name!r}{nearest(name, known)}")
-        new = {name: numbers(name, array, known[name].shape) for name, array in parameters.items()}
-        self.uncertainty = None
-        self.descriptor.set_parameters(**_below("descriptor/", new))
-        self.networks = [network.replaced(_below(f"network/{k}/", new)) for k, network in enumerate(self.networks)]
-        self.scale = new.get("scale", self.scale)
-        self.direct_weights = new.get("direct", self.direct_weights)
-
-    @property
-    def buffers(self) -> Arrays:
-        """What else the networks need, by name: arrays that training does not change."""
-        return {f"network/{k}/{name}": a for k, own in enumerate(self.networks) for name, a in own.buffers.items()}
-
-    def set_buffers(self, buffers: Mapping[str, Array]) -> None:
-        """Replace buffers by name; InputError where they do not fit."""
-        self.uncertainty = None
-        self.networks = [network.replaced(_below(f"network/{k}/", buffers)) for k, network in enumerate(self.networks)]
+    # ----------------------------------------------------------------------------------------- what it is made of
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -247,11 +193,6 @@ class Potential:
         self._reference = numbers("reference", values, (len(self.descriptor.species_numbers),))
 
     @property
-    def n_parameters(self) -> int:
-        """Number of trainable parameters."""
-        return sum(array.size for array in self.parameters.values())
-
-    @property
     def fitted(self) -> bool:
         """Whether feature scaler, direct weights or ranges of splines have been fitted, or set, or it was trained."""
         plain = FeatureScaler.identity(self.descriptor.n_features)
@@ -273,10 +214,10 @@ class Potential:
         if parameters is None:
             parameters = {name: to_device(array, device) for name, array in self.parameters.items()}
         networks = [
-            network.folded(_below(f"network/{k}/", parameters), self.scaler, self.seen, dtype)
+            network.folded(below(f"network/{k}/", parameters), self.scaler, self.seen, dtype)
             for k, network in enumerate(self.networks)
         ]
-        theta = {name: array.astype(dtype) for name, array in _below("descriptor/", parameters).items()}
+        theta = {name: array.astype(dtype) for name, array in below("descriptor/", parameters).items()}
         theta = self.descriptor.prepared(theta, dtype)
         direct = parameters.get("direct")
         if direct is not None:
@@ -445,8 +386,3 @@ class Potential:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
-
-
-def _below(prefix, arrays):
-    """Entries of a dict whose names begin with `prefix`, which is cut off."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -260,7 +260,7 @@ class EmbeddedDensity(Descriptor):
 
     def _to_coefficients(self, rij, pairs, species, kernels, radial):
         """Return what finds cotangents of coefficients, of ghosts too, from those of densities."""
-        xp, *planes, n_all = namespace(rij), *rij.shape[:-2], pairs.whole.n_atoms
+        xp, planes, n_all = namespace(rij), rij.shape[:-2], pairs.whole.n_atoms
         if self.iterations == 0:
             return None
         # Rows of ghosts stay zero: their cotangents are another's work. The last row is only read past, by loads that
