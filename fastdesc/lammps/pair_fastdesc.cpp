@@ -12,6 +12,7 @@
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "pair.h"
+#include "universe.h"
 #include "update.h"
 
 #include "start_python.h"
@@ -64,6 +65,7 @@ constexpr int COLUMNS = 32;    // values of an atom that are sent at a time
 fastdesc_open_t call_open = nullptr;
 fastdesc_step_t call_step = nullptr;
 fastdesc_close_t call_close = nullptr;
+int node_rank = 0, node_size = 1;
 
 class PairFastdesc : public Pair {
  public:
@@ -309,6 +311,18 @@ class PairFastdesc : public Pair {
   }
 };
 
+// Asked while all ranks of this LAMMPS load the pair style: later, those of one partition may be alone here.
+void look_around(LAMMPS *lmp)
+{
+  MPI_Comm node;
+  MPI_Comm_split_type(lmp->world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &node_rank);
+  MPI_Comm_size(node, &node_size);
+  MPI_Comm_free(&node);
+  node_rank += node_size * lmp->universe->iworld;    // partitions as if all of them were on this node
+  node_size *= lmp->universe->nworlds;
+}
+
 void *make(void *lmp) { return static_cast<Pair *>(new PairFastdesc(static_cast<LAMMPS *>(lmp))); }
 
 }    // namespace
@@ -329,14 +343,11 @@ void fastdesc_exchange(void *pair, double *values, int n_values, int forward)
   static_cast<PairFastdesc *>(pair)->exchange(values, n_values, forward != 0);
 }
 
-// Ranks of this node, and which of them this is.
+// Ranks of this node, and which of them this is, as known since the pair style was loaded.
 void fastdesc_node(int *rank, int *size)
 {
-  MPI_Comm node;
-  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  MPI_Comm_rank(node, rank);
-  MPI_Comm_size(node, size);
-  MPI_Comm_free(&node);
+  *rank = node_rank;
+  *size = node_size;
 }
 
 // Why Python could not take over (start_python.h).
@@ -352,6 +363,7 @@ void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
                     "anew by `fastdesc lammps build`\n", FASTDESC_VERSION, running);
     return;
   }
+  look_around(static_cast<LAMMPS *>(lmp));
   lammpsplugin_t plugin = {};
   plugin.version = static_cast<LAMMPS *>(lmp)->version;
   plugin.style = "pair";

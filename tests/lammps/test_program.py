@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -45,12 +46,12 @@ def folder(tmp_path_factory):
     return path
 
 
-def lmp(folder, plugins, ranks=0):
+def lmp(folder, plugins, ranks=0, words=()):
     """Run the program lmp, which loads what lies in the folder `plugins`."""
     start = [mpiexec(), "-n", str(ranks)] if ranks else []
     return subprocess.run(
-        [*start, LMP, "-in", "in.program", "-log", "none"], cwd=folder, capture_output=True, text=True, timeout=120,
-        env={**environment(), "LAMMPS_PLUGIN_PATH": str(plugins)},
+        [*start, LMP, "-in", "in.program", "-log", "none", *words], cwd=folder, capture_output=True, text=True,
+        timeout=120, env={**environment(), "LAMMPS_PLUGIN_PATH": str(plugins)},
     )  # fmt: skip
 
 
@@ -74,6 +75,18 @@ def test_as_from_python(folder, monkeypatch):
     found = [program.get_thermo(name) for name in ("pe", "press", "fnorm")]
     assert found == pytest.approx(thermo(one.stdout), rel=1e-11)
     program.close()
+
+
+def test_a_partition_that_is_alone_with_it(folder, tmp_path):
+    """Nothing waits for the other, which has another pair style."""
+    shutil.copy(folder / "cu.h5", tmp_path)
+    worlds = "variable style world fastdesc 'lj/cut 4.0'\nvariable coeff world 'cu.h5 Cu' '0.01 2.3'\n"
+    text = INPUT.format(plugin="").replace("pair_style fastdesc", "pair_style ${style}").replace("cu.h5 Cu", "${coeff}")
+    (tmp_path / "in.program").write_text(worlds + text)
+    done = lmp(tmp_path, started.folder(), 2, ["-partition", "2x1", "-plog", "none", "-pscreen", "screen"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ERROR" not in (tmp_path / "screen.0").read_text() + (tmp_path / "screen.1").read_text()
+    assert len(thermo((tmp_path / "screen.0").read_text())) == 3
 
 
 def test_the_entry_point_is_what_lmp_asks():

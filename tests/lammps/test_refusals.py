@@ -83,6 +83,15 @@ def test_one_sentence_by_lammps_own_errors(name, folder):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@needs_lammps
+def test_words_that_lammps_does_not_know(folder):
+    (folder / "in.lammps").write_text(INPUT.format(**GOOD))
+    command = [sys.executable, "-m", "fastdesc", "lammps", "in.lammps", "--", "-bogus"]
+    done = subprocess.run(command, cwd=folder, env=environment(), timeout=60, capture_output=True, text=True)
+    assert done.returncode == 2 and "does not start with the words '-bogus'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 DRIVER = """
 import sys
 from fastdesc.lammps import attach, find_mpi
