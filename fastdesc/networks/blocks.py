@@ -197,3 +197,17 @@ def network_pullback_block(kind, weights, begin, plan, activation, last, last_at
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
         _sloped(kind, activation, one, values, gates, cotangents, above, above + n_out)
         _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
+
+
+@inner
+def network_outputs_pullback_block(kind, weights, begin, plan, activation, values, gates, cotangents):
+    """Write the pullback of all outputs of one network, whose cotangents are in the slots of its outputs.
+
+    Arguments as of network_pullback_block.
+    """
+    n_layers, one = len(plan), weights.dtype.type(1)
+    for l in range(n_layers - 1, -1, -1):
+        n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
+        if l < n_layers - 1:
+            _sloped(kind, activation, one, values, gates, cotangents, above, above + n_out)
+        _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)

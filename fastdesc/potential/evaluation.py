@@ -16,6 +16,7 @@ from fastdesc.backend.device_memory import in_pieces
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.geometry import forces, frame_sums, pair_vectors, virials, virials_of_rows
 from fastdesc.pairs.pieces import pieces
+from fastdesc.potential import recursive_pass
 from fastdesc.potential.one_pass import one_pass, suits
 
 CHUNK = 256
@@ -305,6 +306,10 @@ def energies_forces_virials(model, positions, cells, pairs, species):
 def _energies_forces_virials(model, positions, cells, pairs, species):
     if suits(model):
         found = one_pass(model, positions, cells, pairs, species)
+        if found is not None:
+            return found
+    elif recursive_pass.suits(model, pairs):
+        found = recursive_pass.recursive_pass(model, positions, cells, pairs, species)
         if found is not None:
             return found
 

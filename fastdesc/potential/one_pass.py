@@ -36,10 +36,15 @@ def suits(model):
         return False
     if model.descriptor.iterations:
         return False
-    if any(type(network) is not FeedForward for network in model.networks):
+    return packable(model.networks)
+
+
+def packable(networks):
+    """Whether running heads are feed-forward networks of one shape that stay in the cache."""
+    if any(type(network) is not FeedForward for network in networks):
         return False
-    layers = model.networks[0].layers
-    shapes = [[w.shape for w, _ in network.layers] for network in model.networks]
+    layers = networks[0].layers
+    shapes = [[w.shape for w, _ in network.layers] for network in networks]
     alike = shapes.count(shapes[0]) == len(shapes)
     return alike and len(layers[-1][0]) == 1 and sum(w.nbytes for w, _ in layers) <= MOST_WEIGHTS
 

@@ -12,6 +12,7 @@ from fastdesc.backend.threads import n_threads, set_threads
 from fastdesc.geometry import pair_vectors, virials
 from fastdesc.pairs.blocks import pair_blocks
 from fastdesc.pairs.ghost_list import GhostList
+from fastdesc.potential import recursive_pass
 from fastdesc.potential.evaluation import (
     by_element,
     energies_and_forces,
@@ -299,3 +300,42 @@ def test_neighbours_beyond_127_cells_are_left_to_the_other_way():
         energies_forces_virials(model, *given), one_after_the_other(model, structures, pairs, species), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"networks": "shared", "basis": "gaussian", "message_contractions": (6, 2), "network": "shared"},
+        {"species": ["H", "O", "Cu", "Au"], "species_mixing": "factorised", "n_radial": 4},
+        {"max_rank": 0, "n_radial": 1, "n_basis": 2, "activation": "tanh", "hidden": ()},
+    ],
+    ids=str,
+)
+def test_one_iteration(settings):
+    """Passes over blocks find what the maps find one after the other, to the bit for any number of threads."""
+    found, model = potential(iterations=1, **settings)
+    given = structures, pairs, species = prepared([*FRAMES["alloy"], *FRAMES["mixed"]], found)
+    assert recursive_pass.suits(model, pairs) and not suits(model)
+    before, results = n_threads(), []
+    try:
+        for n in (1, 3):
+            set_threads(n)
+            results.append(energies_forces_virials(model, structures.positions, structures.cells, pairs, species))
+    finally:
+        set_threads(before)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.packed is not None
+    agree(results[0], one_after_the_other(model, *given), "float64")
+    assert np.abs(results[0][1]).max() > 1e-3
+
+
+def test_iterations_that_are_left_to_the_other_way():
+    _, once = potential(iterations=1)
+    _, twice = potential(iterations=2)
+    found, direct = potential(iterations=1, direct=True)
+    _, pairs, _ = prepared(FRAMES["small cell"], found)
+    ghosts = pairs.centres(1)
+    assert recursive_pass.suits(once, pairs)
+    assert not any(recursive_pass.suits(*given) for given in ((twice, pairs), (direct, pairs), (once, ghosts)))

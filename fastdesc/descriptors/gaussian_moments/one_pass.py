@@ -24,7 +24,7 @@ PLACE = 4    # slots kept per pair: x, y, z, 1/r
 
 
 @inner
-def _channels(kind, mixing, row, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
+def channels_of_all(kind, mixing, row, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
     """R_s and R'_s of one slot, formula (4) of fastdesc.numerics.radial: 2 n_radial slots from `at`."""
     s = 0
     while s + 4 <= n_radial:
@@ -49,8 +49,8 @@ def _channels(kind, mixing, row, n_functions, n_radial, values, slopes, factor, 
 
 
 @inner
-def _channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
-    """As `_channels`, with coefficients of each lane's own."""
+def channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
+    """As `channels_of_all`, with coefficients of each lane's own."""
     for s in range(n_radial):
         value = load(kind, mixed, s) * load(kind, values, 0)
         slope = load(kind, mixed, s) * load(kind, slopes, 0)
@@ -96,6 +96,20 @@ def _add_moments_of_one(kind, places, channels, first, last, n_radial, s, degree
 
 
 @inner
+def add_all_moments(kind, places, channels, n, n_radial, degree_3, moments):
+    """Formula (2) over n slots, all channels, into scratch rows of twenty."""
+    clear(moments)
+    for s in range(0, n_radial - 1, 2):
+        _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, False, moments)
+        if degree_3:
+            _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, True, moments)
+    if n_radial % 2 == 1:
+        _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, False, moments)
+        if degree_3:
+            _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, True, moments)
+
+
+@inner
 def _half(kind, dmoments, channels, k, n_radial, m, at):
     """Ten monomials' part of (5): sum_s R'_s <dM_s, m>, and sum_s R_s dM_s."""
     f = zeros(m[1], 10)
@@ -108,7 +122,7 @@ def _half(kind, dmoments, channels, k, n_radial, m, at):
 
 
 @inner
-def _pull(kind, places, channels, k, n_radial, degree_3, dmoments):
+def pull(kind, places, channels, k, n_radial, degree_3, dmoments):
     """Formula (5) of moments.py with channels for the basis: gradient by one slot's vectors."""
     x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
     x, y, z = x * inverse, y * inverse, z * inverse
@@ -123,7 +137,7 @@ def _pull(kind, places, channels, k, n_radial, degree_3, dmoments):
 
 
 @inner
-def _centres(positions, cells, frame, atom, block, width, shifted, centre, cell):
+def centres(positions, cells, frame, atom, block, width, shifted, centre, cell):
     """Positions of a block's atoms and, where they are asked for, their cells; by lane."""
     for lane in range(width):
         i = max(atom[block, lane], 0)
@@ -188,7 +202,7 @@ def gm_one_pass(
     for block in range(first, last_block):
         z_i = element[block]
         begin = first_slot[block]
-        _centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
+        centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
         n = 0
         for z in range(n_groups):
             for k in range(begin + starts[block, z], begin + starts[block, z + 1]):
@@ -205,24 +219,16 @@ def gm_one_pass(
                 at = 2 * n_radial * n
                 if n_groups == n_species:
                     row = (z_i * n_species + z) * length
-                    _channels(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, at)
+                    channels_of_all(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, at)
                 else:
                     for lane in range(width):
                         z_j = species[max(neighbour[k, lane], 0)]
                         begins[lane] = np.uint64((z_i * n_species + z_j) * length)
                     copy_rows(kind, mixing, begins, length, mixed, np.uint64(0), np.uint64(width))
-                    _channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, p, dp, channels, at)
+                    channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, p, dp, channels, at)
                 kept[n] = k
                 n += 1
-        clear(moments)
-        for s in range(0, n_radial - 1, 2):
-            _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, False, moments)
-            if degree_3:
-                _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, True, moments)
-        if n_radial % 2 == 1:
-            _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, False, moments)
-            if degree_3:
-                _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, True, moments)
+        add_all_moments(kind, places, channels, n, n_radial, degree_3, moments)
         contract_block(kind, moments, q_rows, 0, width, n_radial, o)
         network = z_i if n_networks > 1 else 0
         at = network * weights.shape[1]
@@ -239,7 +245,7 @@ def gm_one_pass(
             contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
             sums[: 3 * width if way > 0 else 9 * width] = 0
             for k in range(n):
-                g = _pull(kind, places, channels, k, n_radial, degree_3, dmoments)
+                g = pull(kind, places, channels, k, n_radial, degree_3, dmoments)
                 store_tuple(gradient, way * plane + 3 * kept[k], g)
                 add_force(sums, g)
                 if way == 0:

@@ -77,13 +77,16 @@ def gm_weights_sum(kind, first, last, row, mirror, dpairs, dw):
     in   row (n_atoms+1,), mirror (n_pairs,), dpairs (planes, n_pairs, n_radial) as gm_weights_pullback writes it
     out  Rows dw (planes, n_radial, n_atoms)
     """
-    planes, _, n_radial = dpairs.shape
-    total = np.empty(n_radial, dpairs.dtype)
+    planes, n_pairs, n_radial = dpairs.shape
+    mirror, flat = borrowed(mirror), borrowed(dpairs.reshape(-1))
+    total, length = np.empty(n_radial, dpairs.dtype), np.uint64(n_radial)
     for i in range(first, last):
         for plane in range(planes):
             total[:] = 0
-            for p in range(row[i], row[i + 1]):
-                for s in range(n_radial):
-                    total[s] += dpairs[plane, mirror[p], s]
+            begin = np.uint64(plane * n_pairs) * length
+            for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+                at = begin + np.uint64(mirror[p]) * length
+                for s in range(length):
+                    total[s] += flat[at + s]
             for s in range(n_radial):
                 poke(dw, plane, s, i, total[s])
