@@ -25,6 +25,7 @@ import fastdesc as fd
 from bench.accuracy import _file, errors, spread
 from bench.accuracy_sets import SETS
 from fastdesc.backend.arrays import to_host
+from fastdesc.cli.commands import _setting
 from fastdesc.io.sources import elements
 from fastdesc.networks.scaler import FeatureScaler
 from fastdesc.training import trainer as loop
@@ -40,11 +41,11 @@ VARIANTS = {
 KEPT = ("chosen", "best epoch", "last epoch", "late mean")
 
 
-def run(folder, name, seed, steps, smooth=0.0, noise=0.0, **settings):
+def run(folder, name, seed, steps, descriptor, smooth=0.0, noise=0.0, **settings):
     """Train on one set; return errors on its tests by what is kept."""
     data = SETS[name]
     train = fd.read_frames(_file(folder, data.train))
-    potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed), seed=seed)
+    potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed, **descriptor), seed=seed)
     start = time.process_time()
     trainer = trainer_for(potential, train, None, seed=seed, steps=steps, uncertainty=False, **settings)
     if smooth:
@@ -53,7 +54,7 @@ def run(folder, name, seed, steps, smooth=0.0, noise=0.0, **settings):
 
     def try_mean():
         kept["best epoch"], kept["last epoch"] = trainer.best, trainer._averaged()
-        kept["late mean"] = trainer.mean.value()
+        kept["late mean"] = (trainer.mean or trainer.average).value()
         kept.update({name: {key: a.copy() for key, a in given.items()} for name, given in kept.items()})
         choose()
         kept["chosen"] = trainer.best
@@ -127,6 +128,7 @@ def main(arguments=None):
     parser.add_argument("--sets", nargs="+", default=["Si", "Ni", "3bpa"], choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, .. (default 3 of them)")
     parser.add_argument("--steps", type=int, default=4000, help="default 4000, half a minute to one on a core")
+    parser.add_argument("--descriptor", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
     parser.add_argument("--out", default="bench/results/generalisation", help="without an ending")
     args = parser.parse_args(arguments)
     out = Path(args.out)
@@ -137,7 +139,7 @@ def main(arguments=None):
             for name in args.sets:
                 if any((r["variant"], r["set"], r["seed"]) == (variant, name, seed) for r in results):
                     continue
-                found = run(args.folder, name, seed, args.steps, **given)
+                found = run(args.folder, name, seed, args.steps, dict(map(_setting, args.descriptor)), **given)
                 results.append({"variant": variant, "steps": args.steps, **found})
                 path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
                 out.with_name(out.name + ".md").write_text(table(results), encoding="utf-8")
