@@ -45,7 +45,7 @@ def epoch(n_frames, files, pair_memory, frame_memory):
         "frames": n_frames,
         "epoch_cpu_s": seconds,
         "atoms": int(trainer.data.n_atoms.sum()),
-        "told": trainer.data.about_pairs.lstrip("; "),
+        "told": trainer.data.about_pairs.lstrip("; ").replace(f"{Path(files or '').parent}/", ""),
         "frames_bytes": with_frames - before,
         "training_bytes": peak() - with_frames,
     }
