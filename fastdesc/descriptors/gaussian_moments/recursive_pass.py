@@ -39,7 +39,7 @@ from fastdesc.simd import borrowed, lanes, load, scratch, slots, splat, store
 from fastdesc.simd.functions import sqrt
 from fastdesc.simd.neighbour_block import FAR
 from fastdesc.simd.pair_vectors import add_force, add_virial, any_below, pair_vector
-from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
+from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
 
 
 @inner
@@ -139,7 +139,9 @@ def _dots(kind, dmoments, channels, terms, k, n_radial, m, at):
     for s in range(n_radial):
         d = load_tuple(kind, dmoments, s * ROW + at, 10)
         f = axpy(load(kind, channels, 2 * (k * n_radial + s)), d, f)
-        store(terms, s, load(kind, terms, s) + dot(d, m))
+        even = d[0] * m[0] + d[2] * m[2] + d[4] * m[4] + d[6] * m[6] + d[8] * m[8]
+        odd = d[1] * m[1] + d[3] * m[3] + d[5] * m[5] + d[7] * m[7] + d[9] * m[9]
+        store(terms, s, load(kind, terms, s) + even + odd)    # two sums, because one would wait for itself
     return f
 
 
@@ -259,6 +261,7 @@ def gm_message_pullback_pass(
     positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
     row, mirror, moments, terms = borrowed(row), borrowed(mirror), borrowed(moments), borrowed(found.reshape(-1))
     flat, width, n_layers, plane = weights.reshape(-1), lanes(kind), plan.shape[0], np.uint64(found.shape[1])
+    step = np.uint64(width)
     n_groups, longest = starts.shape[1] - 1, _longest(first_slot, first, last)
     mixed, begins = scratch(kind, n_functions * n_radial), np.empty(width, np.uint64)
     places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
@@ -273,14 +276,19 @@ def gm_message_pullback_pass(
     kept, o = np.empty(longest, np.int64), offsets.astype(np.int64)
     for block in range(first, last):
         z_i = element[block]
-        for s in range(n_radial):
-            first_of = np.uint64(s // 3) * plane + np.uint64(s % 3 * width)
+        for s in range(0, n_radial, 3):
+            first_of = np.uint64(s // 3) * plane
             for lane in range(width):
                 i = atom[block, lane]
-                total = q.dtype.type(0)
+                one = two = three = q.dtype.type(0)
                 for p in range(np.uint64(row[i]) if i >= 0 else 0, np.uint64(row[i + 1]) if i >= 0 else 0):
-                    total += terms[first_of + np.uint64(mirror[p])]
-                dq[(out + s) * slots(kind) + lane] = total
+                    at = first_of + np.uint64(mirror[p])
+                    one += terms[at]
+                    two += terms[at + step]
+                    three += terms[at + step + step]
+                dq[(out + s) * slots(kind) + lane] = one
+                dq[(out + s + 1) * slots(kind) + lane] = two
+                dq[(out + s + 2) * slots(kind) + lane] = three
         for s in range(n_radial * ROW):
             store(m, s, load(kind, moments, block * n_radial * ROW + s))
         contract_block(kind, m, q_rows, 0, width, n_radial, o)
