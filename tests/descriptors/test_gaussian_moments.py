@@ -3,8 +3,9 @@
 import ase
 import numpy as np
 import pytest
-from helpers.battery import case, close, dual
+from helpers.battery import TOGETHER, case, close, dual, frames_of
 from helpers.families import GAUSSIAN_MOMENTS
+from helpers.structures import ELEMENTS
 from references import gaussian_moments as textbook
 from references.neighbours import neighbours, pair_vectors
 
@@ -239,3 +240,19 @@ def test_a_list_may_reach_far_beyond_the_cutoff(dtype):
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     for near, far in zip(*found, strict=True):
         np.testing.assert_allclose(far, near, rtol=0, atol=tolerance * np.abs(near).max())
+
+
+def test_what_networks_of_the_recursion_see_at_first_is_scaled():
+    """Training begins with first layers that see zero mean; parameters that were set stay."""
+    settings = {"species": ELEMENTS, "cutoff": 4.5, "n_radial": 3, "n_basis": 4}
+    d, plain = GaussianMoments(**settings, iterations=1), GaussianMoments(**settings, contractions=(1, 2, 3, 4))
+    given = (*d.prepare(frames_of(TOGETHER)), d.theta("float64"))
+    np.testing.assert_array_equal(d.parameters["beta"], plain.parameters["beta"])
+    d.training_hints.adapt_initial(*given)
+    q, shift = plain.compute(frames_of(TOGETHER)), d.parameters["network.1.O.0.bias"]
+    seen = q @ d.parameters["network.1.O.0.weight"].T + shift
+    close(seen.mean(axis=0), np.zeros(32), 1e-10 * abs(shift).max())
+    scaled = {name: x.copy() for name, x in d.parameters.items()}
+    d.training_hints.adapt_initial(*given)
+    for name, x in scaled.items():
+        np.testing.assert_array_equal(d.parameters[name], x)
