@@ -25,7 +25,7 @@ def read_published(path, element, activation, recursion_activation, species, mem
         ("--member", member, of_apax),
     ):
         if given is not None and not right:
-            kind = "a file of the REANN package" if of_torch else "an s-MEAM potential"
+            kind = "a file of the REANN package" if of_torch else "a file of an s-MEAM potential"
             raise InputError(f"{word} came with {path}, {'a directory of apax' if of_apax else kind}; leave it out")
     if of_apax:
         return read_apax(path, species, member)

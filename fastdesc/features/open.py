@@ -18,7 +18,7 @@ from fastdesc.errors import FastdescError, InputError
 from fastdesc.features.layout import FORMAT, ROWS, VERSION
 from fastdesc.features.shards import Shards
 from fastdesc.hdf5.attributes import attribute
-from fastdesc.hdf5.files import as_path, check_format, damage_named, open_hdf5, part_of
+from fastdesc.hdf5.files import as_path, check_format, check_there, damage_named, open_hdf5, part_of
 from fastdesc.hdf5.journal import TRIES, CommittedFile, Moved, journal_of
 from fastdesc.hdf5.structure import CheckedFile
 from fastdesc.hdf5.tables import check_rows, prepare_to_read
@@ -155,7 +155,8 @@ class OpenFeatures:
             path = final    # it was finished while we read it
         beneath = CommittedFile(path) if journal_of(path).exists() else None
         if beneath is None:
-            if path.name.endswith(".part") and path.exists():
+            if path.name.endswith(".part"):
+                check_there(path)
                 raise InputError(f"nothing is committed of {path} yet; wait, or go on writing with --resume")
             f = open_hdf5(path)
         else:

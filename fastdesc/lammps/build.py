@@ -21,10 +21,13 @@ from pathlib import Path
 
 from fastdesc.backend.private_folder import cache_base
 from fastdesc.errors import InputError
+from fastdesc.hdf5.files import as_path
 
 SOURCE = Path(__file__).with_name("pair_fastdesc.cpp")
 INCLUDED = Path(__file__).with_name("start_python.h")
 COMPILERS = ("c++", "g++", "clang++")
+LIBRARIES = (b"", b"\x7fELF", b"\xcf\xfa\xed\xfe")
+"""How compiled libraries begin, on Linux and on macOS; nothing is lost with an empty file."""
 OPTIONS = ("-O2", "-std=c++17", "-shared", "-fPIC")
 
 
@@ -50,23 +53,33 @@ def plugin(version, headers=None, mpi=None, out=None):
     kept = place(version, headers, mpi)
     if out is None and kept.is_file():
         return kept
-    return _compiled(*_command(version, headers, mpi), Path(out).resolve() if out is not None else kept)
+    if out is not None:
+        _check_replaceable(as_path(out))
+    return _compiled(*_command(version, headers, mpi), as_path(out).resolve() if out is not None else kept)
+
+
+def _check_replaceable(out):
+    """InputError for a file that is there and is no compiled library."""
+    if out.is_file():
+        with open(out, "rb") as file:
+            if file.read(4) not in LIBRARIES:
+                raise InputError(f"{out} is there and is no compiled library; name another file to write")
 
 
 def place(version, headers=None, mpi=None):
     """Where `plugin` keeps what it compiles; arguments and errors as of that."""
     compiler, options = _command(version, headers, mpi)
     sources = [path.read_text(encoding="utf-8") for path in (SOURCE, INCLUDED)]
-    key = hashlib.sha256("\n".join([*sources, *compiler, *options, _release()]).encode()).hexdigest()[:16]
-    return cache_base() / "lammps" / key / "fastdescplugin.so"
+    words = "\n".join([*sources, *compiler, *options, _release()]).encode(errors="surrogateescape")
+    return cache_base() / "lammps" / hashlib.sha256(words).hexdigest()[:16] / "fastdescplugin.so"
 
 
 def _command(version, headers, mpi):
     """The compiler and its options, as words."""
-    headers = Path(headers) if headers is not None else package_headers()
+    headers = as_path(headers) if headers is not None else package_headers()
     if not (headers / "pair.h").is_file():
         raise InputError(f"{headers} holds no pair.h; give the folder of LAMMPS' headers, its src or include/lammps")
-    includes = [headers.resolve(), *([Path(mpi).resolve()] if mpi is not None else mpi_headers())]
+    includes = [headers.resolve(), *([as_path(mpi).resolve()] if mpi is not None else mpi_headers())]
     python = {"FASTDESC_PYTHON": sys.executable or "", "FASTDESC_LIBPYTHON": str(python_library() or "")}
     told = [f"-D{name}={json.dumps(path, ensure_ascii=False)}" for name, path in python.items()]
     return compiler_command(), [*OPTIONS, f"-DFASTDESC_VERSION={int(version)}", *told, *(f"-I{d}" for d in includes)]
@@ -134,7 +147,7 @@ def version_of_headers(headers):
     InputError
         When there is no version.h, as in the Python package.
     """
-    path = Path(headers) / "version.h"
+    path = as_path(headers) / "version.h"
     found = re.search(r'LAMMPS_VERSION\s+"([^"]+)"', path.read_text(encoding="utf-8")) if path.is_file() else None
     if found is None:
         raise InputError(f"{headers} has no version.h that tells the version of LAMMPS; give it by --version 20250722")

@@ -111,7 +111,7 @@ def contracted(m, contractions):
 
 
 def features(
-    rij, i, j, species, theta, *, cutoff, basis, contractions, max_rank, iterations=0, message_contractions=None,
+    rij, i, j, species, theta, *, cutoff, basis, contractions, max_rank=3, iterations=0, message_contractions=None,
     networks="per_species", hidden=(32,), activation="silu", **_,
 ):  # fmt: skip
     """Return q (n_atoms, n_features)."""
