@@ -15,6 +15,9 @@ from fastdesc.training.team_ranks import TeamOfRanks
 PATIENCE = 1.0
 """Seconds in which rank 0 tells what has befallen it too, before another rank does."""
 
+FORWARDED = 0.5
+"""Seconds in which mpiexec passes on what a rank has said; what is on its way when it ends the ranks is lost."""
+
 
 @contextmanager
 def ranks_together():
@@ -57,6 +60,7 @@ def _end_all(team, error):
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(FORWARDED)
     code = 130 if isinstance(error, KeyboardInterrupt) else 2
     team.comm.Abort(code)
     os._exit(code)    # where an Abort comes back

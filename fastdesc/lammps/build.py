@@ -21,7 +21,6 @@ from pathlib import Path
 
 from fastdesc.backend.private_folder import cache_base
 from fastdesc.errors import InputError
-from fastdesc.hdf5.files import as_path
 
 SOURCE = Path(__file__).with_name("pair_fastdesc.cpp")
 INCLUDED = Path(__file__).with_name("start_python.h")
@@ -54,8 +53,15 @@ def plugin(version, headers=None, mpi=None, out=None):
     if out is None and kept.is_file():
         return kept
     if out is not None:
-        _check_replaceable(as_path(out))
-    return _compiled(*_command(version, headers, mpi), as_path(out).resolve() if out is not None else kept)
+        _check_replaceable(_path(out))
+    return _compiled(*_command(version, headers, mpi), _path(out).resolve() if out is not None else kept)
+
+
+def _path(given):
+    """A path that was given, judged."""
+    from fastdesc.hdf5.files import as_path    # takes long to import, and LAMMPS' program asks for `place` at its start
+
+    return as_path(given)
 
 
 def _check_replaceable(out):
@@ -76,10 +82,10 @@ def place(version, headers=None, mpi=None):
 
 def _command(version, headers, mpi):
     """The compiler and its options, as words."""
-    headers = as_path(headers) if headers is not None else package_headers()
+    headers = _path(headers) if headers is not None else package_headers()
     if not (headers / "pair.h").is_file():
         raise InputError(f"{headers} holds no pair.h; give the folder of LAMMPS' headers, its src or include/lammps")
-    includes = [headers.resolve(), *([as_path(mpi).resolve()] if mpi is not None else mpi_headers())]
+    includes = [headers.resolve(), *([_path(mpi).resolve()] if mpi is not None else mpi_headers())]
     python = {"FASTDESC_PYTHON": sys.executable or "", "FASTDESC_LIBPYTHON": str(python_library() or "")}
     told = [f"-D{name}={json.dumps(path, ensure_ascii=False)}" for name, path in python.items()]
     return compiler_command(), [*OPTIONS, f"-DFASTDESC_VERSION={int(version)}", *told, *(f"-I{d}" for d in includes)]
@@ -147,7 +153,7 @@ def version_of_headers(headers):
     InputError
         When there is no version.h, as in the Python package.
     """
-    path = as_path(headers) / "version.h"
+    path = _path(headers) / "version.h"
     found = re.search(r'LAMMPS_VERSION\s+"([^"]+)"', path.read_text(encoding="utf-8")) if path.is_file() else None
     if found is None:
         raise InputError(f"{headers} has no version.h that tells the version of LAMMPS; give it by --version 20250722")

