@@ -59,7 +59,7 @@ def plugin(version, headers=None, mpi=None, out=None):
 
 def _path(given):
     """A path that was given, judged."""
-    from fastdesc.hdf5.files import as_path    # takes long to import, and LAMMPS' program asks for `place` at its start
+    from fastdesc.hdf5.files import as_path  # takes long to import, and LAMMPS' program asks for `place` at its start
 
     return as_path(given)
 
