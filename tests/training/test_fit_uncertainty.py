@@ -134,8 +134,11 @@ def test_forces_have_a_factor_for_each_element(trained):
     spread = [[np.sqrt((r[numbers == z][seen[numbers == z]] ** 2).mean()) for z in (29, 79)] for r in (ratio, without)]
     assert u.by_element[0] > 1 > u.by_element[1] and spread[1][0] > 2 * spread[1][1]
     assert spread[0][0] / spread[0][1] < 0.7 * spread[1][0] / spread[1][1], "few components: drawn to one"
-    many = module._by_element(np.repeat([3.0, 0.5], 10**6), np.repeat([0, 2], 10**6), 3)
-    np.testing.assert_allclose(many, [3 / np.sqrt(4.625), 1, 0.5 / np.sqrt(4.625)], rtol=1e-3)
+    for n in (1, 100, 10**4):    # FEW components more count as usual ones; 4.625 is the mean square of 3 and 0.5
+        found = module._by_element(np.repeat([3.0, 0.5], n), np.repeat([0, 2], n), 3)
+        few = module.FEW
+        expected = np.sqrt([(n * 9 / 4.625 + few) / (n + few), 1, (n * 0.25 / 4.625 + few) / (n + few)])
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_grades_tell_far_from_near_where_all_frames_have_one_composition():
