@@ -1,5 +1,6 @@
 // LAMMPS' pair style fastdesc: no mathematics. It makes the flat list of neighbours, calls fastdesc (Python, in the
-// same process, started here where nobody has) for energies and forces, and lets it exchange values of atoms between ranks in the middle of that.
+// same process, started here where nobody has) for energies and forces, and lets it exchange values of atoms between
+// ranks in the middle of that.
 // Compiled at first use by fastdesc/lammps/build.py, against the headers of the LAMMPS at hand, with
 //   FASTDESC_VERSION   the version of that LAMMPS, as lammps_version() tells it
 #include "atom.h"
