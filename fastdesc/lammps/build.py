@@ -111,9 +111,13 @@ def package_headers():
 def compiler_command():
     """The C++ compiler, as words: $CXX, or the first that is found."""
     if wanted := os.environ.get("CXX"):
-        words = shlex.split(wanted)
-        if shutil.which(words[0]) is None:
-            raise InputError(f"the C++ compiler {words[0]!r} that CXX names is not there; install it or unset CXX")
+        try:
+            words = shlex.split(wanted)
+        except ValueError as error:
+            raise InputError(f"CXX is {wanted!r}, which is no command: {error}; name a C++ compiler") from error
+        if not words or shutil.which(words[0]) is None:
+            name = " ".join(words[:1])
+            raise InputError(f"the C++ compiler {name!r} that CXX names is not there; install it or unset CXX")
         return words
     for name in COMPILERS:
         if shutil.which(name):

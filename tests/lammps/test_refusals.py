@@ -183,6 +183,12 @@ def test_without_a_compiler(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CXX", "no-such-compiler -O3")
     with pytest.raises(InputError, match="'no-such-compiler' that CXX names"):
         build.compiler_command()
+    monkeypatch.setenv("CXX", "g++ '-O3")
+    with pytest.raises(InputError, match="which is no command: No closing quotation"):
+        build.compiler_command()
+    monkeypatch.setenv("CXX", " ")
+    with pytest.raises(InputError, match="'' that CXX names"):
+        build.compiler_command()
 
 
 def test_headers_are_looked_at(tmp_path, capsys, monkeypatch):
