@@ -103,7 +103,7 @@ def count_bins(heights, periodic, n_atoms, cutoff, bins):
                 bins[d], bins[3 + d] = n[d], k[d]
 
 
-@kernel
+@inner
 def plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale, bins):
     """Lay a grid of bins over every frame; the bin of x along d is floor(scale_d (x·inverse_d - low_d)).
 
@@ -145,7 +145,7 @@ def plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale,
     return n_bins, n_images, np.int64(-1)
 
 
-@kernel
+@inner
 def list_images(basis, turn, bins, vectors, shifts):
     """Write Cartesian vector and shift, in the cell as given, of all images of every frame's reduced cell."""
     for f in range(len(bins)):
@@ -160,7 +160,7 @@ def list_images(basis, turn, bins, vectors, shifts):
                     n += 1
 
 
-@kernel
+@inner
 def sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, sites, cards, home, start):
     """Wrap atoms into their reduced cells and sort them by bin; returns a frame that has an atom too far away, or -1.
 
@@ -199,3 +199,28 @@ def sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, si
                     return f
                 cards[s, c] = w
     return -1
+
+
+@kernel
+def lay_grid(positions, cells, pbc, first, cutoff):
+    """Lay a grid of bins over every frame and sort the atoms into them.
+
+    Returns
+    -------
+    bins as of `plan`; vectors, shifts of images as of `list_images`; sites, cards, home, start as of `sort_atoms`;
+    the first frame that cannot be searched, or -1; whether it has too many images, else an atom of it is too far away
+    """
+    n_atoms, n_frames = len(positions), len(first) - 1
+    basis, inverse, turn = np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3), np.int64)
+    low, scale, bins = np.empty((n_frames, 3)), np.empty((n_frames, 3)), np.empty((n_frames, 11), np.int64)
+    n_bins, n_images, bad = plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale, bins)
+    too_many = bad >= 0
+    if too_many:
+        n_bins = n_images = 0
+    vectors, shifts = np.empty((n_images, 3)), np.empty((n_images, 3), np.int32)
+    sites, cards = np.empty((3, n_atoms)), np.empty((n_atoms, 4), np.int32)
+    home, start = np.empty(n_atoms, np.int32), np.zeros(n_bins + 1, np.int32)
+    if not too_many:
+        list_images(basis, turn, bins, vectors, shifts)
+        bad = sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, sites, cards, home, start)
+    return bins, vectors, shifts, sites, cards, home, start, bad, too_many

@@ -11,7 +11,9 @@ import numpy as np
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.backend.threads import for_chunks
 from fastdesc.errors import InputError
-from fastdesc.pairs.cell_grid import FARTHEST, MOST_IMAGES, list_images, plan, sort_atoms
+from fastdesc.pairs.cell_grid import FARTHEST, MOST_IMAGES, lay_grid
+from fastdesc.simd import splat
+from fastdesc.simd.nearby import AT_ONCE, keep_near, least_of
 
 MOST_PAIRS = 2**31 - 1
 FEWEST_ATOMS, MOST_TASKS = 512, 32
@@ -48,23 +50,17 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     InputError
         Where indices would overflow: absurdly small cells, atoms absurdly far from theirs, too many pairs.
     """
-    n_atoms, n_frames = len(positions), len(first) - 1
-    (basis, inverse), turn = np.empty((2, n_frames, 3, 3)), np.empty((n_frames, 3, 3), np.int64)
-    (low, scale), bins = np.empty((2, n_frames, 3)), np.empty((n_frames, 11), np.int64)
-    n_bins, n_images, bad = plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale, bins)
-    if bad >= 0:
+    n_atoms = len(positions)
+    *grid, bad, too_many = lay_grid(positions, cells, pbc, first, cutoff)
+    if bad >= 0 and too_many:
         raise InputError(
             f"the cell of frame {bad} has more than {MOST_IMAGES} periodic images within the cutoff {cutoff} Å; "
             "check the units of cell and cutoff"
         )
-    vectors, shifts = np.empty((n_images, 3)), np.empty((n_images, 3), np.int32)
-    list_images(basis, turn, bins, vectors, shifts)
-    sites, cards = np.empty((3, n_atoms)), np.empty((n_atoms, 4), np.int32)
-    home, start = np.empty(n_atoms, np.int32), np.zeros(n_bins + 1, np.int32)
-    bad = sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, sites, cards, home, start)
     if bad >= 0:
         raise InputError(f"an atom of frame {bad} is over {FARTHEST:.0e} cells away from its own; wrap its positions")
     judge()
+    bins, vectors, shifts, sites, cards, home, start = grid
 
     # A task can give pairs to the atoms of its own frames only: `given` holds a count for each of these.
     step = min(max(FEWEST_ATOMS, -(-n_atoms // MOST_TASKS)), n_atoms)
@@ -84,14 +80,10 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
         return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, base, room[t])
 
     found = for_chunks(search, n_atoms, step)
-    row = np.empty(n_atoms + 1, np.int64)
-    counts = cards, owned, given, offset, reach, row
-    for_chunks(lambda a, b: count_rows(a, b, *counts), n_atoms, step)
-    sum_rows(row)
+    row = place_rows(cards, owned, given, offset, reach)
     n_pairs = int(row[-1])
     if n_pairs > MOST_PAIRS:
         raise InputError(f"{n_pairs} pairs in one list, {MOST_PAIRS} are allowed; use smaller batches of frames")
-    for_chunks(lambda a, b: place_given(a, b, *counts), n_atoms, step)
     j, shift, mirror = np.empty(n_pairs, np.int32), np.empty((n_pairs, 3), np.int32), np.empty(n_pairs, np.int32)
 
     def write(a, b):
@@ -100,26 +92,8 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
         write_owned(a, b, cards, shifts, owned, pairs, mine, reach[0, t], row, j, shift, mirror)
 
     for_chunks(write, n_atoms, step)
-    for_chunks(lambda a, b: write_taken(a, b, cards, shifts, owned, row, j, shift, mirror), n_atoms, step)
+    for_chunks(lambda a, b: write_taken(a, b, cards, owned, row, shift, mirror), n_atoms, step)
     return row, j, shift, mirror, float(np.sqrt(min(smallest for _, smallest in found)))
-
-
-@inner
-def square_distances(x, y, z, cx, cy, cz, d2):
-    """d2[k] = distance of candidate k from c, squared."""
-    for k in range(len(d2)):
-        dx, dy, dz = x[k] - cx, y[k] - cy, z[k] - cz
-        d2[k] = dx * dx + dy * dy + dz * dz
-
-
-@inner
-def choose(d2, limit, chosen):
-    """Write the indices of all d2 below the limit; returns how many."""
-    n = 0
-    for k in range(len(d2)):  # no branch: which candidates stay cannot be predicted
-        chosen[n] = k
-        n += d2[k] < limit
-    return n
 
 
 @inner
@@ -162,7 +136,7 @@ def gather(a, b, f, pbc, bins, vectors, sites, start, points, tags):
 
     Returns
     -------
-    n, points (3, >= n) their places seen from bin b, tags (2, >= n) their sorted indices and images
+    n, points (3, >= n + 16) their places seen from bin b, tags (2, >= n + 16) their sorted indices and images
     """
     nx, ny, nz, kx, ky, kz = bins[f, 0], bins[f, 1], bins[f, 2], bins[f, 3], bins[f, 4], bins[f, 5]
     bx, by, bz = (b - bins[f, 6]) // (ny * nz), (b - bins[f, 6]) // nz % ny, (b - bins[f, 6]) % nz
@@ -197,6 +171,8 @@ def gather(a, b, f, pbc, bins, vectors, sites, start, points, tags):
                 displace(sites[2, s:], vectors[image, 2], points[2, n:m])
                 label(s, image, tags[0, n:m], tags[1, n:m])
                 n = m
+    points, tags = more(points, n, n + AT_ONCE), more(tags, n, n + AT_ONCE)
+    points[0, n : n + AT_ONCE] = np.inf    # no neighbours
     return n, points, tags
 
 
@@ -211,8 +187,7 @@ def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start
     pairs (2, >= n) sorted index and image of the neighbour, longer if need be; smallest squared distance
     """
     points, tags = np.empty((3, 512)), np.empty((2, 512), np.uint32)
-    d2, chosen = np.empty((1, 512)), np.empty((1, 512), np.uint32)
-    n_pairs, shortest = 0, np.inf
+    n_pairs, limit, least = 0, cutoff * cutoff, splat(0.0, np.inf)
     f = np.searchsorted(first, begin, "right") - 1
     a = begin
     while a < end:
@@ -220,86 +195,84 @@ def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start
             f += 1
         last = min(end, start[home[a] + 1])
         n, points, tags = gather(a, home[a], f, pbc, bins, vectors, sites, start, points, tags)
-        d2, chosen = more(d2, 0, n), more(chosen, 0, n)
         for s in range(a, last):
-            k = s - a + 1
-            x, y, z = points[0, k:n], points[1, k:n], points[2, k:n]
-            square_distances(x, y, z, sites[0, s], sites[1, s], sites[2, s], d2[0, k:n])
-            m = choose(d2[0, k:n], cutoff * cutoff, chosen[0])
-            pairs = more(pairs, n_pairs, n_pairs + m)
-            for q in range(m):
-                c = k + chosen[0, q]
-                shortest = min(shortest, d2[0, c])
-                given[tags[0, c] - base] += 1
-                pairs[0, n_pairs + q] = tags[0, c]
-                pairs[1, n_pairs + q] = tags[1, c]
-            n_pairs += m
-            owned[s] = m
+            pairs = more(pairs, n_pairs, n_pairs + n + AT_ONCE)
+            x, y, z, m = sites[0, s], sites[1, s], sites[2, s], n_pairs
+            for k in range(s - a + 1, n, AT_ONCE):
+                least, m = keep_near(points, tags, k, x, y, z, limit, least, pairs, m)
+            for q in range(np.uint64(n_pairs), np.uint64(m)):
+                given[np.uint64(pairs[0, q] - base)] += 1
+            owned[s] = m - n_pairs
+            n_pairs = m
         a = last
-    return pairs, shortest
+    shortest = least_of(least)
+    return pairs, shortest if shortest < limit else np.inf
 
 
 @kernel
-def count_rows(begin, end, cards, owned, given, offset, reach, row):
-    """row[i + 1] = number of pairs of atom i, for the sorted atoms begin .. end."""
-    for s in range(begin, end):
-        row[cards[s, 3] + 1] = owned[s]
+def place_rows(cards, owned, given, offset, reach):
+    """Return row; turn the counts of every task into the place of the first pair it gives to a sorted atom."""
+    n_atoms = len(owned)
+    place, row = np.empty(n_atoms, np.int64), np.zeros(n_atoms + 1, np.int64)
+    for s in range(n_atoms):
+        place[s] = owned[s]
     for t in range(len(offset) - 1):
-        for s in range(max(begin, reach[0, t]), min(end, reach[1, t])):
-            row[cards[s, 3] + 1] += given[offset[t] + s - reach[0, t]]
-
-
-@kernel
-def sum_rows(row):
-    """Turn numbers of pairs into places of the first ones."""
-    row[0] = 0
-    for i in range(len(row) - 1):
+        add_to(given[offset[t] : offset[t + 1]], place[reach[0, t] : reach[1, t]])
+    for s in range(n_atoms):
+        row[cards[s, 3] + 1] = place[s]
+    for i in range(n_atoms):
         row[i + 1] += row[i]
-
-
-@kernel
-def place_given(begin, end, cards, owned, given, offset, reach, row):
-    """Turn the counts of every task into the place of the first pair it gives, for the sorted atoms begin .. end."""
-    place = np.empty(end - begin, np.int64)
-    for s in range(begin, end):
-        place[s - begin] = row[cards[s, 3]] + owned[s]
+    for s in range(n_atoms):
+        place[s] = row[cards[s, 3]] + owned[s]
     for t in range(len(offset) - 1):
-        for s in range(max(begin, reach[0, t]), min(end, reach[1, t])):
-            k = offset[t] + s - reach[0, t]
-            count = given[k]
-            given[k] = place[s - begin]
-            place[s - begin] += count
+        place_counts(given[offset[t] : offset[t + 1]], place[reach[0, t] : reach[1, t]])
+    return row
+
+
+@inner
+def add_to(counts, total):
+    for s in range(len(counts)):
+        total[s] += counts[s]
+
+
+@inner
+def place_counts(counts, place):
+    """A running sum: counts become places, places move on by the counts."""
+    for s in range(len(counts)):
+        count = counts[s]
+        counts[s] = place[s]
+        place[s] += count
 
 
 @kernel
 def write_owned(begin, end, cards, shifts, owned, pairs, given, base, row, j, shift, mirror):
-    """Write the pairs that the sorted atoms begin .. end own.
+    """Write the pairs that the sorted atoms begin .. end own, and of their mirrors all but the shift.
 
-    In the reduced cell the pair of s and the image m of t is shifted by m - wraps_t + wraps_s. The row of t gets a note
-    (pair, s, m) where its own shift will stand: scattering less keeps to the cache.
+    In the reduced cell the pair of s and the image m of t is shifted by m - wraps_t + wraps_s.
     """
-    n = 0
-    for s in range(begin, end):
-        p = row[cards[s, 3]]
-        for k in range(n, n + owned[s]):
+    n = np.uint64(0)
+    for s in range(np.uint64(begin), np.uint64(end)):
+        x, y, z, i = cards[s, 0], cards[s, 1], cards[s, 2], cards[s, 3]
+        p, stop = np.uint64(row[i]), n + np.uint64(owned[s])
+        for k in range(n, stop):
             t, m = pairs[0, k], pairs[1, k]
-            q = np.uint32(given[t - base])
-            given[t - base] += 1
+            place = np.uint64(t - base)
+            q = np.uint32(given[place])
+            given[place] = q + 1
+            u, v, w = shifts[m, 0] - cards[t, 0] + x, shifts[m, 1] - cards[t, 1] + y, shifts[m, 2] - cards[t, 2] + z
             j[p], mirror[p] = cards[t, 3], q
-            for c in range(3):
-                shift[p, c] = shifts[m, c] - cards[t, c] + cards[s, c]
-            shift[q, 0], shift[q, 1], shift[q, 2] = p, s, m
-            p += 1
-        n += owned[s]
+            shift[p, 0], shift[p, 1], shift[p, 2] = u, v, w
+            j[q], mirror[q] = i, p
+            p += np.uint64(1)
+        n = stop
 
 
 @kernel
-def write_taken(begin, end, cards, shifts, owned, row, j, shift, mirror):
-    """Write the pairs of the sorted atoms begin .. end that others own, where `write_owned` left notes."""
-    for t in range(begin, end):
-        i = cards[t, 3]
-        for p in range(row[i] + owned[t], row[i + 1]):
-            s, m = np.uint32(shift[p, 1]), np.uint32(shift[p, 2])
-            j[p], mirror[p] = cards[s, 3], shift[p, 0]
-            for c in range(3):
-                shift[p, c] = cards[t, c] - cards[s, c] - shifts[m, c]
+def write_taken(begin, end, cards, owned, row, shift, mirror):
+    """Write the shifts of pairs of the sorted atoms begin .. end that others own: scattering less keeps to the cache."""
+    for t in range(np.uint64(begin), np.uint64(end)):
+        i = np.uint64(cards[t, 3])
+        for q in range(np.uint64(row[i] + owned[t]), np.uint64(row[i + np.uint64(1)])):
+            p = np.uint64(mirror[q])
+            u, v, w = shift[p, 0], shift[p, 1], shift[p, 2]
+            shift[q, 0], shift[q, 1], shift[q, 2] = -u, -v, -w
