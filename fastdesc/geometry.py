@@ -146,6 +146,10 @@ def stress_voigt(virials, volumes):
     (n_frames, 6), in eV/Å^3
     """
     xp = namespace(virials)
+    if xp is np:
+        out = np.empty((len(virials), 6))
+        fill_stress(virials, volumes, out)
+        return out
     volumes = xp.asarray(volumes)
     return virials.reshape(-1, 9)[:, VOIGT] / xp.where(volumes > 0, volumes, xp.nan)[:, None]
 
@@ -239,3 +243,13 @@ def geometry_sum_frames(per_atom, first, out):
             for a in range(first[f], first[f + 1]):
                 total += per_atom[c, a]
             out[f, c] = total
+
+
+@kernel
+def fill_stress(virials, volumes, out):
+    """Virials (n_frames, 3, 3) by volumes, in Voigt's order; NaN without a volume."""
+    for f in range(len(virials)):
+        v = volumes[f] if volumes[f] > 0 else np.nan
+        w = virials[f]
+        out[f, 0], out[f, 1], out[f, 2] = w[0, 0] / v, w[1, 1] / v, w[2, 2] / v
+        out[f, 3], out[f, 4], out[f, 5] = w[1, 2] / v, w[0, 2] / v, w[0, 1] / v

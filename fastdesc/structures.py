@@ -68,13 +68,12 @@ class Structures:
             if len(atoms) == 0:
                 raise InputError(f"frame {f} has no atoms; remove it from the list")
             for name in ("numbers", "positions"):
-                if atoms.arrays[name].dtype.kind not in "iuf":
-                    raise InputError(
-                        f"the {name} of frame {f} are of the type {atoms.arrays[name].dtype}; give real numbers"
-                    )
+                kind = atoms.arrays[name].dtype
+                if kind.kind not in "iuf":
+                    raise InputError(f"the {name} of frame {f} are of the type {kind}; give real numbers")
         structures = cls(
-            np.concatenate([a.arrays["numbers"] for a in given]).astype(np.int32),
-            np.concatenate([a.arrays["positions"] for a in given]).astype(np.float64),
+            _joined([a.arrays["numbers"] for a in given], np.int32),
+            _joined([a.arrays["positions"] for a in given], np.float64),
             np.array([a.cell.array for a in given], np.float64),
             np.array([a.pbc for a in given], bool),
             np.cumsum([0, *map(len, given)], dtype=np.int64),
@@ -143,7 +142,9 @@ class Structures:
     @cached_property
     def volumes(self) -> Float64:
         """float64 (n_frames,) in Å^3, always positive; zero where a cell vector is missing."""
-        return np.abs(np.linalg.det(self.host_cells))
+        volumes = np.empty(self.n_frames)
+        find_volumes(self.host_cells, volumes)
+        return volumes
 
     def name_atom(self, atom: int) -> str:
         """'frame f, atom a' of an index into all atoms, for messages."""
@@ -168,14 +169,11 @@ class Structures:
             For an element the model does not know; names element, frame and what the model knows.
         """
         known, table = _index_of_number(tuple(model_species_numbers))
-        numbers = self.numbers
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(table)):
-            numbers = np.where((numbers < 0) | (numbers >= len(table)), -1, numbers)
-        species = table[numbers]
-        if (species < 0).any():
+        species = np.empty(len(self.numbers), np.int32)
+        atom = index_elements(self.numbers, table, species)
+        if atom >= 0:
             from ase.data import chemical_symbols
 
-            atom = int(np.flatnonzero(species < 0)[0])
             number = int(self.numbers[atom])
             name = chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"of atomic number {number}"
             raise InputError(
@@ -230,15 +228,41 @@ class Structures:
         return moved
 
 
+def _joined(arrays, dtype):
+    """A new array of arrays one after the other."""
+    return np.array(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), dtype, order="C")
+
+
 @cache
 def _index_of_number(known):
     """The atomic numbers of a model, and its index of every atomic number, -1 for those that it does not know."""
     from ase.data import chemical_symbols
 
-    table = np.full(len(chemical_symbols) + 1, -1, np.int32)    # the last entry is for numbers of no element
+    table = np.full(len(chemical_symbols), -1, np.int32)
     table[list(known)] = np.arange(len(known), dtype=np.int32)
     table.flags.writeable = False
     return known, table
+
+
+@kernel
+def index_elements(numbers, table, species):
+    """species[a] = table[numbers[a]]; return the first atom for which that is negative, or not there, else -1."""
+    unknown = -1
+    for a in range(len(numbers)):
+        z = numbers[a]
+        species[a] = table[z] if 0 <= z < len(table) else -1
+        if species[a] < 0 and unknown < 0:
+            unknown = a
+    return unknown
+
+
+@kernel
+def find_volumes(cells, out):
+    """|a·(b x c)| of every cell (n_frames, 3, 3)."""
+    for f in range(len(cells)):
+        a, b, c = cells[f, 0], cells[f, 1], cells[f, 2]
+        x, y, z = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
+        out[f] = abs(a[0] * x + a[1] * y + a[2] * z)
 
 
 @kernel

@@ -6,6 +6,7 @@ from fastdesc.backend.workspace import current
 from fastdesc.errors import DeviceError, InputError
 
 DTYPES = ("float32", "float64")
+_DTYPES = {name: np.dtype(name) for name in DTYPES}
 DEVICES = ("cpu", "cuda", "auto")
 CACHE_LINE = 64
 LOCKED = 1 << 20
@@ -47,6 +48,8 @@ def resolve_device(device):
 
 def resolve_dtype(dtype):
     """Return np.dtype float32 or float64; InputError for anything else."""
+    if type(dtype) is str and dtype in DTYPES:
+        return _DTYPES[dtype]
     try:
         name = np.dtype(dtype).name if dtype is not None else None
     except (TypeError, ValueError):    # the latter: text that is no UTF-8

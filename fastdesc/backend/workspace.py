@@ -25,25 +25,37 @@ class Workspace:
     """Blocks of memory in the order in which they are asked for; not to be shared by threads."""
 
     def __init__(self):
-        self._blocks, self._next = [], 0
+        self._blocks, self._arrays, self._next = [], [], 0
+        self.n_bytes = 0    # memory held
 
-    @property
-    def n_bytes(self):
-        """Memory held."""
-        return sum(len(block) for block in self._blocks)
+    def __getstate__(self):
+        return {}    # a copy has memory of its own
+
+    def __setstate__(self, state):
+        self.__init__()
 
     def empty(self, shape, dtype):
         """Uninitialised C-contiguous array, which the next use of the workspace may overwrite."""
-        dtype, k = np.dtype(dtype), self._next
+        k = self._next
         self._next += 1
+        if k < len(self._arrays):    # most steps ask for what the step before asked for
+            known, its_dtype, array = self._arrays[k]
+            if known == shape and its_dtype == dtype:
+                return array
+        its_dtype, dtype = dtype, np.dtype(dtype)
         wanted = dtype.itemsize
         for n in shape:
             wanted *= int(n)
         if k == len(self._blocks):
-            self._blocks.append(_block(wanted))
-        elif len(self._blocks[k]) < wanted:
-            self._blocks[k] = _block(int(GROWTH * wanted))
-        return self._blocks[k][:wanted].view(dtype).reshape(shape)
+            self._blocks.append(np.empty(0, np.uint8))
+            self._arrays.append(None)
+        if len(self._blocks[k]) < wanted:
+            block = _block(int(GROWTH * wanted) if len(self._blocks[k]) else wanted)
+            self.n_bytes += len(block) - len(self._blocks[k])
+            self._blocks[k] = block
+        array = self._blocks[k][:wanted].view(dtype).reshape(shape)
+        self._arrays[k] = shape, its_dtype, array
+        return array
 
     def __enter__(self):
         self._before = getattr(_here, "workspace", None)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
+from fastdesc.backend.jit import kernel
 from fastdesc.backend.memory import check_room
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.pairs import cell_list, cuda
@@ -67,6 +68,7 @@ class Pairs:
     columns: list[Array] | None = None
     noted: tuple[Array, int] | None = None    # what note_species was told
     shortest: float = 0.0
+    memory = staticmethod(np.empty)    # makes what is kept with the list
     exchange: Alone = Alone()
     _whole: "Pairs | None" = None
     _blocks: tuple | None = None    # of fastdesc.pairs.blocks.pair_blocks, kept
@@ -98,26 +100,32 @@ class Pairs:
             For a cutoff that is not positive and finite, for two atoms closer than 1e-6 Å (names both), and where
             there are too many pairs or images for an index, or for the memory that is free.
         """
+        return cls._found(structures, cutoff, np.empty)
+
+    @classmethod
+    def _found(cls, structures, cutoff, memory):
+        """As `find`; `memory` makes the arrays of a list that is found on the host, as numpy.empty does."""
         if not isinstance(structures, Structures):
             raise InputError(f"structures is a {type(structures).__name__}; give Structures.from_ase(frames)")
         if not isinstance(cutoff, Real) or isinstance(cutoff, bool) or not 0 < cutoff < np.inf:
             raise InputError(f"cutoff {cutoff!r} arrived; it must be a positive and finite number, in Å")
         cutoff = float(cutoff)
         expected = _expected(structures, cutoff)
-        too_many = f"about {expected:.1e} pairs of atoms are within the cutoff {cutoff} Å of each other"
+        too_many = "about {:.1e} pairs of atoms are within the cutoff {} Å of each other, {}; {}"
+        remedy = "check its unit or give fewer frames"
         if expected > cell_list.MOST_PAIRS:
-            raise InputError(f"{too_many}, {cell_list.MOST_PAIRS:.1e} can be had; check its unit or give fewer frames")
+            raise InputError(too_many.format(expected, cutoff, f"{cell_list.MOST_PAIRS:.1e} can be had", remedy))
 
         def judge():
             what = f"about {expected:.1e} pairs of atoms within the cutoff {cutoff} Å of each other"
             check_room(expected * PAIR_BYTES, what, "use a smaller cutoff, or fewer frames at a time")
 
         try:
-            row, j, shift, mirror, shortest = _search(structures, cutoff, judge)
+            row, j, shift, mirror, shortest = _search(structures, cutoff, judge, memory)
         except MemoryError as error:
-            raise InputError(f"{too_many}, more than fit into memory; check its unit or give fewer frames") from error
+            raise InputError(too_many.format(expected, cutoff, "more than fit into memory", remedy)) from error
         pairs = cls(row, j, shift, mirror, cutoff, structures.first)
-        pairs.shortest = float(shortest)
+        pairs.shortest, pairs.memory = float(shortest), memory
         if shortest < SAME_PLACE:
             check_distances(structures, pairs)
         return pairs
@@ -252,7 +260,7 @@ def joined(found):
     return row, j, shift, mirror, cutoff, np.concatenate(first)
 
 
-def find_on(structures, cutoff, device):
+def find_on(structures, cutoff, device, memory=np.empty):
     """Move frames to a device and find their pairs, in the order that is faster.
 
     Large cells are moved first and searched there; of small ones the pairs are found on the host and moved, too.
@@ -263,6 +271,9 @@ def find_on(structures, cutoff, device):
     cutoff : float
         In Å.
     device : {"cpu", "cuda"}
+    memory : callable
+        Makes the arrays of a list on the host, as numpy.empty does: fastdesc.backend.arrays.empty for a list that is
+        not needed any more when the work in kept memory is done.
 
     Returns
     -------
@@ -277,22 +288,22 @@ def find_on(structures, cutoff, device):
     """
     if device == "cuda" and cuda.large(structures) and cuda.suits(structures, cutoff):
         structures = structures.to_device(device)
-    pairs = Pairs.find(structures, cutoff)
+    pairs = Pairs._found(structures, cutoff, memory)
     return structures.to_device(device), pairs.to_device(device)
 
 
-def _search(structures, cutoff, judge):
+def _search(structures, cutoff, judge, memory):
     """Return row, j, shift, mirror and the shortest distance; the arrays lie where the positions do."""
     if namespace(structures.positions) is np:
         arrays = structures.positions, structures.cells, structures.pbc, structures.first
-        return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff, judge)
+        return cell_list.find(*map(np.ascontiguousarray, arrays), cutoff, judge, memory)
     problem = None
     if cuda.suits(structures, cutoff):
         try:
             return cuda.find(structures, cutoff)
         except (RuntimeError, MemoryError) as error:
             problem = str(error)
-    *arrays, shortest = _search(structures.to_device("cpu"), cutoff, judge)
+    *arrays, shortest = _search(structures.to_device("cpu"), cutoff, judge, np.empty)
     if problem is not None and shortest >= SAME_PLACE:    # else they are refused
         warnings.warn(f"pairs were found on the host, not on the device: {problem}", FastdescWarning, stacklevel=4)
     return *(to_device(x, "cuda") for x in arrays), shortest
@@ -300,9 +311,18 @@ def _search(structures, cutoff, judge):
 
 def _expected(structures, cutoff):
     """Number of pairs if atoms were spread evenly; frames that are not periodic everywhere count as none."""
-    counts, cells = np.diff(structures.first), structures.pbc.all(1)
-    volumes = np.where(cells, structures.volumes, np.inf)
-    return float((counts**2 / volumes).sum() * 4 / 3 * np.pi * cutoff**3)
+    squares = squares_by_volume(structures.first, structures.pbc, structures.volumes)
+    return squares * 4 / 3 * np.pi * cutoff**3
+
+
+@kernel
+def squares_by_volume(first, pbc, volumes):
+    """Sum of n_atoms² / volume over frames that are periodic everywhere."""
+    total = 0.0
+    for f in range(len(volumes)):
+        if pbc[f, 0] and pbc[f, 1] and pbc[f, 2]:
+            total += np.float64(first[f + 1] - first[f]) ** 2 / volumes[f]
+    return total
 
 
 def closest(structures, pairs):

@@ -15,6 +15,7 @@ from fastdesc.types import Array
 CHUNK = 16
 """Blocks that a thread takes at a time."""
 FURTHEST_SHIFT, MOST_PLACES = 127, 2**31 - 1
+"""The first is one less than a power of two: `_fill` compares bits."""
 
 
 @dataclass(eq=False)
@@ -97,8 +98,9 @@ def made_blocks(pairs, species, n_species, width, by_element=True):
     n_slots = int(first_slot[-1])
     if (n_slots + 1) * 3 * width > MOST_PLACES:
         return None
-    neighbour, shift = np.empty((n_slots, width), np.int32), np.empty((n_slots, 3, width), np.int8)
-    place, mirror = np.empty(pairs.n_pairs, np.int32), np.empty(pairs.n_pairs, np.int32)
+    new = pairs.memory
+    neighbour, shift = new((n_slots, width), np.int32), new((n_slots, 3, width), np.int8)
+    place, mirror = new((pairs.n_pairs,), np.int32), new((pairs.n_pairs,), np.int32)
     place[int(pairs.row[-1]) :] = n_slots * 3 * width    # of ghosts' rows
     shifted = np.zeros(len(element), np.bool_)
     arrays = pairs.row, pairs.j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
@@ -153,37 +155,36 @@ def _count(first, last, row, j, species, atom, starts):
 @kernel
 def _fill(first, last, row, j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted):
     """Slots and lanes of all pairs of these blocks; returns whether all shifts fit."""
-    fit = True
-    n_species, width = starts.shape[1] - 1, atom.shape[1]
-    counts = np.empty(n_species, np.int64)
+    n_species, width = starts.shape[1] - 1, np.uint64(atom.shape[1])
+    counts, zero, one, two = np.empty(n_species, np.uint64), np.uint64(0), np.uint64(1), np.uint64(2)
+    furthest = 0
     for block in range(first, last):
         begin, end = first_slot[block], first_slot[block + 1]
         neighbour[begin:end] = -1
         shift[begin:end] = 0
-        away = False
+        bits = 0    # of all distances in cells: none is set in a block without images
         for lane in range(width):
             i = atom[block, lane]
             if i < 0:
                 continue
             for z in range(n_species):
                 counts[z] = begin + starts[block, z]
-            for p in range(row[i], row[i + 1]):
-                n = j[p]
-                z = species[n] if n_species > 1 else 0
+            for p in range(np.uint64(row[i]), np.uint64(row[i + 1])):
+                n = np.uint32(j[p])
+                z = np.uint64(species[n]) if n_species > 1 else zero
                 k = counts[z]
-                counts[z] = k + 1
+                counts[z] = k + one
+                u, v, w = shifts[p, zero], shifts[p, one], shifts[p, two]
+                bits |= abs(u) | abs(v) | abs(w)
                 neighbour[k, lane] = n
-                for c in range(3):
-                    s = shifts[p, c]
-                    shift[k, c, lane] = s
-                    away |= s != 0
-                    fit &= abs(s) <= FURTHEST_SHIFT
-                place[p] = 3 * width * k + lane
-        shifted[block] = away
-    return fit
+                shift[k, zero, lane], shift[k, one, lane], shift[k, two, lane] = u, v, w
+                place[p] = np.uint64(3) * width * k + lane
+        shifted[block] = bits != 0
+        furthest |= bits
+    return furthest <= FURTHEST_SHIFT
 
 
 @kernel
 def _mirrored(first, last, mirror, place, out):
-    for p in range(first, last):
-        out[p] = place[mirror[p]]
+    for p in range(np.uint64(first), np.uint64(last)):
+        out[p] = place[np.uint32(mirror[p])]

@@ -11,6 +11,8 @@ FARTHEST = 1e9
 ROUNDING = 1e-12
 FINEST = 3
 """Bins per cutoff tried at most."""
+BINS_AN_ATOM, BINS_A_FRAME = 4, 32
+"""Bins of a frame at most."""
 TEST, GATHER, RUN = 0.4, 0.8, 20.0
 """Nanoseconds to test and to gather one candidate and to visit one run of bins, measured."""
 
@@ -82,7 +84,7 @@ def count_bins(heights, periodic, n_atoms, cutoff, bins):
     for fine in range(1, FINEST + 1):
         for d in range(3):
             n[d] = max(1.0, min(fine * heights[d] / cutoff + ROUNDING, 1e6))
-        while n[0] * n[1] * n[2] > 4 * n_atoms + 32:
+        while n[0] * n[1] * n[2] > BINS_AN_ATOM * n_atoms + BINS_A_FRAME:
             d = 0 if n[0] >= max(n[1], n[2]) else (1 if n[1] >= n[2] else 2)
             n[d] = (n[d] + 1) // 2
         candidates = occupancy = np.float64(n_atoms)
@@ -202,25 +204,25 @@ def sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, si
 
 
 @kernel
-def lay_grid(positions, cells, pbc, first, cutoff):
+def lay_grid(positions, cells, pbc, first, cutoff, bins, sites, cards, home, start):
     """Lay a grid of bins over every frame and sort the atoms into them.
+
+    Out: bins as of `plan`; sites, cards, home as of `sort_atoms`, and start, which comes as zeros and may be longer.
 
     Returns
     -------
-    bins as of `plan`; vectors, shifts of images as of `list_images`; sites, cards, home, start as of `sort_atoms`;
-    the first frame that cannot be searched, or -1; whether it has too many images, else an atom of it is too far away
+    vectors, shifts of images as of `list_images`; the first frame that cannot be searched, or -1; whether it has too
+    many images, else an atom of it is too far away
     """
-    n_atoms, n_frames = len(positions), len(first) - 1
+    n_frames = len(first) - 1
     basis, inverse, turn = np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3)), np.empty((n_frames, 3, 3), np.int64)
-    low, scale, bins = np.empty((n_frames, 3)), np.empty((n_frames, 3)), np.empty((n_frames, 11), np.int64)
+    low, scale = np.empty((n_frames, 3)), np.empty((n_frames, 3))
     n_bins, n_images, bad = plan(positions, cells, pbc, first, cutoff, basis, turn, inverse, low, scale, bins)
     too_many = bad >= 0
     if too_many:
         n_bins = n_images = 0
-    vectors, shifts = np.empty((n_images, 3)), np.empty((n_images, 3), np.int32)
-    sites, cards = np.empty((3, n_atoms)), np.empty((n_atoms, 4), np.int32)
-    home, start = np.empty(n_atoms, np.int32), np.zeros(n_bins + 1, np.int32)
+    vectors, shifts, start = np.empty((n_images, 3)), np.empty((n_images, 3), np.int32), start[: n_bins + 1]
     if not too_many:
         list_images(basis, turn, bins, vectors, shifts)
         bad = sort_atoms(positions, pbc, first, basis, turn, inverse, low, scale, bins, sites, cards, home, start)
-    return bins, vectors, shifts, sites, cards, home, start, bad, too_many
+    return vectors, shifts, bad, too_many

@@ -6,12 +6,14 @@ others own, in the order of their owners. So both places of a pair, and with the
 written, and nothing depends on the number of threads.
 """
 
+from math import sqrt
+
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
 from fastdesc.backend.threads import for_chunks
 from fastdesc.errors import InputError
-from fastdesc.pairs.cell_grid import FARTHEST, MOST_IMAGES, lay_grid
+from fastdesc.pairs.cell_grid import BINS_A_FRAME, BINS_AN_ATOM, FARTHEST, MOST_IMAGES, lay_grid
 from fastdesc.simd import splat
 from fastdesc.simd.nearby import AT_ONCE, keep_near, least_of
 
@@ -22,7 +24,7 @@ USUAL = 48
 """Pairs per owner for which there is room at once; more where it does not do."""
 
 
-def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
+def find(positions, cells, pbc, first, cutoff, judge=lambda: None, memory=np.empty):
     """Find all pairs closer than the cutoff.
 
     Parameters
@@ -35,6 +37,8 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     cutoff : float, in Å
     judge : callable
         Called when indices are known to fit, before arrays of pairs are made.
+    memory : callable
+        Makes arrays of pairs, as numpy.empty does.
 
     Returns
     -------
@@ -50,8 +54,12 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     InputError
         Where indices would overflow: absurdly small cells, atoms absurdly far from theirs, too many pairs.
     """
-    n_atoms = len(positions)
-    *grid, bad, too_many = lay_grid(positions, cells, pbc, first, cutoff)
+    n_atoms, n_frames = len(positions), len(first) - 1
+    bins = np.empty((n_frames, 11), np.int64)
+    start = np.zeros(BINS_AN_ATOM * n_atoms + BINS_A_FRAME * n_frames + 1, np.int32)
+    sites, cards, home = np.empty((3, n_atoms)), np.empty((n_atoms, 4), np.int32), np.empty(n_atoms, np.int32)
+    grid = bins, sites, cards, home, start
+    vectors, shifts, bad, too_many = lay_grid(positions, cells, pbc, first, cutoff, *grid)
     if bad >= 0 and too_many:
         raise InputError(
             f"the cell of frame {bad} has more than {MOST_IMAGES} periodic images within the cutoff {cutoff} Å; "
@@ -60,7 +68,6 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
     if bad >= 0:
         raise InputError(f"an atom of frame {bad} is over {FARTHEST:.0e} cells away from its own; wrap its positions")
     judge()
-    bins, vectors, shifts, sites, cards, home, start = grid
 
     # A task can give pairs to the atoms of its own frames only: `given` holds a count for each of these.
     step = min(max(FEWEST_ATOMS, -(-n_atoms // MOST_TASKS)), n_atoms)
@@ -72,7 +79,7 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
         reach = np.stack([first[np.searchsorted(first, begin, "right") - 1], first[np.searchsorted(first, end)]])
         offset = np.cumsum([0, *(reach[1] - reach[0])])
     given, owned = np.zeros(offset[-1], np.int32), np.empty(n_atoms, np.int32)
-    room = np.empty((len(begin), 2, USUAL * step), np.uint32)
+    room = memory((len(begin), 2, USUAL * step), np.uint32)
 
     def search(a, b):
         t = a // step
@@ -80,11 +87,12 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
         return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, base, room[t])
 
     found = for_chunks(search, n_atoms, step)
-    row = place_rows(cards, owned, given, offset, reach)
+    row = np.zeros(n_atoms + 1, np.int64)
+    place_rows(cards, owned, given, offset, reach, row)
     n_pairs = int(row[-1])
     if n_pairs > MOST_PAIRS:
         raise InputError(f"{n_pairs} pairs in one list, {MOST_PAIRS} are allowed; use smaller batches of frames")
-    j, shift, mirror = np.empty(n_pairs, np.int32), np.empty((n_pairs, 3), np.int32), np.empty(n_pairs, np.int32)
+    j, shift, mirror = memory((n_pairs,), np.int32), memory((n_pairs, 3), np.int32), memory((n_pairs,), np.int32)
 
     def write(a, b):
         t = a // step
@@ -93,7 +101,7 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None):
 
     for_chunks(write, n_atoms, step)
     for_chunks(lambda a, b: write_taken(a, b, cards, owned, row, shift, mirror), n_atoms, step)
-    return row, j, shift, mirror, float(np.sqrt(min(smallest for _, smallest in found)))
+    return row, j, shift, mirror, sqrt(min(smallest for _, smallest in found))
 
 
 @inner
@@ -210,10 +218,10 @@ def find_owned(begin, end, cutoff, first, pbc, bins, vectors, sites, home, start
 
 
 @kernel
-def place_rows(cards, owned, given, offset, reach):
-    """Return row; turn the counts of every task into the place of the first pair it gives to a sorted atom."""
+def place_rows(cards, owned, given, offset, reach, row):
+    """Fill row, which comes as zeros; turn the counts of a task into places of the first pairs it gives to atoms."""
     n_atoms = len(owned)
-    place, row = np.empty(n_atoms, np.int64), np.zeros(n_atoms + 1, np.int64)
+    place = np.empty(n_atoms, np.int64)
     for s in range(n_atoms):
         place[s] = owned[s]
     for t in range(len(offset) - 1):
@@ -226,7 +234,6 @@ def place_rows(cards, owned, given, offset, reach):
         place[s] = row[cards[s, 3]] + owned[s]
     for t in range(len(offset) - 1):
         place_counts(given[offset[t] : offset[t + 1]], place[reach[0, t] : reach[1, t]])
-    return row
 
 
 @inner
@@ -269,7 +276,7 @@ def write_owned(begin, end, cards, shifts, owned, pairs, given, base, row, j, sh
 
 @kernel
 def write_taken(begin, end, cards, owned, row, shift, mirror):
-    """Write the shifts of pairs of the sorted atoms begin .. end that others own: scattering less keeps to the cache."""
+    """Write the shifts of pairs of the sorted atoms begin .. end that others own: less is scattered over memory."""
     for t in range(np.uint64(begin), np.uint64(end)):
         i = np.uint64(cards[t, 3])
         for q in range(np.uint64(row[i] + owned[t]), np.uint64(row[i + np.uint64(1)])):

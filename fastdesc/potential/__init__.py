@@ -1,6 +1,6 @@
 """A potential: descriptor, feature scaler and networks; energies, forces and stresses of frames; one file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from fastdesc.backend.arrays import namespace, resolve_device, resolve_dtype, to_device, to_host_together
+from fastdesc.backend.arrays import empty, namespace, resolve_device, resolve_dtype, to_device, to_host_together
 from fastdesc.backend.device_memory import enough_for
+from fastdesc.backend.unchanged import Unchanged
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
@@ -228,9 +229,9 @@ class Potential(Parameters):
     def _kept_model(self, dtype):
         """The model of the last call on the host, where no parameter has changed since."""
         arrays = [*self.parameters.values(), *self.buffers.values(), self.scaler.mean, self.scaler.scale, self.scale]
-        kept, now = self.__dict__.get("_kept"), [a.tobytes() for a in arrays]
-        if kept is None or kept[0] != dtype or kept[1] != now:
-            self._kept = kept = dtype, now, self.model(dtype)
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept[0] != dtype or not kept[1].holds(arrays):
+            self._kept = kept = dtype, Unchanged(arrays), self.model(dtype)
         return kept[2]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -292,7 +293,9 @@ class Potential(Parameters):
             with enough_for(part.n_atoms, device):
                 *found, spread = evaluated_with_spread(self, part, model, forces or stress, several)
             parts.append((*found, spread.energy, spread.energies, spread.distances, spread.forces))
-        joined: list[Any] = [np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)]
+        joined: list[Any] = [
+            np.concatenate(p) if p[0] is not None else None for p in zip(*parts, strict=True)
+        ] if len(parts) > 1 else list(parts[0])
         energy, found_forces, found_virials, atomic, *spreads = joined
         voigt = stress_voigt(found_virials, structures.volumes) if stress else None
         prediction = Prediction(energy, found_forces if forces else None, voigt, atomic)
@@ -322,10 +325,9 @@ class Potential(Parameters):
         energies : (n_atoms,) float64, eV
         """
         model = self.model() if model is None else model
-        with enough_for(structures.n_atoms, model.device):
-            structures, pairs, species = self.placed(structures, pairs, model)
-        placed = structures.positions, structures.cells, pairs
         with kept_memory(), enough_for(structures.n_atoms, model.device):
+            structures, pairs, species = self.placed(structures, pairs, model, empty)
+            placed = structures.positions, structures.cells, pairs
             if derivatives:
                 found = energies_forces_virials(model, *placed, species.on_device)
             else:
@@ -339,12 +341,14 @@ class Potential(Parameters):
                 energy, atomic = self.totals(atomic, species.on_host, pairs.first)
         return energy, *(found or (None, None)), atomic
 
-    def placed(self, structures: Structures, pairs: Pairs | None, model: Model) -> tuple[Structures, Pairs, "Species"]:
-        """Structures, pairs (found where None came) and species of all atoms, where a model is."""
+    def placed(
+        self, structures: Structures, pairs: Pairs | None, model: Model, memory: Callable[..., Array] = np.empty
+    ) -> tuple[Structures, Pairs, "Species"]:
+        """Structures, pairs (found where None came, in this memory) and species of all atoms, where a model is."""
         device = model.device
         species = structures.species(self.descriptor.species_numbers)
         if pairs is None:
-            structures, pairs = find_on(structures, self.descriptor.cutoff, device)
+            structures, pairs = find_on(structures, self.descriptor.cutoff, device, memory)
         elif device == "cuda":
             structures, pairs = structures.to_device(device), pairs.to_device(device)
         if device == "cuda" and pairs.columns is None:

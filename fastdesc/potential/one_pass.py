@@ -8,6 +8,8 @@ Members of a shallow ensemble are networks with the same layers but the last: al
 hidden layer is there already, and a member costs its way back from there, no more.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from fastdesc.backend.arrays import empty
@@ -32,6 +34,8 @@ MOST_WEIGHTS = 1 << 20
 
 def suits(model):
     """Whether `one_pass` can evaluate a model."""
+    if type(model.packed) is Packed:
+        return True
     if type(model.descriptor) is not GaussianMoments or not isinstance(model.scale, np.ndarray):
         return False
     if model.descriptor.iterations:
@@ -81,14 +85,11 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     blocks = pair_blocks(pairs, species, len(model.scale), lanes, not many)
     if blocks is None:
         return None
-    basis, cutoff = BASES.index(family.basis), float(family.cutoff)
     if model.packed is None:
-        mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
-        own_last = np.array([network.layers[-1][0] for network in model.networks]) * model.scale[:, None, None]
-        model.packed = packed_networks(model.networks), mixing, own_last
-    (packed, mixing, own_last), n, n_all = model.packed, pairs.n_atoms, pairs.whole.n_atoms
+        model.packed = _packed(model)
+    packed, mixing, own_last, sizes, direct = model.packed
+    n, n_all = pairs.n_atoms, pairs.whole.n_atoms
     positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
-    direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
     last = own_last if last is None else np.concatenate([own_last, last], axis=1)
     ways = last.shape[1] if derivatives else 0
     gradient = empty((ways, (blocks.n_slots + 1) * 3 * lanes), dtype)
@@ -96,7 +97,6 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     energies, own, per_atom = empty((n,), np.float64), empty((ways, n, 3), np.float64), empty((9, n), np.float64)
     last_layer = np.empty((n, 0), dtype) if last_layer is None else last_layer
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
-    sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     arguments = (
         (blocks.atom, blocks.element, *slots), positions, cells, pairs.frame, species, mixing, sizes, family.offsets,
         packed.weights, packed.plan, packed.activation, model.scale, last, direct, gradient.reshape(-1), energies, own,
@@ -112,6 +112,26 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
         for_chunks(lambda a, b, arrays=arrays: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
     found = energies, forces[0], frame_sums(per_atom, pairs).reshape(-1, 3, 3)
     return found if ways == 1 else (*found, forces[1:])
+
+
+class Packed(NamedTuple):
+    """What the kernel needs of a model, made once."""
+
+    networks: Any
+    mixing: np.ndarray
+    last: np.ndarray    # times the scale, eV
+    sizes: tuple
+    direct: np.ndarray
+
+
+def _packed(model):
+    family, dtype = model.descriptor, model.scale.dtype
+    basis, cutoff = BASES.index(family.basis), float(family.cutoff)
+    mixing = combinations(model.theta["beta"], basis, cutoff).reshape(-1)
+    last = np.array([network.layers[-1][0] for network in model.networks]) * model.scale[:, None, None]
+    sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
+    direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
+    return Packed(packed_networks(model.networks), mixing, last, sizes, direct)
 
 
 def members_at_once(pairs, dtype):

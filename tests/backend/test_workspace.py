@@ -88,3 +88,14 @@ def test_evaluations_ask_for_no_fresh_pages():
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert faults(FAULTS) < 100 < 1000 < faults(WITHOUT + FAULTS)
+
+
+def test_what_was_asked_for_before_is_the_same_array():
+    own = Workspace()
+    with own:
+        a, b = own.empty((3, 5), "float64"), own.empty((4,), np.dtype("int32"))
+    with own:
+        assert own.empty((3, 5), "float64") is a and own.empty((2, 2), "int32").shape == (2, 2)
+    with own:
+        assert own.empty((5, 3), "float64").shape == (5, 3) and own.empty((4,), "float32").dtype == np.float32
+    assert own.n_bytes >= 136 and np.shares_memory(a, own._arrays[0][2]) and b.shape == (4,)
