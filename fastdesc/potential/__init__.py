@@ -21,6 +21,7 @@ from fastdesc.geometry import frame_sums, stress_voigt
 from fastdesc.io.frames import read_frames
 from fastdesc.networks.scaler import FeatureScaler, scatter_columns
 from fastdesc.pairs import Pairs, find_on
+from fastdesc.potential import large_system
 from fastdesc.potential.build import check_form, check_widths, direct_features, make_heads, reference_given
 from fastdesc.potential.evaluation import Model, energies, energies_forces_virials
 from fastdesc.potential.parameters import Parameters, below
@@ -327,12 +328,7 @@ class Potential(Parameters):
         model = self.model() if model is None else model
         with kept_memory(), enough_for(structures.n_atoms, model.device):
             structures, pairs, species = self.placed(structures, pairs, model, empty)
-            placed = structures.positions, structures.cells, pairs
-            if derivatives:
-                found = energies_forces_virials(model, *placed, species.on_device)
-            else:
-                found = (energies(model, *placed, species.on_device),)
-            atomic, *rest = found
+            atomic, *rest = _found(model, structures, pairs, species.on_device, derivatives)
             if model.device == "cuda" and pairs.n_atoms > SUMMED_ON_HOST:
                 atomic = atomic + namespace(atomic).asarray(self.reference)[species.on_device]
                 energy, atomic, *found = to_host_together(frame_sums(atomic[None], pairs)[:, 0], atomic, *rest)
@@ -390,3 +386,16 @@ class Potential(Parameters):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
+
+
+def _found(model, structures, pairs, species, derivatives):
+    """Atomic energies without E0, and with derivatives forces and virials: arrays where the model is."""
+    placed = structures.positions, structures.cells, pairs, species
+    if large_system.suits(model, structures, pairs):
+        found = large_system.large_system(model, structures, pairs, species, derivatives)
+        if found is not None and model.repulsion is None:
+            return found
+        if found is not None:
+            added = model.repulsion.evaluate(*placed)
+            return tuple(a + b for a, b in zip(found, added, strict=False))
+    return energies_forces_virials(model, *placed) if derivatives else (energies(model, *placed),)

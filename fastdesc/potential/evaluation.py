@@ -40,7 +40,7 @@ class Model:
     repulsion : Repulsion or None
         Of nuclei (fastdesc/potential/repulsion.py), which is added to what whole evaluations return.
     packed : tuple, or None
-        What fastdesc.potential.one_pass made of the parameters, kept for the next call.
+        What fastdesc.potential.one_pass or large_system made of the parameters, kept for the next call.
     """
 
     descriptor: Any

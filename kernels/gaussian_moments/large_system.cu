@@ -1,0 +1,341 @@
+// Gaussian moments of one large periodic cell in float32: a thread an atom. How it is launched, with the formulas:
+// fastdesc/descriptors/gaussian_moments/large_system.py.
+//
+// specialise gm_large_keys
+// specialise gm_large_places
+// specialise gm_large_list
+// specialise gm_large_moments
+// specialise gm_large_gradients
+// specialise gm_large_forces
+//
+// Atoms are sorted along a curve in space; 32 of them that follow one another are a slice, the atoms of a warp. The list
+// is transposed within a slice: neighbour k of atom a is slot start[a / 32] + 32 k + a % 32, so that the threads of a
+// warp read and write side by side. Places are fractions of the cell as whole numbers of 2^-32: the difference of two
+// wraps around to that of the nearest image. Vectors of pairs are made where they are used and stored nowhere.
+#include "tensors.cuh"
+
+using namespace fd;
+
+constexpr int THREADS = 128, LANES = 32, NR = 5;
+// Blocks that a multiprocessor must be able to hold: the most without spills.
+constexpr int SUM_BLOCKS = 3, FORCE_BLOCKS = 8;
+
+struct alignas(16) Four { float x, y, z, w; };
+struct alignas(16) Place { int x, y, z, species; };
+
+// The cell in Å for each 2^-32 of its vectors.
+struct Grid {
+    float h[9];
+
+    __device__ __forceinline__ explicit Grid(const double* cell) {
+#pragma unroll
+        for (int k = 0; k < 9; ++k) h[k] = (float)(cell[k] * (1.0 / 4294967296.0));
+    }
+    // Vector from one place to the nearest image of another, Å.
+    __device__ __forceinline__ Vector<float> between(const Place& from, const Place& to) const {
+        const float a = (float)(int)((unsigned)to.x - (unsigned)from.x), b = (float)(int)((unsigned)to.y - (unsigned)from.y),
+                    c = (float)(int)((unsigned)to.z - (unsigned)from.z);
+        return {a * h[0] + b * h[3] + c * h[6], a * h[1] + b * h[4] + c * h[7], a * h[2] + b * h[5] + c * h[8]};
+    }
+};
+
+// What belongs to the atom of a thread; no pairs where there is no such atom.
+struct Own {
+    Place place;
+    int count;
+    long long slot;  // of the first neighbour
+
+    __device__ __forceinline__ Own(const int* counts, const long long* start, const int* places, long long a, long long end)
+        : place{0, 0, 0, 0}, count(0), slot(0) {
+        if (a >= end) return;
+        place = reinterpret_cast<const Place*>(places)[a];
+        count = counts[a];
+        slot = start[a / LANES] + a % LANES;
+    }
+};
+
+// Call visit(slot, vector) for all neighbours of an atom.
+template <typename Visit>
+__device__ __forceinline__ void each_neighbour(const Own& own, const Grid& grid, const int* neighbour, const int* places,
+                                               Visit visit) {
+    for (int k = 0; k < own.count; ++k) {
+        const long long slot = own.slot + k * LANES;
+        const Place other = reinterpret_cast<const Place*>(places)[neighbour[slot]];
+        visit(slot, other.species, grid.between(own.place, other));
+    }
+}
+
+// Radial channels as cubics, NR of them side by side: of a slab of channels (n_species, n_species, knots + 1, NR) Fours.
+struct Table {
+    const Four* at;
+    int knots, n_species;
+    float per_knot;
+
+    // Of a slab, in shared memory where it is to be staged; the whole block calls.
+    __device__ __forceinline__ Table(Four* shared, const float* tables, int slab, int knots_, int n, float per, bool staged)
+        : knots(knots_), n_species(n), per_knot(per) {
+        const int size = n * n * (knots + 1) * NR;
+        at = reinterpret_cast<const Four*>(tables) + (long long)slab * size;
+        if (!staged) return;
+        __syncthreads();
+        for (int x = threadIdx.x; x < size; x += THREADS) shared[x] = at[x];
+        __syncthreads();
+        at = shared;
+    }
+    // The first of NR cubics of a pair of elements at a distance, and how far behind its knot that is.
+    __device__ __forceinline__ const Four* cubics(int zi, int zj, float d, float& t) const {
+        const float x = d * per_knot;
+        const int p = (int)x;
+        t = x - (float)p;
+        return at + ((zi * n_species + zj) * (knots + 1) + p) * NR;
+    }
+};
+
+// Bits of a number below 1024 at every third place.
+__device__ __forceinline__ unsigned spread(unsigned v) {
+    v = (v | v << 16) & 0x030000ffu;
+    v = (v | v << 8) & 0x0300f00fu;
+    v = (v | v << 4) & 0x030c30c3u;
+    return (v | v << 2) & 0x09249249u;
+}
+
+// Number of the bin of every atom along a Z-order curve; bins along each vector of the cell are at most 1024.
+__global__ void __launch_bounds__(THREADS)
+gm_large_keys(
+    long long n_atoms,
+    const int* __restrict__ places,  // (n_atoms, 4)
+    int* __restrict__ keys,          // (n_atoms,)
+    int bins_a,
+    int bins_b,
+    int bins_c
+) {
+    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    if (a >= n_atoms) return;
+    const Place own = reinterpret_cast<const Place*>(places)[a];
+    const auto bin = [](int x, int bins) { return spread((unsigned)((unsigned long long)(unsigned)x * bins >> 32)); };
+    keys[a] = (int)(bin(own.x, bins_a) | bin(own.y, bins_b) << 1 | bin(own.z, bins_c) << 2);
+}
+
+// Places of all atoms in the order of the list.
+__global__ void __launch_bounds__(THREADS)
+gm_large_places(
+    long long n_atoms,
+    const int* __restrict__ order,         // (n_atoms,): who is where on the curve
+    const int* __restrict__ species,       // (n_atoms,)
+    const double* __restrict__ positions,  // (n_atoms, 3), Å
+    const double* __restrict__ cell,       // (3, 3), Å
+    int* __restrict__ places               // (n_atoms, 4)
+) {
+    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    if (a >= n_atoms) return;
+    const int i = order[a];
+    const double* h = cell;
+    const double* x = positions + 3ll * i;
+    unsigned parts[3];
+    // s = x H^-1, whose columns are cross products of the rows of H over the volume.
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+        const double* p = h + 3 * ((c + 1) % 3);
+        const double* q = h + 3 * ((c + 2) % 3);
+        const double n[3] = {p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]};
+        const double volume = h[3 * c] * n[0] + h[3 * c + 1] * n[1] + h[3 * c + 2] * n[2];
+        const double s = (x[0] * n[0] + x[1] * n[1] + x[2] * n[2]) / volume;
+        parts[c] = (unsigned)(unsigned long long)((s - floor(s)) * 4294967296.0);
+    }
+    reinterpret_cast<Place*>(places)[a] = {(int)parts[0], (int)parts[1], (int)parts[2], species[i]};
+}
+
+// The list of neighbours and of mirrors, transposed within slices.
+__global__ void __launch_bounds__(THREADS)
+gm_large_list(
+    long long n_atoms,
+    const long long* __restrict__ row,    // (n_atoms + 1,), of atoms in their own order
+    const int* __restrict__ j,            // (n_pairs,)
+    const int* __restrict__ mirror,       // (n_pairs,)
+    const int* __restrict__ order,        // (n_atoms,): who is where on the curve
+    const int* __restrict__ rank,         // (n_atoms,): where on the curve an atom is
+    const long long* __restrict__ start,  // (n_slices + 1,)
+    int* __restrict__ neighbour,          // (n_slots,): place on the curve
+    int* __restrict__ opposite            // (n_slots,): slot of the mirror
+) {
+    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    if (a >= n_atoms) return;
+    const int i = order[a];
+    long long slot = start[a / LANES] + a % LANES;
+    for (long long p = row[i]; p < row[i + 1]; ++p) {
+        const int n = j[p], b = rank[n];
+        neighbour[slot] = b;
+        opposite[slot] = (int)(start[b / LANES] + b % LANES + (mirror[p] - row[n]) * LANES);
+        slot += LANES;
+    }
+}
+
+// Moments of the atoms first .. first + n_atoms - 1 of the curve: blockIdx.y is a slab of NR channels.
+__global__ void __launch_bounds__(THREADS, SUM_BLOCKS)
+gm_large_moments(
+    long long n_atoms,
+    const int* __restrict__ count,        // (n_all,): neighbours
+    const long long* __restrict__ start,  // (n_slices + 1,)
+    const int* __restrict__ neighbour,    // (n_slots,)
+    const int* __restrict__ places,       // (n_all, 4)
+    const double* __restrict__ cell,      // (3, 3), Å
+    const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
+    float* __restrict__ moments,          // (n_radial, n_moments, n_atoms)
+    long long first,
+    long long moments_stride,             // from row to row of moments
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int knots,
+    float per_knot,                       // 1/Å
+    float cutoff,                         // Å
+    bool staged                           // tables in shared memory
+) {
+    FD_DYNAMIC_SHARED(Four, shared);
+    const Table table(shared, tables, blockIdx.y, knots, n_species, per_knot, staged);
+    const long long i = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const Own own(count, start, places, first + i, first + n_atoms);
+    const float square = cutoff * cutoff;
+    float M[NR][N_MOMENTS];
+#pragma unroll
+    for (int s = 0; s < NR; ++s)
+#pragma unroll
+        for (int c = 0; c < N_MOMENTS; ++c) M[s][c] = 0.0f;
+    each_neighbour(own, Grid(cell), neighbour, places, [&](long long, int z, Vector<float> r) {
+        const float r2 = dot(r, r);
+        if (r2 >= square) return;
+        const float per_d = inverse_square_root(r2);
+        float t, R[NR];
+        const Four* cubic = table.cubics(own.place.species, z, r2 * per_d, t);
+#pragma unroll
+        for (int s = 0; s < NR; ++s) R[s] = ((cubic[s].w * t + cubic[s].z) * t + cubic[s].y) * t + cubic[s].x;
+        each_monomial(Vector<float>{r[0] * per_d, r[1] * per_d, r[2] * per_d}, N_MOMENTS, [&](int c, float monomial) {
+#pragma unroll
+            for (int s = 0; s < NR; ++s) M[s][c] += R[s] * monomial;
+        });
+    });
+    if (i >= n_atoms) return;
+    const int slab = blockIdx.y * NR;
+#pragma unroll
+    for (int s = 0; s < NR; ++s)
+#pragma unroll
+        for (int c = 0; c < N_MOMENTS; ++c)
+            if (slab + s < n_radial && c < n_moments)
+                moments[((slab + s) * n_moments + c) * moments_stride + i] = M[s][c];
+}
+
+// Gradients of the energies of the atoms first .. first + n_atoms - 1 with respect to the vectors of their pairs.
+__global__ void __launch_bounds__(THREADS, SUM_BLOCKS)
+gm_large_gradients(
+    long long n_atoms,
+    const int* __restrict__ count,        // (n_all,): neighbours
+    const long long* __restrict__ start,  // (n_slices + 1,)
+    const int* __restrict__ neighbour,    // (n_slots,)
+    const int* __restrict__ places,       // (n_all, 4)
+    const double* __restrict__ cell,      // (3, 3), Å
+    const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
+    const float* __restrict__ dmoments,   // (n_radial, n_moments, n_atoms)
+    float* __restrict__ gradients,        // (n_slots, 4), eV/Å; the last number is zero
+    long long first,
+    long long dmoments_stride,            // from row to row of dmoments
+    int n_species,
+    int n_radial,
+    int n_moments,
+    int knots,
+    float per_knot,                       // 1/Å
+    float cutoff,                         // Å
+    bool staged                           // tables in shared memory
+) {
+    FD_DYNAMIC_SHARED(Four, shared);
+    const long long i = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const Own own(count, start, places, first + i, first + n_atoms);
+    const float square = cutoff * cutoff;
+    for (int slab = 0; slab * NR < n_radial; ++slab) {
+        const Table table(shared, tables, slab, knots, n_species, per_knot, staged);
+        float D[NR][N_MOMENTS];
+#pragma unroll
+        for (int s = 0; s < NR; ++s)
+#pragma unroll
+            for (int c = 0; c < N_MOMENTS; ++c) {
+                const bool exists = i < n_atoms && slab * NR + s < n_radial && c < n_moments;
+                D[s][c] = exists ? dmoments[((slab * NR + s) * n_moments + c) * dmoments_stride + i] : 0.0f;
+            }
+        each_neighbour(own, Grid(cell), neighbour, places, [&](long long slot, int z, Vector<float> r) {
+            Four dr = {0.0f, 0.0f, 0.0f, 0.0f};
+            const float r2 = dot(r, r);
+            if (r2 < square) {
+                const float per_d = inverse_square_root(r2);
+                const Vector<float> u = {r[0] * per_d, r[1] * per_d, r[2] * per_d};
+                float t, R[NR], dR[NR], slope = 0.0f;
+                const Four* cubic = table.cubics(own.place.species, z, r2 * per_d, t);
+#pragma unroll
+                for (int s = 0; s < NR; ++s) {
+                    const Four a = cubic[s];
+                    R[s] = ((a.w * t + a.z) * t + a.y) * t + a.x;
+                    dR[s] = ((3.0f * a.w * t + 2.0f * a.z) * t + a.y) * per_knot;
+                }
+                const Vector<float> g = pull_monomials(u, N_MOMENTS, [&](int c, float monomial) {
+                    float f = 0.0f, df = 0.0f;
+#pragma unroll
+                    for (int s = 0; s < NR; ++s) f += R[s] * D[s][c], df += dR[s] * D[s][c];
+                    slope += df * monomial;
+                    return f;
+                });
+                const float along = slope - dot(u, g) * per_d;
+                dr = {u[0] * along + g[0] * per_d, u[1] * along + g[1] * per_d, u[2] * along + g[2] * per_d, 0.0f};
+            }
+            Four* out = reinterpret_cast<Four*>(gradients) + slot;
+            if (slab > 0) dr.x += out->x, dr.y += out->y, dr.z += out->z;
+            *out = dr;
+        });
+    }
+}
+
+// Forces on all atoms, in their own order, and one sum of virials a block.
+__global__ void __launch_bounds__(THREADS, FORCE_BLOCKS)
+gm_large_forces(
+    long long n_atoms,
+    const int* __restrict__ count,        // (n_atoms,): neighbours
+    const long long* __restrict__ start,  // (n_slices + 1,)
+    const int* __restrict__ neighbour,    // (n_slots,)
+    const int* __restrict__ opposite,     // (n_slots,): slot of the mirror
+    const int* __restrict__ places,       // (n_atoms, 4)
+    const double* __restrict__ cell,      // (3, 3), Å
+    const int* __restrict__ order,        // (n_atoms,): who is where on the curve
+    const float* __restrict__ gradients,  // (n_slots, 4), eV/Å
+    double* __restrict__ forces,          // (n_atoms, 3), eV/Å
+    double* __restrict__ virials          // (gridDim.x, 9), eV
+) {
+    FD_SHARED(double, sums, [THREADS / LANES * 6]);
+    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const Own own(count, start, places, a, n_atoms);
+    const Four* dr = reinterpret_cast<const Four*>(gradients);
+    double f[3] = {0.0, 0.0, 0.0};
+    float w[6] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    each_neighbour(own, Grid(cell), neighbour, places, [&](long long slot, int, Vector<float> r) {
+        const Four g = dr[slot], m = dr[opposite[slot]];
+        // A pair and its mirror stay opposite to the last bit.
+        f[0] += (double)(g.x - m.x), f[1] += (double)(g.y - m.y), f[2] += (double)(g.z - m.z);
+        w[0] += r[0] * g.x, w[1] += r[1] * g.y, w[2] += r[2] * g.z;
+        w[3] += 0.5f * (r[1] * g.z + r[2] * g.y), w[4] += 0.5f * (r[0] * g.z + r[2] * g.x);
+        w[5] += 0.5f * (r[0] * g.y + r[1] * g.x);
+    });
+    if (a < n_atoms)
+#pragma unroll
+        for (int c = 0; c < 3; ++c) forces[3ll * order[a] + c] = f[c];
+#pragma unroll
+    for (int c = 0; c < 6; ++c) {
+        const double sum = sum_lanes((double)w[c], 1, LANES);
+        if (threadIdx.x % LANES == 0) sums[threadIdx.x / LANES * 6 + c] = sum;
+    }
+    __syncthreads();
+    constexpr int VOIGT[9] = {0, 5, 4, 5, 1, 3, 4, 3, 2};    // xx yy zz yz xz xy
+#pragma unroll
+    for (int c = 0; c < 9; ++c)
+        if (threadIdx.x == c) {
+            double total = 0.0;
+#pragma unroll
+            for (int warp = 0; warp < THREADS / LANES; ++warp) total += sums[warp * 6 + VOIGT[c]];
+            virials[9ll * blockIdx.x + c] = total;
+        }
+}
