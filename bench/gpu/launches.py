@@ -15,7 +15,9 @@ import numpy as np
 from bench.harness import operations
 from fastdesc import geometry
 from fastdesc.backend import cuda
-from fastdesc.backend.arrays import namespace
+from fastdesc.backend.arrays import namespace, to_host
+from fastdesc.descriptors.gaussian_moments import GaussianMoments, large_system
+from fastdesc.descriptors.gaussian_moments.large_system import Tables
 from fastdesc.networks import feed_forward_cuda, residual_cuda
 from fastdesc.networks.activations import ACTIVATIONS
 from fastdesc.potential.repulsion import Repulsion
@@ -33,7 +35,7 @@ class Chip:
 H200 = Chip("NVIDIA H200", 4.3e12, {"float32": 60e12, "float64": 30e12})
 """4.3 TB/s was measured there; 60 Tflop/s are the datasheet's 67 less ten percent, in double precision half of it."""
 
-ROOT_AND_EDGE, CUTOFF, EXPONENTIAL = 10, 20, 12
+ROOT_AND_EDGE, CUTOFF, EXPONENTIAL, VECTOR = 10, 20, 12, 18
 DERIVATIVES = {0: 0, 1: 3, 2: 27, 3: 87}
 """Of all monomials up to a rank with respect to the unit vector, one product each with a cotangent."""
 
@@ -54,6 +56,12 @@ def _gm(d):
         "gm_beta_by_channels_pullback": (sets * (forward + r), 0),
         "gm_weights_pullback": (forward + r, 0),
         "gm_weights_sum": (r, 0),
+        "gm_large_keys": (0, 40),
+        "gm_large_places": (0, 60),
+        "gm_large_list": (0, 0),
+        "gm_large_moments": (VECTOR + start + 6 * r + 2 * r * m, 0),
+        "gm_large_gradients": (VECTOR + start + 12 * r + 4 * r * m + DERIVATIVES[rank] + 15, 0),
+        "gm_large_forces": (VECTOR + 24, 0),
         "gm_contract": (0, operations.contractions(d, 1)),
         "gm_contract_pullback": (0, operations.contractions_pullback(d, 1)),
     }
@@ -145,7 +153,7 @@ class Launch:
 
     @property
     def dtype(self):
-        return "float32" if "float" in self.name else "float64"
+        return "float32" if "float" in self.name or self.name.startswith("gm_large") else "float64"
 
     def atoms(self, n_atoms):
         """Atoms that it works on: those of a block where a map goes by blocks of atoms."""
@@ -224,6 +232,23 @@ def every_geometry(structures, pairs, dtype):
     geometry.pair_tangents(structures.positions, None, rij, pairs)
     geometry.forces(rij, pairs)
     geometry.virials(rij, rij, pairs)
+
+
+def every_large_system(d, structures, pairs, species, theta):
+    """Run the kernels of large systems, over one cell and back, for plain Gaussian moments; arrays decide where."""
+    if type(d) is not GaussianMoments or d.iterations:
+        return
+    xp, cell = namespace(pairs.j), structures.cells[0]
+    tables = Tables.of(d, to_host(theta["beta"]))
+    tables.tables = xp.asarray(tables.tables)
+    listed = large_system.sliced(pairs, structures.positions, cell, species, (100.0, 100.0, 100.0))
+    places = large_system.places_of(listed, structures.positions, cell, species)
+    neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
+    moments = xp.zeros((d.n_radial, d.n_moments, pairs.n_atoms), np.float32)
+    gradients = xp.zeros((listed.n_slots, 4), np.float32)
+    large_system.gm_large_moments(*neighbours, moments, 0)
+    large_system.gm_large_gradients(*neighbours, moments, gradients, 0)
+    large_system.forces_and_virial(listed, places, cell, gradients)
 
 
 def every_repulsion(d, structures, pairs, species):

@@ -25,8 +25,9 @@ def every_launch(system, names=models.EVERY):
         rij, pairs, species = d.prepare(frames, "float32")
         with launches.nothing_runs(), launches.recorded() as used:
             launches.every_map(d, rij, pairs, species, d.theta("float32"))
+            structures = fd.Structures.from_ase(frames)
+            launches.every_large_system(d, structures, pairs, species, d.theta("float32"))
             if not seen:
-                structures = fd.Structures.from_ase(frames)
                 launches.every_geometry(structures, pairs, "float32")
                 launches.every_repulsion(d, structures, pairs, species)
                 launches.every_layer(rij, pairs)
@@ -110,7 +111,7 @@ def predicted(system="cu4000", issued=None):
 
 
 SHOWN = ("gm_moments<float, 5>", "gm_contract<float>", "gm_contract_pullback<float>", "gm_moments_pullback<float, 5>",
-         "gm_beta_pullback<float, 5>", "geometry_pair_vectors<float>", "geometry_forces<float>",
+         "gm_beta_pullback<float, 5>", "gm_large_moments", "gm_large_gradients", "gm_large_forces", "geometry_pair_vectors<float>", "geometry_forces<float>",
          "geometry_virials<float>", "ed_density<float, 8>", "ed_contract<float, float>",
          "ed_contract_pullback<float, float>", "ed_density_pullback<float, 8>", "sf_features<float, 8>",
          "sf_pullback<float, 8>")  # fmt: skip

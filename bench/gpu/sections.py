@@ -216,8 +216,9 @@ def kernels(session):
             d, rij, pairs, species, theta = _prepared(name, system, dtype)
             with launches.recorded() as used:
                 launches.every_map(d, rij, pairs, species, theta)
+                placed = structures.to_device("cuda")
+                launches.every_large_system(d, placed, pairs, species, theta)
                 if name == next(iter(models.EVERY)):
-                    placed = structures.to_device("cuda")
                     launches.every_geometry(placed, pairs, dtype)
                     launches.every_repulsion(d, placed, pairs, species)
                     launches.every_layer(rij, pairs)

@@ -8,6 +8,9 @@ import re
 from dataclasses import dataclass
 from math import ceil
 
+from fastdesc.descriptors.gaussian_moments.large_system import STAGED, THREADS, WIDTH
+from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
+
 PER_TILE, CONTRACT_WARPS = 32, 8
 
 
@@ -130,6 +133,11 @@ TRIPS = {
     "for (int slab = 0; slab < n_radial; slab += NR)": lambda m, f, c: [ceil(m.n_radial / m.width)],
     "for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>)": lambda m, f, c: m.handed_over,
     "for (int o = threadIdx.x; o < WARPS<S> * N_MOMENTS * NR; o += PAIR_THREADS<S>)": lambda m, f, c: m.handed_over,
+    # a thread an atom
+    "for (int k = 0; k < own.count; ++k)": lambda m, f, c: [m.pairs],
+    "for (int slab = 0; slab * NR < n_radial; ++slab)": lambda m, f, c: [ceil(m.n_radial / WIDTH)],
+    "for (int x = threadIdx.x; x < size; x += THREADS)": lambda m, f, c: [_staged(m)],
+    "for (long long p = row[i]; p < row[i + 1]; ++p)": lambda m, f, c: [m.pairs],
     # radial functions
     "for (int b = 0; b < n_basis; ++b)": lambda m, f, c: [m.d.n_basis],
     # contractions of Gaussian moments: a warp's share of the channels, one kind of job a turn
@@ -194,6 +202,12 @@ TRIPS = {
     ],
     "for (int w = 0; w < blockDim.x / 32; ++w)": lambda m, f, c: [1],
 }
+
+
+def _staged(m):
+    """Turns in which a block keeps the radial table of large systems in shared memory, where that fits."""
+    size = len(m.d.species_numbers) ** 2 * (KNOTS * m.d.n_basis + 1) * WIDTH
+    return ceil(size / THREADS) if 16 * size <= STAGED else 0
 
 
 def _channels(m):

@@ -13,6 +13,7 @@ import numpy as np
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.gaussian_moments import GaussianMoments, cuda
 from fastdesc.descriptors.gaussian_moments.large_system import (
+    WIDTH,
     Tables,
     forces_and_virial,
     gm_large_gradients,
@@ -20,6 +21,7 @@ from fastdesc.descriptors.gaussian_moments.large_system import (
     places_of,
     sliced,
 )
+from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
 from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
 
 LEAST_ATOMS = 50_000
@@ -54,7 +56,7 @@ def suits(model, structures, pairs):
         return False
     cell = structures.host_cells[0]
     n_species, n_radial, n_basis = len(model.scale), family.n_radial, family.n_basis
-    table = 1024 * n_species**2 * n_basis * (n_radial + 4)
+    table = 16 * n_species**2 * (KNOTS * n_basis + 1) * -(-n_radial // WIDTH) * WIDTH
     thick = widths(cell).min() > 2 * max(pairs.cutoff, family.cutoff)
     return bool(thick and np.linalg.norm(cell, axis=1).max() <= LONGEST and table <= MOST_TABLE)
 

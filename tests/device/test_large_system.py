@@ -75,3 +75,108 @@ def test_numbers_are_those_of_the_other_way(ledger, monkeypatch, atoms, network)
     assert_close(large, usual)
     assert_close(large, exact)
     assert abs(large.forces.sum(0)).max() < 1e-12 * abs(large.forces).max() * len(atoms)
+
+
+def test_tables_in_shared_memory_and_blocks_of_elements(ledger, monkeypatch):
+    """The same bits as from memory; of a block that lacks an element, too."""
+    pot, atoms = potential("gaussian moments"), triclinic()
+    atoms.numbers[:] = 29
+    atoms.numbers[0] = 79
+    found = []
+    for most in (0, 100_000):
+        monkeypatch.setattr(kernels, "STAGED", most)
+        found.append(pot.predict(atoms, "cuda", "float32"))
+    for name in ("energies", "forces", "stress"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+def test_more_channels_than_registers_and_lower_ranks(ledger, monkeypatch):
+    """Two slabs of channels of rank 2 with repulsion: what existing kernels know is known here too."""
+    d = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=6, n_basis=4, max_rank=2, basis="gaussian")
+    pot = fd.Potential(d, hidden=(6, 5), repulsion="zbl", direct=True)
+    atoms = uneven()
+    assert_close(pot.predict(atoms, "cuda", "float32"), pot.predict(atoms))
+
+
+def test_energies_alone(ledger, monkeypatch):
+    pot = potential("gaussian moments")
+    large, usual, _ = both(pot, triclinic(), monkeypatch, forces=False, stress=False)
+    assert large.forces is None and large.stress is None
+    np.testing.assert_allclose(large.energies, usual.energies, rtol=WITHIN, atol=WITHIN)
+
+
+def test_a_step_waits_once(ledger):
+    """The list is kept with the pairs it was made of, and serves atoms that have moved."""
+    pot, atoms = potential("gaussian moments"), triclinic()
+    model, structures = pot.model("float32", "cuda"), fd.Structures.from_ase([atoms])
+    pairs = fd.Pairs.find(structures, 4.5).to_device("cuda")
+    pot.evaluate(structures.to_device("cuda"), pairs, model)
+    listed = pairs.sliced[0]
+    atoms.rattle(0.05, seed=5)
+    moved = fd.Structures.from_ase([atoms]).to_device("cuda")
+    ledger.clear()
+    _, forces, _, _ = pot.evaluate(moved, pairs, model)
+    assert pairs.sliced[0] is listed and len(ledger.waits) == 1, ledger.waits
+    assert abs(forces - pot.predict(atoms).forces).max() < WITHIN * abs(forces).max()
+
+
+def test_who_goes_which_way(ledger, monkeypatch):
+    pot, atoms = potential("gaussian moments"), triclinic()
+    model, other = pot.model("float32", "cuda"), potential("recursive moments").model("float32", "cuda")
+
+    def suits(atoms, model=model, cutoff=4.0):
+        structures = fd.Structures.from_ase(atoms)
+        return large_system.suits(model, structures, fd.Pairs.find(structures, cutoff))
+
+    assert suits([atoms])
+    slab, thin, long = atoms.copy(), bulk("Cu", "fcc", a=3.9, cubic=True) * (2, 3, 3), atoms.copy()
+    slab.pbc = [True, True, False]
+    long.cell[2] *= 300
+    assert not suits([slab]) and not suits([thin]) and not suits([long]) and not suits([atoms, atoms])
+    assert not suits([atoms], cutoff=5.9)
+    assert not suits([atoms], other) and not suits([atoms], pot.model("float64", "cuda"))
+    assert not suits([atoms], pot.model("float32"))
+    monkeypatch.setattr(large_system, "MOST_TABLE", 1000)
+    assert not suits([atoms])
+    monkeypatch.undo()
+    with cupy_double.device_double():
+        assert not suits([atoms])    # too few
+
+
+def test_a_list_of_too_many_slots_goes_the_other_way(ledger, monkeypatch):
+    """Nothing is dropped: slots are counted before any is filled."""
+    pot, atoms = potential("gaussian moments"), triclinic()
+    usual = pot.predict(atoms, "cuda", "float32")
+    monkeypatch.setattr(kernels, "MOST_SLOTS", 1000)
+    found = pot.predict(atoms, "cuda", "float32")
+    assert_close(found, usual)
+    assert abs(found.forces - usual.forces).max() > 0
+
+
+def test_memory_an_atom():
+    """Of a list of 78 neighbours, and of all that is kept of every atom: below 2 kB, features and moments left out."""
+    of_a_pair = 4 + 4 + 16    # neighbour, opposite, gradient
+    of_an_atom = 4 + 4 + 4 + 8 / 32 + 16 + 4 + 24 + 8 + 24    # order, rank, count, start, place, species, x, E, F
+    assert 78 * of_a_pair + of_an_atom < 2000
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_radial_tables_are_the_channels(basis):
+    """Cubics at any distance: values to 1e-7 and slopes to 2e-6 of the largest, by the formulas of the reference."""
+    from references.gaussian_moments_kernels import CUTOFF
+    from references.gaussian_moments_kernels import basis as functions
+
+    beta = np.random.default_rng(0).uniform(-1, 1, (2, 2, 6, 8))
+    tables, knots = radial_tables(beta, BASES.index(basis), CUTOFF, 5)
+    assert tables.shape == (2, 2, 2, knots + 1, 5, 4) and not tables[:, :, :, -1].any() and not tables[1, ..., 1:, :].any()
+    d = np.random.default_rng(1).uniform(0.4, CUTOFF, 4000)
+    g, dg = functions(d, basis, 8)
+    k, h = (d * knots / CUTOFF).astype(int), CUTOFF / knots
+    t = d / h - k
+    c = np.moveaxis(tables.astype(np.float64)[:, :, :, k], (0, -2), (-3, -2))    # (2, 2, 4000, slabs, 5, 4)
+    c = c.reshape(2, 2, len(d), 10, 4)[..., :6, :]
+    powers = np.stack([np.ones_like(t), t, t**2, t**3], -1)[:, None]
+    slopes = np.stack([np.zeros_like(t), np.ones_like(t), 2 * t, 3 * t**2], -1)[:, None] / h
+    for weights, of_basis, within in ((powers, g, 1e-7), (slopes, dg, 2e-6)):
+        wanted = np.einsum("yzsb,bp->yzps", beta, of_basis)
+        np.testing.assert_allclose((c * weights).sum(-1), wanted, rtol=0, atol=within * abs(wanted).max())

@@ -15,6 +15,7 @@ from helpers.structures import ELEMENTS
 import fastdesc as fd
 from fastdesc import geometry
 from fastdesc.backend import cuda
+from fastdesc.descriptors.gaussian_moments import large_system
 from fastdesc.networks import feed_forward, residual
 from fastdesc.networks.activations import ACTIVATIONS
 from fastdesc.networks.duals import Dual
@@ -96,6 +97,30 @@ def of_geometry(dtype):
     return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
 
 
+def of_large_system():
+    """One cell, the kernels one by one: more neighbours than a warp has lanes, and atoms without any; tables in shared
+    memory, and two slabs of channels from elsewhere."""
+    rng, out = np.random.default_rng(4), []
+    atoms = ase.Atoms("Cu140", [*rng.uniform(0, 7, (138, 3)), [11.5, 11, 11], [15, 15, 15]], cell=[19, 19, 20], pbc=True)
+    structures = fd.Structures.from_ase([atoms])
+    pairs, cell = fd.Pairs.find(structures, 4.0), structures.cells[0]
+    for k, n_species in ((0, 1), (3, 2)):
+        d = model("gaussian_moments", k)[0]
+        species = rng.integers(0, n_species, len(atoms)).astype(np.int32)
+        tables = large_system.Tables.of(d, d.parameters["beta"][:n_species, :n_species])
+        assert (tables.shared > 0) == (n_species == 1) and len(tables.tables) == 1 + k // 3
+        listed = large_system.sliced(pairs, structures.positions, cell, species, (19.0, 19.0, 20.0))
+        places = large_system.places_of(listed, structures.positions, cell, species)
+        neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
+        gradients, moments = np.zeros((listed.n_slots, 4), np.float32), []
+        for first, last in ((0, 96), (96, len(atoms))):
+            moments.append(np.empty((d.n_radial, d.n_moments, last - first), np.float32))
+            large_system.gm_large_moments(*neighbours, moments[-1], first)
+            large_system.gm_large_gradients(*neighbours, moments[-1], gradients, first)
+        out += [*moments, gradients, *large_system.forces_and_virial(listed, places, cell, gradients)]
+    return out
+
+
 def of_repulsion():
     """Atoms close enough to repel, with more neighbours than a warp has lanes, and one without any."""
     crowd = directions(40, 3)
@@ -136,6 +161,8 @@ def everything(name, n_models=None, passes=PASSES):
             out += of_geometry(dtype)
         if name == "network":
             out += of_network(dtype, n_models)
+        if name == "gaussian_moments" and dtype == "float32":
+            out += of_large_system()
         if name == "potential" and dtype == "float64":    # in any model
             out += of_repulsion()
         for k in range(len(MODELS.get(name, ())[:n_models])):
