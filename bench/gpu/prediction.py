@@ -111,7 +111,8 @@ def predicted(system="cu4000", issued=None):
 
 
 SHOWN = ("gm_moments<float, 5>", "gm_contract<float>", "gm_contract_pullback<float>", "gm_moments_pullback<float, 5>",
-         "gm_beta_pullback<float, 5>", "gm_large_moments", "gm_large_gradients", "gm_large_forces", "geometry_pair_vectors<float>", "geometry_forces<float>",
+         "gm_beta_pullback<float, 5>", "gm_large_moments", "gm_large_gradients", "gm_large_forces",
+         "geometry_pair_vectors<float>", "geometry_forces<float>",
          "geometry_virials<float>", "ed_density<float, 8>", "ed_contract<float, float>",
          "ed_contract_pullback<float, float>", "ed_density_pullback<float, 8>", "sf_features<float, 8>",
          "sf_pullback<float, 8>")  # fmt: skip

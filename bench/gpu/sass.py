@@ -208,7 +208,8 @@ def unroll(loop, model):
     added = re.search(r"\+= (.+)\)$", text)
     known = {
         "GROUPS": 8, "DEPTH": 64, "PARTS": 8, "NR": model.width, "NB": model.width, "FEATURES": 4, "AT_ONCE": 4,
-        "PAIR_THREADS<S>": 32 * model.warps, "CONTRACT_WARPS": 8, "CONTRACT_WARPS * FEATURES": 32,
+        "ATOM_THREADS": 32 * model.warps, "PAIR_THREADS<S>": 32 * model.warps,
+        "CONTRACT_WARPS": 8, "CONTRACT_WARPS * FEATURES": 32,
         "blockDim.x / ATOMS<S>": 32 * model.warps * model.item // 128,
     }  # fmt: skip
     step = known.get(added[1], int(added[1]) if added[1].isdigit() else 0) if added else 1

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,40 @@ from bench.gpu import crystal, launches
 from bench.gpu.timing import free_memory, seconds_of, wall_of
 from bench.harness import models, systems
 from fastdesc.features import convert
+from fastdesc.potential import large_system
 from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer
 
+WAYS = {"a thread an atom": 1, "a warp an atom": 1 << 62}
+"""Atoms from which on a cell is evaluated as a large system, so that everything goes one way."""
+
+
+@contextmanager
+def going(way):
+    """Context in which Gaussian moments in float32 are evaluated one way, whatever the size."""
+    least, large_system.LEAST_ATOMS = large_system.LEAST_ATOMS, WAYS[way]
+    try:
+        yield
+    finally:
+        large_system.LEAST_ATOMS = least
+
 
 def energies_and_forces(session):
-    """The first figures: copper whose pairs come in closed form, on the device and by the clock, large to small."""
+    """The first figures: copper whose pairs come in closed form, on the device and by the clock, large to small.
+
+    Gaussian moments go both ways, as large systems and as small ones.
+    """
     order = ["gaussian_moments", *(name for name in models.DESCRIPTORS if name != "gaussian_moments")]
     for name in order:
         for cells in session.sizes.first if name == order[0] else session.sizes.first[:1]:
             frame, pairs = crystal.copper(cells)
             structures = fd.Structures.from_ase([frame])
-            session.emit(**_energies_and_forces(session, structures, f"{cells} cells", name, pairs))
-            free_memory()
+            for way in WAYS if name == order[0] else ("a warp an atom",):
+                with going(way):
+                    row = _energies_and_forces(session, structures, f"{cells} cells", name, pairs)
+                session.emit(**row, way=way)
+                free_memory()
 
 
 def scaling(session):

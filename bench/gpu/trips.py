@@ -136,7 +136,7 @@ TRIPS = {
     # a thread an atom
     "for (int k = 0; k < own.count; ++k)": lambda m, f, c: [m.pairs],
     "for (int slab = 0; slab * NR < n_radial; ++slab)": lambda m, f, c: [ceil(m.n_radial / WIDTH)],
-    "for (int x = threadIdx.x; x < size; x += THREADS)": lambda m, f, c: [_staged(m)],
+    "for (int x = threadIdx.x; x < size; x += ATOM_THREADS)": lambda m, f, c: [_staged(m)],
     "for (long long p = row[i]; p < row[i + 1]; ++p)": lambda m, f, c: [m.pairs],
     # radial functions
     "for (int b = 0; b < n_basis; ++b)": lambda m, f, c: [m.d.n_basis],

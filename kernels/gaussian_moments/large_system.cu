@@ -8,20 +8,22 @@
 // specialise gm_large_gradients
 // specialise gm_large_forces
 //
-// Atoms are sorted along a curve in space; 32 of them that follow one another are a slice, the atoms of a warp. The list
-// is transposed within a slice: neighbour k of atom a is slot start[a / 32] + 32 k + a % 32, so that the threads of a
-// warp read and write side by side. Places are fractions of the cell as whole numbers of 2^-32: the difference of two
+// Atoms are sorted along a curve in space; 32 of them that follow one another are a slice, the atoms of a warp. The
+// list is transposed within a slice: neighbour k of atom a is slot start[a / 32] + 32 k + a % 32, so that the threads of
+// a warp read and write side by side. Places are fractions of the cell as whole numbers of 2^-32: the difference of two
 // wraps around to that of the nearest image. Vectors of pairs are made where they are used and stored nowhere.
 #include "tensors.cuh"
 
 using namespace fd;
 
-constexpr int THREADS = 128, LANES = 32, NR = 5;
+constexpr int ATOM_THREADS = 128, LANES = 32, NR = 5;
 // Blocks that a multiprocessor must be able to hold: the most without spills.
 constexpr int SUM_BLOCKS = 3, FORCE_BLOCKS = 8;
 
 struct alignas(16) Four { float x, y, z, w; };
 struct alignas(16) Place { int x, y, z, species; };
+
+__device__ __forceinline__ float apart(int from, int to) { return (float)(int)((unsigned)to - (unsigned)from); }
 
 // The cell in Å for each 2^-32 of its vectors.
 struct Grid {
@@ -33,8 +35,7 @@ struct Grid {
     }
     // Vector from one place to the nearest image of another, Å.
     __device__ __forceinline__ Vector<float> between(const Place& from, const Place& to) const {
-        const float a = (float)(int)((unsigned)to.x - (unsigned)from.x), b = (float)(int)((unsigned)to.y - (unsigned)from.y),
-                    c = (float)(int)((unsigned)to.z - (unsigned)from.z);
+        const float a = apart(from.x, to.x), b = apart(from.y, to.y), c = apart(from.z, to.z);
         return {a * h[0] + b * h[3] + c * h[6], a * h[1] + b * h[4] + c * h[7], a * h[2] + b * h[5] + c * h[8]};
     }
 };
@@ -43,53 +44,77 @@ struct Grid {
 struct Own {
     Place place;
     int count;
-    long long slot;  // of the first neighbour
+    int slot;  // of the first neighbour
 
-    __device__ __forceinline__ Own(const int* counts, const long long* start, const int* places, long long a, long long end)
+    __device__ __forceinline__ Own(const int* counts, const long long* start, const int* places, long long a,
+                                   long long end)
         : place{0, 0, 0, 0}, count(0), slot(0) {
         if (a >= end) return;
         place = reinterpret_cast<const Place*>(places)[a];
         count = counts[a];
-        slot = start[a / LANES] + a % LANES;
+        slot = (int)start[a / LANES] + (int)(a % LANES);
     }
 };
 
 // Call visit(slot, vector) for all neighbours of an atom.
 template <typename Visit>
-__device__ __forceinline__ void each_neighbour(const Own& own, const Grid& grid, const int* neighbour, const int* places,
-                                               Visit visit) {
+__device__ __forceinline__ void each_neighbour(const Own& own, const Grid& grid, const int* neighbour,
+                                               const int* places, Visit visit) {
     for (int k = 0; k < own.count; ++k) {
-        const long long slot = own.slot + k * LANES;
+        const int slot = own.slot + k * LANES;
         const Place other = reinterpret_cast<const Place*>(places)[neighbour[slot]];
         visit(slot, other.species, grid.between(own.place, other));
     }
 }
 
-// Radial channels as cubics, NR of them side by side: of a slab of channels (n_species, n_species, knots + 1, NR) Fours.
+// Radial channels of an element as cubics, NR of them side by side: (n_species, knots + 1, NR) Fours.
 struct Table {
     const Four* at;
-    int knots, n_species;
+    int pieces;
     float per_knot;
 
-    // Of a slab, in shared memory where it is to be staged; the whole block calls.
-    __device__ __forceinline__ Table(Four* shared, const float* tables, int slab, int knots_, int n, float per, bool staged)
-        : knots(knots_), n_species(n), per_knot(per) {
-        const int size = n * n * (knots + 1) * NR;
+    // Of an element in a slab of channels, in shared memory where that is to be staged; the whole block calls.
+    __device__ __forceinline__ Table(Four* shared, const float* tables, int slab, int knots, int n, float per,
+                                     bool staged, int species)
+        : pieces(knots + 1), per_knot(per) {
+        const int size = n * n * pieces * NR;
         at = reinterpret_cast<const Four*>(tables) + (long long)slab * size;
-        if (!staged) return;
-        __syncthreads();
-        for (int x = threadIdx.x; x < size; x += THREADS) shared[x] = at[x];
-        __syncthreads();
-        at = shared;
+        if (staged) {
+            __syncthreads();
+            for (int x = threadIdx.x; x < size; x += ATOM_THREADS) shared[x] = at[x];
+            __syncthreads();
+            at = shared;
+        }
+        at += species * n * pieces * NR;
     }
-    // The first of NR cubics of a pair of elements at a distance, and how far behind its knot that is.
-    __device__ __forceinline__ const Four* cubics(int zi, int zj, float d, float& t) const {
+    // The first of NR cubics of a neighbour's element at a distance, and how far behind its knot that is.
+    __device__ __forceinline__ const Four* cubics(int species, float d, float& t) const {
         const float x = d * per_knot;
         const int p = (int)x;
         t = x - (float)p;
-        return at + ((zi * n_species + zj) * (knots + 1) + p) * NR;
+        return at + (species * pieces + p) * NR;
     }
 };
+
+__device__ __forceinline__ void clear(float (&x)[NR][N_MOMENTS]) {
+#pragma unroll
+    for (int s = 0; s < NR; ++s)
+#pragma unroll
+        for (int c = 0; c < N_MOMENTS; ++c) x[s][c] = 0.0f;
+}
+
+// Call visit(s, c, index) for all moments of a slab that exist, where they lie in an array of rows for the atom i.
+template <typename Visit>
+__device__ __forceinline__ void each_moment(int slab, int n_radial, int n_moments, int stride, int i, Visit visit) {
+#pragma unroll
+    for (int s = 0; s < NR; ++s) {
+        if (slab * NR + s >= n_radial) break;
+        const long long row = (long long)(slab * NR + s) * n_moments * stride + i;
+#pragma unroll
+        for (int c = 0; c < N_MOMENTS; ++c)
+            if (c < n_moments) visit(s, c, row + c * stride);
+    }
+}
 
 // Bits of a number below 1024 at every third place.
 __device__ __forceinline__ unsigned spread(unsigned v) {
@@ -100,7 +125,7 @@ __device__ __forceinline__ unsigned spread(unsigned v) {
 }
 
 // Number of the bin of every atom along a Z-order curve; bins along each vector of the cell are at most 1024.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(ATOM_THREADS)
 gm_large_keys(
     long long n_atoms,
     const int* __restrict__ places,  // (n_atoms, 4)
@@ -109,7 +134,7 @@ gm_large_keys(
     int bins_b,
     int bins_c
 ) {
-    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
     if (a >= n_atoms) return;
     const Place own = reinterpret_cast<const Place*>(places)[a];
     const auto bin = [](int x, int bins) { return spread((unsigned)((unsigned long long)(unsigned)x * bins >> 32)); };
@@ -117,7 +142,7 @@ gm_large_keys(
 }
 
 // Places of all atoms in the order of the list.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(ATOM_THREADS)
 gm_large_places(
     long long n_atoms,
     const int* __restrict__ order,         // (n_atoms,): who is where on the curve
@@ -126,7 +151,7 @@ gm_large_places(
     const double* __restrict__ cell,       // (3, 3), Å
     int* __restrict__ places               // (n_atoms, 4)
 ) {
-    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
     if (a >= n_atoms) return;
     const int i = order[a];
     const double* h = cell;
@@ -146,7 +171,7 @@ gm_large_places(
 }
 
 // The list of neighbours and of mirrors, transposed within slices.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(ATOM_THREADS)
 gm_large_list(
     long long n_atoms,
     const long long* __restrict__ row,    // (n_atoms + 1,), of atoms in their own order
@@ -158,7 +183,7 @@ gm_large_list(
     int* __restrict__ neighbour,          // (n_slots,): place on the curve
     int* __restrict__ opposite            // (n_slots,): slot of the mirror
 ) {
-    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
     if (a >= n_atoms) return;
     const int i = order[a];
     long long slot = start[a / LANES] + a % LANES;
@@ -171,7 +196,7 @@ gm_large_list(
 }
 
 // Moments of the atoms first .. first + n_atoms - 1 of the curve: blockIdx.y is a slab of NR channels.
-__global__ void __launch_bounds__(THREADS, SUM_BLOCKS)
+__global__ void __launch_bounds__(ATOM_THREADS, SUM_BLOCKS)
 gm_large_moments(
     long long n_atoms,
     const int* __restrict__ count,        // (n_all,): neighbours
@@ -182,7 +207,7 @@ gm_large_moments(
     const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
     float* __restrict__ moments,          // (n_radial, n_moments, n_atoms)
     long long first,
-    long long moments_stride,             // from row to row of moments
+    int moments_stride,                   // from row to row of moments
     int n_species,
     int n_radial,
     int n_moments,
@@ -192,21 +217,18 @@ gm_large_moments(
     bool staged                           // tables in shared memory
 ) {
     FD_DYNAMIC_SHARED(Four, shared);
-    const Table table(shared, tables, blockIdx.y, knots, n_species, per_knot, staged);
-    const long long i = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const int i = blockIdx.x * ATOM_THREADS + threadIdx.x;
     const Own own(count, start, places, first + i, first + n_atoms);
+    const Table table(shared, tables, blockIdx.y, knots, n_species, per_knot, staged, own.place.species);
     const float square = cutoff * cutoff;
     float M[NR][N_MOMENTS];
-#pragma unroll
-    for (int s = 0; s < NR; ++s)
-#pragma unroll
-        for (int c = 0; c < N_MOMENTS; ++c) M[s][c] = 0.0f;
-    each_neighbour(own, Grid(cell), neighbour, places, [&](long long, int z, Vector<float> r) {
+    clear(M);
+    each_neighbour(own, Grid(cell), neighbour, places, [&](int, int z, Vector<float> r) {
         const float r2 = dot(r, r);
         if (r2 >= square) return;
         const float per_d = inverse_square_root(r2);
         float t, R[NR];
-        const Four* cubic = table.cubics(own.place.species, z, r2 * per_d, t);
+        const Four* cubic = table.cubics(z, r2 * per_d, t);
 #pragma unroll
         for (int s = 0; s < NR; ++s) R[s] = ((cubic[s].w * t + cubic[s].z) * t + cubic[s].y) * t + cubic[s].x;
         each_monomial(Vector<float>{r[0] * per_d, r[1] * per_d, r[2] * per_d}, N_MOMENTS, [&](int c, float monomial) {
@@ -215,17 +237,12 @@ gm_large_moments(
         });
     });
     if (i >= n_atoms) return;
-    const int slab = blockIdx.y * NR;
-#pragma unroll
-    for (int s = 0; s < NR; ++s)
-#pragma unroll
-        for (int c = 0; c < N_MOMENTS; ++c)
-            if (slab + s < n_radial && c < n_moments)
-                moments[((slab + s) * n_moments + c) * moments_stride + i] = M[s][c];
+    each_moment(blockIdx.y, n_radial, n_moments, moments_stride, i,
+                [&](int s, int c, long long at) { moments[at] = M[s][c]; });
 }
 
 // Gradients of the energies of the atoms first .. first + n_atoms - 1 with respect to the vectors of their pairs.
-__global__ void __launch_bounds__(THREADS, SUM_BLOCKS)
+__global__ void __launch_bounds__(ATOM_THREADS, SUM_BLOCKS)
 gm_large_gradients(
     long long n_atoms,
     const int* __restrict__ count,        // (n_all,): neighbours
@@ -237,7 +254,7 @@ gm_large_gradients(
     const float* __restrict__ dmoments,   // (n_radial, n_moments, n_atoms)
     float* __restrict__ gradients,        // (n_slots, 4), eV/Å; the last number is zero
     long long first,
-    long long dmoments_stride,            // from row to row of dmoments
+    int dmoments_stride,                  // from row to row of dmoments
     int n_species,
     int n_radial,
     int n_moments,
@@ -247,27 +264,24 @@ gm_large_gradients(
     bool staged                           // tables in shared memory
 ) {
     FD_DYNAMIC_SHARED(Four, shared);
-    const long long i = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const int i = blockIdx.x * ATOM_THREADS + threadIdx.x;
     const Own own(count, start, places, first + i, first + n_atoms);
     const float square = cutoff * cutoff;
     for (int slab = 0; slab * NR < n_radial; ++slab) {
-        const Table table(shared, tables, slab, knots, n_species, per_knot, staged);
+        const Table table(shared, tables, slab, knots, n_species, per_knot, staged, own.place.species);
         float D[NR][N_MOMENTS];
-#pragma unroll
-        for (int s = 0; s < NR; ++s)
-#pragma unroll
-            for (int c = 0; c < N_MOMENTS; ++c) {
-                const bool exists = i < n_atoms && slab * NR + s < n_radial && c < n_moments;
-                D[s][c] = exists ? dmoments[((slab * NR + s) * n_moments + c) * dmoments_stride + i] : 0.0f;
-            }
-        each_neighbour(own, Grid(cell), neighbour, places, [&](long long slot, int z, Vector<float> r) {
+        clear(D);
+        if (i < n_atoms)
+            each_moment(slab, n_radial, n_moments, dmoments_stride, i,
+                        [&](int s, int c, long long at) { D[s][c] = dmoments[at]; });
+        each_neighbour(own, Grid(cell), neighbour, places, [&](int slot, int z, Vector<float> r) {
             Four dr = {0.0f, 0.0f, 0.0f, 0.0f};
             const float r2 = dot(r, r);
             if (r2 < square) {
                 const float per_d = inverse_square_root(r2);
                 const Vector<float> u = {r[0] * per_d, r[1] * per_d, r[2] * per_d};
                 float t, R[NR], dR[NR], slope = 0.0f;
-                const Four* cubic = table.cubics(own.place.species, z, r2 * per_d, t);
+                const Four* cubic = table.cubics(z, r2 * per_d, t);
 #pragma unroll
                 for (int s = 0; s < NR; ++s) {
                     const Four a = cubic[s];
@@ -292,7 +306,7 @@ gm_large_gradients(
 }
 
 // Forces on all atoms, in their own order, and one sum of virials a block.
-__global__ void __launch_bounds__(THREADS, FORCE_BLOCKS)
+__global__ void __launch_bounds__(ATOM_THREADS, FORCE_BLOCKS)
 gm_large_forces(
     long long n_atoms,
     const int* __restrict__ count,        // (n_atoms,): neighbours
@@ -306,13 +320,13 @@ gm_large_forces(
     double* __restrict__ forces,          // (n_atoms, 3), eV/Å
     double* __restrict__ virials          // (gridDim.x, 9), eV
 ) {
-    FD_SHARED(double, sums, [THREADS / LANES * 6]);
-    const long long a = (long long)blockIdx.x * THREADS + threadIdx.x;
+    FD_SHARED(double, sums, [ATOM_THREADS / LANES * 6]);
+    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
     const Own own(count, start, places, a, n_atoms);
     const Four* dr = reinterpret_cast<const Four*>(gradients);
     double f[3] = {0.0, 0.0, 0.0};
     float w[6] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    each_neighbour(own, Grid(cell), neighbour, places, [&](long long slot, int, Vector<float> r) {
+    each_neighbour(own, Grid(cell), neighbour, places, [&](int slot, int, Vector<float> r) {
         const Four g = dr[slot], m = dr[opposite[slot]];
         // A pair and its mirror stay opposite to the last bit.
         f[0] += (double)(g.x - m.x), f[1] += (double)(g.y - m.y), f[2] += (double)(g.z - m.z);
@@ -335,7 +349,7 @@ gm_large_forces(
         if (threadIdx.x == c) {
             double total = 0.0;
 #pragma unroll
-            for (int warp = 0; warp < THREADS / LANES; ++warp) total += sums[warp * 6 + VOIGT[c]];
+            for (int warp = 0; warp < ATOM_THREADS / LANES; ++warp) total += sums[warp * 6 + VOIGT[c]];
             virials[9ll * blockIdx.x + c] = total;
         }
 }

@@ -94,6 +94,8 @@ def test_every_step_runs_on_the_double(tmp_path, capsys, monkeypatch):
     used = {name for check in rows["checks"] for name in check["kernels"]}
     timed = {row["kernel"] for row in rows["kernels"]}
     assert used < timed and {"gm_moments<Dual<double>, 5>", "geometry_forces<float>"} < timed
+    assert [row["way"] for row in rows["energies_and_forces"]] == ["a thread an atom", "a warp an atom"]
+    assert {"gm_large_moments", "gm_large_gradients", "gm_large_forces"} < timed
     for name in ("energies_and_forces", "scaling", "training"):
         assert rows[name] and not [row for row in rows[name] if "error" in row], rows[name]
     captured, launched, host = rows["dynamics"]

@@ -168,7 +168,8 @@ def test_radial_tables_are_the_channels(basis):
 
     beta = np.random.default_rng(0).uniform(-1, 1, (2, 2, 6, 8))
     tables, knots = radial_tables(beta, BASES.index(basis), CUTOFF, 5)
-    assert tables.shape == (2, 2, 2, knots + 1, 5, 4) and not tables[:, :, :, -1].any() and not tables[1, ..., 1:, :].any()
+    assert tables.shape == (2, 2, 2, knots + 1, 5, 4)
+    assert not tables[:, :, :, -1].any() and not tables[1, ..., 1:, :].any()
     d = np.random.default_rng(1).uniform(0.4, CUTOFF, 4000)
     g, dg = functions(d, basis, 8)
     k, h = (d * knots / CUTOFF).astype(int), CUTOFF / knots

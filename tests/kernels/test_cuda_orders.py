@@ -101,7 +101,8 @@ def of_large_system():
     """One cell, the kernels one by one: more neighbours than a warp has lanes, and atoms without any; tables in shared
     memory, and two slabs of channels from elsewhere."""
     rng, out = np.random.default_rng(4), []
-    atoms = ase.Atoms("Cu140", [*rng.uniform(0, 7, (138, 3)), [11.5, 11, 11], [15, 15, 15]], cell=[19, 19, 20], pbc=True)
+    positions = [*rng.uniform(0, 7, (138, 3)), [11.5, 11, 11], [15, 15, 15]]
+    atoms = ase.Atoms("Cu140", positions, cell=[19, 19, 20], pbc=True)
     structures = fd.Structures.from_ase([atoms])
     pairs, cell = fd.Pairs.find(structures, 4.0), structures.cells[0]
     for k, n_species in ((0, 1), (3, 2)):

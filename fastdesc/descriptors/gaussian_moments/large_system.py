@@ -29,7 +29,7 @@ from fastdesc.numerics.radial import BASES
 
 FILE = "gaussian_moments/large_system.cu"
 THREADS, SLICE, WIDTH = 128, 32, 5
-"""Of large_system.cu: threads a block, atoms whose lists lie side by side, radial channels in registers."""
+"""Of the kernels: threads a block, atoms whose lists lie side by side, radial channels in registers."""
 BINS = 1024
 """Along each vector of a cell at most, for the curve."""
 MOST_SLOTS = 2**31 - 1
