@@ -88,10 +88,10 @@ def _packed_layer(w, b):
     bias = np.zeros(_up(len(w)), w.dtype)
     if b is not None:
         bias[: len(w)] = b[:, 0]
-    return _tiles(w), bias, _tiles(w.T)
+    return tiles(w), bias, tiles(w.T)
 
 
-def _tiles(w):
+def tiles(w):
     """Rows in tiles of TILE, each with its columns one after the other, flat."""
     full = np.zeros((_up(len(w)), w.shape[1]), w.dtype)
     full[: len(w)] = w
@@ -99,7 +99,7 @@ def _tiles(w):
 
 
 @inner
-def _products(kind, weights, at, bias, n_in, n_out, source, source_at, target, target_at):
+def products(kind, weights, at, bias, n_in, n_out, source, source_at, target, target_at):
     """target = W source + b for outputs in tiles; bias negative: none."""
     one = splat(kind, 1.0)
     for o in range(0, n_out, TILE):
@@ -168,7 +168,7 @@ def network_block(kind, weights, begin, plan, activation, values, gates):
     for l in range(n_layers):
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
         forward, bias = begin + plan[l, FORWARD], begin + plan[l, BIAS]
-        _products(kind, weights, forward, bias, n_in, n_out, values, below, values, above)
+        products(kind, weights, forward, bias, n_in, n_out, values, below, values, above)
         if l < n_layers - 1:
             _activated(kind, activation, one, values, gates, above, above + n_out)
     return load(kind, values, plan[n_layers - 1, ABOVE])
@@ -196,7 +196,7 @@ def network_pullback_block(kind, weights, begin, plan, activation, last, last_at
     for l in range(n_layers - 2, -1, -1):
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
         _sloped(kind, activation, one, values, gates, cotangents, above, above + n_out)
-        _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
+        products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
 
 
 @inner
@@ -210,4 +210,4 @@ def network_outputs_pullback_block(kind, weights, begin, plan, activation, value
         n_in, n_out, below, above = plan[l, N_IN], plan[l, N_OUT], plan[l, BELOW], plan[l, ABOVE]
         if l < n_layers - 1:
             _sloped(kind, activation, one, values, gates, cotangents, above, above + n_out)
-        _products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)
+        products(kind, weights, begin + plan[l, BACK], -1, n_out, n_in, cotangents, above, cotangents, below)

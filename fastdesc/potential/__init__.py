@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -299,11 +298,11 @@ class Potential(Parameters):
         ] if len(parts) > 1 else list(parts[0])
         energy, found_forces, found_virials, atomic, *spreads = joined
         voigt = stress_voigt(found_virials, structures.volumes) if stress else None
-        prediction = Prediction(energy, found_forces if forces else None, voigt, atomic)
-        if known is None:
-            return prediction
-        species = structures.species(self.descriptor.species_numbers)
-        return replace(prediction, **known.scaled(Spread(*spreads), species, forces and uncertainty == "local"))
+        sure = {}
+        if known is not None:
+            species = structures.species(self.descriptor.species_numbers)
+            sure = known.scaled(Spread(*spreads), species, forces and uncertainty == "local")
+        return Prediction(energy, found_forces if forces else None, voigt, atomic, **sure)
 
     def evaluate(
         self, structures: Structures, pairs: Pairs | None = None, model: Model | None = None, derivatives: bool = True

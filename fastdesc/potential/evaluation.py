@@ -41,6 +41,8 @@ class Model:
         Of nuclei (fastdesc/potential/repulsion.py), which is added to what whole evaluations return.
     packed : tuple, or None
         What fastdesc.potential.one_pass or large_system made of the parameters, kept for the next call.
+    spread : SpreadOfBlocks, or None
+        What fastdesc.potential.uncertainty made of the last layers, kept likewise.
     """
 
     descriptor: Any
@@ -50,6 +52,7 @@ class Model:
     direct: Any = None
     repulsion: Any = None
     packed: Any = None
+    spread: Any = None
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:

@@ -80,9 +80,7 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
         Only with `last`: forces that follow from these last layers alone.
     """
     family, dtype = model.descriptor, model.scale.dtype
-    lanes = width(dtype)
-    many = len(model.scale) >= MANY
-    blocks = pair_blocks(pairs, species, len(model.scale), lanes, not many)
+    lanes, blocks = width(dtype), blocks_of(model, pairs, species)
     if blocks is None:
         return None
     if model.packed is None:
@@ -132,6 +130,12 @@ def _packed(model):
     sizes = len(model.scale), family.n_radial, family.n_moments, basis, family.n_basis, cutoff
     direct = np.empty((0, family.n_features), dtype) if model.direct is None else model.direct
     return Packed(packed_networks(model.networks), mixing, last, sizes, direct)
+
+
+def blocks_of(model, pairs, species):
+    """The PairBlocks of a list for one model; None where it does not suit."""
+    many = len(model.scale) >= MANY
+    return pair_blocks(pairs, species, len(model.scale), width(model.scale.dtype), not many)
 
 
 def members_at_once(pairs, dtype):

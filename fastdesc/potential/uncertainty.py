@@ -30,28 +30,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, to_host_together
+from fastdesc.backend.arrays import empty, namespace, to_host_together
 from fastdesc.backend.threads import single_threaded_blas
 from fastdesc.backend.workspace import Workspace, kept_memory
 from fastdesc.checks import flag_or_word
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_vectors, virials
 from fastdesc.potential.evaluation import (
-    columns_of,
     energies_of_features,
     forces_of_all,
     last_of,
     network_and_gradient,
-    over_atoms,
     over_chunks,
 )
 from fastdesc.potential.last_layer import LastLayer
-from fastdesc.potential.one_pass import members_at_once, one_pass, suits
+from fastdesc.potential.one_pass import blocks_of, members_at_once, one_pass, suits
+from fastdesc.potential.spread_of_blocks import SpreadOfBlocks
 
 MEMBERS = 8
 """Last layers from which the spread of forces is taken."""
-LOOKED_AT = 1024
-"""Atoms whose last layers are looked at together after one pass."""
 HOW = "fd.fit_uncertainty(potential, train_frames, valid_frames) fits it, without training"
 
 
@@ -107,8 +104,10 @@ class Uncertainty:
         local_forces : bool
             Those of forces by (3).
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            grade = spread.energies / self.largest[species] if self.local is None else spread.distances
+        grade = spread.distances
+        if self.local is None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                grade = spread.energies / self.largest[species]
         own = 1.0 if self.by_element is None else self.by_element[species][:, None]
         of_forces = None if spread.forces is None else self.forces_factor * own * spread.forces
         if local_forces:
@@ -118,7 +117,7 @@ class Uncertainty:
             "energy_uncertainty": self.energy_factor * spread.energy,
             "energies_uncertainty": self.energy_factor * spread.energies,
             "forces_uncertainty": of_forces,
-            "grade": np.where(self.largest[species] > 0, grade, np.inf),
+            "grade": grade if (self.largest > 0).all() else np.where(self.largest[species] > 0, grade, np.inf),
         }
 
     @cached_property
@@ -207,11 +206,11 @@ def evaluate_with_spread(potential, structures, model, uncertainty, derivatives=
         As of Potential.evaluate.
     spread : Spread
     """
-    placed, pairs, species = potential.placed(structures, pairs, model)
-    layer = LastLayer.of(model, potential.direct_columns)
     with kept_memory():
-        found = _in_one_pass(layer, model, placed, pairs, species.on_device, uncertainty, derivatives, members)
+        placed, pairs, species = potential.placed(structures, pairs, model, empty)
+        found = _in_one_pass(model, placed, pairs, species.on_device, uncertainty, derivatives, members)
         if found is None:
+            layer = LastLayer.of(model, potential.direct_columns)
             rij = pair_vectors(placed.positions, placed.cells, pairs, model.scale.dtype)
             given = layer, model, rij, pairs, species.on_device, uncertainty
             found = values_and_spread(*given, derivatives, members)
@@ -266,19 +265,19 @@ def values_and_spread(layer, model, rij, pairs, species, uncertainty, derivative
     return found, spread
 
 
-def _in_one_pass(layer, model, structures, pairs, species, uncertainty, derivatives, members):
+def _in_one_pass(model, structures, pairs, species, uncertainty, derivatives, members):
     """What `values_and_spread` returns for models that are evaluated in one pass; else None."""
     if not _one_pass_sees(model):
         return None
-    dtype = model.scale.dtype
-    seen = np.empty((pairs.n_atoms, model.networks[0].n_last), dtype)
+    dtype, spread_of = model.scale.dtype, _spread_of_blocks(model, uncertainty)
+    seen = empty((pairs.n_atoms, model.networks[0].n_last), dtype)
     given = model, structures.positions, structures.cells, pairs, species
-    last = layer.scaled_rows(model, uncertainty.directions(members)) if derivatives and members else None
+    last = spread_of.layer.scaled_rows(model, uncertainty.directions(members)) if derivatives and members else None
     step = members_at_once(pairs, dtype) if last is not None else 0
     found = one_pass(*given, seen, derivatives, None if last is None else last[:, :step])
     if found is None:
         return None
-    spread = _joined(layer, pairs, _seen_in(seen, layer, model, pairs, species, uncertainty), uncertainty)
+    spread = spread_of(seen, pairs, species, blocks_of(model, pairs, species))
     if last is None:
         return list(found) if derivatives else [found[0]], spread
     *found, of_members = found
@@ -293,14 +292,11 @@ def _one_pass_sees(model):
     return suits(model) and model.direct is None
 
 
-def _seen_in(last, layer, model, pairs, species, uncertainty):
-    """What was seen of the last layers (n_atoms, n_last) that one pass left."""
-    look = _looking(layer, model, None, pairs, species, uncertainty)
-
-    def task(a, b):
-        return [look(z, own, last[own].T) for z, own in columns_of(model, pairs.columns, species, a, b)]
-
-    return [one for part in over_atoms(task, pairs.n_atoms, last, LOOKED_AT) for one in part]
+def _spread_of_blocks(model, uncertainty):
+    """The SpreadOfBlocks of a model that is evaluated in one pass, made once."""
+    if model.spread is None or model.spread.uncertainty is not uncertainty:
+        model.spread = SpreadOfBlocks(LastLayer.of(model, ()), model, uncertainty)
+    return model.spread
 
 
 class DomainSpread:
@@ -329,8 +325,9 @@ class DomainSpread:
         found = one_pass(self.model, positions, cells, centres, species, last)
         if found is None:
             return None
-        seen = _seen_in(last, self.layer, self.model, centres, species[: centres.n_atoms], self.uncertainty)
-        return found, self._scaled(centres, species, seen)
+        blocks = blocks_of(self.model, centres, species)
+        spread = _spread_of_blocks(self.model, self.uncertainty)(last, centres, species, blocks)
+        return found, self._scaled(centres, species, spread)
 
     def energies_and_forces(self, rij, centres, species):
         """What fastdesc.potential.evaluation.energies_and_forces returns, and uncertainties.
@@ -346,11 +343,12 @@ class DomainSpread:
         look = _looking(self.layer, model, q, centres, species, self.uncertainty)
         out, dq, seen = network_and_gradient(model, q, centres, species, look=look)
         drij = model.descriptor.pullback(rij, centres, species, model.theta, saved, dq)
-        return (out, forces_of_all(drij, centres), drij), self._scaled(centres, species, seen)
+        return (out, forces_of_all(drij, centres), drij), self._scaled(
+            centres, species, _joined(self.layer, centres, seen, self.uncertainty)
+        )
 
-    def _scaled(self, centres, species, seen):
-        spread = Spread(*_joined(self.layer, centres, seen, self.uncertainty))
-        found = self.uncertainty.scaled(spread, species[: centres.n_atoms])
+    def _scaled(self, centres, species, spread):
+        found = self.uncertainty.scaled(Spread(*spread), species[: centres.n_atoms])
         return {name: found[name] for name in ("energies_uncertainty", "grade")}
 
 

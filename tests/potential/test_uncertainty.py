@@ -15,6 +15,7 @@ from helpers.ladder_models import RUNGS, rung
 from helpers.training import alloy
 
 import fastdesc as fd
+from fastdesc.backend import threads
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.geometry import pair_vectors
 from fastdesc.potential import one_pass, uncertainty
@@ -281,3 +282,20 @@ def test_wrong_words_are_refused(wrong):
         with_some(FAMILIES["Gaussian moments"]()).predict(FRAMES, **wrong)
 
 
+
+
+def test_spread_of_blocks_is_the_same_on_any_number_of_threads_and_leaves_out_zeros():
+    """Rows of a QR factorisation: most tiles begin with zeros, which are not multiplied."""
+    p = with_distances(fd.Potential(DESCRIPTORS["gaussian moments"](), hidden=(6, 40)))
+    frames = [FRAMES[k % len(FRAMES)] for k in range(70)]
+    try:
+        found = []
+        for n in (1, 2):
+            threads.set_threads(n)
+            found.append(p.predict(frames, forces=False, stress=False, uncertainty="energy"))
+    finally:
+        threads.set_threads(None)
+    for name in ("energy_uncertainty", "energies_uncertainty", "grade"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+    starts = uncertainty._spread_of_blocks(p._kept_model(np.dtype("float64")), p.uncertainty).starts
+    assert starts[0] == 0 and starts.max() > 24
