@@ -23,7 +23,6 @@ from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from fastdesc.hdf5.locks import WriteLock, is_same, rename_whole
-from fastdesc.hdf5.preallocate import Room
 
 
 class Overlay:
@@ -230,7 +229,6 @@ class StreamedFile(_Positioned):
     def __init__(self, path, flags=os.O_CREAT | os.O_TRUNC):
         super().__init__(os.open(path, os.O_RDWR | flags, 0o666))
         self.path, self.committed, self.length, self._error = Path(path), 0, 0, None
-        self._room = Room(self.fd)
 
     def writable(self):
         return True
@@ -264,12 +262,11 @@ class StreamedFile(_Positioned):
         try:
             if kind is None:
                 self.check()
-                self._room.cut(self.length)    # HDF5 may end with room it has not written to
+                os.ftruncate(self.fd, self.length)    # HDF5 may end with space it has not written to
         finally:
             self.close()
 
     def _write_at(self, offset, view):
-        self._room.make(offset + len(view))
         while len(view):
             n = os.pwrite(self.fd, view, offset)
             view, offset = view[n:], offset + n
@@ -311,7 +308,7 @@ class JournaledFile(StreamedFile):
     def commit(self):
         """Make everything written so far permanent; OSError where the disk has no room for it."""
         self.check()
-        if os.fstat(self.fd).st_size < self.length:    # HDF5 may end with room it has not written to
+        if os.fstat(self.fd).st_size < self.length:    # HDF5 may end with space it has not written to
             os.ftruncate(self.fd, self.length)
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
         pieces = list(self.over)
@@ -335,7 +332,7 @@ class JournaledFile(StreamedFile):
     def _apply(self, length, pieces):
         for offset, data in pieces:
             self._write_at(offset, memoryview(data))
-        self._room.cut(length)
+        os.ftruncate(self.fd, length)
         self.over, self.committed = Overlay(), length
 
     def close_for_good(self, name=None):

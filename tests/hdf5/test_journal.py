@@ -152,7 +152,7 @@ def test_a_file_is_never_longer_than_it_is(tmp_path):
 
 
 def test_a_commit_makes_the_file_as_long_as_it_says(tmp_path, monkeypatch):
-    """HDF5 may end with room it has not written to; a reader between the two halves of a commit sees it, too."""
+    """HDF5 may end with space it has not written to; a reader between the two halves of a commit sees it, too."""
     path = tmp_path / "x"
     f = JournaledFile(path, new=True)
     f.write(b"a" * 10)
