@@ -166,7 +166,7 @@ def _each_atom(kernel, pairs, dtype, arrays, strided):
         name = f"{kernel.__name__}<{cuda.scalar_name(dtype, False)}>"
         cuda.launch(FILE, name, n, WARPS, 32 * WARPS, (n, *arrays, *map(cuda.row_stride, strided)))
     else:
-        for_chunks(lambda a, b: kernel(a, b, *arrays), n, ATOMS)
+        for_chunks(kernel, n, ATOMS, after=arrays)
 
 
 # Indices are unsigned: for signed ones Numba asks at each whether it counts from the end, and nothing is vectorised.

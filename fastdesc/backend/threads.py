@@ -97,15 +97,15 @@ def unrecorded():
 
 def replay(tape):
     """Run once more what was recorded."""
-    for task, n, chunk in tape:
+    for task, n, chunk, before, after in tape:
         if n <= chunk:
-            task(0, n)
+            task(*before, 0, n, *after)
         else:
-            for_chunks(task, n, chunk)
+            for_chunks(task, n, chunk, before, after)
 
 
-def for_chunks(task, n, chunk=256):
-    """Run task(first, last) over [0, n) in chunks; results come back as a list in order.
+def for_chunks(task, n, chunk=256, before=(), after=()):
+    """Run task(*before, first, last, *after) over [0, n) in chunks; results come back as a list in order.
 
     The chunks do not depend on the number of threads, so neither do sums over them. Each thread takes the next chunk
     when it is done with one: a chunk costs about a microsecond on top of its work. Called from within a task, all
@@ -113,15 +113,15 @@ def for_chunks(task, n, chunk=256):
     """
     tape = getattr(_here, "tape", None)
     if tape is not None:
-        tape.append((task, n, chunk))
+        tape.append((task, n, chunk, before, after))
         with unrecorded():    # chunks within chunks are part of the task
-            return for_chunks(task, n, chunk)
+            return for_chunks(task, n, chunk, before, after)
     if n <= chunk:
-        return [task(0, n)] if n > 0 else []
+        return [task(*before, 0, n, *after)] if n > 0 else []
     bounds = [(a, min(a + chunk, n)) for a in range(0, n, chunk)]
     threads = min(n_threads(), len(bounds))
     if threads <= 1 or getattr(_here, "at_work", False):
-        return [task(a, b) for a, b in bounds]
+        return [task(*before, a, b, *after) for a, b in bounds]
     results = [None] * len(bounds)
     left = iter(range(len(bounds)))  # next() on it is atomic
 
@@ -129,7 +129,7 @@ def for_chunks(task, n, chunk=256):
         _here.at_work = True
         try:
             for k in left:
-                results[k] = task(*bounds[k])
+                results[k] = task(*before, *bounds[k], *after)
         except BaseException:
             for _ in left:  # the others stop after the chunk they are at
                 pass

@@ -35,6 +35,15 @@ class NumbaKernels:
         self.pair_list = (pairs.row, pairs.j, species, self.rows(rij))
         self._alive = [rij]    # Rows are addresses
 
+    @property
+    def over_list(self):
+        """What `for_chunks` takes between a kernel and its other arguments, for all atoms of the list."""
+        return self.n_atoms, self.chunk, self.leading
+
+    def over(self, array):
+        """What `for_chunks` takes between a kernel and its other arguments, for the atoms of an array (.., n)."""
+        return array.shape[-1], self.chunk, self.leading
+
     def rows(self, x):
         """Rows of an array, as of fastdesc.simd.rows_of; the caller keeps the array alive."""
         return rows_of(x, self.dual)
@@ -49,10 +58,6 @@ class NumbaKernels:
     def task(self, kernel, *arguments):
         """Return what runs a kernel on atoms first .. last-1."""
         return lambda first, last: kernel(*self.leading, first, last, *arguments)
-
-    def run(self, kernel, *arguments, n=None):
-        """Run a kernel over all chunks of n atoms, those of the list by default."""
-        for_chunks(self.task(kernel, *arguments), self.n_atoms if n is None else n, self.chunk)
 
     def run_together(self, *tasks, chunk=None):
         """Run tasks one after the other for each chunk, when what one writes is still in the cache for the next.

@@ -30,7 +30,7 @@ def atom_virials(rij, drij, pairs):
     """
     row, mirror, rij, drij = (to_host(x) for x in (pairs.row, pairs.mirror, rij, drij))
     out = np.empty((len(row) - 1, 9))
-    for_chunks(lambda a, b: lammps_atom_virials(a, b, row, mirror, rij, drij, out), len(out), ATOMS)
+    for_chunks(lammps_atom_virials, len(out), ATOMS, after=(row, mirror, rij, drij, out))
     return out
 
 

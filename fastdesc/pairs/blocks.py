@@ -92,7 +92,7 @@ def made_blocks(pairs, species, n_species, width, by_element=True):
     n_atoms = pairs.n_atoms
     element, atom = _atoms(species[:n_atoms], n_species, width)
     starts = np.zeros((len(element), (n_species if by_element else 1) + 1), np.int32)
-    for_chunks(lambda a, b: _count(a, b, pairs.row, pairs.j, species, atom, starts), len(element), CHUNK)
+    for_chunks(_count, len(element), CHUNK, after=(pairs.row, pairs.j, species, atom, starts))
     first_slot = np.zeros(len(element) + 1, np.int64)
     np.cumsum(starts[:, -1], out=first_slot[1:])
     n_slots = int(first_slot[-1])
@@ -104,9 +104,9 @@ def made_blocks(pairs, species, n_species, width, by_element=True):
     place[int(pairs.row[-1]) :] = n_slots * 3 * width    # of ghosts' rows
     shifted = np.zeros(len(element), np.bool_)
     arrays = pairs.row, pairs.j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
-    if not all(for_chunks(lambda a, b: _fill(a, b, *arrays), len(element), CHUNK)):
+    if not all(for_chunks(_fill, len(element), CHUNK, after=arrays)):
         return None
-    for_chunks(lambda a, b: _mirrored(a, b, pairs.mirror, place, mirror), pairs.n_pairs, 1 << 16)
+    for_chunks(_mirrored, pairs.n_pairs, 1 << 16, after=(pairs.mirror, place, mirror))
     return PairBlocks(atom, element, first_slot, starts, shifted, neighbour, shift, mirror)
 
 

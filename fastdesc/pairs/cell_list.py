@@ -100,7 +100,7 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None, memory=np.emp
         write_owned(a, b, cards, shifts, owned, pairs, mine, reach[0, t], row, j, shift, mirror)
 
     for_chunks(write, n_atoms, step)
-    for_chunks(lambda a, b: write_taken(a, b, cards, owned, row, shift, mirror), n_atoms, step)
+    for_chunks(write_taken, n_atoms, step, after=(cards, owned, row, shift, mirror))
     return row, j, shift, mirror, sqrt(min(smallest for _, smallest in found))
 
 

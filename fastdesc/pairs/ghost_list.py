@@ -91,7 +91,7 @@ class GhostList:
         (3, n_pairs) array, Å
         """
         x, rij = positions[self.atoms], empty((3, len(self._j)), dtype)
-        for_chunks(lambda a, b: ghost_list_vectors(a, b, self._row, self._j, x, rij), len(x), ROWS)
+        for_chunks(ghost_list_vectors, len(x), ROWS, after=(self._row, self._j, x, rij))
         return rij
 
 
@@ -112,10 +112,10 @@ def near(centres, row, j, positions, reach):
         As they came, with fewer pairs.
     """
     kept, limit = np.zeros(len(row), np.int64), float(reach) ** 2
-    for_chunks(lambda a, b: ghost_list_count(a, b, centres, row, j, positions, limit, kept), len(centres), ROWS)
+    for_chunks(ghost_list_count, len(centres), ROWS, after=(centres, row, j, positions, limit, kept))
     np.cumsum(kept, out=kept)
     out = np.empty(kept[-1], np.int32)
-    for_chunks(lambda a, b: ghost_list_near(a, b, centres, row, j, positions, limit, kept, out), len(centres), ROWS)
+    for_chunks(ghost_list_near, len(centres), ROWS, after=(centres, row, j, positions, limit, kept, out))
     return kept, out
 
 

@@ -140,26 +140,24 @@ def over_chunks(task, chunks, device_array):
 
 def energies(model, positions, cells, pairs, species):
     """Atomic energies (1) without E0 and without derivatives, float64 (n_atoms,), eV; as `energies_forces_virials`."""
-    out = _energies(model, positions, cells, pairs, species)
+    found = one_pass(model, positions, cells, pairs, species, derivatives=False) if suits(model) else None
+    if found is not None:
+        out, *_ = found
+    else:
+        work = partial(_energies_of_pieces, model, positions, cells, pairs, species)
+        out = _in_pieces(work, model, pairs, False) if model.device == "cuda" else work([(0, pairs.n_atoms)])
     return out if model.repulsion is None else out + model.repulsion.of_atoms(positions, cells, pairs, species)[0]
 
 
-def _energies(model, positions, cells, pairs, species):
-    if suits(model):
-        found = one_pass(model, positions, cells, pairs, species, derivatives=False)
-        if found is not None:
-            return found[0]
-
-    def all_of_them(bounds):
-        out = []
-        for piece in pieces(positions, pairs, species, bounds):
-            rij = pair_vectors(piece.positions, cells, piece.pairs, model.scale.dtype)
-            q, _ = model.descriptor.forward(rij, piece.pairs, piece.species, model.theta)
-            own = piece.species[: piece.pairs.n_atoms]
-            out.append(energies_of_features(model, q, own, columns=piece.pairs.columns)[0])
-        return joined(out)
-
-    return _by_what_fits(all_of_them, model, pairs, derivatives=False)
+def _energies_of_pieces(model, positions, cells, pairs, species, bounds):
+    """Atomic energies of atoms in pieces with these bounds."""
+    out = []
+    for piece in pieces(positions, pairs, species, bounds):
+        rij = pair_vectors(piece.positions, cells, piece.pairs, model.scale.dtype)
+        q, _ = model.descriptor.forward(rij, piece.pairs, piece.species, model.theta)
+        own = piece.species[: piece.pairs.n_atoms]
+        out.append(energies_of_features(model, q, own, columns=piece.pairs.columns)[0])
+    return joined(out)
 
 
 def energies_of_features(model, q, species, keep=False, columns=None, look=None):
@@ -299,37 +297,33 @@ def energies_forces_virials(model, positions, cells, pairs, species):
     forces : (n_atoms, 3) float64 array, eV/Å
     virials : (n_frames, 3, 3) float64 array, eV: dE/dstrain
     """
-    found = _energies_forces_virials(model, positions, cells, pairs, species)
+    found = None
+    if suits(model):
+        found = one_pass(model, positions, cells, pairs, species)
+    elif recursive_pass.suits(model, pairs):
+        found = recursive_pass.recursive_pass(model, positions, cells, pairs, species)
+    if found is None and model.device == "cuda":
+        work = partial(_piece_by_piece, model, positions, cells, pairs, species)
+        found = _in_pieces(work, model, pairs, derivatives=True)
+    elif found is None:
+        found = _together(model, positions, cells, pairs, species)
     if model.repulsion is None:
         return found
     added = model.repulsion.evaluate(positions, cells, pairs, species)
     return tuple(a + b for a, b in zip(found, added, strict=True))
 
 
-def _energies_forces_virials(model, positions, cells, pairs, species):
-    if suits(model):
-        found = one_pass(model, positions, cells, pairs, species)
-        if found is not None:
-            return found
-    elif recursive_pass.suits(model, pairs):
-        found = recursive_pass.recursive_pass(model, positions, cells, pairs, species)
-        if found is not None:
-            return found
-
-    def all_of_them(bounds):
-        if len(bounds) == 1:
-            rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
-            out, found, drij = energies_and_forces(model, rij, pairs, species)
-            return out, found, virials(rij, drij, pairs)
-        return _piece_by_piece(model, positions, cells, pairs, species, bounds)
-
-    return _by_what_fits(all_of_them, model, pairs, derivatives=True)
+def _together(model, positions, cells, pairs, species):
+    """`energies_forces_virials` of all atoms at once, without the repulsion."""
+    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
+    q, saved = model.descriptor.forward(rij, pairs, species, model.theta)
+    out, dq, _ = network_and_gradient(model, q, pairs, species)
+    drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+    return out, forces_of_all(drij, pairs), virials(rij, drij, pairs)
 
 
-def _by_what_fits(work, model, pairs, derivatives):
-    """Do work(bounds of atoms): of all together, but of a device's in pieces, where they take more than it has."""
-    if namespace(pairs.j) is np:
-        return work([(0, pairs.n_atoms)])
+def _in_pieces(work, model, pairs, derivatives):
+    """Do work(bounds of atoms) on a device, in pieces where all atoms together take more memory than it has."""
     each, d = pairs.n_pairs / max(pairs.n_atoms, 1), model.descriptor
     an_atom = d.bytes_an_atom(each, model.scale.dtype.itemsize, derivatives)
     return in_pieces(work, pairs.n_atoms, an_atom, d.own_row)
@@ -337,6 +331,8 @@ def _by_what_fits(work, model, pairs, derivatives):
 
 def _piece_by_piece(model, positions, cells, pairs, species, bounds):
     """`energies_forces_virials` of atoms in pieces: the same numbers, with the gradients of pairs alone for all."""
+    if len(bounds) == 1:
+        return _together(model, positions, cells, pairs, species)
     xp, dtype = namespace(pairs.j), model.scale.dtype
     drij, per_atom = xp.empty((3, pairs.n_pairs), dtype), xp.empty((9, pairs.n_atoms))
     energies_of_pieces = []

@@ -100,14 +100,13 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
         packed.weights, packed.plan, packed.activation, model.scale, last, direct, gradient.reshape(-1), energies, own,
         per_atom, last_layer,
     )  # fmt: skip
-    kind = kind_of(dtype, False)
-    for_chunks(lambda a, b: gm_one_pass(kind, a, b, *arguments), blocks.n_blocks, CHUNK)
+    for_chunks(gm_one_pass, blocks.n_blocks, CHUNK, (kind_of(dtype, False),), arguments)
     if not derivatives:
         return energies, None, None
     forces = np.empty((ways, n_all, 3))
     for way in range(ways):
         arrays = pairs.whole.row, blocks.mirror, gradient[way], own[way], forces[way]
-        for_chunks(lambda a, b, arrays=arrays: forces_of_blocks(a, b, lanes, *arrays), n_all, ATOMS)
+        for_chunks(forces_of_blocks, n_all, ATOMS, after=(lanes, *arrays))
     found = energies, forces[0], frame_sums(per_atom, pairs).reshape(-1, 3, 3)
     return found if ways == 1 else (*found, forces[1:])
 

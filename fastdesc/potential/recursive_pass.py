@@ -73,7 +73,7 @@ def recursive_pass(model, positions, cells, pairs, species):
     )    # fmt: skip
 
     def run(kernel, *arguments):
-        for_chunks(lambda a, b: kernel(kind, a, b, listed, *arguments), blocks.n_blocks, CHUNK)
+        for_chunks(kernel, blocks.n_blocks, CHUNK, (kind,), (listed, *arguments))
 
     run(gm_message_pass, *whole, *of_messages, moments, w)
     run(gm_weighted_pass, *whole, *weighted)
@@ -81,7 +81,7 @@ def recursive_pass(model, positions, cells, pairs, species):
     run(gm_message_pullback_pass, pairs.row, blocks.mirror, *whole, *of_messages, *after)
     forces = np.empty((n, 3))
     arrays = pairs.row, blocks.mirror, gradient, own, forces
-    for_chunks(lambda a, b: forces_of_blocks(a, b, lanes, *arrays), n, ATOMS)
+    for_chunks(forces_of_blocks, n, ATOMS, after=(lanes, *arrays))
     return energies, forces, frame_sums(per_atom, pairs).reshape(-1, 3, 3)
 
 

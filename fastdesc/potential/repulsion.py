@@ -124,7 +124,7 @@ class Repulsion:
             given = (n, len(self.table), *arrays, cuda.row_stride(virials))
             cuda.launch(FILE, "repulsion_zbl", n, WARPS, 32 * WARPS, given)
         else:
-            for_chunks(lambda a, b: repulsion_zbl(a, b, *arrays), n, ATOMS)
+            for_chunks(repulsion_zbl, n, ATOMS, after=arrays)
         return energies, forces, virials
 
     def evaluate(self, positions, cells, pairs, species):

@@ -231,8 +231,12 @@ class EmbeddedDensity(Descriptor):
         Pairs (i, j, S) and (j, i, -S) must have opposite vectors, as `pair_vectors` makes them, and opposite tangents.
         """
         kernels, radial, steps = self._parts(rij, pairs, species, theta)
-        to_coefficients = self._to_coefficients(rij, pairs, species, kernels, radial)
-        ddensities, _ = steps.backward(saved.densities, dq, Networks.pullback, to_coefficients)
+        if self.iterations == 0:
+            ddensities = padded(saved.densities.shape, dq.dtype, dq)
+            steps.contractions[0].pullback(saved.densities[..., 0, :, :, :], dq, ddensities[..., 0, :, :, :])
+        else:
+            to_coefficients = self._to_coefficients(rij, pairs, species, kernels, radial)
+            ddensities, _ = steps.backward(saved.densities, dq, Networks.pullback, to_coefficients)
         drij = padded(rij.shape, rij.dtype, rij)
         kernels.ed_density_pullback(*radial, saved.c, ddensities, drij)
         return drij

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.gaussian_moments.channels import (
     gm_beta_by_channels_pullback,
     gm_moments_by_channels,
@@ -45,12 +46,12 @@ class Kernels(NumbaKernels):
 
     def gm_contract(self, moments, q, offsets=None):
         """Features ((2,) n_features, n_atoms); `offsets` of other contractions than the descriptor's."""
-        self.run(gm_contract, *self._contract_arguments(moments, q, offsets), n=moments.shape[-1])
+        for_chunks(gm_contract, *self.over(moments), self._contract_arguments(moments, q, offsets))
 
     def gm_contract_pullback(self, moments, dq, dmoments, offsets=None):
         """Cotangents of the moments, shaped as they."""
         arguments = self._contract_pullback_arguments(moments, dq, dmoments, offsets)
-        self.run(gm_contract_pullback, *arguments, n=moments.shape[-1])
+        for_chunks(gm_contract_pullback, *self.over(moments), arguments)
 
     def gm_moments_pullback(self, beta, dmoments, drij, weights=None):
         """Cotangents of the pair vectors ((2,) 3, n_pairs), of the moments of all iterations."""
@@ -63,11 +64,11 @@ class Kernels(NumbaKernels):
     def gm_weights_pullback(self, beta, dmoments, dpairs):
         """What each pair finds for the weights of its neighbour, ((2,) n_pairs, n_radial)."""
         arrays = self._table(beta), self.read(dmoments), self._planes(dpairs)
-        self.run(gm_weights_pullback, *self.pair_list, *arrays, *self.radial_by_channels)
+        for_chunks(gm_weights_pullback, *self.over_list, (*self.pair_list, *arrays, *self.radial_by_channels))
 
     def gm_weights_sum(self, mirror, dpairs, dw):
         """Cotangents of the weights ((2,) n_radial, n_atoms) from what pairs found."""
-        self.run(gm_weights_sum, self.pair_list[0], mirror, self._planes(dpairs), self.rows(dw))
+        for_chunks(gm_weights_sum, *self.over_list, (self.pair_list[0], mirror, self._planes(dpairs), self.rows(dw)))
 
     def moments_and_features(self, beta, moments, q):
         """gm_moments and gm_contract."""

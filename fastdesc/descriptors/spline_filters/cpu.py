@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastdesc.backend.threads import for_chunks
 from fastdesc.descriptors.kernels import NumbaKernels
 from fastdesc.descriptors.spline_filters.features import sf_features
 from fastdesc.descriptors.spline_filters.knots import KINDS
@@ -62,13 +63,13 @@ class Kernels(NumbaKernels):
 
     def sf_features(self, pair, radial, angular, q):
         """Features ((2,) n_pair + n_triplet, n_atoms)."""
-        tables = map(_rows, (pair, radial, angular))
-        self.run(sf_features, *self.pair_list, *tables, self.rows(q), *self.sizes)
+        arrays = *map(_rows, (pair, radial, angular)), self.rows(q)
+        for_chunks(sf_features, *self.over_list, (*self.pair_list, *arrays, *self.sizes))
 
     def sf_pullback(self, pair, radial, angular, dq, drij):
         """Cotangents of the pair vectors ((2,) 3, n_pairs)."""
-        tables = map(_rows, (pair, radial, angular))
-        self.run(sf_pullback, *self.pair_list, *tables, self.read(dq), self.rows(drij), *self.sizes)
+        arrays = *map(_rows, (pair, radial, angular)), self.read(dq), self.rows(drij)
+        for_chunks(sf_pullback, *self.over_list, (*self.pair_list, *arrays, *self.sizes))
 
     def sf_parameters_pullback(self, pair, radial, angular, dq):
         """Return cotangents of all coefficients, three of (planes, groups, n_elements, filters, pieces, 4), float64."""
