@@ -16,13 +16,11 @@ from fastdesc.potential import Potential
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import Uncertainty, check_members
 from fastdesc.training.checkpoint import fetched, read_checkpoint
+from fastdesc.training.data import fitting_settings, opened, training_set
 from fastdesc.training.ensemble_members import LIKELIHOODS
-from fastdesc.training.from_features import Stored, is_features, open_stored, settings_for_features, training_set
 from fastdesc.training.history import History
-from fastdesc.training.places import read_placed
 from fastdesc.training.progress import Epoch
 from fastdesc.training.settings import Settings
-from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.team import ALONE
 from fastdesc.training.team_processes import gathered, team_size
 from fastdesc.training.trainer import Trainer
@@ -189,7 +187,7 @@ def _sets_of_uncertainty(potential, train_frames, valid_frames, device, dtype):
     known = [f.name for f in fields(Settings)]
     told = {k: v for k, v in potential.training.get("settings", {}).items() if k in known}
     s = Settings.named(**told)
-    frames, valid = _split(train_frames, valid_frames, s, np.random.default_rng(s.seed))
+    frames, valid = opened(train_frames, valid_frames, s, np.random.default_rng(s.seed))
     given = potential, resolve_dtype(dtype), resolve_device(device)
     data = training_set(frames, *given)
     return data, training_set(valid, *given, "validation") if valid else None, s
@@ -223,10 +221,9 @@ def trainer_for(
     flag("resume", resume)
     settings = Settings.named(**settings)
     team_size(settings.devices, settings.device)
-    if is_features(train_frames) or isinstance(train_frames, Stored):
-        settings = settings_for_features(settings)
+    settings = fitting_settings(settings, train_frames)
     rng = np.random.default_rng(settings.seed)
-    train_frames, valid_frames = _split(train_frames, valid_frames, settings, rng)
+    train_frames, valid_frames = opened(train_frames, valid_frames, settings, rng)
     if checkpoint is None or not resume or not Path(checkpoint).exists():
         return Trainer(potential, train_frames, valid_frames, settings, rng, team=team)
     state = read_checkpoint(checkpoint)
@@ -235,38 +232,3 @@ def trainer_for(
     trainer = Trainer(potential, train_frames, valid_frames, settings, rng, further, team)
     restore(trainer, state, checkpoint)
     return trainer
-
-
-def _split(train_frames, valid_frames, settings, rng):
-    """Set validation frames aside where none are given."""
-    fraction, memory = settings.valid_fraction, settings.frame_memory
-    frames = _read(train_frames, "training", memory)
-    if valid_frames is not None or fraction == 0:
-        valid = None if valid_frames is None else _read(valid_frames, "validation", memory)
-        if isinstance(valid, Stored) and not isinstance(frames, Stored):
-            raise InputError(
-                f"the validation frames are a features file, {valid.file.path}, and the training frames are not; give "
-                "frames for both, or features for both"
-            )
-        return frames, valid
-    n_valid = max(1, round(fraction * len(frames)))
-    if n_valid >= len(frames):
-        raise InputError(
-            f"{len(frames)} frame{'s'[: len(frames) != 1]} cannot be split for validation with valid_fraction "
-            f"{fraction}; give more, or valid_fraction=0"
-        )
-    order = rng.permutation(len(frames))
-    return tuple(_some(frames, np.sort(part)) for part in (order[n_valid:], order[:n_valid]))
-
-
-def _read(source, purpose, memory):
-    """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
-    if isinstance(source, Stored | Streamed):
-        return source
-    if is_features(source):
-        return open_stored(source, purpose)
-    return open_streamed(source, memory, purpose) or read_placed(source, purpose)
-
-
-def _some(frames, which):
-    return frames.take(which)

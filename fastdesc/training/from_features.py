@@ -13,12 +13,10 @@ from fastdesc.errors import FileFormatError, InputError
 from fastdesc.features.layout import FORMAT
 from fastdesc.features.reader import FeaturesFile, open_features
 from fastdesc.hdf5.files import format_of, part_of, to_json
-from fastdesc.training.dataset import TrainingSet, check_weight
+from fastdesc.training.dataset import check_weight
 from fastdesc.training.feature_dataset import FeatureSet, blocks_of
 from fastdesc.training.places import place_name
-from fastdesc.training.settings import PAIR_MEMORY, Settings
-from fastdesc.training.streamed_frames import Streamed
-from fastdesc.training.streamed_set import StreamedSet
+from fastdesc.training.settings import Settings
 
 LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvature", "magnitude")
 """Settings that mean nothing without positions, or for a descriptor that stays as it is."""
@@ -149,27 +147,6 @@ def _own_descriptor(file):
         f"take that of the file (fastdesc.open_features({str(file.path)!r}).descriptor(), or no [descriptor] in a "
         "configuration), or featurize anew"
     )
-
-
-def training_set(frames, potential, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
-    """Make a TrainingSet of frames, a StreamedSet of a Streamed, or a FeatureSet of a Stored, for a potential.
-
-    Raises
-    ------
-    InputError
-        As both do; and for features, which know no distances, of a potential with a repulsion of nuclei.
-    """
-    descriptor, repulsion = potential.descriptor, potential.repulsion
-    if isinstance(frames, Streamed):
-        return StreamedSet(frames, descriptor, dtype, device, purpose, repulsion)
-    if not isinstance(frames, Stored):
-        return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory, repulsion)
-    if repulsion is not None:
-        raise InputError(
-            f"{frames.file.path} holds features, which do not tell distances, and the potential has a repulsion of "
-            "nuclei; train on frames, or leave repulsion out"
-        )
-    return feature_set(frames, descriptor, dtype, device, purpose)
 
 
 def feature_set(stored, descriptor, dtype, device, purpose="training"):

@@ -13,8 +13,8 @@ from fastdesc.potential.transfer import load_filters
 from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
 from fastdesc.training.budget import step_frames, with_budget
 from fastdesc.training.checkpoint import FORMAT, snapshot, write_checkpoint
+from fastdesc.training.data import training_set
 from fastdesc.training.feature_dataset import with_features
-from fastdesc.training.from_features import training_set
 from fastdesc.training.history import History
 from fastdesc.training.identity import identity
 from fastdesc.training.loss import LossWeights, Metrics

@@ -227,10 +227,10 @@ def test_the_command_keeps_and_reports_what_was_reached(trained, run, tmp_path, 
     assert code == 128 + number
     (line,) = [line for line in out.splitlines() if "holds what was reached" in line]
     assert "model.h5 holds what was reached: epoch 2, as far as it came, MAE on valid: energy" in line
-    from fastdesc.training import _split
+    from fastdesc.training.data import opened
 
     frames = fd.read_frames(trained / "train.extxyz")
-    valid = _split(frames, None, Settings(), np.random.default_rng(0))[1]
+    valid = opened(frames, None, Settings(), np.random.default_rng(0))[1]
     mae = 1000 * errors(fd.load(tmp_path / "run" / "model.h5"), valid)
     assert float(line.split("forces ")[1].split()[0]) == pytest.approx(mae, rel=6e-3), "three digits, float32"
 
@@ -243,11 +243,11 @@ def test_the_command_reports_the_model_it_wrote_when_patience_ends_first(trained
     (tmp_path / "c.toml").write_text(text.replace("[training]", "[training]\nlearning_rate = 0.5\nwarmup = 0.0"))
     code, out, _ = run("train", tmp_path / "c.toml", "--quiet")
     assert code == 0
-    from fastdesc.training import _split
+    from fastdesc.training.data import opened
 
     epoch = int(out.split("best epoch ")[1].split(",")[0])
     assert epoch % 2 == 0
-    valid = _split(fd.read_frames(trained / "train.extxyz"), None, Settings(), np.random.default_rng(0))[1]
+    valid = opened(fd.read_frames(trained / "train.extxyz"), None, Settings(), np.random.default_rng(0))[1]
     mae = 1000 * errors(fd.load(tmp_path / "run" / "model.h5"), valid)
     said = float(out.split("MAE on valid")[1].split("forces ")[1].split()[0])
     assert said == pytest.approx(mae, rel=6e-3)
