@@ -327,7 +327,12 @@ class Potential(Parameters):
         model = self.model() if model is None else model
         with kept_memory(), enough_for(structures.n_atoms, model.device):
             structures, pairs, species = self.placed(structures, pairs, model, empty)
-            atomic, *rest = _found(model, structures, pairs, species.on_device, derivatives)
+            placed, found = (structures.positions, structures.cells, pairs, species.on_device), None
+            if large_system.suits(model, structures, pairs):
+                found = large_system.large_system(model, structures, pairs, species.on_device, derivatives)
+            if found is None:
+                found = energies_forces_virials(model, *placed) if derivatives else (energies(model, *placed),)
+            atomic, *rest = found
             if model.device == "cuda" and pairs.n_atoms > SUMMED_ON_HOST:
                 atomic = atomic + namespace(atomic).asarray(self.reference)[species.on_device]
                 energy, atomic, *found = to_host_together(frame_sums(atomic[None], pairs)[:, 0], atomic, *rest)
@@ -385,16 +390,3 @@ class Potential(Parameters):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Potential({self.descriptor!r}, {arguments})"
-
-
-def _found(model, structures, pairs, species, derivatives):
-    """Atomic energies without E0, and with derivatives forces and virials: arrays where the model is."""
-    placed = structures.positions, structures.cells, pairs, species
-    if large_system.suits(model, structures, pairs):
-        found = large_system.large_system(model, structures, pairs, species, derivatives)
-        if found is not None and model.repulsion is None:
-            return found
-        if found is not None:
-            added = model.repulsion.evaluate(*placed)
-            return tuple(a + b for a, b in zip(found, added, strict=False))
-    return energies_forces_virials(model, *placed) if derivatives else (energies(model, *placed),)

@@ -67,7 +67,7 @@ def widths(cell):
 
 
 def large_system(model, structures, pairs, species, derivatives=True):
-    """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials.
+    """Energies, forces and virials, as of fastdesc.potential.evaluation.energies_forces_virials, repulsion included.
 
     Parameters
     ----------
@@ -114,10 +114,14 @@ def large_system(model, structures, pairs, species, derivatives=True):
         kernels.gm_contract_pullback(moments, dq, dmoments)
         gm_large_gradients(*neighbours, dmoments, gradients, first)
         del moments, dq, dmoments
-    if not derivatives:
-        return (energies,)
-    forces, virial = forces_and_virial(listed, places, cell, gradients)
-    return energies, forces, virial[None]
+    found = (energies,)
+    if derivatives:
+        forces, virial = forces_and_virial(listed, places, cell, gradients)
+        found = energies, forces, virial[None]
+    if model.repulsion is None:
+        return found
+    added = model.repulsion.evaluate(positions, structures.cells, pairs, species)
+    return tuple(a + b for a, b in zip(found, added, strict=False))
 
 
 def _list_of(pairs, structures, species):
