@@ -138,6 +138,8 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "epochs": (int, "a whole number, such as 500"),
     "steps": (int, "a whole number, such as 20000"),
     "minutes": (int | float, "a number, such as 5"),
+    "stress_weight": (int | float, "a number, such as 0.02"),
+    "stress_limit": (int | float, "a number, such as 0.02"),
     "batch_atoms": (int, "a whole number, such as 128"),
     "repulsion": (str, '"zbl"'),
     "reference": (dict, "energies by element, such as {H = -13.6}"),

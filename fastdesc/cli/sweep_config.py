@@ -13,7 +13,7 @@ from fastdesc.errors import InputError
 SEARCHED = ("descriptor", "potential", "training")
 METHODS = ("random", "optuna")
 OBJECTIVES = ("loss", "energy_mae", "energy_rmse", "forces_mae", "forces_rmse")
-OF_THE_LOSS = ("energy_weight", "force_weight", "stress_weight", "late", "late_energy_factor")
+OF_THE_LOSS = ("energy_weight", "force_weight", "stress_weight", "stress_limit", "late", "late_energy_factor")
 SHARED = ("seed", "valid_fraction", "device", "devices", "checkpoint_every", "uncertainty", "pair_memory",
           "frame_memory", "time_limit")    # fmt: skip
 """Settings of training that are those of the sweep and no matter of search."""

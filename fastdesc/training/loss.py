@@ -1,9 +1,9 @@
 """The loss of a batch of frames and its derivatives with respect to what a potential predicts.
 
-    L = 1/B sum_f w_f [ a_E (dE_f / N_f)^2 + a_F |dF_f|^2 / (3 N_f) + a_S |dW_f|^2 / (9 N_f^2) ]            (1)
+    L = 1/B sum_f w_f [ a_E (dE_f / N_f)^2 + a_F |dF_f|^2 / (3 N_f) + a_S sum_c h(dW_fc / N_f) / 9 ]        (1)
 
 over the B frames of a batch, with dE, dF, dW the errors of energy, forces and virial W = volume x stress: all three
-terms are in eV^2 per atom and component. A term counts only for frames that carry its label. The derivatives
+terms are in eV^2 per atom and component. h(x) is x^2, and beyond a limit l its tangent, 2 l |x| - l^2 (Huber). A term counts only for frames that carry its label. The derivatives
 
     e_f = dL/dE_f,    rho_i = dL/dF_i,    G_f = dL/dW_f                                                     (2)
 
@@ -11,6 +11,7 @@ make the pair tangents of the training pass: t_p = rho_j - rho_i - G_f r_p (forc
 is plus the strain derivative; fastdesc.training.dual_pass sweeps e E - D_t E).
 """
 
+import math
 from dataclasses import dataclass
 
 from fastdesc.backend.arrays import namespace, to_host
@@ -20,11 +21,18 @@ from fastdesc.training.team import ALONE
 
 @dataclass(frozen=True)
 class LossWeights:
-    """a_E, a_F, a_S of formula (1)."""
+    """a_E, a_F, a_S and l of formula (1)."""
 
     energy: float
     force: float
     stress: float
+    stress_limit: float = math.inf
+
+    @classmethod
+    def of(cls, settings):
+        """Those of the beginning of a run with these Settings."""
+        limit = math.inf if settings.stress_limit is None else settings.stress_limit
+        return cls(settings.energy_weight, settings.force_weight, settings.stress_weight, limit)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,9 @@ def residuals(targets, energy, forces, virial, weights):
 
     to_force = (weights.force * per_frame / (3 * counts))[frame][:, None]
     to_virial = (weights.stress * per_frame / (9 * counts**2))[:, None, None]
-    loss = (to_force * force_error**2).sum() + (to_virial * virial_error**2).sum()
+    limit = weights.stress_limit * counts[:, None, None]
+    within = xp.clip(virial_error, -limit, limit)
+    loss = (to_force * force_error**2).sum() + (to_virial * within * (2 * virial_error - within)).sum()
     errors = {
         **of_energy.errors,
         "forces": force_error,
@@ -91,7 +101,7 @@ def residuals(targets, energy, forces, virial, weights):
         "has_stress": xp.isfinite(targets.virial),
     }
     return Residuals(
-        of_energy.loss + loss, of_energy.de, 2 * to_force * force_error, -2 * to_virial * virial_error, errors
+        of_energy.loss + loss, of_energy.de, 2 * to_force * force_error, -2 * to_virial * within, errors
     )
 
 

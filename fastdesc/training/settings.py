@@ -17,6 +17,9 @@ FURTHER = 0.2
 """Factor of these rates for a potential that has been trained before."""
 MOST_COUNTED = 10**12
 MOST = sys.float_info.max
+STRESS = {"stress_weight": 0.02, "stress_limit": 0.02}
+"""Where neither is given. Of a published set of nickel, whose labels of shear are in another order and whose pressures
+are off by 3 GPa, energies are three times as accurate as with a weight of 0.1 and no limit."""
 LONGEST = 10_000_000
 """Minutes, nearly twenty years; more is a mistake of the unit."""
 PAIR_MEMORY = 4.0
@@ -58,6 +61,11 @@ class Settings:
         Largest norm of a gradient; longer ones are shortened.
     energy_weight, force_weight, stress_weight : float
         On squared errors of energy per atom, force component and virial per atom, all in eV (fastdesc.training.loss).
+        stress_weight None: 0.02, with a stress_limit of 0.02.
+    stress_limit : float or None
+        Errors of the virial per atom, eV, beyond which its loss grows no more as the square but in proportion, so that
+        labels which no potential can follow do not spoil energies and forces. None: no limit to a weight that is
+        given.
     late : float
         Last fraction of the steps, in which energies count more; validation losses weigh so throughout.
     late_energy_factor : float
@@ -125,7 +133,8 @@ class Settings:
     clip: float | None = None
     energy_weight: float = 10.0
     force_weight: float = 1.0
-    stress_weight: float = 0.1
+    stress_weight: float | None = None
+    stress_limit: float | None = None
     late: float = 0.25
     late_energy_factor: float = 30.0
     stall: float = 0.15
@@ -152,6 +161,10 @@ class Settings:
     uncertainty: bool = True
 
     def __post_init__(self):
+        if self.stress_weight is None:
+            for name, value in STRESS.items():
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, value)
         for name in ("valid_every", "checkpoint_every"):
             count(name, getattr(self, name))
         for name in ("epochs", "steps", "batch_size", "batch_atoms", "patience"):
@@ -178,7 +191,7 @@ class Settings:
             self._in_range(name, 0, 1)
         self._in_range("late_energy_factor", 0, math.inf)
         object.__setattr__(self, "freeze", strings("freeze", self.freeze, 'names, such as "descriptor/*"'))
-        for name in ("clip", "time_limit", "minutes"):
+        for name in ("clip", "time_limit", "minutes", "stress_limit"):
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
         for name in ("uncertainty", "refit_references"):
@@ -198,6 +211,8 @@ class Settings:
                 raise InputError(f"{name} came as 0; give a number above 0, or leave it out")
         if self.clip == 0:
             raise InputError("clip came as 0, which would stop every step; leave it out, or give a number above 0")
+        if self.stress_limit == 0:
+            raise InputError("stress_limit came as 0, and no stress would count; give a number above 0, or leave it out")
         if self.energy_weight + self.force_weight + self.stress_weight == 0:
             raise InputError("energy_weight, force_weight and stress_weight are all 0; give at least one a weight")
 

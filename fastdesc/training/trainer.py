@@ -63,7 +63,7 @@ class Trainer:
         self.data = training_set(train_frames, *given, pair_memory=settings.pair_memory)
         left = settings.pair_memory - self.data.kept_gigabytes
         self.valid = training_set(valid_frames, *given, "validation", left) if valid_frames else None
-        self.weights = LossWeights(settings.energy_weight, settings.force_weight, settings.stress_weight)
+        self.weights = LossWeights.of(settings)
         check_what_counts(self.data, self.valid, self.weights)
         tell_of_sets(self.data, self.valid, potential)
         self.run_of = identity(potential, self.data, self.valid)

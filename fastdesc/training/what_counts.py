@@ -38,7 +38,7 @@ def check_what_counts(train, valid, weights):
         if given[name] == 0:
             continue
         have = {purpose for purpose, counts in sets.items() if counts[name]}
-        if "training" not in have and given[name] != getattr(Settings, setting):
+        if "training" not in have and given[name] != getattr(Settings(), setting):
             _warn(f"{setting} is {given[name]:g} and has no effect: no training frame has {words}")
         elif have == {"training"} and valid is not None:
             _warn(f"no validation frame has {words}: errors in the {name} do not decide which epoch is the best")
