@@ -131,8 +131,9 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     "train": (train, {
         "steps": "", "minutes": "fraction", "batch_size": "", "batch_atoms": "", "learning_rate": "fraction",
         "weight_decay": "fraction", "optimizer": "", "clip": "fraction", "energy_weight": "fraction",
-        "force_weight": "fraction", "stress_weight": "fraction", "stress_limit": "fraction", "late": "fraction", "stall": "fraction",
-        "late_energy_factor": "fraction", "curvature": "", "freeze": ("dict", "no rows"), "start": "", "schedule": "",
+        "force_weight": "fraction", "stress_weight": "fraction", "stress_limit": "fraction", "late": "fraction",
+        "stall": "fraction", "late_energy_factor": "fraction", "curvature": "", "freeze": ("dict", "no rows"),
+        "start": "", "schedule": "",
         "warmup": "fraction", "ema": "fraction", "valid_fraction": "fraction", "valid_every": "huge",
         "patience": "", "checkpoint_every": "huge", "seed": "huge", "device": "", "devices": "", "dtype": "",
         "callback": "class", "history": "surrogate", "checkpoint": "surrogate",

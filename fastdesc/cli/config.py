@@ -138,6 +138,7 @@ SPECIAL = {    # keys whose default does not say what is accepted
     "epochs": (int, "a whole number, such as 500"),
     "steps": (int, "a whole number, such as 20000"),
     "minutes": (int | float, "a number, such as 5"),
+    "cutoff": (int | float | str, 'a number, such as 6.0, or "auto"'),
     "stress_weight": (int | float, "a number, such as 0.02"),
     "stress_limit": (int | float, "a number, such as 0.02"),
     "batch_atoms": (int, "a whole number, such as 128"),
@@ -206,8 +207,16 @@ def descriptor_settings(table, path):
         cls = family_class(family)
     except InputError as error:
         raise InputError(f"{path}: [descriptor] {error}") from error
-    options = {**arguments_of(cls), "species": None}
-    return family, checked(table, "descriptor", options, path)
+    arguments, cutoff = checked(table, "descriptor", descriptor_options(cls), path), table.get("cutoff")
+    if isinstance(cutoff, str) and cutoff != AUTO:
+        raise InputError(f"{path}: [descriptor] cutoff is {toml_value(cutoff)}; it must be {SPECIAL['cutoff'][1]}")
+    return family, arguments
+
+
+def descriptor_options(cls):
+    """Return key -> default of the [descriptor] section of a family; None is what the frames decide."""
+    chosen = {"cutoff": AUTO} if cls is family_class(FIRST_FAMILY) else {}
+    return {**arguments_of(cls), "species": None, **chosen}
 
 
 def read_descriptor(path):
@@ -257,6 +266,9 @@ def _string(table, key, path):
 
 
 FIRST_FAMILY = next(iter(FAMILIES))
+AUTO = "auto"
+"""Cutoff that the training frames decide; the default of the first family."""
+CUTOFF = '"auto": within which atoms of the training frames have 50 neighbours, 4 to 6 Å; 5 Å at most for molecules.'
 PATHS = ("train", "valid", "test", "init")
 OURS = "# What `fastdesc train` was run with, paths and defaults included."
 
@@ -272,7 +284,8 @@ def default_text(family=FIRST_FAMILY):
         lines += ["", f"[{name}]"]
         if name == "descriptor":
             lines += [f"# One of {', '.join(map(toml_value, FAMILIES))}.", f'family = "{family}"']
-            options, comments = {**arguments_of(cls), "species": None}, comments_of(cls.__doc__)
+            options, comments = descriptor_options(cls), comments_of(cls.__doc__)
+            comments["cutoff"] = ("cutoff",), [*comments["cutoff"][1], CUTOFF]
         else:
             options, comments = options_of(name), comments_of(documented(name).__doc__)
         said = None

@@ -1,6 +1,7 @@
 """A training run from a configuration, start to end: data in, one folder of results out."""
 
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
 from fastdesc.io.frames import expand
 from fastdesc.io.labels import advice, labels
 from fastdesc.io.sources import elements
+from fastdesc.pairs.choose_cutoff import choose_cutoff
 from fastdesc.potential import Potential
 from fastdesc.potential.elements import add_elements
 from fastdesc.potential.file import FORMAT as MODEL
@@ -87,6 +89,8 @@ def run(config, resume=False, overwrite=False, progress=True, say=print, team=AL
     team.check_alike(configuration=configuration.to_text(config), version=__version__, **trainer.run_of)
     team.begin_alike(trainer)
     potential = trainer.potential
+    if config.data.init is None and asks_for_cutoff(config.family, config.descriptor):
+        config = replace(config, descriptor={**config.descriptor, "cutoff": potential.descriptor.cutoff})
     if team.rank:
         run_trainer(trainer, progress=False)
         return {}
@@ -141,7 +145,7 @@ def _prepared(config, folder, paths, resume, overwrite, say, team):
             say(f"{name}: {_report(sets[name])}")
     potential = _further(config, sets, say) if config.data.init else None
     if potential is None:
-        potential = Potential(_descriptor(config, sets), **config.potential)
+        potential = Potential(_descriptor(config, sets, say), **config.potential)
     descriptor = potential.descriptor
     say(f"{descriptor!r}: {descriptor.n_features} features; {potential.n_parameters} parameters")
     for name in sets:
@@ -182,14 +186,15 @@ def _elements(sets):
     return [chemical_symbols[z] for z in sorted(found) if 0 <= z < len(chemical_symbols)]
 
 
-def _descriptor(config, sets):
+def _descriptor(config, sets, say):
     """The descriptor of the run: as configured, or that of a features file to train on."""
     train = sets["train"]
     if not isinstance(train, Stored):
-        return build_descriptor(config.family, config.descriptor, _elements(sets))
+        return build_descriptor(config.family, config.descriptor, _elements(sets), train, say)
     descriptor = train.file.descriptor()
     if config.descriptor or config.family != configuration.FIRST_FAMILY:
-        arguments = {"species": descriptor.species, **config.descriptor}
+        given = {k: v for k, v in config.descriptor.items() if (k, v) != ("cutoff", configuration.AUTO)}
+        arguments = {"species": descriptor.species, **given}
         check_arguments(train.file, build_descriptor(config.family, arguments, []))
     return descriptor
 
@@ -233,15 +238,31 @@ def _make_folder(folder):
         raise InputError(f"{folder} cannot be made ({error.strerror}); choose another output.folder") from error
 
 
-def build_descriptor(family, arguments, known):
-    """Make a descriptor; elements come from the data (`known`) when the arguments name none."""
+def build_descriptor(family, arguments, known, frames=None, say=None):
+    """Make a descriptor; elements come from the data (`known`) when the arguments name none.
+
+    A cutoff "auto" comes from the training frames, where these are given also that of the first family where the
+    arguments name none; `say` tells of it.
+    """
     if not known and "species" not in arguments:
         raise InputError("the frames hold no atoms; give at least one structure, or name the species")
     arguments = {"species": known, **arguments}
     missing = [s for s in known if s not in elements_of(arguments["species"])]
     if missing:
         raise InputError(f"the frames hold {', '.join(missing)}, which species {arguments['species']} lacks; add it")
+    if asks_for_cutoff(family, arguments) and frames is not None:
+        arguments["cutoff"] = choose_cutoff(frames)
+        if say is not None:
+            say(f"chosen: cutoff {arguments['cutoff']:g} Å, by the number of neighbours")
+    elif arguments.get("cutoff") == configuration.AUTO:
+        raise InputError('cutoff is "auto", which training frames decide, and there are none; give a number in Å')
     return family_class(family)(**arguments)
+
+
+def asks_for_cutoff(family, arguments):
+    """Whether the cutoff of a descriptor is left to the training frames."""
+    left_out = configuration.AUTO if family == configuration.FIRST_FAMILY else None
+    return arguments.get("cutoff", left_out) == configuration.AUTO
 
 
 def elements_of(species):

@@ -110,7 +110,7 @@ def _potential(config, frames):
     """The potential to train first, which knows the elements of all frames."""
     known = elements([atoms for name in frames for atoms in frames[name]])
     if config.data.init is None:
-        return Potential(build_descriptor(config.family, config.descriptor, known), **config.potential)
+        return Potential(build_descriptor(config.family, config.descriptor, known, frames["train"]), **config.potential)
     potential = load(config.data.init)
     symbols = [chemical_symbols[z] for z in potential.descriptor.species_numbers]
     new = [s for s in known if s not in symbols]

@@ -3,7 +3,8 @@
     L = 1/B sum_f w_f [ a_E (dE_f / N_f)^2 + a_F |dF_f|^2 / (3 N_f) + a_S sum_c h(dW_fc / N_f) / 9 ]        (1)
 
 over the B frames of a batch, with dE, dF, dW the errors of energy, forces and virial W = volume x stress: all three
-terms are in eV^2 per atom and component. h(x) is x^2, and beyond a limit l its tangent, 2 l |x| - l^2 (Huber). A term counts only for frames that carry its label. The derivatives
+terms are in eV^2 per atom and component. h(x) is x^2, and beyond a limit l its tangent, 2 l |x| - l^2 (Huber). A term
+counts only for frames that carry its label. The derivatives
 
     e_f = dL/dE_f,    rho_i = dL/dF_i,    G_f = dL/dW_f                                                     (2)
 

@@ -212,7 +212,7 @@ class Settings:
         if self.clip == 0:
             raise InputError("clip came as 0, which would stop every step; leave it out, or give a number above 0")
         if self.stress_limit == 0:
-            raise InputError("stress_limit came as 0, and no stress would count; give a number above 0, or leave it out")
+            raise InputError("stress_limit came as 0; no stress would count. Give a number above 0, or leave it out")
         if self.energy_weight + self.force_weight + self.stress_weight == 0:
             raise InputError("energy_weight, force_weight and stress_weight are all 0; give at least one a weight")
 

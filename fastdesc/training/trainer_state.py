@@ -62,7 +62,8 @@ def _restore(trainer, state, path):
         return numbers(f"{name} of {path}", array, shape)
 
     # A setting younger than the file had no effect.
-    check_settings({**Settings().as_dict(), "stress_limit": None, **state["settings"]}, trainer.settings.as_dict(), path)
+    older = {**Settings().as_dict(), "stress_limit": None}
+    check_settings({**older, **state["settings"]}, trainer.settings.as_dict(), path)
     check_identity(state.get("run"), trainer.run_of, path)
     shapes = {name: a.shape for name, a in trainer.parameters.items()}
     for kind in ("parameters", "best"):

@@ -12,6 +12,7 @@ from ase.io import read, write
 from helpers.command_line import CONFIG, names
 
 import fastdesc as fd
+from fastdesc.pairs.choose_cutoff import choose_cutoff
 
 
 def test_train_writes_a_folder(trained):
@@ -98,12 +99,17 @@ def test_resume_continues(trained, run, fails, tmp_path):
 
 
 def test_train_on_a_training_file_alone(trained, run, tmp_path):
+    """The frames decide the cutoff, which is told and written."""
     config = f'[data]\ntrain = "{trained}/train.extxyz"\n[training]\nepochs = 1\n[descriptor]\nn_radial = 2\n'
     (tmp_path / "c.toml").write_text(config)
     code, out, _ = run("train", tmp_path / "c.toml", "--quiet")
     assert code == 0 and "MAE on valid" in out
     want = ["checkpoint.h5", "config.toml", "history.csv", "learning.png", "model.h5"]
     assert names(tmp_path / "fastdesc-run") == want
+    cutoff = choose_cutoff(read(trained / "train.extxyz", ":"))
+    assert 4.0 < cutoff < 6.0 and fd.load(tmp_path / "fastdesc-run" / "model.h5").descriptor.cutoff == cutoff
+    assert f"chosen: cutoff {cutoff:g} Å" in out
+    assert f"cutoff = {cutoff}\n" in (tmp_path / "fastdesc-run" / "config.toml").read_text()
 
 
 def test_print_default(run):

@@ -7,6 +7,8 @@ from dataclasses import fields
 import pytest
 
 from fastdesc.cli.config import (
+    AUTO,
+    FIRST_FAMILY,
     arguments_of,
     comments_of,
     default_text,
@@ -66,6 +68,8 @@ def test_printed_default_is_the_default(load, family):
     plain = load(MINIMAL)
     assert c.data == plain.data and c.training == plain.training and c.output == plain.output
     assert c.family == family
+    if family == FIRST_FAMILY:
+        assert c.descriptor.pop("cutoff") == AUTO
     for given, function in ((c.descriptor, family_class(family).__init__), (c.potential, Potential.__init__)):
         for name, value in given.items():
             default = inspect.signature(function).parameters[name].default

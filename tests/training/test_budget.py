@@ -155,7 +155,8 @@ def stalling(monkeypatch, best):
 
 def test_when_validation_stalls_the_late_epochs_begin_from_the_best(monkeypatch):
     frames = alloy(8)
-    trainer = trainer_for(small_potential(), frames, epochs=80, batch_atoms=1000, stall=0.1, ema=0)
+    settings = {"epochs": 80, "batch_atoms": 1000, "stall": 0.1, "ema": 0, "stress_weight": 0.1}
+    trainer = trainer_for(small_potential(), frames, **settings)
     stalling(monkeypatch, best=3)
     kept = {}
 
