@@ -16,10 +16,11 @@ from bench.harness import operations
 from fastdesc import geometry
 from fastdesc.backend import cuda
 from fastdesc.backend.arrays import namespace, to_host
-from fastdesc.descriptors.gaussian_moments import GaussianMoments, large_system
+from fastdesc.descriptors.gaussian_moments import GaussianMoments, large_list, large_system
 from fastdesc.descriptors.gaussian_moments.large_system import Tables
 from fastdesc.networks import feed_forward_cuda, residual_cuda
 from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.potential.large_system import widths
 from fastdesc.potential.repulsion import Repulsion
 
 
@@ -36,6 +37,8 @@ H200 = Chip("NVIDIA H200", 4.3e12, {"float32": 60e12, "float64": 30e12})
 """4.3 TB/s was measured there; 60 Tflop/s are the datasheet's 67 less ten percent, in double precision half of it."""
 
 ROOT_AND_EDGE, CUTOFF, EXPONENTIAL, VECTOR = 10, 20, 12, 18
+CANDIDATES = 27 / 4.19
+"""Atoms that a search in bins as thick as the cutoff looks at for each one that it finds."""
 DERIVATIVES = {0: 0, 1: 3, 2: 27, 3: 87}
 """Of all monomials up to a rank with respect to the unit vector, one product each with a cotangent."""
 
@@ -59,6 +62,10 @@ def _gm(d):
         "gm_large_keys": (0, 40),
         "gm_large_places": (0, 60),
         "gm_large_list": (0, 0),
+        "gm_large_ranges": (0, 0),
+        "gm_large_count": ((VECTOR + 7) * CANDIDATES, 0),
+        "gm_large_search": ((VECTOR + 6) * CANDIDATES, 0),
+        "gm_large_mirrors": (0, 0),
         "gm_large_moments": (VECTOR + start + 6 * r + 2 * r * m, 0),
         "gm_large_gradients": (VECTOR + start + 12 * r + 4 * r * m + DERIVATIVES[rank] + 15, 0),
         "gm_large_forces": (VECTOR + 24, 0),
@@ -241,14 +248,29 @@ def every_large_system(d, structures, pairs, species, theta):
     xp, cell = namespace(pairs.j), structures.cells[0]
     tables = Tables.of(d, to_host(theta["beta"]))
     tables.tables = xp.asarray(tables.tables)
-    listed = large_system.sliced(pairs, structures.positions, cell, species, (100.0, 100.0, 100.0))
-    places = large_system.places_of(listed, structures.positions, cell, species)
+    thick = widths(structures.host_cells[0])
+    listed = large_list.sliced(pairs, structures.positions, cell, species, thick)
+    _every_search(listed, structures.positions, cell, species, thick, d.cutoff)
+    places = large_list.places_of(listed, structures.positions, cell, species)
     neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
     moments = xp.zeros((d.n_radial, d.n_moments, pairs.n_atoms), np.float32)
     gradients = xp.zeros((listed.n_slots, 4), np.float32)
     large_system.gm_large_moments(*neighbours, moments, 0)
     large_system.gm_large_gradients(*neighbours, moments, gradients, 0)
     large_system.forces_and_virial(listed, places, cell, gradients)
+
+
+def _every_search(listed, positions, cell, species, thick, cutoff):
+    """The search, with room for some more neighbours than a list has: nothing may have been counted."""
+    xp, n, bins = namespace(positions), listed.n_atoms, large_list.bins_of(thick, cutoff)
+    _, places, keys = large_list.along_curve(positions, cell, species, bins)
+    ranges = xp.zeros((int(np.prod(bins)), large_list.AROUND, 2), np.int32)
+    large_list.gm_large_ranges(keys, ranges, n, *bins)
+    large_list.gm_large_count(places, cell, ranges, listed.count.copy(), xp.zeros(n, np.float32), *bins, cutoff)
+    start = large_list.starts(listed.count + 8)
+    neighbour = xp.zeros(int(start[-1]), np.int32)
+    large_list.gm_large_search(places, cell, ranges, start, neighbour, *bins, cutoff)
+    large_list.gm_large_mirrors(listed.count, start, neighbour, xp.zeros(len(neighbour), np.uint32))
 
 
 def every_repulsion(d, structures, pairs, species):

@@ -6,9 +6,10 @@ turns of one warp each time it reaches the loop, as a list whose members are equ
 
 import re
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log2, pi
 
-from fastdesc.descriptors.gaussian_moments.large_system import STAGED, THREADS, WIDTH
+from fastdesc.descriptors.gaussian_moments.large_list import AROUND, THREADS
+from fastdesc.descriptors.gaussian_moments.large_system import STAGED, WIDTH
 from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
 
 PER_TILE, CONTRACT_WARPS = 32, 8
@@ -66,6 +67,11 @@ class Model:
     def handed_over(self):
         """Turns in which a block hands over the moments, or takes the cotangents, of its atoms."""
         return [ceil(20 * self.width / 32)]
+
+    @property
+    def in_a_bin(self):
+        """Atoms of a cube as thick as the cutoff."""
+        return self.pairs / (4 / 3 * pi)
 
     @property
     def n_radial(self):
@@ -138,6 +144,12 @@ TRIPS = {
     "for (int slab = 0; slab * NR < n_radial; ++slab)": lambda m, f, c: [ceil(m.n_radial / WIDTH)],
     "for (int x = threadIdx.x; x < size; x += ATOM_THREADS)": lambda m, f, c: [_staged(m)],
     "for (long long p = row[i]; p < row[i + 1]; ++p)": lambda m, f, c: [m.pairs],
+    "for (int k = 0; k < count[a]; ++k)": lambda m, f, c: [m.pairs],
+    "for (int around = 0; around < AROUND; ++around)": lambda m, f, c: [AROUND],
+    "for (; k > 0 && out[2 * k - 2] > first; --k)": lambda m, f, c: [AROUND / 4],
+    "for (; found < AROUND; ++found)": lambda m, f, c: [0],
+    "for (int b = range[2 * around]; b < range[2 * around + 1]; ++b)": lambda m, f, c: [m.in_a_bin],
+    "while (n > 0)": lambda m, f, c: [ceil(log2(m.pairs if f == "gm_large_mirrors" else m.n_atoms))],
     # radial functions
     "for (int b = 0; b < n_basis; ++b)": lambda m, f, c: [m.d.n_basis],
     # contractions of Gaussian moments: a warp's share of the channels, one kind of job a turn

@@ -326,6 +326,10 @@ class Potential(Parameters):
         """
         model = self.model() if model is None else model
         with kept_memory(), enough_for(structures.n_atoms, model.device):
+            if pairs is None and large_system.suits(model, structures):
+                whole = self._without_pairs(structures, model, derivatives)
+                if whole is not None:
+                    return whole
             structures, pairs, species = self.placed(structures, pairs, model, empty)
             placed, found = (structures.positions, structures.cells, pairs, species.on_device), None
             if large_system.suits(model, structures, pairs):
@@ -340,6 +344,16 @@ class Potential(Parameters):
                 atomic, *found = to_host_together(atomic, *rest)    # the one wait for a device
                 energy, atomic = self.totals(atomic, species.on_host, pairs.first)
         return energy, *(found or (None, None)), atomic
+
+    def _without_pairs(self, structures, model, derivatives):
+        """What `evaluate` returns of a large cell of a device; None where pairs must be found first."""
+        species = to_device(structures.species(self.descriptor.species_numbers), model.device)
+        found = large_system.large_system(model, structures.to_device(model.device), None, species, derivatives)
+        if found is None:
+            return None
+        atomic = found[0] + namespace(species).asarray(self.reference)[species]
+        energy, atomic, *rest = to_host_together(atomic.sum(), atomic, *found[1:])
+        return energy.reshape(1), *(rest or (None, None)), atomic
 
     def placed(
         self, structures: Structures, pairs: Pairs | None, model: Model, memory: Callable[..., Array] = np.empty

@@ -2,8 +2,8 @@
 
 The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py. Features and their
 gradient are there for a block of atoms only; of all atoms there are the list and the gradients of pairs, 24 bytes a
-pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Numbers are those of
-fastdesc/potential/evaluation.py within the rounding of float32.
+pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where no pairs are given the list is searched
+for, and no other is ever made. Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
 """
 
 from typing import NamedTuple
@@ -12,16 +12,16 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.descriptors.gaussian_moments import GaussianMoments, cuda
+from fastdesc.descriptors.gaussian_moments.large_list import places_of, searched, sliced
 from fastdesc.descriptors.gaussian_moments.large_system import (
     WIDTH,
     Tables,
     forces_and_virial,
     gm_large_gradients,
     gm_large_moments,
-    places_of,
-    sliced,
 )
 from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
+from fastdesc.pairs import SAME_PLACE
 from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
 
 LEAST_ATOMS = 50_000
@@ -35,29 +35,33 @@ MOST_TABLE = 1 << 28
 
 
 class Block(NamedTuple):
-    """Atoms that follow one another along the curve, as much of Pairs as networks ask for."""
+    """Atoms that follow one another along the curve, as much of Pairs as networks and contractions ask for."""
 
     n_atoms: int
     columns: list | None
+    row: None = None
+    j: None = None
 
 
-def suits(model, structures, pairs):
-    """Whether `large_system` can, and should, evaluate these frames.
+def suits(model, structures, pairs=None):
+    """Whether `large_system` can, and should, evaluate these frames over these pairs, or without any.
 
     One periodic cell of many atoms, thicker than twice the list's cutoff; Gaussian moments without iterations in
-    float32 on a device.
+    float32 on a device. Nuclei that repel need pairs.
     """
     family = model.descriptor
     if model.device != "cuda" or model.scale.dtype != np.float32 or type(family) is not GaussianMoments:
         return False
-    if family.iterations or structures.n_frames > 1 or structures.n_atoms < LEAST_ATOMS or pairs.whole is not pairs:
+    if family.iterations or structures.n_frames > 1 or structures.n_atoms < LEAST_ATOMS:
+        return False
+    if model.repulsion is not None if pairs is None else pairs.whole is not pairs:
         return False
     if not structures.pbc.all():
         return False
     cell = structures.host_cells[0]
     n_species, n_radial, n_basis = len(model.scale), family.n_radial, family.n_basis
     table = 16 * n_species**2 * (KNOTS * n_basis + 1) * -(-n_radial // WIDTH) * WIDTH
-    thick = widths(cell).min() > 2 * max(pairs.cutoff, family.cutoff)
+    thick = widths(cell).min() > 2 * max(0.0 if pairs is None else pairs.cutoff, family.cutoff)
     return bool(thick and np.linalg.norm(cell, axis=1).max() <= LONGEST and table <= MOST_TABLE)
 
 
@@ -73,8 +77,8 @@ def large_system(model, structures, pairs, species, derivatives=True):
     ----------
     model : Model
     structures : Structures
-    pairs : Pairs
-        All three such that `suits` says yes.
+    pairs : Pairs or None
+        All three such that `suits` says yes, and on the device; without pairs they are searched for.
     species : int32 (n_atoms,)
     derivatives : bool
         False: energies alone.
@@ -82,29 +86,29 @@ def large_system(model, structures, pairs, species, derivatives=True):
     Returns
     -------
     energies, forces, virials : arrays of the device
-        Energies alone without derivatives; None where the list has more slots than can be numbered.
+        Energies alone without derivatives. None where it cannot be done: where the list has more slots than can be
+        numbered, or the search found atoms at one place, which the search for pairs names.
     """
-    positions, cell = structures.positions, structures.cells[0]
-    listed = _list_of(pairs, structures, species)
+    listed = _list_of(model, structures, pairs, species)
     if listed is None:
         return None
     if model.packed is None:
         model.packed = _tables(model)
+    positions, cell = structures.positions, structures.cells[0]
     xp, tables, n = namespace(positions), model.packed, listed.n_atoms
     places, own = places_of(listed, positions, cell, species), species[listed.order]
     columns = _columns(listed, pairs, own, len(model.networks))
     neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
     energies = xp.empty(n)
     gradients = xp.empty((listed.n_slots, 4), np.float32) if derivatives else None
-    kernels = cuda.Kernels(model.descriptor, xp.empty((3, 0), np.float32), pairs, species)
     for first in range(0, n, BLOCK):
         atoms = slice(first, min(first + BLOCK, n))
-        size = atoms.stop - first
-        moments = xp.empty((tables.n_radial, tables.n_moments, size), np.float32)
-        q = xp.empty((model.descriptor.n_features, size), np.float32)
+        block = Block(atoms.stop - first, columns[first // BLOCK])
+        kernels = cuda.Kernels(model.descriptor, xp.empty((3, 0), np.float32), block, own[atoms])
+        moments = xp.empty((tables.n_radial, tables.n_moments, block.n_atoms), np.float32)
+        q = xp.empty((model.descriptor.n_features, block.n_atoms), np.float32)
         gm_large_moments(*neighbours, moments, first)
         kernels.gm_contract(moments, q)
-        block = Block(size, columns[first // BLOCK])
         if not derivatives:
             energies[listed.order[atoms]] = energies_of_features(model, q, own[atoms], columns=block.columns)[0]
             continue
@@ -124,11 +128,14 @@ def large_system(model, structures, pairs, species, derivatives=True):
     return tuple(a + b for a, b in zip(found, added, strict=False))
 
 
-def _list_of(pairs, structures, species):
-    """The list in slices, kept with the list of pairs that it was made of."""
+def _list_of(model, structures, pairs, species):
+    """The list in slices: of pairs kept with them, else searched for; None where that cannot be."""
+    given = structures.positions, structures.cells[0], species, widths(structures.host_cells[0])
+    if pairs is None:
+        listed, shortest = searched(*given, model.descriptor.cutoff)
+        return None if shortest < 2 * SAME_PLACE else listed    # distances in float32
     if pairs.sliced is None:
-        cell = structures.cells[0]
-        pairs.sliced = (sliced(pairs, structures.positions, cell, species, widths(structures.host_cells[0])),)
+        pairs.sliced = (sliced(pairs, *given),)
     return pairs.sliced[0]
 
 
@@ -145,9 +152,9 @@ def _columns(listed, pairs, own, n_networks):
     blocks = range(0, listed.n_atoms, BLOCK)
     if n_networks == 1:
         return [None for _ in blocks]
-    kept = listed.kept.get("columns")
-    if kept is None or kept[0] is not pairs.columns:
+    kept, noted = listed.kept.get("columns"), None if pairs is None else pairs.columns
+    if kept is None or kept[0] is not noted:
         xp = namespace(own)
         found = [[xp.flatnonzero(own[a : a + BLOCK] == z) for z in range(n_networks)] for a in blocks]
-        listed.kept["columns"] = kept = pairs.columns, found
+        listed.kept["columns"] = kept = noted, found
     return kept[1]

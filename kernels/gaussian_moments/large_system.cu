@@ -1,50 +1,29 @@
 // Gaussian moments of one large periodic cell in float32: a thread an atom. How it is launched, with the formulas:
 // fastdesc/descriptors/gaussian_moments/large_system.py.
 //
-// specialise gm_large_keys
-// specialise gm_large_places
-// specialise gm_large_list
 // specialise gm_large_moments
 // specialise gm_large_gradients
 // specialise gm_large_forces
 //
 // Atoms are sorted along a curve in space; 32 of them that follow one another are a slice, the atoms of a warp. The
-// list is transposed within a slice: neighbour k of atom a is slot start[a / 32] + 32 k + a % 32, so that the threads of
-// a warp read and write side by side. Places are fractions of the cell as whole numbers of 2^-32: the difference of two
-// wraps around to that of the nearest image. Vectors of pairs are made where they are used and stored nowhere.
+// list is transposed within a slice: neighbour k of atom a is slot start[a / 32] + 32 k + a % 32, so that threads of
+// a warp read and write side by side. Vectors of pairs are made where they are used and stored nowhere.
+#include "gaussian_moments/large_places.cuh"
 #include "tensors.cuh"
 
 using namespace fd;
 
-constexpr int ATOM_THREADS = 128, LANES = 32, NR = 5;
+constexpr int NR = 5;  // radial channels in registers
 // Blocks that a multiprocessor must be able to hold: the most without spills.
 constexpr int SUM_BLOCKS = 3, FORCE_BLOCKS = 8;
 
 struct alignas(16) Four { float x, y, z, w; };
-struct alignas(16) Place { int x, y, z, species; };
-
-__device__ __forceinline__ float apart(int from, int to) { return (float)(int)((unsigned)to - (unsigned)from); }
-
-// The cell in Å for each 2^-32 of its vectors.
-struct Grid {
-    float h[9];
-
-    __device__ __forceinline__ explicit Grid(const double* cell) {
-#pragma unroll
-        for (int k = 0; k < 9; ++k) h[k] = (float)(cell[k] * (1.0 / 4294967296.0));
-    }
-    // Vector from one place to the nearest image of another, Å.
-    __device__ __forceinline__ Vector<float> between(const Place& from, const Place& to) const {
-        const float a = apart(from.x, to.x), b = apart(from.y, to.y), c = apart(from.z, to.z);
-        return {a * h[0] + b * h[3] + c * h[6], a * h[1] + b * h[4] + c * h[7], a * h[2] + b * h[5] + c * h[8]};
-    }
-};
 
 // What belongs to the atom of a thread; no pairs where there is no such atom.
 struct Own {
     Place place;
     int count;
-    int slot;  // of the first neighbour
+    unsigned slot;  // of the first neighbour
 
     __device__ __forceinline__ Own(const int* counts, const long long* start, const int* places, long long a,
                                    long long end)
@@ -52,7 +31,7 @@ struct Own {
         if (a >= end) return;
         place = reinterpret_cast<const Place*>(places)[a];
         count = counts[a];
-        slot = (int)start[a / LANES] + (int)(a % LANES);
+        slot = first_slot(start, a);
     }
 };
 
@@ -61,7 +40,7 @@ template <typename Visit>
 __device__ __forceinline__ void each_neighbour(const Own& own, const Grid& grid, const int* neighbour,
                                                const int* places, Visit visit) {
     for (int k = 0; k < own.count; ++k) {
-        const int slot = own.slot + k * LANES;
+        const unsigned slot = own.slot + k * LANES;
         const Place other = reinterpret_cast<const Place*>(places)[neighbour[slot]];
         visit(slot, other.species, grid.between(own.place, other));
     }
@@ -116,85 +95,6 @@ __device__ __forceinline__ void each_moment(int slab, int n_radial, int n_moment
     }
 }
 
-// Bits of a number below 1024 at every third place.
-__device__ __forceinline__ unsigned spread(unsigned v) {
-    v = (v | v << 16) & 0x030000ffu;
-    v = (v | v << 8) & 0x0300f00fu;
-    v = (v | v << 4) & 0x030c30c3u;
-    return (v | v << 2) & 0x09249249u;
-}
-
-// Number of the bin of every atom along a Z-order curve; bins along each vector of the cell are at most 1024.
-__global__ void __launch_bounds__(ATOM_THREADS)
-gm_large_keys(
-    long long n_atoms,
-    const int* __restrict__ places,  // (n_atoms, 4)
-    int* __restrict__ keys,          // (n_atoms,)
-    int bins_a,
-    int bins_b,
-    int bins_c
-) {
-    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
-    if (a >= n_atoms) return;
-    const Place own = reinterpret_cast<const Place*>(places)[a];
-    const auto bin = [](int x, int bins) { return spread((unsigned)((unsigned long long)(unsigned)x * bins >> 32)); };
-    keys[a] = (int)(bin(own.x, bins_a) | bin(own.y, bins_b) << 1 | bin(own.z, bins_c) << 2);
-}
-
-// Places of all atoms in the order of the list.
-__global__ void __launch_bounds__(ATOM_THREADS)
-gm_large_places(
-    long long n_atoms,
-    const int* __restrict__ order,         // (n_atoms,): who is where on the curve
-    const int* __restrict__ species,       // (n_atoms,)
-    const double* __restrict__ positions,  // (n_atoms, 3), Å
-    const double* __restrict__ cell,       // (3, 3), Å
-    int* __restrict__ places               // (n_atoms, 4)
-) {
-    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
-    if (a >= n_atoms) return;
-    const int i = order[a];
-    const double* h = cell;
-    const double* x = positions + 3ll * i;
-    unsigned parts[3];
-    // s = x H^-1, whose columns are cross products of the rows of H over the volume.
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-        const double* p = h + 3 * ((c + 1) % 3);
-        const double* q = h + 3 * ((c + 2) % 3);
-        const double n[3] = {p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]};
-        const double volume = h[3 * c] * n[0] + h[3 * c + 1] * n[1] + h[3 * c + 2] * n[2];
-        const double s = (x[0] * n[0] + x[1] * n[1] + x[2] * n[2]) / volume;
-        parts[c] = (unsigned)(unsigned long long)((s - floor(s)) * 4294967296.0);
-    }
-    reinterpret_cast<Place*>(places)[a] = {(int)parts[0], (int)parts[1], (int)parts[2], species[i]};
-}
-
-// The list of neighbours and of mirrors, transposed within slices.
-__global__ void __launch_bounds__(ATOM_THREADS)
-gm_large_list(
-    long long n_atoms,
-    const long long* __restrict__ row,    // (n_atoms + 1,), of atoms in their own order
-    const int* __restrict__ j,            // (n_pairs,)
-    const int* __restrict__ mirror,       // (n_pairs,)
-    const int* __restrict__ order,        // (n_atoms,): who is where on the curve
-    const int* __restrict__ rank,         // (n_atoms,): where on the curve an atom is
-    const long long* __restrict__ start,  // (n_slices + 1,)
-    int* __restrict__ neighbour,          // (n_slots,): place on the curve
-    int* __restrict__ opposite            // (n_slots,): slot of the mirror
-) {
-    const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
-    if (a >= n_atoms) return;
-    const int i = order[a];
-    long long slot = start[a / LANES] + a % LANES;
-    for (long long p = row[i]; p < row[i + 1]; ++p) {
-        const int n = j[p], b = rank[n];
-        neighbour[slot] = b;
-        opposite[slot] = (int)(start[b / LANES] + b % LANES + (mirror[p] - row[n]) * LANES);
-        slot += LANES;
-    }
-}
-
 // Moments of the atoms first .. first + n_atoms - 1 of the curve: blockIdx.y is a slab of NR channels.
 __global__ void __launch_bounds__(ATOM_THREADS, SUM_BLOCKS)
 gm_large_moments(
@@ -223,7 +123,7 @@ gm_large_moments(
     const float square = cutoff * cutoff;
     float M[NR][N_MOMENTS];
     clear(M);
-    each_neighbour(own, Grid(cell), neighbour, places, [&](int, int z, Vector<float> r) {
+    each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned, int z, Vector<float> r) {
         const float r2 = dot(r, r);
         if (r2 >= square) return;
         const float per_d = inverse_square_root(r2);
@@ -274,7 +174,7 @@ gm_large_gradients(
         if (i < n_atoms)
             each_moment(slab, n_radial, n_moments, dmoments_stride, i,
                         [&](int s, int c, long long at) { D[s][c] = dmoments[at]; });
-        each_neighbour(own, Grid(cell), neighbour, places, [&](int slot, int z, Vector<float> r) {
+        each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned slot, int z, Vector<float> r) {
             Four dr = {0.0f, 0.0f, 0.0f, 0.0f};
             const float r2 = dot(r, r);
             if (r2 < square) {
@@ -312,7 +212,7 @@ gm_large_forces(
     const int* __restrict__ count,        // (n_atoms,): neighbours
     const long long* __restrict__ start,  // (n_slices + 1,)
     const int* __restrict__ neighbour,    // (n_slots,)
-    const int* __restrict__ opposite,     // (n_slots,): slot of the mirror
+    const unsigned* __restrict__ opposite,  // (n_slots,): slot of the mirror
     const int* __restrict__ places,       // (n_atoms, 4)
     const double* __restrict__ cell,      // (3, 3), Å
     const int* __restrict__ order,        // (n_atoms,): who is where on the curve
@@ -326,7 +226,7 @@ gm_large_forces(
     const Four* dr = reinterpret_cast<const Four*>(gradients);
     double f[3] = {0.0, 0.0, 0.0};
     float w[6] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    each_neighbour(own, Grid(cell), neighbour, places, [&](int slot, int, Vector<float> r) {
+    each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned slot, int, Vector<float> r) {
         const Four g = dr[slot], m = dr[opposite[slot]];
         // A pair and its mirror stay opposite to the last bit.
         f[0] += (double)(g.x - m.x), f[1] += (double)(g.y - m.y), f[2] += (double)(g.z - m.z);

@@ -8,10 +8,15 @@ from cuda_emulator import gcc_status
 from helpers.device_models import potential
 
 import fastdesc as fd
+from fastdesc import potential as potentials
+from fastdesc.descriptors.gaussian_moments import large_list
 from fastdesc.descriptors.gaussian_moments import large_system as kernels
 from fastdesc.descriptors.gaussian_moments.radial_table import radial_tables
+from fastdesc.errors import InputError
+from fastdesc.geometry import stress_voigt
 from fastdesc.numerics.radial import BASES
 from fastdesc.potential import large_system
+from fastdesc.potential.prediction import Prediction
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
 from doubles import cupy_double
@@ -51,10 +56,9 @@ def uneven():
 
 def both(pot, atoms, monkeypatch, **keywords):
     """Predictions of the large system's way, of the other in float32 and in float64 on the host."""
-    taken, original = [], large_system.large_system
-    monkeypatch.setattr(large_system, "large_system", lambda *x: taken.append(1) or original(*x))
-    large = pot.predict(atoms, "cuda", "float32", **keywords)
-    assert taken, "it was evaluated the other way"
+    with monkeypatch.context() as m:
+        m.setattr(potentials, "find_on", None)    # no pairs are found
+        large = pot.predict(atoms, "cuda", "float32", **keywords)
     monkeypatch.setattr(large_system, "LEAST_ATOMS", len(atoms) + 1)
     return large, pot.predict(atoms, "cuda", "float32", **keywords), pot.predict(atoms, **keywords)
 
@@ -70,11 +74,50 @@ def assert_close(found, other):
 @pytest.mark.parametrize("atoms", [triclinic(), uneven()], ids=["triclinic", "uneven"])
 @pytest.mark.parametrize("network", ["per_species", "shared"])
 def test_numbers_are_those_of_the_other_way(ledger, monkeypatch, atoms, network):
+    """Over a list that is searched for, and over one that is made of pairs."""
     pot = potential("gaussian moments", network)
     large, usual, exact = both(pot, atoms, monkeypatch)
     assert_close(large, usual)
     assert_close(large, exact)
     assert abs(large.forces.sum(0)).max() < 1e-12 * abs(large.forces).max() * len(atoms)
+    monkeypatch.setattr(large_system, "LEAST_ATOMS", 1)
+    structures = fd.Structures.from_ase([atoms])
+    pairs = fd.Pairs.find(structures, 4.3).to_device("cuda")
+    _, forces, virials, energies = pot.evaluate(structures, pairs, pot.model("float32", "cuda"))
+    stress = stress_voigt(virials, structures.volumes)
+    assert pairs.sliced is not None
+    assert_close(Prediction(energies.sum()[None], forces, stress, energies), exact)
+
+
+@pytest.mark.parametrize("atoms", [triclinic(), uneven()], ids=["triclinic", "uneven"])
+def test_the_search_finds_all_pairs(ledger, atoms):
+    """Neighbours, ascending, and mirrors, as the search of the host has them; two bins along a vector, and more."""
+    structures = fd.Structures.from_ase([atoms])
+    placed, species = structures.to_device("cuda"), np.zeros(len(atoms), np.int32)
+    for cutoff in (5.2, 2.7):
+        import cupy
+
+        widths = large_system.widths(structures.host_cells[0])
+        found, shortest = large_list.searched(placed.positions, placed.cells[0], cupy.asarray(species), widths, cutoff)
+        pairs = fd.Pairs.find(structures, cutoff)
+        order, count, start, neighbour, opposite = (
+            getattr(found, name).get() for name in ("order", "count", "start", "neighbour", "opposite")
+        )
+        assert shortest == pytest.approx(pairs.shortest, rel=1e-6)
+        for a, i in enumerate(order):
+            slots = start[a // 32] + a % 32 + 32 * np.arange(count[a])
+            row = neighbour[slots]
+            assert (np.diff(row) > 0).all()
+            assert sorted(order[row]) == sorted(pairs.j[pairs.row[i] : pairs.row[i + 1]])
+            assert (neighbour[opposite[slots]] == a).all() and (opposite[slots] % 32 == row % 32).all()
+            assert (opposite[opposite[slots]] == slots).all()
+
+
+def test_atoms_at_one_place_are_named(ledger):
+    atoms = triclinic()
+    atoms.positions[7] = atoms.positions[3]
+    with pytest.raises(InputError, match=r"atom 3 and .*atom 7 are .* apart"):
+        potential("gaussian moments").predict(atoms, "cuda", "float32")
 
 
 def test_tables_in_shared_memory_and_blocks_of_elements(ledger, monkeypatch):
@@ -146,8 +189,8 @@ def test_who_goes_which_way(ledger, monkeypatch):
 def test_a_list_of_too_many_slots_goes_the_other_way(ledger, monkeypatch):
     """Nothing is dropped: slots are counted before any is filled."""
     pot, atoms = potential("gaussian moments"), triclinic()
-    usual = pot.predict(atoms, "cuda", "float32")
-    monkeypatch.setattr(kernels, "MOST_SLOTS", 1000)
+    usual = pot.predict(atoms, "cuda", "float32")    # as a large system
+    monkeypatch.setattr(large_list, "MOST_SLOTS", 1000)
     found = pot.predict(atoms, "cuda", "float32")
     assert_close(found, usual)
     assert abs(found.forces - usual.forces).max() > 0

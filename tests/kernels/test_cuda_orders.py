@@ -15,7 +15,7 @@ from helpers.structures import ELEMENTS
 import fastdesc as fd
 from fastdesc import geometry
 from fastdesc.backend import cuda
-from fastdesc.descriptors.gaussian_moments import large_system
+from fastdesc.descriptors.gaussian_moments import large_list, large_system
 from fastdesc.networks import feed_forward, residual
 from fastdesc.networks.activations import ACTIVATIONS
 from fastdesc.networks.duals import Dual
@@ -110,8 +110,10 @@ def of_large_system():
         species = rng.integers(0, n_species, len(atoms)).astype(np.int32)
         tables = large_system.Tables.of(d, d.parameters["beta"][:n_species, :n_species])
         assert (tables.shared > 0) == (n_species == 1) and len(tables.tables) == 1 + k // 3
-        listed = large_system.sliced(pairs, structures.positions, cell, species, (19.0, 19.0, 20.0))
-        places = large_system.places_of(listed, structures.positions, cell, species)
+        found, shortest = large_list.searched(structures.positions, cell, species, (19.0, 19.0, 20.0), 4.0)
+        out += [found.order, found.count, np.array(shortest)]
+        listed = large_list.sliced(pairs, structures.positions, cell, species, (19.0, 19.0, 20.0))
+        places = large_list.places_of(listed, structures.positions, cell, species)
         neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
         gradients, moments = np.zeros((listed.n_slots, 4), np.float32), []
         for first, last in ((0, 96), (96, len(atoms))):
