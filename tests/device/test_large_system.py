@@ -196,11 +196,23 @@ def test_a_list_of_too_many_slots_goes_the_other_way(ledger, monkeypatch):
     assert abs(found.forces - usual.forces).max() > 0
 
 
-def test_memory_an_atom():
-    """Of a list of 78 neighbours, and of all that is kept of every atom: below 2 kB, features and moments left out."""
-    of_a_pair = 4 + 4 + 16    # neighbour, opposite, gradient
-    of_an_atom = 4 + 4 + 4 + 8 / 32 + 16 + 4 + 24 + 8 + 24    # order, rank, count, start, place, species, x, E, F
-    assert 78 * of_a_pair + of_an_atom < 2000
+def test_memory_of_pairs(ledger, monkeypatch):
+    """24 bytes a slot, neighbour, mirror and gradient, and nothing else as long as the list."""
+    import cupy
+
+    asked, empty, atoms = [], cupy.empty, triclinic()
+    n_pairs = fd.Pairs.find(fd.Structures.from_ase([atoms]), 4.0).n_pairs
+
+    def noted(shape, dtype=float):
+        found = empty(shape, dtype)
+        asked.append((found.size, found.nbytes))
+        return found
+
+    monkeypatch.setattr(cupy, "empty", noted)
+    potential("gaussian moments").predict(atoms, "cuda", "float32")
+    long = [(size, n_bytes) for size, n_bytes in asked if size >= n_pairs and size != 64 * 3 * 20]
+    n_slots = long[0][0]
+    assert sorted(n_bytes // n_slots for _, n_bytes in long) == [4, 4, 16] and n_slots < 1.3 * n_pairs, asked
 
 
 @pytest.mark.parametrize("basis", BASES)

@@ -97,6 +97,21 @@ def of_geometry(dtype):
     return [rij, trij, geometry.forces(trij, pairs), geometry.virials(rij, trij, pairs)]
 
 
+def of_a_search(listed, positions, cell, species):
+    """Kernel by kernel, too, into rows with room for more than are found: of those that were counted nothing is known
+    where kernels are only written down."""
+    n, bins = listed.n_atoms, large_list.bins_of((19.0, 19.0, 20.0), 4.0)
+    order, places, keys = large_list.along_curve(positions, cell, species, bins)
+    ranges, start = np.empty((np.prod(bins), large_list.AROUND, 2), np.int32), np.arange(n // 32 + 2) * 32 * n
+    count, nearest = np.empty(n, np.int32), np.empty(n, np.float32)
+    neighbour, opposite = np.zeros(start[-1], np.int32), np.zeros(start[-1], np.uint32)
+    large_list.gm_large_ranges(keys, ranges, n, *bins)
+    large_list.gm_large_count(places, cell, ranges, count, nearest, *bins, 4.0)
+    large_list.gm_large_search(places, cell, ranges, start, neighbour, *bins, 4.0)
+    large_list.gm_large_mirrors(count, start, neighbour, opposite)
+    return [order, count, nearest, neighbour, opposite]
+
+
 def of_large_system():
     """One cell, the kernels one by one: more neighbours than a warp has lanes, and atoms without any; tables in shared
     memory, and two slabs of channels from elsewhere."""
@@ -110,10 +125,9 @@ def of_large_system():
         species = rng.integers(0, n_species, len(atoms)).astype(np.int32)
         tables = large_system.Tables.of(d, d.parameters["beta"][:n_species, :n_species])
         assert (tables.shared > 0) == (n_species == 1) and len(tables.tables) == 1 + k // 3
-        found, shortest = large_list.searched(structures.positions, cell, species, (19.0, 19.0, 20.0), 4.0)
-        out += [found.order, found.count, np.array(shortest)]
         listed = large_list.sliced(pairs, structures.positions, cell, species, (19.0, 19.0, 20.0))
         places = large_list.places_of(listed, structures.positions, cell, species)
+        out += of_a_search(listed, structures.positions, cell, species)
         neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
         gradients, moments = np.zeros((listed.n_slots, 4), np.float32), []
         for first, last in ((0, 96), (96, len(atoms))):
