@@ -204,15 +204,16 @@ def test_memory_of_pairs(ledger, monkeypatch):
     n_pairs = fd.Pairs.find(fd.Structures.from_ase([atoms]), 4.0).n_pairs
 
     def noted(shape, dtype=float):
-        found = empty(shape, dtype)
-        asked.append((found.size, found.nbytes))
-        return found
+        asked.append((np.atleast_1d(shape), np.dtype(dtype)))
+        return empty(shape, dtype)
 
     monkeypatch.setattr(cupy, "empty", noted)
     potential("gaussian moments").predict(atoms, "cuda", "float32")
-    long = [(size, n_bytes) for size, n_bytes in asked if size >= n_pairs and size != 64 * 3 * 20]
-    n_slots = long[0][0]
-    assert sorted(n_bytes // n_slots for _, n_bytes in long) == [4, 4, 16] and n_slots < 1.3 * n_pairs, asked
+    ((n_slots, *_),) = (shape for shape, dtype in asked if dtype == np.uint32)
+    long = [shape.prod() * dtype.itemsize // n_slots for shape, dtype in asked if shape[0] == n_slots]
+    assert sorted(long) == [4, 4, 16] and n_pairs <= n_slots < 1.5 * n_pairs, asked
+    most = max(shape.prod() * dtype.itemsize for shape, dtype in asked if len(shape) == 3 or shape[0] != n_slots)
+    assert most <= 64 * 4 * potential("gaussian moments").descriptor.n_features, "features of more than a block"
 
 
 @pytest.mark.parametrize("basis", BASES)
