@@ -252,7 +252,8 @@ def every_large_system(d, structures, pairs, species, theta):
     listed = large_list.sliced(pairs, structures.positions, cell, species, thick)
     _every_search(listed, structures.positions, cell, species, thick, d.cutoff)
     places = large_list.places_of(listed, structures.positions, cell, species)
-    neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
+    column = xp.arange(pairs.n_atoms, dtype=np.int32)
+    neighbours = listed.count, listed.start, listed.neighbour, places, column, cell, tables
     moments = xp.zeros((d.n_radial, d.n_moments, pairs.n_atoms), np.float32)
     gradients = xp.zeros((listed.n_slots, 4), np.float32)
     large_system.gm_large_moments(*neighbours, moments, 0)

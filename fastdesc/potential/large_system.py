@@ -6,7 +6,8 @@ pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where n
 for, and no other is ever made. Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,13 +35,31 @@ MOST_TABLE = 1 << 28
 """Bytes of radial tables; more elements than they suffice for keep the other way."""
 
 
-class Block(NamedTuple):
-    """Atoms that follow one another along the curve, as much of Pairs as networks and contractions ask for."""
+class Atoms(NamedTuple):
+    """Some atoms, as much of Pairs as networks and contractions ask for."""
 
     n_atoms: int
-    columns: list | None
     row: None = None
     j: None = None
+    columns: None = None
+
+
+class Grouped(NamedTuple):
+    """Atoms of a block in groups, those of one network together.
+
+    Attributes
+    ----------
+    column : int32 (n_atoms,)
+        Where in its block an atom of the curve is then.
+    owner : int32 (n_atoms,)
+        Which atom that is.
+    groups : list of list of (network, first column, last exclusive)
+        Of each block.
+    """
+
+    column: Any
+    owner: Any
+    groups: list
 
 
 def suits(model, structures, pairs=None):
@@ -96,28 +115,21 @@ def large_system(model, structures, pairs, species, derivatives=True):
         model.packed = _tables(model)
     positions, cell = structures.positions, structures.cells[0]
     xp, tables, n = namespace(positions), model.packed, listed.n_atoms
-    places, own = places_of(listed, positions, cell, species), species[listed.order]
-    columns = _columns(listed, pairs, own, len(model.networks))
-    neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
+    places, grouped = places_of(listed, positions, cell, species), _grouped(listed, pairs, species, len(model.networks))
+    neighbours = listed.count, listed.start, listed.neighbour, places, grouped.column, cell, tables
     energies = xp.empty(n)
     gradients = xp.empty((listed.n_slots, 4), np.float32) if derivatives else None
-    for first in range(0, n, BLOCK):
-        atoms = slice(first, min(first + BLOCK, n))
-        block = Block(atoms.stop - first, columns[first // BLOCK])
-        kernels = cuda.Kernels(model.descriptor, xp.empty((3, 0), np.float32), block, own[atoms])
-        moments = xp.empty((tables.n_radial, tables.n_moments, block.n_atoms), np.float32)
-        q = xp.empty((model.descriptor.n_features, block.n_atoms), np.float32)
+    for first, groups in zip(range(0, n, BLOCK), grouped.groups, strict=True):
+        moments = xp.empty((tables.n_radial, tables.n_moments, min(BLOCK, n - first)), np.float32)
+        dmoments = xp.empty(moments.shape, np.float32) if derivatives else None
         gm_large_moments(*neighbours, moments, first)
-        kernels.gm_contract(moments, q)
-        if not derivatives:
-            energies[listed.order[atoms]] = energies_of_features(model, q, own[atoms], columns=block.columns)[0]
-            continue
-        energies[listed.order[atoms]], dq, _ = network_and_gradient(model, q, block, own[atoms])
-        del q
-        dmoments = xp.empty(moments.shape, np.float32)
-        kernels.gm_contract_pullback(moments, dq, dmoments)
-        gm_large_gradients(*neighbours, dmoments, gradients, first)
-        del moments, dq, dmoments
+        for z, a, end in groups:
+            own = grouped.owner[first + a : first + end]
+            dm = dmoments[..., a:end] if derivatives else None
+            energies[own] = _of_network(model, z, moments[..., a:end], dm, species[own])
+        if derivatives:
+            gm_large_gradients(*neighbours, dmoments, gradients, first)
+        del moments, dmoments
     found = (energies,)
     if derivatives:
         forces, virial = forces_and_virial(listed, places, cell, gradients)
@@ -126,6 +138,24 @@ def large_system(model, structures, pairs, species, derivatives=True):
         return found
     added = model.repulsion.evaluate(positions, structures.cells, pairs, species)
     return tuple(a + b for a, b in zip(found, added, strict=False))
+
+
+def _of_network(model, z, moments, dmoments, species):
+    """Energies of the atoms of one network, from their moments, and the gradient into dmoments where that is asked for.
+
+    All arrays of features are contiguous, and nothing is copied.
+    """
+    xp, n = namespace(moments), moments.shape[-1]
+    atoms = Atoms(n)
+    kernels = cuda.Kernels(model.descriptor, xp.empty((3, 0), np.float32), atoms, species)
+    q = xp.empty((model.descriptor.n_features, n), np.float32)
+    kernels.gm_contract(moments, q)
+    alone = replace(model, networks=model.networks[z : z + 1])
+    if dmoments is None:
+        return energies_of_features(alone, q, species)[0]
+    energies, dq, _ = network_and_gradient(alone, q, atoms, species)
+    kernels.gm_contract_pullback(moments, dq, dmoments)
+    return energies
 
 
 def _list_of(model, structures, pairs, species):
@@ -147,14 +177,29 @@ def _tables(model):
     return tables
 
 
-def _columns(listed, pairs, own, n_networks):
-    """Columns of each element in each block, kept with the list as long as its elements are the same."""
-    blocks = range(0, listed.n_atoms, BLOCK)
+def _grouped(listed, pairs, species, n_networks):
+    """Groups of atoms, kept with the list as long as its elements are the same."""
+    kept, noted = listed.kept.get("grouped"), None if pairs is None else pairs.columns
+    if kept is None or kept[0] is not noted or kept[1] != (n_networks, BLOCK):
+        listed.kept["grouped"] = kept = noted, (n_networks, BLOCK), _group(listed, species, n_networks)
+    return kept[2]
+
+
+def _group(listed, species, n_networks):
+    xp, n = namespace(species), listed.n_atoms
+    numbers = xp.arange(n, dtype=np.int32)
     if n_networks == 1:
-        return [None for _ in blocks]
-    kept, noted = listed.kept.get("columns"), None if pairs is None else pairs.columns
-    if kept is None or kept[0] is not noted:
-        xp = namespace(own)
-        found = [[xp.flatnonzero(own[a : a + BLOCK] == z) for z in range(n_networks)] for a in blocks]
-        listed.kept["columns"] = kept = noted, found
-    return kept[1]
+        groups = [[(0, 0, min(BLOCK, n - first))] for first in range(0, n, BLOCK)]
+        return Grouped(numbers % BLOCK, listed.order, groups)
+    keys = numbers // BLOCK * n_networks + species[listed.order]
+    sorted_by = xp.argsort(keys)
+    column = xp.empty(n, np.int32)
+    column[sorted_by] = numbers % BLOCK
+    counts = to_host(xp.bincount(keys, minlength=-(-n // BLOCK) * n_networks)).reshape(-1, n_networks)
+    return Grouped(column, listed.order[sorted_by], [_bounds(sizes) for sizes in counts])
+
+
+def _bounds(sizes):
+    """(network, first, last) of groups that follow one another, without empty ones."""
+    ends = np.cumsum(sizes)
+    return [(z, int(ends[z] - sizes[z]), int(ends[z])) for z in range(len(sizes)) if sizes[z]]

@@ -82,7 +82,7 @@ __device__ __forceinline__ void clear(float (&x)[NR][N_MOMENTS]) {
         for (int c = 0; c < N_MOMENTS; ++c) x[s][c] = 0.0f;
 }
 
-// Call visit(s, c, index) for all moments of a slab that exist, where they lie in an array of rows for the atom i.
+// Call visit(s, c, index) for all moments of a slab that exist, where they lie in an array of rows in column i.
 template <typename Visit>
 __device__ __forceinline__ void each_moment(int slab, int n_radial, int n_moments, int stride, int i, Visit visit) {
 #pragma unroll
@@ -103,6 +103,7 @@ gm_large_moments(
     const long long* __restrict__ start,  // (n_slices + 1,)
     const int* __restrict__ neighbour,    // (n_slots,)
     const int* __restrict__ places,       // (n_all, 4)
+    const int* __restrict__ column,       // (n_all,): of an atom among those of the array of moments
     const double* __restrict__ cell,      // (3, 3), Å
     const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
     float* __restrict__ moments,          // (n_radial, n_moments, n_atoms)
@@ -137,7 +138,7 @@ gm_large_moments(
         });
     });
     if (i >= n_atoms) return;
-    each_moment(blockIdx.y, n_radial, n_moments, moments_stride, i,
+    each_moment(blockIdx.y, n_radial, n_moments, moments_stride, column[first + i],
                 [&](int s, int c, long long at) { moments[at] = M[s][c]; });
 }
 
@@ -149,6 +150,7 @@ gm_large_gradients(
     const long long* __restrict__ start,  // (n_slices + 1,)
     const int* __restrict__ neighbour,    // (n_slots,)
     const int* __restrict__ places,       // (n_all, 4)
+    const int* __restrict__ column,       // (n_all,): of an atom among those of the array of moments
     const double* __restrict__ cell,      // (3, 3), Å
     const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
     const float* __restrict__ dmoments,   // (n_radial, n_moments, n_atoms)
@@ -172,7 +174,7 @@ gm_large_gradients(
         float D[NR][N_MOMENTS];
         clear(D);
         if (i < n_atoms)
-            each_moment(slab, n_radial, n_moments, dmoments_stride, i,
+            each_moment(slab, n_radial, n_moments, dmoments_stride, column[first + i],
                         [&](int s, int c, long long at) { D[s][c] = dmoments[at]; });
         each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned slot, int z, Vector<float> r) {
             Four dr = {0.0f, 0.0f, 0.0f, 0.0f};

@@ -141,6 +141,33 @@ def test_more_channels_than_registers_and_lower_ranks(ledger, monkeypatch):
     assert_close(pot.predict(atoms, "cuda", "float32"), pot.predict(atoms))
 
 
+@pytest.mark.parametrize("network", ["per_species", "shared"])
+def test_features_are_not_copied(ledger, monkeypatch, network):
+    """Of the atoms of a network together, contiguous, into its products and out of them."""
+    pot, seen = potential("gaussian moments", network), []
+    head = type(pot.model("float32", "cuda").networks[0])
+    forward, pull_back, contract = head.forward, head.pullback, large_system.cuda.Kernels.gm_contract_pullback
+
+    def of_contraction(self, moments, dq, dmoments):
+        assert dq is seen.pop() and np.shares_memory(dmoments._host, self._even(dmoments)._host)
+        contract(self, moments, dq, dmoments)
+
+    def forward_of(self, x):
+        assert x.flags.c_contiguous
+        return forward(self, x)
+
+    def pullback_of(self, saved, dy):
+        dx, chain = pull_back(self, saved, dy)
+        seen.append(dx)
+        return dx, chain
+
+    monkeypatch.setattr(head, "forward", forward_of)
+    monkeypatch.setattr(head, "pullback", pullback_of)
+    monkeypatch.setattr(large_system.cuda.Kernels, "gm_contract_pullback", of_contraction)
+    pot.predict(triclinic(), "cuda", "float32")
+    assert not seen
+
+
 def test_energies_alone(ledger, monkeypatch):
     pot = potential("gaussian moments")
     large, usual, _ = both(pot, triclinic(), monkeypatch, forces=False, stress=False)

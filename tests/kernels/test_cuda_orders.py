@@ -128,7 +128,8 @@ def of_large_system():
         listed = large_list.sliced(pairs, structures.positions, cell, species, (19.0, 19.0, 20.0))
         places = large_list.places_of(listed, structures.positions, cell, species)
         out += of_a_search(listed, structures.positions, cell, species)
-        neighbours = listed.count, listed.start, listed.neighbour, places, cell, tables
+        column = np.concatenate([rng.permutation(n) for n in (96, len(atoms) - 96)]).astype(np.int32)
+        neighbours = listed.count, listed.start, listed.neighbour, places, column, cell, tables
         gradients, moments = np.zeros((listed.n_slots, 4), np.float32), []
         for first, last in ((0, 96), (96, len(atoms))):
             moments.append(np.empty((d.n_radial, d.n_moments, last - first), np.float32))

@@ -72,16 +72,19 @@ def forces_and_virial(listed, places, cell, gradients):
 # ------------------------------------------------------------------------------------------------------------ launches
 
 
-def gm_large_moments(count, start, neighbour, places, cell, tables, moments, first):
-    """Formula (1) for the atoms of the curve from `first` on, as many as moments (n_radial, n_moments, n) has."""
-    arrays = count, start, neighbour, places, cell, tables.tables, moments
+def gm_large_moments(count, start, neighbour, places, column, cell, tables, moments, first):
+    """Formula (1) for the atoms of the curve from `first` on, as many as moments (n_radial, n_moments, n) has.
+
+    `column` int32 (n_atoms,) says for each atom of the curve in which column of the moments it is.
+    """
+    arrays = count, start, neighbour, places, column, cell, tables.tables, moments
     slabs = len(tables.tables)
     _launch_of_pairs("gm_large_moments", arrays, moments, first, tables, slabs)
 
 
-def gm_large_gradients(count, start, neighbour, places, cell, tables, dmoments, gradients, first):
+def gm_large_gradients(count, start, neighbour, places, column, cell, tables, dmoments, gradients, first):
     """Formula (2) for the atoms of the curve from `first` on, into their slots of gradients (n_slots, 4)."""
-    arrays = count, start, neighbour, places, cell, tables.tables, dmoments, gradients
+    arrays = count, start, neighbour, places, column, cell, tables.tables, dmoments, gradients
     _launch_of_pairs("gm_large_gradients", arrays, dmoments, first, tables, 1)
 
 
