@@ -72,7 +72,7 @@ class Pairs:
     exchange: Alone = Alone()
     _whole: "Pairs | None" = None
     _blocks: tuple | None = None    # of fastdesc.pairs.blocks.pair_blocks, kept
-    sliced: tuple | None = None    # of fastdesc.descriptors.gaussian_moments.large_system.sliced, kept
+    sliced: tuple | None = None    # of fastdesc.descriptors.gaussian_moments.large_list.sliced, kept
 
     def __init__(self, row: Array, j: Array, shift: Array, mirror: Array, cutoff: float, first: Array) -> None:
         self.row = row
