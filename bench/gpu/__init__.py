@@ -32,6 +32,7 @@ STEPS = [
     Step("environment", sections.environment, 20, vital=True),
     Step("smoke", sections.smoke, 60, vital=True),
     Step("rates", sections.rates, 15),
+    Step("large_systems", gpu_steps.large_systems, 25),
     Step("energies_and_forces", gpu_steps.energies_and_forces, 70),
     Step("kernels", sections.kernels, 60),
     Step("profile", sections.profile, 75),

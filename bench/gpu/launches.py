@@ -263,7 +263,7 @@ def every_large_system(d, structures, pairs, species, theta):
 
 def _every_search(listed, positions, cell, species, thick, cutoff):
     """The search, with room for some more neighbours than a list has: nothing may have been counted."""
-    xp, n, bins = namespace(positions), listed.n_atoms, large_list.bins_of(thick, cutoff)
+    xp, n, bins = namespace(positions), listed.n_atoms, large_list.bins_of(thick, cutoff, listed.n_atoms)
     _, places, keys = large_list.along_curve(positions, cell, species, bins)
     ranges = xp.zeros((int(np.prod(bins)), large_list.AROUND, 2), np.int32)
     large_list.gm_large_ranges(keys, ranges, n, *bins)

@@ -10,6 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
 from bench.gpu import crystal, launches
+from bench.gpu.sections import poisoned
 from bench.gpu.timing import free_memory, seconds_of, wall_of
 from bench.harness import models, systems
 from fastdesc.features import convert
@@ -47,6 +48,31 @@ def energies_and_forces(session):
                     row = _energies_and_forces(session, structures, f"{cells} cells", name, pairs)
                 session.emit(**row, way=way)
                 free_memory()
+
+
+def large_systems(session):
+    """The smallest of the first systems as a large one, pairs searched for and given, against the other way in float64.
+
+    Errors of energies (eV) and of forces and virials (of the largest); fresh memory is NaN.
+    """
+    frame, pairs = crystal.copper(session.sizes.first[-1])
+    structures, pot = fd.Structures.from_ase([frame]), models.potential("gaussian_moments", "cu32")
+    placed, pairs = structures.to_device("cuda"), pairs.to_device("cuda")
+    with going("a warp an atom"):
+        _, forces, virials, energies = pot.evaluate(placed, pairs, pot.model("float64", "cuda"))
+    wrong = []
+    for given in (None, pairs):
+        with going("a thread an atom"), poisoned(), launches.recorded() as used:
+            found = pot.evaluate(placed, given, pot.model("float32", "cuda"))
+        errors = {"energies": float(abs(found[3] - energies).max())}
+        for name, x, exact in (("forces", found[1], forces), ("virials", found[2], virials)):
+            errors[name] = float(abs(x - exact).max() / abs(exact).max())
+        right = all(error < 1e-4 for error in errors.values())
+        names = sorted({launch.name for launch in used})
+        session.emit(n_atoms=len(frame), searched=given is None, right=right, errors=errors, kernels=names)
+        wrong += [] if right else [f"{'searched' if given is None else 'given'}: {errors}"]
+    if wrong:
+        raise RuntimeError(f"large systems are wrong: {'; '.join(wrong)}")
 
 
 def scaling(session):

@@ -94,6 +94,9 @@ def test_every_step_runs_on_the_double(tmp_path, capsys, monkeypatch):
     used = {name for check in rows["checks"] for name in check["kernels"]}
     timed = {row["kernel"] for row in rows["kernels"]}
     assert used < timed and {"gm_moments<Dual<double>, 5>", "geometry_forces<float>"} < timed
+    searched, given = rows["large_systems"]
+    assert searched["right"] and given["right"] and searched["searched"] and not given["searched"]
+    assert {"gm_large_search", "gm_large_forces"} < set(searched["kernels"]) and "gm_large_list" in given["kernels"]
     assert [row["way"] for row in rows["energies_and_forces"]] == ["a thread an atom", "a warp an atom"]
     assert {"gm_large_moments", "gm_large_gradients", "gm_large_forces"} < timed
     for name in ("energies_and_forces", "scaling", "training"):

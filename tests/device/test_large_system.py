@@ -1,10 +1,13 @@
 """The way of large systems gives the numbers of the other within float32; which cells take it, and what it keeps."""
 
+from contextlib import nullcontext
+
 import ase
 import numpy as np
 import pytest
 from ase.build import bulk
 from cuda_emulator import gcc_status
+from helpers.backends import DOUBLE_AND_GPU
 from helpers.device_models import potential
 
 import fastdesc as fd
@@ -27,12 +30,24 @@ WITHIN = 3e-6
 
 
 @pytest.fixture
-def ledger(monkeypatch):
-    """A device that is not there, where few atoms are many."""
+def few(monkeypatch):
+    """Few atoms are many."""
     monkeypatch.setattr(large_system, "LEAST_ATOMS", 1)
     monkeypatch.setattr(large_system, "BLOCK", 64)
+
+
+@pytest.fixture
+def ledger(few):
+    """A device that is not there."""
     with cupy_double.device_double() as found:
         yield found
+
+
+@pytest.fixture(params=DOUBLE_AND_GPU)
+def somewhere(request, few):
+    """A device: the double, and a GPU where there is one."""
+    with cupy_double.device_double() if request.param == "double" else nullcontext():
+        yield
 
 
 def triclinic():
@@ -73,7 +88,7 @@ def assert_close(found, other):
 
 @pytest.mark.parametrize("atoms", [triclinic(), uneven()], ids=["triclinic", "uneven"])
 @pytest.mark.parametrize("network", ["per_species", "shared"])
-def test_numbers_are_those_of_the_other_way(ledger, monkeypatch, atoms, network):
+def test_numbers_are_those_of_the_other_way(somewhere, monkeypatch, atoms, network):
     """Over a list that is searched for, and over one that is made of pairs."""
     pot = potential("gaussian moments", network)
     large, usual, exact = both(pot, atoms, monkeypatch)
@@ -90,7 +105,7 @@ def test_numbers_are_those_of_the_other_way(ledger, monkeypatch, atoms, network)
 
 
 @pytest.mark.parametrize("atoms", [triclinic(), uneven()], ids=["triclinic", "uneven"])
-def test_the_search_finds_all_pairs(ledger, atoms):
+def test_the_search_finds_all_pairs(somewhere, atoms):
     """Neighbours, ascending, and mirrors, as the search of the host has them; two bins along a vector, and more."""
     structures = fd.Structures.from_ase([atoms])
     placed, species = structures.to_device("cuda"), np.zeros(len(atoms), np.int32)
@@ -113,14 +128,22 @@ def test_the_search_finds_all_pairs(ledger, atoms):
             assert (opposite[opposite[slots]] == slots).all()
 
 
-def test_atoms_at_one_place_are_named(ledger):
+def test_bins_are_not_more_than_atoms():
+    """Whatever the cell, so that a thin gas takes no more memory than a crystal; none is thinner than the cutoff."""
+    for widths, n_atoms in (((2000.0, 2000.0, 2000.0), 50_000), ((20.0, 20.0, 2000.0), 900), ((9.0, 9.0, 9.0), 1)):
+        bins = large_list.bins_of(widths, 4.0, n_atoms)
+        assert 1 <= np.prod(bins) <= n_atoms and (np.array(widths) / bins >= 4.0).all()
+    assert large_list.bins_of((20.0, 20.0, 2000.0), 4.0, 50_000) == [5, 5, 500]
+
+
+def test_atoms_at_one_place_are_named(somewhere):
     atoms = triclinic()
     atoms.positions[7] = atoms.positions[3]
     with pytest.raises(InputError, match=r"atom 3 and .*atom 7 are .* apart"):
         potential("gaussian moments").predict(atoms, "cuda", "float32")
 
 
-def test_tables_in_shared_memory_and_blocks_of_elements(ledger, monkeypatch):
+def test_tables_in_shared_memory_and_blocks_of_elements(somewhere, monkeypatch):
     """The same bits as from memory; of a block that lacks an element, too."""
     pot, atoms = potential("gaussian moments"), triclinic()
     atoms.numbers[:] = 29
@@ -133,7 +156,7 @@ def test_tables_in_shared_memory_and_blocks_of_elements(ledger, monkeypatch):
         np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
 
 
-def test_more_channels_than_registers_and_lower_ranks(ledger, monkeypatch):
+def test_more_channels_than_registers_and_lower_ranks(somewhere, monkeypatch):
     """Two slabs of channels of rank 2 with repulsion: what existing kernels know is known here too."""
     d = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=6, n_basis=4, max_rank=2, basis="gaussian")
     pot = fd.Potential(d, hidden=(6, 5), repulsion="zbl", direct=True)
@@ -168,7 +191,7 @@ def test_features_are_not_copied(ledger, monkeypatch, network):
     assert not seen
 
 
-def test_energies_alone(ledger, monkeypatch):
+def test_energies_alone(somewhere, monkeypatch):
     pot = potential("gaussian moments")
     large, usual, _ = both(pot, triclinic(), monkeypatch, forces=False, stress=False)
     assert large.forces is None and large.stress is None
@@ -213,7 +236,7 @@ def test_who_goes_which_way(ledger, monkeypatch):
         assert not suits([atoms])    # too few
 
 
-def test_a_list_of_too_many_slots_goes_the_other_way(ledger, monkeypatch):
+def test_a_list_of_too_many_slots_goes_the_other_way(somewhere, monkeypatch):
     """Nothing is dropped: slots are counted before any is filled."""
     pot, atoms = potential("gaussian moments"), triclinic()
     usual = pot.predict(atoms, "cuda", "float32")    # as a large system

@@ -100,7 +100,8 @@ def of_geometry(dtype):
 def of_a_search(listed, positions, cell, species):
     """Kernel by kernel, too, into rows with room for more than are found: of those that were counted nothing is known
     where kernels are only written down."""
-    n, bins = listed.n_atoms, large_list.bins_of((19.0, 19.0, 20.0), 4.0)
+    n = listed.n_atoms
+    bins = large_list.bins_of((19.0, 19.0, 20.0), 4.0, n)
     order, places, keys = large_list.along_curve(positions, cell, species, bins)
     ranges, start = np.empty((np.prod(bins), large_list.AROUND, 2), np.int32), np.arange(n // 32 + 2) * 32 * n
     count, nearest = np.empty(n, np.int32), np.empty(n, np.float32)

@@ -86,7 +86,7 @@ def sliced(pairs, positions, cell, species, widths):
     SlicedList, or None where there are more slots than can be numbered
     """
     xp, n = namespace(pairs.j), pairs.n_atoms
-    order, _, _ = along_curve(positions, cell, species, bins_of(widths, pairs.cutoff / 2))
+    order, _, _ = along_curve(positions, cell, species, bins_of(widths, pairs.cutoff / 2, n))
     rank = xp.empty(n, np.int32)
     rank[order] = xp.arange(n, dtype=np.int32)
     count = (pairs.row[1:] - pairs.row[:-1]).astype(np.int32)[order]
@@ -108,7 +108,7 @@ def searched(positions, cell, species, widths, cutoff):
     shortest : float
         Smallest distance, Å; the cutoff where there are no pairs.
     """
-    xp, n, bins = namespace(positions), len(positions), bins_of(widths, cutoff)
+    xp, n, bins = namespace(positions), len(positions), bins_of(widths, cutoff, len(positions))
     order, places, keys = along_curve(positions, cell, species, bins)
     ranges = xp.empty((int(np.prod(bins)), AROUND, 2), np.int32)
     gm_large_ranges(keys, ranges, n, *bins)
@@ -124,8 +124,9 @@ def searched(positions, cell, species, widths, cutoff):
     return SlicedList(order, None, count, start, neighbour, opposite), shortest
 
 
-def bins_of(widths, thickness):
-    """Bins along each vector of a cell, none of them thinner."""
+def bins_of(widths, thickness, n_atoms):
+    """Bins along each vector of a cell, none of them thinner, and not more of them than atoms."""
+    thickness = max(thickness, float(np.prod(widths) / max(n_atoms, 1)) ** (1 / 3))
     return [int(min(max(w / thickness, 1), BINS)) for w in widths]
 
 
