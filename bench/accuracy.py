@@ -3,9 +3,11 @@
     python -m bench.accuracy FOLDER --sets Li ethanol --seeds 3
 
 FOLDER holds the files that bench/accuracy_sets.py names (mlearn/Li_train.extxyz.gz, ...). Every seed trains anew with
-nothing set but the seed; --set changes settings of training, --descriptor arguments of the descriptor, and --label
-tells such runs apart: results of other labels stay in the file. Written are OUT.json, OUT.md, a table beside the
-published errors, and OUT.png, errors against seconds of training and against microseconds per atom.
+nothing set but the seed, and the cutoff that `fastdesc train` would choose; --set changes settings of training,
+--descriptor arguments of the descriptor, --potential those of the potential, and --label tells such runs apart. Runs
+that OUT.json holds are not repeated, unless --anew is given, so that a command which was stopped goes on. Written are
+OUT.json after every run, OUT.md, a table beside the published errors, and OUT.png, errors against seconds of training
+and against microseconds per atom.
 
 Times are those of the processor (one thread: NUMBA_NUM_THREADS=1), so that others on the machine disturb them little.
 """
@@ -23,13 +25,20 @@ from fastdesc.analysis.plots import new_figure, save_figure
 from fastdesc.backend.threads import n_threads
 from fastdesc.cli.commands import _setting
 from fastdesc.io.sources import elements
+from fastdesc.pairs.choose_cutoff import choose_cutoff
+
+SOME = 100
+"""Training frames, spread over the set, whose errors tell what is left to generalisation."""
+
+GIVEN = "settings", "descriptor", "potential"
 
 
-def run(folder, name, seed, settings, descriptor, progress):
-    """Train on one set with one seed; return errors on its tests and times."""
+def run(folder, name, seed, settings, descriptor, arguments, progress):
+    """Train on one set with one seed; return errors on its tests and on some training frames, and times."""
     data = SETS[name]
     train = fd.read_frames(_file(folder, data.train))
-    potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed, **descriptor), seed=seed)
+    descriptor = {"species": elements(train), "cutoff": choose_cutoff(train), "seed": seed, **descriptor}
+    potential = fd.Potential(fd.GaussianMoments(**descriptor), seed=seed, **arguments)
     cpu, wall = time.process_time(), time.perf_counter()
     history = fd.train(potential, train, seed=seed, progress=progress, **settings)
     out = {
@@ -41,6 +50,8 @@ def run(folder, name, seed, settings, descriptor, progress):
         "epochs": len(history),
         "kept_epoch": history.best()["epoch"],
         "parameters": potential.n_parameters,
+        "cutoff": potential.descriptor.cutoff,
+        "train": errors(potential, train[:: -(-len(train) // SOME)], data),
         "version": fd.__version__,
         "tests": {},
     }
@@ -137,29 +148,34 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, .. (default 3 of them)")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of training")
     parser.add_argument("--descriptor", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
+    parser.add_argument("--potential", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
+    parser.add_argument("--anew", action="store_true", help="repeat runs of this label that are there")
     parser.add_argument("--label", default="defaults", help="of these runs")
     parser.add_argument("--out", default="bench/results/accuracy", help="without an ending")
     parser.add_argument("--quiet", action="store_true", help="no lines for epochs")
     args = parser.parse_args(arguments)
-    settings, descriptor = (dict(map(_setting, given)) for given in (args.set, args.descriptor))
-    if (settings or descriptor) and args.label == "defaults":
+    given = [dict(map(_setting, words)) for words in (args.set, args.descriptor, args.potential)]
+    if any(given) and args.label == "defaults":
         parser.error("these are not the defaults; give the runs another --label")
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(out.name + ".json")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for name in args.sets:
-        for seed in range(args.seeds):
-            new = {"label": args.label, **run(args.folder, name, seed, settings, descriptor, not args.quiet)}
-            new["settings"], new["descriptor"] = settings, descriptor
-            same = (args.label, name, seed)
-            results = [r for r in results if (r["label"], r["set"], r["seed"]) != same] + [new]
+    for seed in range(args.seeds):    # first one seed of each set
+        for name in args.sets:
+            same = [args.label, name, seed]
+            there = [r for r in results if [r["label"], r["set"], r["seed"]] == same]
+            if there and not args.anew:
+                if there[0]["version"] != fd.__version__ or [there[0].get(k, {}) for k in GIVEN] != given:
+                    parser.error(f"{path} has a run {same} with other settings; give another --label, or --anew")
+                continue
+            new = {"label": args.label, **run(args.folder, name, seed, *given, not args.quiet)}
+            results = [r for r in results if r not in there] + [new | dict(zip(GIVEN, given, strict=True))]
             # A run that is stopped leaves what is done.
             path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = table(results)
-    out.with_name(out.name + ".md").write_text(text + "\n", encoding="utf-8")
-    draw(results, out.with_name(out.name + ".png"))
-    print(text)
+            out.with_name(out.name + ".md").write_text(table(results) + "\n", encoding="utf-8")
+            draw(results, out.with_name(out.name + ".png"))
+    print(table(results))
 
 
 if __name__ == "__main__":

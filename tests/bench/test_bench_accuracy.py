@@ -36,8 +36,22 @@ def test_it_trains_every_seed_and_writes_table_and_picture(folder, capsys):
     assert "**fastdesc**, tiny, 2 seeds | " in text and f"| {mean:.3g} ± " in text
     assert "| Li, test | MTP | 0.49 meV/atom | 10.1 | | |" in text and "Zuo" in text
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    main([str(folder), "--sets", "Li", "--seeds", "1", "--label", "other", "--out", str(out), *TINY])
+    assert results[0]["train"]["forces"] > 0 and results[0]["cutoff"] == 4.0
+
+
+def test_what_is_there_is_not_repeated(folder):
+    out = folder / "accuracy"
+    command = [str(folder), "--sets", "Li", "--out", str(out), *TINY]
+    main([*command, "--seeds", "1", "--label", "tiny"])
+    first = json.loads(out.with_suffix(".json").read_text())
+    main([*command, "--seeds", "2", "--label", "tiny"])
+    assert json.loads(out.with_suffix(".json").read_text())[:1] == first
+    main([*command, "--seeds", "1", "--label", "other"])
     assert [r["label"] for r in json.loads(out.with_suffix(".json").read_text())] == ["tiny", "tiny", "other"]
+    main([*command, "--seeds", "1", "--label", "tiny", "--anew"])
+    assert json.loads(out.with_suffix(".json").read_text())[-1]["train_cpu_s"] != first[0]["train_cpu_s"]
+    with pytest.raises(SystemExit):
+        main([*command, "--seeds", "1", "--label", "tiny", "--potential", "hidden=[8]"])
 
 
 def test_changed_settings_are_not_the_defaults(folder):
