@@ -10,7 +10,7 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype, to_device, to
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.hdf5.files import check_target
 from fastdesc.potential.transfer import load_filters
-from fastdesc.training.batch_gradient import FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
+from fastdesc.training.batch_gradient import EVERYTHING, FIXED_ENERGIES, PASSES, batch_gradient, evaluate_set
 from fastdesc.training.budget import step_frames, with_budget
 from fastdesc.training.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.training.data import training_set
@@ -19,6 +19,7 @@ from fastdesc.training.history import History
 from fastdesc.training.identity import identity
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage, WeightMean
+from fastdesc.training.order_of_shear import tell_of_shear
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
 from fastdesc.training.progress import Progress, summary
 from fastdesc.training.references import keep_or_refit
@@ -197,6 +198,8 @@ class Trainer:
         team.rest()
         if self.best is not None and s.uncertainty and team.rank == 0:
             self._fit_uncertainty()
+        if self.best is not None and team.rank == 0 and self.training_pass is EVERYTHING:
+            tell_of_shear(self.potential, self.data)
         if self.best is None and any("valid_loss" in row for row in self.history.rows):
             text = "the loss on the validation frames was never finite, and the potential is what it was before"
             warnings.warn(f"{text}; lower learning_rate or set clip=1", FastdescWarning, stacklevel=2)
