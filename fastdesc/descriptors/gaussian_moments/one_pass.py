@@ -1,168 +1,46 @@
 """Gaussian moments and the networks over them in one pass: from positions to energies and forces, block by block.
 
 All that belongs to a block of atoms stays in the cache from its pair vectors to their gradient; nothing is computed
-twice. For fixed parameters the radial channels, formula (1) of moments.py, are formed for each pair: moments and their
-pullback then run over n_radial functions instead of n_basis.
+twice. Places, channels and moments of a block are those of block_pairs.py.
 """
 
 import numpy as np
 
-from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.gaussian_moments.channels import copy_rows
+from fastdesc.backend.jit import kernel
+from fastdesc.descriptors.gaussian_moments.block_pairs import (
+    PLACE,
+    add_all_moments,
+    clear_others,
+    neighbours_of,
+    owned,
+    pair_memory,
+    pull,
+    store_virial,
+)
 from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
-from fastdesc.descriptors.gaussian_moments.moments import ROW, clear
+from fastdesc.descriptors.gaussian_moments.moments import ROW
 from fastdesc.networks.blocks import ABOVE, BELOW, N_IN, TILE, network_block, network_pullback_block
-from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
-from fastdesc.numerics.radial import BESSEL, radial_functions
+from fastdesc.numerics.monomials import TEN
+from fastdesc.numerics.radial import BESSEL
 from fastdesc.simd import borrowed, lanes, load, scratch, slots, store
-from fastdesc.simd.functions import sqrt
-from fastdesc.simd.neighbour_block import FAR
-from fastdesc.simd.pair_vectors import add_force, add_virial, any_below, pair_vector
-from fastdesc.simd.tuples import axpy, axpy_numbers, dot, load_tuple, store_tuple, zeros
-
-PLACE = 4    # slots kept per pair: x, y, z, 1/r
-
-
-@inner
-def channels_of_all(kind, mixing, row, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
-    """R_s and R'_s of one slot, formula (4) of fastdesc.numerics.radial: 2 n_radial slots from `at`."""
-    s = 0
-    while s + 4 <= n_radial:
-        value = zeros(factor, 4)
-        slope = value
-        for k in range(n_functions):
-            value = axpy_numbers(mixing, row + k * n_radial + s, load(kind, values, k), value)
-            slope = axpy_numbers(mixing, row + k * n_radial + s, load(kind, slopes, k), slope)
-        _store_channel(channels, at + 2 * s, value[0], slope[0], factor, dfactor)
-        _store_channel(channels, at + 2 * s + 2, value[1], slope[1], factor, dfactor)
-        _store_channel(channels, at + 2 * s + 4, value[2], slope[2], factor, dfactor)
-        _store_channel(channels, at + 2 * s + 6, value[3], slope[3], factor, dfactor)
-        s += 4
-    while s < n_radial:
-        one = zeros(factor, 1)
-        rise = one
-        for k in range(n_functions):
-            one = axpy_numbers(mixing, row + k * n_radial + s, load(kind, values, k), one)
-            rise = axpy_numbers(mixing, row + k * n_radial + s, load(kind, slopes, k), rise)
-        _store_channel(channels, at + 2 * s, one[0], rise[0], factor, dfactor)
-        s += 1
-
-
-@inner
-def channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, factor, dfactor, channels, at):
-    """As `channels_of_all`, with coefficients of each lane's own."""
-    for s in range(n_radial):
-        value = load(kind, mixed, s) * load(kind, values, 0)
-        slope = load(kind, mixed, s) * load(kind, slopes, 0)
-        for k in range(1, n_functions):
-            a = load(kind, mixed, k * n_radial + s)
-            value = value + a * load(kind, values, k)
-            slope = slope + a * load(kind, slopes, k)
-        _store_channel(channels, at + 2 * s, value, slope, factor, dfactor)
-
-
-@inner
-def _store_channel(channels, at, value, slope, factor, dfactor):
-    store(channels, at, factor * value)
-    store(channels, at + 1, factor * slope + dfactor * value)
-
-
-@inner
-def _add_moments(kind, places, channels, first, last, n_radial, s, t, degree_3, moments):
-    """Formula (2) over slots, channels s and t, ten monomials."""
-    at = TEN if degree_3 else 0
-    one, two = load_tuple(kind, moments, s * ROW + at, 10), load_tuple(kind, moments, t * ROW + at, 10)
-    for k in range(first, last):
-        x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
-        x, y, z = x * inverse, y * inverse, z * inverse
-        m = monomials_3(x, y, z) if degree_3 else monomials_0_to_2(kind, x, y, z)
-        one = axpy(load(kind, channels, 2 * (k * n_radial + s)), m, one)
-        two = axpy(load(kind, channels, 2 * (k * n_radial + t)), m, two)
-    store_tuple(moments, s * ROW + at, one)
-    store_tuple(moments, t * ROW + at, two)
-
-
-@inner
-def _add_moments_of_one(kind, places, channels, first, last, n_radial, s, degree_3, moments):
-    """The same for one channel."""
-    at = TEN if degree_3 else 0
-    one = load_tuple(kind, moments, s * ROW + at, 10)
-    for k in range(first, last):
-        x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
-        x, y, z = x * inverse, y * inverse, z * inverse
-        m = monomials_3(x, y, z) if degree_3 else monomials_0_to_2(kind, x, y, z)
-        one = axpy(load(kind, channels, 2 * (k * n_radial + s)), m, one)
-    store_tuple(moments, s * ROW + at, one)
-
-
-@inner
-def add_all_moments(kind, places, channels, n, n_radial, degree_3, moments):
-    """Formula (2) over n slots, all channels, into scratch rows of twenty."""
-    clear(moments)
-    for s in range(0, n_radial - 1, 2):
-        _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, False, moments)
-        if degree_3:
-            _add_moments(kind, places, channels, 0, n, n_radial, s, s + 1, True, moments)
-    if n_radial % 2 == 1:
-        _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, False, moments)
-        if degree_3:
-            _add_moments_of_one(kind, places, channels, 0, n, n_radial, n_radial - 1, True, moments)
-
-
-@inner
-def _half(kind, dmoments, channels, k, n_radial, m, at):
-    """Ten monomials' part of (5): sum_s R'_s <dM_s, m>, and sum_s R_s dM_s."""
-    f = zeros(m[1], 10)
-    g = f    # sum_s R'_s dM_s: ten sums that do not wait for each other, as those of <dM_s, m> would
-    for s in range(n_radial):
-        d = load_tuple(kind, dmoments, s * ROW + at, 10)
-        f = axpy(load(kind, channels, 2 * (k * n_radial + s)), d, f)
-        g = axpy(load(kind, channels, 2 * (k * n_radial + s) + 1), d, g)
-    return dot(g, m), f
-
-
-@inner
-def pull(kind, places, channels, k, n_radial, degree_3, dmoments):
-    """Formula (5) of moments.py with channels for the basis: gradient by one slot's vectors."""
-    x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
-    x, y, z = x * inverse, y * inverse, z * inverse
-    slope, f = _half(kind, dmoments, channels, k, n_radial, monomials_0_to_2(kind, x, y, z), 0)
-    wx, wy, wz = pull_0_to_2(f, x, y, z)
-    if degree_3:
-        more, f = _half(kind, dmoments, channels, k, n_radial, monomials_3(x, y, z), TEN)
-        vx, vy, vz = pull_3(f, x, y, z)
-        slope, wx, wy, wz = slope + more, wx + vx, wy + vy, wz + vz
-    radial = slope - (x * wx + y * wy + z * wz) * inverse
-    return x * radial + wx * inverse, y * radial + wy * inverse, z * radial + wz * inverse
-
-
-@inner
-def centres(positions, cells, frame, atom, block, width, shifted, centre, cell):
-    """Positions of a block's atoms and, where they are asked for, their cells; by lane."""
-    for lane in range(width):
-        i = max(atom[block, lane], 0)
-        for c in range(3):
-            centre[c * width + lane] = positions[i, c]
-        if shifted:
-            for a in range(3):
-                for c in range(3):
-                    cell[(3 * a + c) * width + lane] = cells[frame[i], a, c]
+from fastdesc.simd.pair_vectors import add_force, add_virial
+from fastdesc.simd.tuples import load_tuple, store_tuple
 
 
 @kernel
 def gm_one_pass(
-    kind, first, last_block, blocks, positions, cells, frame, species, mixing, moments_and_basis, offsets, weights,
-    plan, activation, scale, last, direct, gradient, energies, own, virials, last_layer,
+    kind, first, last_block, blocks, positions, cells, frame, species, mixing, sizes, offsets, weights, plan,
+    activation, scale, last, direct, gradient, energies, own, virials, last_layer,
 ):  # fmt: skip
     """Energies of the atoms of blocks first .. last_block-1 and their gradient with respect to pair vectors.
 
-    Networks with the same layers but the last share all but the way back, of which each has its own. The first is the
+    Networks with the same layers but the last share all but the pass back, of which each has its own. The first is the
     network of the energies, the others are members of an ensemble.
 
     in   blocks: arrays of PairBlocks: atom, element, first_slot, starts, shifted, neighbour, shift
          positions (n_atoms, 3) Å, cells (n_frames, 3, 3) Å, frame (n_atoms,), species (n_atoms,)
          mixing (n_species, n_species, n_functions, n_radial): combinations of fastdesc.numerics.radial, flat
-         moments_and_basis: n_species, n_radial, n_moments, basis, n_basis, cutoff
+         sizes: n_species, n_radial, n_moments, basis, n_basis, cutoff
          offsets (8,) first feature of each contraction
          weights (n_networks, n), plan, activation: of PackedNetworks
          scale (n_species,), direct (n_species, n_features) or (0, n_features), of the first network alone
@@ -172,62 +50,31 @@ def gm_one_pass(
          virials (9, n_atoms) eV
          last_layer (n_atoms, width or 0) what the last layer multiplies
     """
-    atom, element, first_slot, starts, shifted, neighbour, shift = blocks
-    atom, element, first_slot, starts = borrowed(atom), borrowed(element), borrowed(first_slot), borrowed(starts)
-    shifted, neighbour, shift, species = borrowed(shifted), borrowed(neighbour), borrowed(shift), borrowed(species)
+    blocks = owned(blocks)
+    atom, element, first_slot = blocks[:3]
     positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
-    n_species, n_radial, n_moments, basis, n_basis, cutoff = moments_and_basis
+    species = borrowed(species)
+    _, n_radial, n_moments, basis, n_basis, _ = sizes
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     n_networks, n_layers = weights.shape[0], plan.shape[0]
     flat, flat_last = weights.reshape(-1), last.reshape(-1)
     degree_3, with_gradient = n_moments > TEN, gradient.shape[0] > 0
-    n_ways, plane = last.shape[1] if with_gradient else 0, 3 * (first_slot[len(first_slot) - 1] + 1)
+    n_last, plane = last.shape[1] if with_gradient else 0, 3 * (first_slot[len(first_slot) - 1] + 1)
     width = lanes(kind)
-    n_groups, length = starts.shape[1] - 1, n_functions * n_radial
-    mixed, begins = scratch(kind, length), np.empty(width, np.uint64)
-    longest = np.int64(1)
-    for block in range(first, last_block):
-        longest = max(longest, first_slot[block + 1] - first_slot[block])
-    places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
-    values, slopes = scratch(kind, n_functions), scratch(kind, n_functions)
+    places, channels, kept, more, _ = pair_memory(kind, first_slot, first, last_block, n_radial, n_functions)
     moments, dmoments = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
     n_values = plan[n_layers - 1, ABOVE] + TILE
     q, gates, dq = scratch(kind, n_values), scratch(kind, n_values), scratch(kind, n_values)
     bytes_a_row = slots(kind) * q.itemsize
     q_rows, dq_rows = (q.ctypes.data, 0, bytes_a_row), (dq.ctypes.data, 0, bytes_a_row)
-    centre, cell, sums = np.empty(3 * width), np.empty(9 * width), np.empty(9 * width)
-    kept = np.empty(longest, np.int64)
+    sums = np.empty(9 * width)
     o = offsets.astype(np.int64)
     n_features, hidden = plan[0, N_IN], plan[n_layers - 1, BELOW]
     for block in range(first, last_block):
         z_i = element[block]
-        begin = first_slot[block]
-        centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
-        n = 0
-        for z in range(n_groups):
-            for k in range(begin + starts[block, z], begin + starts[block, z + 1]):
-                r = pair_vector(
-                    kind, positions, neighbour, shift, k, centre, cell, np.int64(shifted[block]), FAR * cutoff
-                )
-                d = sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2])
-                if not any_below(d, cutoff):
-                    for way in range(n_ways):
-                        store_tuple(gradient, way * plane + 3 * k, zeros(d, 3))
-                    continue
-                store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
-                p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
-                at = 2 * n_radial * n
-                if n_groups == n_species:
-                    row = (z_i * n_species + z) * length
-                    channels_of_all(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, at)
-                else:
-                    for lane in range(width):
-                        z_j = species[max(neighbour[k, lane], 0)]
-                        begins[lane] = np.uint64((z_i * n_species + z_j) * length)
-                    copy_rows(kind, mixing, begins, length, mixed, np.uint64(0), np.uint64(width))
-                    channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, p, dp, channels, at)
-                kept[n] = k
-                n += 1
+        n = neighbours_of(
+            kind, blocks, block, positions, cells, frame, species, mixing, sizes, places, channels, kept, more
+        )
         add_all_moments(kind, places, channels, n, n_radial, degree_3, moments)
         contract_block(kind, moments, q_rows, 0, width, n_radial, o)
         network = z_i if n_networks > 1 else 0
@@ -237,23 +84,24 @@ def gm_one_pass(
         for f in range(n_features if direct.shape[0] > 0 else 0):
             y = y + load(kind, q, f) * direct[z_i, f]
         store(gates, 0, y)
-        for way in range(n_ways):
-            last_at = (z_i * n_ways + way) * last.shape[2]
+        for m in range(n_last):
+            last_at = (z_i * n_last + m) * last.shape[2]
             network_pullback_block(kind, flat, at, plan, activation, flat_last, last_at, q, gates, dq)
-            for f in range(n_features if direct.shape[0] > 0 and way == 0 else 0):
+            for f in range(n_features if direct.shape[0] > 0 and m == 0 else 0):
                 store(dq, f, load(kind, dq, f) + direct[z_i, f])
             contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
-            sums[: 3 * width if way > 0 else 9 * width] = 0
+            clear_others(kind, gradient, m * plane, first_slot[block], first_slot[block + 1], kept, n)
+            sums[: 3 * width if m > 0 else 9 * width] = 0
             for k in range(n):
                 g = pull(kind, places, channels, k, n_radial, degree_3, dmoments)
-                store_tuple(gradient, way * plane + 3 * kept[k], g)
+                store_tuple(gradient, m * plane + 3 * kept[k], g)
                 add_force(sums, g)
-                if way == 0:
+                if m == 0:
                     add_virial(sums, load_tuple(kind, places, PLACE * k, 3), g)
             for lane in range(width):
                 i = atom[block, lane]
                 for c in range(3 if i >= 0 else 0):
-                    own[way, i, c] = sums[c * width + lane]
+                    own[m, i, c] = sums[c * width + lane]
         for lane in range(width):
             i = atom[block, lane]
             if i < 0:
@@ -261,10 +109,5 @@ def gm_one_pass(
             energies[i] = gates[lane]
             for h in range(last_layer.shape[1]):
                 last_layer[i, h] = q[(hidden + h) * slots(kind) + lane]
-            if not with_gradient:
-                continue
-            xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
-            yz, xz, xy = sums[6 * width + lane], sums[7 * width + lane], sums[8 * width + lane]
-            virials[0, i], virials[1, i], virials[2, i] = xx, xy, xz
-            virials[3, i], virials[4, i], virials[5, i] = xy, yy, yz
-            virials[6, i], virials[7, i], virials[8, i] = xz, yz, zz
+            if with_gradient:
+                store_virial(virials, i, sums, lane, width)

@@ -13,17 +13,18 @@ be 4 kB an atom.
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.gaussian_moments.channels import copy_rows
-from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
-from fastdesc.descriptors.gaussian_moments.moments import ROW
-from fastdesc.descriptors.gaussian_moments.one_pass import (
+from fastdesc.descriptors.gaussian_moments.block_pairs import (
     PLACE,
     add_all_moments,
-    centres,
-    channels_of_all,
-    channels_of_lanes,
+    clear_others,
+    neighbours_of,
+    owned,
+    pair_memory,
     pull,
+    store_virial,
 )
+from fastdesc.descriptors.gaussian_moments.contractions import contract_block, contract_pullback_block
+from fastdesc.descriptors.gaussian_moments.moments import ROW
 from fastdesc.descriptors.recursion.neighbours import slot_coefficients
 from fastdesc.networks.blocks import (
     ABOVE,
@@ -34,55 +35,10 @@ from fastdesc.networks.blocks import (
     network_pullback_block,
 )
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull_0_to_2, pull_3
-from fastdesc.numerics.radial import BESSEL, radial_functions
+from fastdesc.numerics.radial import BESSEL
 from fastdesc.simd import borrowed, lanes, load, scratch, slots, splat, store
-from fastdesc.simd.functions import sqrt
-from fastdesc.simd.neighbour_block import FAR
-from fastdesc.simd.pair_vectors import add_force, add_virial, any_below, pair_vector
+from fastdesc.simd.pair_vectors import add_force, add_virial
 from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
-
-
-@inner
-def _neighbours(
-    kind, block, z_i, begin, starts, shifted, neighbour, shift, positions, species, mixing, sizes, n_groups, centre,
-    cell, mixed, begins, values, slopes, places, channels, kept,
-):  # fmt: skip
-    """Places and channels of the slots with a neighbour within the cutoff; their numbers in `kept`, and how many."""
-    n_species, n_radial, _, basis, n_basis, cutoff = sizes
-    n_functions = n_basis + 1 if basis == BESSEL else n_basis
-    length, width = n_functions * n_radial, lanes(kind)
-    n = 0
-    for z in range(n_groups):
-        for k in range(begin + starts[block, z], begin + starts[block, z + 1]):
-            r = pair_vector(
-                kind, positions, neighbour, shift, k, centre, cell, np.int64(shifted[block]), FAR * cutoff
-            )
-            d = sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2])
-            if not any_below(d, cutoff):
-                continue
-            store_tuple(places, PLACE * n, (r[0], r[1], r[2], 1.0 / d))
-            p, dp = radial_functions(kind, d, basis, n_basis, cutoff, values, slopes)
-            at = 2 * n_radial * n
-            if n_groups == n_species:
-                row = (z_i * n_species + z) * length
-                channels_of_all(kind, mixing, row, n_functions, n_radial, values, slopes, p, dp, channels, at)
-            else:
-                for lane in range(width):
-                    z_j = species[max(neighbour[k, lane], 0)]
-                    begins[lane] = np.uint64((z_i * n_species + z_j) * length)
-                copy_rows(kind, mixing, begins, length, mixed, np.uint64(0), np.uint64(width))
-                channels_of_lanes(kind, mixed, n_functions, n_radial, values, slopes, p, dp, channels, at)
-            kept[n] = k
-            n += 1
-    return n
-
-
-@inner
-def _longest(first_slot, first, last):
-    longest = np.int64(1)
-    for block in range(first, last):
-        longest = max(longest, first_slot[block + 1] - first_slot[block])
-    return longest
 
 
 @kernel
@@ -99,28 +55,24 @@ def gm_message_pass(
     out  moments (n_blocks * n_radial * 20 * lanes,) without weights
          w (1, 1, n_atoms, columns)
     """
-    atom, element, first_slot, starts, shifted, neighbour, shift = blocks
+    blocks = owned(blocks)
+    atom, element, first_slot = blocks[:3]
     _, n_radial, n_moments, basis, n_basis, _ = sizes
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     positions, cells, mixing, moments = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(moments)
     flat, width, n_layers = weights.reshape(-1), lanes(kind), plan.shape[0]
-    n_groups, longest = starts.shape[1] - 1, _longest(first_slot, first, last)
-    mixed, begins = scratch(kind, n_functions * n_radial), np.empty(width, np.uint64)
-    places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
-    values, slopes, own = scratch(kind, n_functions), scratch(kind, n_functions), scratch(kind, n_radial * ROW)
+    places, channels, kept, more, _ = pair_memory(kind, first_slot, first, last, n_radial, n_functions)
+    own = scratch(kind, n_radial * ROW)
     out = plan[n_layers - 1, ABOVE]
     n_values = out + plan[n_layers - 1, N_OUT] + TILE
     q, gates = scratch(kind, n_values), scratch(kind, n_values)
     q_rows = (q.ctypes.data, 0, slots(kind) * q.itemsize)
-    centre, cell, kept = np.empty(3 * width), np.empty(9 * width), np.empty(longest, np.int64)
     o = offsets.astype(np.int64)
     for block in range(first, last):
         z_i = element[block]
-        centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
-        n = _neighbours(
-            kind, block, z_i, first_slot[block], starts, shifted, neighbour, shift, positions, species, mixing, sizes,
-            n_groups, centre, cell, mixed, begins, values, slopes, places, channels, kept,
-        )  # fmt: skip
+        n = neighbours_of(
+            kind, blocks, block, positions, cells, frame, species, mixing, sizes, places, channels, kept, more
+        )
         add_all_moments(kind, places, channels, n, n_radial, n_moments > TEN, own)
         for s in range(n_radial * ROW):
             store(moments, block * n_radial * ROW + s, load(kind, own, s))
@@ -147,7 +99,7 @@ def _dots(kind, dmoments, channels, terms, k, n_radial, m, at):
 
 @inner
 def _pull_weighted(kind, places, channels, plain, terms, k, n_radial, degree_3, dmoments):
-    """As pull of one_pass.py, of weighted channels; leaves the terms (9) of this slot in `terms`."""
+    """As pull of block_pairs.py, of weighted channels; leaves the terms (9) of this slot in `terms`."""
     x, y, z, inverse = load_tuple(kind, places, PLACE * k, 4)
     x, y, z = x * inverse, y * inverse, z * inverse
     for s in range(n_radial):
@@ -179,32 +131,27 @@ def gm_weighted_pass(
          found (n, (n_slots + 1) * 3 * lanes): terms of the weights, three channels to a row
          energies (n_atoms,) float64, eV
     """
-    atom, element, first_slot, starts, shifted, neighbour, shift = blocks
+    blocks = owned(blocks)
+    atom, element, first_slot, _, _, neighbour, _ = blocks
     _, n_radial, n_moments, basis, n_basis, _ = sizes
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
     flat, flat_last, terms_of = weights.reshape(-1), last.reshape(-1), borrowed(found.reshape(-1))
     width, n_layers, columns, plane = lanes(kind), plan.shape[0], w.shape[3], found.shape[1] // lanes(kind)
-    n_groups, longest = starts.shape[1] - 1, _longest(first_slot, first, last_block)
-    mixed, begins = scratch(kind, n_functions * n_radial), np.empty(width, np.uint64)
-    places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
+    places, channels, kept, more, longest = pair_memory(kind, first_slot, first, last_block, n_radial, n_functions)
     plain, terms, own = scratch(kind, n_radial * longest), scratch(kind, n_radial), scratch(kind, columns + TEN)
-    values, slopes = scratch(kind, n_functions), scratch(kind, n_functions)
     moments, dmoments = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
     n_values = plan[n_layers - 1, ABOVE] + TILE
     q, gates, dq = scratch(kind, n_values), scratch(kind, n_values), scratch(kind, n_values)
     bytes_a_row = slots(kind) * q.itemsize
     q_rows, dq_rows = (q.ctypes.data, 0, bytes_a_row), (dq.ctypes.data, 0, bytes_a_row)
-    centre, cell, kept = np.empty(3 * width), np.empty(9 * width), np.empty(longest, np.int64)
     where = np.empty((1, width), np.int64)
     o, degree_3 = offsets.astype(np.int64), n_moments > TEN
     for block in range(first, last_block):
         z_i = element[block]
-        centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
-        n = _neighbours(
-            kind, block, z_i, first_slot[block], starts, shifted, neighbour, shift, positions, species, mixing, sizes,
-            n_groups, centre, cell, mixed, begins, values, slopes, places, channels, kept,
-        )  # fmt: skip
+        n = neighbours_of(
+            kind, blocks, block, positions, cells, frame, species, mixing, sizes, places, channels, kept, more
+        )
         for k in range(n):
             for lane in range(width):
                 where[0, lane] = columns * max(neighbour[kept[k], lane], 0)
@@ -227,21 +174,15 @@ def gm_weighted_pass(
                 energies[i] = gates[lane]
         network_pullback_block(kind, flat, at, plan, activation, flat_last, z_i * last.shape[1], q, gates, dq)
         contract_pullback_block(kind, moments, dq_rows, 0, width, n_radial, o, dmoments)
-        none = splat(kind, 0.0)
-        next_kept = 0
-        for k in range(first_slot[block], first_slot[block + 1]):
-            if next_kept < n and kept[next_kept] == k:
-                g = _pull_weighted(
-                    kind, places, channels, plain, terms, next_kept, n_radial, degree_3, dmoments
-                )
-                store_tuple(gradient, 3 * k, g)
-                for s in range(n_radial):
-                    store(terms_of, s // 3 * plane + 3 * k + s % 3, load(kind, terms, s))
-                next_kept += 1
-            else:
-                store_tuple(gradient, 3 * k, (none, none, none))
-                for s in range(n_radial):
-                    store(terms_of, s // 3 * plane + 3 * k + s % 3, none)
+        begin, end = first_slot[block], first_slot[block + 1]
+        clear_others(kind, gradient, 0, begin, end, kept, n)
+        for t in range(found.shape[0]):
+            clear_others(kind, terms_of, t * plane, begin, end, kept, n)
+        for k in range(n):
+            g = _pull_weighted(kind, places, channels, plain, terms, k, n_radial, degree_3, dmoments)
+            store_tuple(gradient, 3 * kept[k], g)
+            for s in range(n_radial):
+                store(terms_of, s // 3 * plane + 3 * kept[k] + s % 3, load(kind, terms, s))
 
 
 @kernel
@@ -255,25 +196,22 @@ def gm_message_pullback_pass(
     out  gradient, to which is added
          own (n_atoms, 3), virials (9, n_atoms) as of gm_one_pass
     """
-    atom, element, first_slot, starts, shifted, neighbour, shift = blocks
+    blocks = owned(blocks)
+    atom, element, first_slot = blocks[:3]
     _, n_radial, n_moments, basis, n_basis, _ = sizes
     n_functions = n_basis + 1 if basis == BESSEL else n_basis
     positions, cells, mixing, gradient = borrowed(positions), borrowed(cells), borrowed(mixing), borrowed(gradient)
     row, mirror, moments, terms = borrowed(row), borrowed(mirror), borrowed(moments), borrowed(found.reshape(-1))
     flat, width, n_layers, plane = weights.reshape(-1), lanes(kind), plan.shape[0], np.uint64(found.shape[1])
     step = np.uint64(width)
-    n_groups, longest = starts.shape[1] - 1, _longest(first_slot, first, last)
-    mixed, begins = scratch(kind, n_functions * n_radial), np.empty(width, np.uint64)
-    places, channels = scratch(kind, PLACE * longest), scratch(kind, 2 * n_radial * longest)
-    values, slopes = scratch(kind, n_functions), scratch(kind, n_functions)
+    places, channels, kept, more, _ = pair_memory(kind, first_slot, first, last, n_radial, n_functions)
     m, dm = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
     out = plan[n_layers - 1, ABOVE]
     n_values = out + plan[n_layers - 1, N_OUT] + TILE
     q, gates, dq = scratch(kind, n_values), scratch(kind, n_values), scratch(kind, n_values)
     bytes_a_row = slots(kind) * q.itemsize
     q_rows, dq_rows = (q.ctypes.data, 0, bytes_a_row), (dq.ctypes.data, 0, bytes_a_row)
-    centre, cell, sums = np.empty(3 * width), np.empty(9 * width), np.empty(9 * width)
-    kept, o = np.empty(longest, np.int64), offsets.astype(np.int64)
+    sums, o = np.empty(9 * width), offsets.astype(np.int64)
     for block in range(first, last):
         z_i = element[block]
         for s in range(0, n_radial, 3):
@@ -296,11 +234,9 @@ def gm_message_pullback_pass(
         network_block(kind, flat, at, plan, activation, q, gates)
         network_outputs_pullback_block(kind, flat, at, plan, activation, q, gates, dq)
         contract_pullback_block(kind, m, dq_rows, 0, width, n_radial, o, dm)
-        centres(positions, cells, frame, atom, block, width, shifted[block], centre, cell)
-        n = _neighbours(
-            kind, block, z_i, first_slot[block], starts, shifted, neighbour, shift, positions, species, mixing, sizes,
-            n_groups, centre, cell, mixed, begins, values, slopes, places, channels, kept,
-        )  # fmt: skip
+        n = neighbours_of(
+            kind, blocks, block, positions, cells, frame, species, mixing, sizes, places, channels, kept, more
+        )
         sums[:] = 0
         for k in range(n):
             gx, gy, gz = pull(kind, places, channels, k, n_radial, n_moments > TEN, dm)
@@ -315,8 +251,4 @@ def gm_message_pullback_pass(
                 continue
             for c in range(3):
                 own[i, c] = sums[c * width + lane]
-            xx, yy, zz = sums[3 * width + lane], sums[4 * width + lane], sums[5 * width + lane]
-            yz, xz, xy = sums[6 * width + lane], sums[7 * width + lane], sums[8 * width + lane]
-            virials[0, i], virials[1, i], virials[2, i] = xx, xy, xz
-            virials[3, i], virials[4, i], virials[5, i] = xy, yy, yz
-            virials[6, i], virials[7, i], virials[8, i] = xz, yz, zz
+            store_virial(virials, i, sums, lane, width)
