@@ -12,11 +12,9 @@ FAR = 2.0  # distance of a filler, in cutoffs
 
 
 @inner
-def block_slots(row, j, species, n_species, i, n, counts, starts):
-    """Find the slots that each neighbour element needs for atoms i .. i+n-1.
-
-    Writes starts (n_species + 1,): slots starts[z] .. starts[z+1]-1 belong to element z.
-    """
+def _find_slots(row, j, species, i, n, counts, starts):
+    """Find the slots that each neighbour element needs for atoms i .. i+n-1."""
+    n_species = len(starts) - 1
     starts[:] = 0
     for lane in range(n):
         counts[:] = 0
@@ -33,10 +31,12 @@ def block_slots(row, j, species, n_species, i, n, counts, starts):
 
 @inner
 def fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs):
-    """Copy the pair vectors of atoms i .. i+n-1 into their slots.
+    """Give the pairs of atoms i .. i+n-1 their slots, and copy their vectors there.
 
     Parameters
     ----------
+    counts : (n_species,) int64, memory
+    starts : (n_species + 1,) int64, written: slots starts[z] .. starts[z+1]-1 belong to element z
     rij : Rows of (planes, 3, n_pairs)
     vectors : scratch; x, y, z of slot k are the values number 3k, 3k+1, 3k+2
     pairs : (slots, lanes) pair in each slot and lane, -1 for a filler
@@ -44,6 +44,7 @@ def fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors
     width, planes = lanes(kind), planes_of(kind)
     size = planes * width
     n_species = len(starts) - 1
+    _find_slots(row, j, species, i, n, counts, starts)
     for k in range(starts[n_species]):
         for x in range(3 * k * size, (3 * k + 3) * size):
             vectors[x] = 0

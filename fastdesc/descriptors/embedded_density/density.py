@@ -20,7 +20,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
 from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, splat, store
-from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row
+from fastdesc.simd.neighbour_block import fill_block, longest_row
 from fastdesc.simd.tuples import axpy, load_tuple, store_tuple, zeros
 
 
@@ -92,7 +92,6 @@ def ed_density(
     constants_in_lanes(kind, alpha, r_s, coefficients, constants)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         total[:] = 0
         for z in range(n_species):
@@ -132,7 +131,6 @@ def ed_density_again(
     constants_in_lanes(kind, alpha, r_s, r_s, constants)    # coefficients are each neighbour's own
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         rows_of_neighbours(j, pairs, starts[n_species], i, n, columns, where)
         for z in range(n_species):

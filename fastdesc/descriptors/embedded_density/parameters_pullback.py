@@ -23,7 +23,7 @@ from fastdesc.descriptors.embedded_density.orbitals import (
 from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import lanes, load, scratch, store
-from fastdesc.simd.neighbour_block import block_slots, fill_block
+from fastdesc.simd.neighbour_block import fill_block
 from fastdesc.simd.tuples import dot, load_tuple
 
 
@@ -53,7 +53,6 @@ def ed_parameters_pullback(
     values, totals = scratch(kind, n_radial), scratch(kind, 3 * n_radial)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         if n_later > 0:
             rows_of_neighbours(j, pairs, starts[n_species], i, n, columns, where)

@@ -27,7 +27,7 @@ from fastdesc.descriptors.gaussian_moments.moments import (
 from fastdesc.descriptors.recursion.neighbours import rows_of_neighbours, slot_coefficients
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import borrowed, lanes, load, planes_of, scratch, splat, store
-from fastdesc.simd.neighbour_block import block_slots, fill_block, scatter_block
+from fastdesc.simd.neighbour_block import fill_block, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 
@@ -107,7 +107,6 @@ def gm_moments_by_channels(
     own, where = scratch(kind, columns + n_radial), np.empty(pairs.shape, np.int64)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_groups, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         if iteration > 0:
             rows_of_neighbours(j, pairs, starts[n_groups], i, n, columns, where)
@@ -156,7 +155,6 @@ def gm_moments_by_channels_pullback(
     own, where = scratch(kind, columns + n_radial), np.empty(pairs.shape, np.int64)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_groups, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         if n_later > 0:
             rows_of_neighbours(j, pairs, starts[n_groups], i, n, columns, where)
@@ -210,7 +208,6 @@ def gm_beta_by_channels_pullback(
     own, where = scratch(kind, columns + n_radial), np.empty(pairs.shape, np.int64)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_groups, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         if n_later > 0:
             rows_of_neighbours(j, pairs, starts[n_groups], i, n, columns, where)

@@ -23,7 +23,7 @@ from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3, pull
 from fastdesc.numerics.radial import radial_basis
 from fastdesc.simd import borrowed, lanes, load, scratch, splat, store
 from fastdesc.simd.functions import sqrt
-from fastdesc.simd.neighbour_block import block_slots, fill_block, longest_row, scatter_block
+from fastdesc.simd.neighbour_block import fill_block, longest_row, scatter_block
 from fastdesc.simd.tuples import axpy, dot, load_tuple, store_tuple, zeros
 
 ROW = 2 * TEN  # slots kept per radial or basis function
@@ -134,7 +134,6 @@ def gm_moments(kind, first, last, row, j, species, rij, beta, moments, n_moments
     coefficients = scratch(kind, n_radial * n_basis)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
         clear(mixed)
@@ -207,7 +206,6 @@ def gm_moments_pullback(
     coefficients = scratch(kind, n_radial * n_basis)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
         load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)

@@ -16,7 +16,7 @@ from fastdesc.descriptors.gaussian_moments.moments import (
 )
 from fastdesc.numerics.monomials import TEN
 from fastdesc.simd import borrowed, lanes, planes_of, scratch, store
-from fastdesc.simd.neighbour_block import block_slots, fill_block
+from fastdesc.simd.neighbour_block import fill_block
 from fastdesc.simd.tuples import dot, load_tuple
 
 
@@ -40,7 +40,6 @@ def gm_beta_pullback(kind, first, last, row, j, species, rij, dmoments, dbeta, n
     products = scratch(kind, 1)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_species, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         pair_geometry(kind, vectors, 0, starts[n_species], n_basis, basis, cutoff, units, values, slopes)
         load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)

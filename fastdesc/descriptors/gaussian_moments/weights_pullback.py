@@ -20,7 +20,7 @@ from fastdesc.descriptors.gaussian_moments.moments import (
 )
 from fastdesc.numerics.monomials import TEN, monomials_0_to_2, monomials_3
 from fastdesc.simd import borrowed, lanes, load, planes_of, poke, scratch, store
-from fastdesc.simd.neighbour_block import block_slots, fill_block
+from fastdesc.simd.neighbour_block import fill_block
 from fastdesc.simd.tuples import dot, load_tuple
 
 
@@ -45,7 +45,6 @@ def gm_weights_pullback(
     begins = np.zeros(width, np.uint64)
     for i in range(first, last, width):
         n = min(width, last - i)
-        block_slots(row, j, species, n_groups, i, n, counts, starts)
         fill_block(kind, row, j, species, rij, i, n, cutoff, counts, starts, vectors, pairs)
         pair_geometry(kind, vectors, 0, starts[n_groups], n_basis, basis, cutoff, units, values, slopes)
         load_moments(kind, dmoments, i, n, n_radial, n_moments, dmixed)
