@@ -215,7 +215,7 @@ def jacobian(machine, sizes):
     for system in (sizes.copper, sizes.few_molecules):
         given = {"system": system}
         who = "fastdesc d.compute(jacobian=True)"
-        entries = _ours("compute", machine, ("float64",), who=who, jacobian=True, **given)
+        entries = _ours("compute", machine, ("float32", "float64"), who=who, jacobian=True, **given)
         peers = [Entry("featomic power spectrum n=8 l=6", "featomic", "jacobian", given)]
         if system == sizes.few_molecules:
             peers.append(Entry("DScribe SOAP n=8 l=6, analytical", "dscribe", "jacobian", given))

@@ -85,6 +85,12 @@ def kept_memory():
         _here.own = own
 
 
+def fresh_lines(shape, dtype):
+    """Uninitialised array of its own that begins at a cache line."""
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return _block(n_bytes)[:n_bytes].view(dtype).reshape(shape)
+
+
 def _block(n_bytes):
     """Bytes that begin at a cache line."""
     raw = np.empty(n_bytes + LINE, np.uint8)

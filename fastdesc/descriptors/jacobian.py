@@ -54,13 +54,13 @@ class RowBlocks:
     memory components come before features, so that pieces of blocks are long runs.
     """
 
-    def __init__(self, pairs, n_features, dtype):
+    def __init__(self, pairs, n_features, dtype, new=np.zeros):
         self.n_atoms, self.row = pairs.n_atoms, to_host(pairs.row)
         centre, atom = to_host(pairs.i).astype(np.int64), to_host(pairs.j)
         keys = np.concatenate([np.arange(self.n_atoms) * (self.n_atoms + 1), centre * self.n_atoms + atom])
         self.blocks, place = np.unique(keys, return_inverse=True)
         self.own, self.other = place[: self.n_atoms], place[self.n_atoms :]
-        self.values = np.zeros((len(self.blocks), 3, n_features), dtype)
+        self.values = new((len(self.blocks), 3, n_features), dtype)
 
     def add(self, first, last, feature, slopes):
         """Add d q_f / d r_p of the pairs of centres first .. last-1, for some features from number `feature` on.

@@ -1,6 +1,7 @@
 """Gaussian moments alone: the textbook against published numbers, and what only this family promises."""
 
 import ase
+import ase.build
 import numpy as np
 import pytest
 from helpers.battery import TOGETHER, case, close, dual, frames_of
@@ -11,6 +12,7 @@ from references.neighbours import neighbours, pair_vectors
 
 from fastdesc import GaussianMoments, Pairs, Potential, Structures, geometry
 from fastdesc.descriptors.gaussian_moments import cpu
+from fastdesc.descriptors.jacobian import row_jacobian
 
 ALL = tuple(range(1, 9))
 PUBLISHED = [(case, variant) for case in ("ch4", "nacl8") for variant in ("bessel", "gauss_ntk")]
@@ -256,3 +258,25 @@ def test_what_networks_of_the_recursion_see_at_first_is_scaled():
     d.training_hints.adapt_initial(*given)
     for name, x in scaled.items():
         np.testing.assert_array_equal(d.parameters[name], x)
+
+
+@pytest.mark.parametrize("cutoff", [3.0, 6.0])
+def test_jacobian_in_lanes_equals_a_pullback_per_feature(cutoff):
+    """Images of one neighbour, and of the atom itself, share a block; more pairs than one tile of lanes, and none."""
+    lone, two = ase.Atoms("Cu"), ase.Atoms("Cu2", [(0, 0, 0), (0, 0.3, 2.3)])
+    frames = [ase.build.bulk("Cu", cubic=True), ase.build.bulk("Cu"), lone, two]
+    for atoms in frames[:2]:
+        atoms.rattle(0.1, seed=2)
+    d = GaussianMoments(species=["Cu"], cutoff=cutoff, n_radial=3, n_basis=4)
+    structures = Structures.from_ase(frames)
+    rij, pairs, species = d.prepare(structures)
+    theta = d.theta("float64", "cpu")
+    _, saved = d.forward(rij, pairs, species, theta)
+    wanted = row_jacobian(lambda dq: d.pullback(rij, pairs, species, theta, saved, dq), rij, pairs, d.n_features)
+    _, found = d.compute(frames, jacobian=True)
+    np.testing.assert_array_equal(found.centre, wanted.centre)
+    np.testing.assert_array_equal(found.atom, wanted.atom)
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-13 * abs(wanted.values).max())
+    single = d.compute(frames, jacobian=True, dtype="float32")[1].values
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, wanted.values, atol=2e-6 * abs(wanted.values).max())
