@@ -35,6 +35,8 @@ def shared_folder():
 def pytest_addoption(parser):
     words = "make the checks that a state of the sources needs once (tests/helpers/once.py), and note which passed"
     parser.addoption("--record", action="store_true", help=words)
+    words = "all the random kills, damages and numbers of processes, of which a few are tried otherwise"
+    parser.addoption("--thorough", action="store_true", help=words)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -46,6 +48,8 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: WHOLE.index(folder) if (folder := item.path.parent.name) in WHOLE else -1)
     unusable = "no_gpu" if GPU else "gpu"
     out = [item for item in items if item.get_closest_marker(unusable)]
+    if not config.option.thorough:
+        out += [item for item in items if item.get_closest_marker("thorough")]
     known = [] if config.option.record else passed_before(items)
     config.passed_before = len(known)
     if out or known:
@@ -88,6 +92,12 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
+def thorough(pytestconfig):
+    """Whether all that can be tried is tried: see --thorough."""
+    return pytestconfig.option.thorough
+
+
+@pytest.fixture(scope="session")
 def reference_numbers():
     """Return load(name) -> dict of arrays from shared/reference; skips, saying where it looked."""
 
@@ -107,7 +117,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     write(folder / "train.extxyz", crystals(12, 0))
     write(folder / "test.extxyz", crystals(4, 1))
-    (folder / "run.toml").write_text(CONFIG)
+    (folder / "run.toml").write_text(CONFIG.replace("plots = false", ""))
     assert main(["train", str(folder / "run.toml"), "--quiet"]) == 0
     return folder
 

@@ -110,7 +110,9 @@ def test_every_step_runs_on_the_double(tmp_path, capsys, monkeypatch):
 
 @needs_gcc
 @needs_no_gpu
-@pytest.mark.parametrize(("fault", "status"), [("exception", "failed"), ("crash", "failed"), ("hang", "timed out")])
+@pytest.mark.parametrize(("fault", "status"), [
+    pytest.param("exception", "failed", marks=pytest.mark.thorough), ("crash", "failed"), ("hang", "timed out"),
+])  # fmt: skip
 def test_a_fault_costs_one_step(tmp_path, capsys, monkeypatch, fault, status):
     """The rehearsal: processes, on the double; and the run goes on where it ended."""
     out = tmp_path / "r.jsonl"

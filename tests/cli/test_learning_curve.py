@@ -19,7 +19,7 @@ from fastdesc.cli.demo import crystals
 def config(tmp_path):
     write(tmp_path / "train.extxyz", crystals(10, 0))
     write(tmp_path / "test.extxyz", crystals(4, 1))
-    (tmp_path / "run.toml").write_text(CONFIG.replace('folder = "run"', 'folder = "run"\nplots = false'))
+    (tmp_path / "run.toml").write_text(CONFIG)
     return tmp_path / "run.toml"
 
 

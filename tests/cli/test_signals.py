@@ -144,7 +144,7 @@ sys.exit(cli.main(["info", "x"]))
     assert done.stderr == "fastdesc: interrupted, without waiting any longer for what hangs\n"
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.5])
+@pytest.mark.parametrize("wait", [0.5, pytest.param(0.0, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(("number", "code", "word"), SIGNALS)
 def test_what_was_done_can_be_resumed(tmp_path, number, code, word, wait):
     atoms = bulk("Cu", cubic=True) * (3, 3, 3)

@@ -62,7 +62,8 @@ MOMENTS = {"at start": ("submit", 1), "during submission": ("submit", 4), "in th
 
 
 @pytest.mark.parametrize("moment, which", [
-    ("at start", 2), ("during submission", 1), ("in the middle", 1), ("in the middle", 2),
+    ("during submission", 1), ("in the middle", 2),
+    *(pytest.param(*more, marks=pytest.mark.thorough) for more in (("at start", 2), ("in the middle", 1))),
 ])  # fmt: skip
 def test_workers_die_and_the_run_completes(tmp_path, cluster, serial, at, moment, which):
     killed = []

@@ -26,7 +26,7 @@ def test_damaged_files_of_every_kind(tmp_path):
 
 def test_whatever_goes_wrong_is_seen(tmp_path):
     """Readers that do what none may do, in turns."""
-    fuzz = Fuzz(tmp_path, kinds=FAULTS, seconds=5.0)
+    fuzz = Fuzz(tmp_path, kinds=FAULTS, seconds=2.5)
     fuzz.run(0, len(FAULTS))
     assert set(WRONG) == set(FAULTS)
     assert dict(fuzz.counts) == {(kind, kind): 1 for kind in FAULTS}

@@ -15,6 +15,7 @@ epochs = 3
 batch_size = 4
 [output]
 folder = "run"
+plots = false
 """
 
 

@@ -44,7 +44,7 @@ def frame(k, comment, n=3):
     return [str(n), comment.format(k), *(f"Cu {k}.25 {j}.5 0.125" for j in range(n))]
 
 
-@pytest.mark.parametrize("suffix", ["xyz", "xyz.gz"])
+@pytest.mark.parametrize("suffix", ["xyz", pytest.param("xyz.gz", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("comment", COMMENTS)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_one_damaged_frame_costs_one(tmp_path, comment, damage, suffix):
