@@ -16,10 +16,11 @@ from fastdesc.backend.arrays import resolve_device, resolve_dtype
 from fastdesc.backend.jit import kernel
 from fastdesc.backend.workspace import Workspace
 from fastdesc.checks import flag_or_word
+from fastdesc.descriptors.gaussian_moments.large_list import SlicedList
 from fastdesc.errors import DeviceError, InputError, nearest
 from fastdesc.geometry import VOIGT
 from fastdesc.pairs import SAME_PLACE, Pairs, check_distances, closest, find_on
-from fastdesc.potential import Potential
+from fastdesc.potential import Potential, large_system
 from fastdesc.potential.cuda_graph import CapturedEvaluation, check_size
 from fastdesc.potential.ensemble import Ensemble
 from fastdesc.potential.evaluation import Model
@@ -186,7 +187,7 @@ class FastdescCalculator(Calculator):
         of_forces = of_forces and not local
         members = MEMBERS if of_forces else 0
         *_, spread = evaluate_with_spread(
-            self.potential, placed, self._model, known, of_forces, members, self._pairs
+            self.potential, placed, self._model, known, of_forces, members, None if self._sliced else self._pairs
         )
         species = self._last.species(self.potential.descriptor.species_numbers)
         found = known.scaled(spread, species, local)
@@ -216,6 +217,8 @@ class FastdescCalculator(Calculator):
         cutoff = self.potential.descriptor.cutoff + self.skin
         if self.graph and self.device == "cuda" and self.not_captured is None:
             self._pairs = self._captured_pairs(new, cutoff)
+        if self._pairs is None:
+            self._pairs = large_system.list_for(self._model, new, cutoff)
         if self._pairs is None:
             placed, self._pairs = find_on(new, cutoff, self.device)
         self._found_for = new
@@ -260,6 +263,8 @@ class FastdescCalculator(Calculator):
         """Whether the list still has every pair within the cutoff, rule (2)."""
         if self._pairs is None:
             return False
+        if self._sliced and not large_system.suits(self._model, new, self._pairs):
+            return False
         old = self._found_for
         if new.cells is old.cells and new.numbers is old.numbers and new.pbc is old.pbc:    # only moved since
             return self._reach(new, _farthest(old.positions, new.positions), 1.0)
@@ -267,6 +272,11 @@ class FastdescCalculator(Calculator):
             return False
         moved, s = _strain_apart(old, new)
         return self._reach(new, moved, s)
+
+    @property
+    def _sliced(self):
+        """Whether the list is that of a large system, which has no pairs."""
+        return isinstance(self._pairs, SlicedList)
 
     def _reach(self, new, moved, s):
         """Rule (2); where the list holds, atoms that may have come to one place are looked at."""
@@ -279,6 +289,8 @@ class FastdescCalculator(Calculator):
 
     def _beside(self, new):
         """Structures and pairs, where the pairs are."""
+        if self._sliced:
+            return find_on(new, self.potential.descriptor.cutoff, self.device)
         return (new if isinstance(self._pairs.j, np.ndarray) else new.to_device("cuda")), self._pairs
 
     def _refuse(self, new, energy, forces):

@@ -15,6 +15,7 @@ from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
 from fastdesc.checks import seed as check_seed
 from fastdesc.descriptors.descriptor import Descriptor
+from fastdesc.descriptors.gaussian_moments.large_list import SlicedList
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums, stress_voigt
 from fastdesc.io.frames import read_frames
@@ -305,7 +306,8 @@ class Potential(Parameters):
         return Prediction(energy, found_forces if forces else None, voigt, atomic, **sure)
 
     def evaluate(
-        self, structures: Structures, pairs: Pairs | None = None, model: Model | None = None, derivatives: bool = True
+        self, structures: Structures, pairs: Pairs | SlicedList | None = None, model: Model | None = None,
+        derivatives: bool = True,
     ) -> tuple[Float64, Float64 | None, Float64 | None, Float64]:
         """Energies, forces and virials as arrays: the engine behind `predict` and the calculator.
 
@@ -313,7 +315,8 @@ class Potential(Parameters):
         ----------
         structures : Structures
         pairs : Pairs, optional
-            A list of at least the descriptor's cutoff; found when not given: of large cells on the model's device.
+            A list of at least the descriptor's cutoff; found when not given: of large cells on the model's device. Or
+            what fastdesc.potential.large_system.list_for made for such frames.
         model : Model, optional
             From `self.model(dtype, device)`; made here in float64 when not given.
 
@@ -326,8 +329,8 @@ class Potential(Parameters):
         """
         model = self.model() if model is None else model
         with kept_memory(), enough_for(structures.n_atoms, model.device):
-            if pairs is None and large_system.suits(model, structures):
-                whole = self._without_pairs(structures, model, derivatives)
+            if isinstance(pairs, SlicedList) or (pairs is None and large_system.suits(model, structures)):
+                whole = self._without_pairs(structures, pairs, model, derivatives)
                 if whole is not None:
                     return whole
             structures, pairs, species = self.placed(structures, pairs, model, empty)
@@ -345,10 +348,10 @@ class Potential(Parameters):
                 energy, atomic = self.totals(atomic, species.on_host, pairs.first)
         return energy, *(found or (None, None)), atomic
 
-    def _without_pairs(self, structures, model, derivatives):
+    def _without_pairs(self, structures, listed, model, derivatives):
         """What `evaluate` returns of a large cell of a device; None where pairs must be found first."""
         species = to_device(structures.species(self.descriptor.species_numbers), model.device)
-        found = large_system.large_system(model, structures.to_device(model.device), None, species, derivatives)
+        found = large_system.large_system(model, structures.to_device(model.device), listed, species, derivatives)
         if found is None:
             return None
         atomic = found[0] + namespace(species).asarray(self.reference)[species]

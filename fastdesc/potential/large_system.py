@@ -3,7 +3,7 @@
 The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py. Features and their
 gradient are there for a block of atoms only; of all atoms there are the list and the gradients of pairs, 24 bytes a
 pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where no pairs are given the list is searched
-for, and no other is ever made. Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
+for, and no other is ever made; the calculator has one for its skin (`list_for`). Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
 """
 
 from dataclasses import replace
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdesc.backend.arrays import namespace, to_host
+from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.descriptors.gaussian_moments import GaussianMoments, cuda
-from fastdesc.descriptors.gaussian_moments.large_list import places_of, searched, sliced
+from fastdesc.descriptors.gaussian_moments.large_list import SlicedList, places_of, searched, sliced
 from fastdesc.descriptors.gaussian_moments.large_system import (
     WIDTH,
     Tables,
@@ -62,8 +62,8 @@ class Grouped(NamedTuple):
     groups: list
 
 
-def suits(model, structures, pairs=None):
-    """Whether `large_system` can, and should, evaluate these frames over these pairs, or without any.
+def suits(model, structures, pairs=None, cutoff=0.0):
+    """Whether `large_system` can, and should, evaluate these frames over these pairs, or over a list of this cutoff.
 
     One periodic cell of many atoms, thicker than twice the list's cutoff; Gaussian moments without iterations in
     float32 on a device. Nuclei that repel need pairs.
@@ -73,14 +73,17 @@ def suits(model, structures, pairs=None):
         return False
     if family.iterations or structures.n_frames > 1 or structures.n_atoms < LEAST_ATOMS:
         return False
-    if model.repulsion is not None if pairs is None else pairs.whole is not pairs:
+    if pairs is None or isinstance(pairs, SlicedList):
+        if model.repulsion is not None:
+            return False
+    elif pairs.whole is not pairs:
         return False
     if not structures.pbc.all():
         return False
     cell = structures.host_cells[0]
     n_species, n_radial, n_basis = len(model.scale), family.n_radial, family.n_basis
     table = 16 * n_species**2 * (KNOTS * n_basis + 1) * -(-n_radial // WIDTH) * WIDTH
-    thick = widths(cell).min() > 2 * max(0.0 if pairs is None else pairs.cutoff, family.cutoff)
+    thick = widths(cell).min() > 2 * max(cutoff if pairs is None else pairs.cutoff, family.cutoff)
     return bool(thick and np.linalg.norm(cell, axis=1).max() <= LONGEST and table <= MOST_TABLE)
 
 
@@ -96,8 +99,8 @@ def large_system(model, structures, pairs, species, derivatives=True):
     ----------
     model : Model
     structures : Structures
-    pairs : Pairs or None
-        All three such that `suits` says yes, and on the device; without pairs they are searched for.
+    pairs : Pairs, SlicedList or None
+        All three such that `suits` says yes, and on the device; without a list it is searched for.
     species : int32 (n_atoms,)
     derivatives : bool
         False: energies alone.
@@ -158,14 +161,40 @@ def _of_network(model, z, moments, dmoments, species):
     return energies
 
 
+def list_for(model, structures, cutoff):
+    """A list for several evaluations of the same atoms, SlicedList; None where they do not suit, or it cannot be had.
+
+    Parameters
+    ----------
+    model : Model
+    structures : Structures
+        Anywhere.
+    cutoff : float
+        At least the descriptor's, Å.
+    """
+    if not suits(model, structures, cutoff=cutoff):
+        return None
+    placed = structures.to_device(model.device)
+    species = to_device(structures.species(model.descriptor.species_numbers), model.device)
+    return _searched(placed, species, cutoff)
+
+
+def _searched(structures, species, cutoff):
+    """A list, or None where it cannot be had, or atoms are so close that the search for pairs may name them."""
+    wide = widths(structures.host_cells[0])
+    listed = searched(structures.positions, structures.cells[0], species, wide, cutoff)
+    return None if listed is None or listed.shortest < 2 * SAME_PLACE else listed    # distances in float32
+
+
 def _list_of(model, structures, pairs, species):
     """The list in slices: of pairs kept with them, else searched for; None where that cannot be."""
-    given = structures.positions, structures.cells[0], species, widths(structures.host_cells[0])
+    if isinstance(pairs, SlicedList):
+        return pairs
     if pairs is None:
-        listed, shortest = searched(*given, model.descriptor.cutoff)
-        return None if shortest < 2 * SAME_PLACE else listed    # distances in float32
+        return _searched(structures, species, model.descriptor.cutoff)
     if pairs.sliced is None:
-        pairs.sliced = (sliced(pairs, *given),)
+        wide = widths(structures.host_cells[0])
+        pairs.sliced = (sliced(pairs, structures.positions, structures.cells[0], species, wide),)
     return pairs.sliced[0]
 
 
@@ -179,7 +208,7 @@ def _tables(model):
 
 def _grouped(listed, pairs, species, n_networks):
     """Groups of atoms, kept with the list as long as its elements are the same."""
-    kept, noted = listed.kept.get("grouped"), None if pairs is None else pairs.columns
+    kept, noted = listed.kept.get("grouped"), getattr(pairs, "columns", None)
     if kept is None or kept[0] is not noted or kept[1] != (n_networks, BLOCK):
         listed.kept["grouped"] = kept = noted, (n_networks, BLOCK), _group(listed, species, n_networks)
     return kept[2]

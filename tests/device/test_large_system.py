@@ -11,6 +11,7 @@ from helpers.backends import DOUBLE_AND_GPU
 from helpers.device_models import potential
 
 import fastdesc as fd
+from fastdesc import calculator
 from fastdesc import potential as potentials
 from fastdesc.descriptors.gaussian_moments import large_list
 from fastdesc.descriptors.gaussian_moments import large_system as kernels
@@ -113,12 +114,12 @@ def test_the_search_finds_all_pairs(somewhere, atoms):
         import cupy
 
         widths = large_system.widths(structures.host_cells[0])
-        found, shortest = large_list.searched(placed.positions, placed.cells[0], cupy.asarray(species), widths, cutoff)
+        found = large_list.searched(placed.positions, placed.cells[0], cupy.asarray(species), widths, cutoff)
         pairs = fd.Pairs.find(structures, cutoff)
         order, count, start, neighbour, opposite = (
             getattr(found, name).get() for name in ("order", "count", "start", "neighbour", "opposite")
         )
-        assert shortest == pytest.approx(pairs.shortest, rel=1e-6)
+        assert found.shortest == pytest.approx(pairs.shortest, rel=1e-6)
         for a, i in enumerate(order):
             slots = start[a // 32] + a % 32 + 32 * np.arange(count[a])
             row = neighbour[slots]
@@ -211,6 +212,40 @@ def test_a_step_waits_once(ledger):
     _, forces, _, _ = pot.evaluate(moved, pairs, model)
     assert pairs.sliced[0] is listed and len(ledger.waits) == 1, ledger.waits
     assert abs(forces - pot.predict(atoms).forces).max() < WITHIN * abs(forces).max()
+
+
+def test_dynamics_keep_a_list_without_pairs(ledger, monkeypatch):
+    """Through ASE's calculator: a wait a step, a new list where atoms moved far or the cell suits no more."""
+    pot, atoms = potential("gaussian moments"), triclinic()
+    atoms.calc = fd.FastdescCalculator(pot, device="cuda", dtype="float32", skin=0.6, graph=False)
+    with monkeypatch.context() as m:
+        m.setattr(calculator, "find_on", None)    # no pairs are found
+        atoms.get_forces()
+        for k in range(2):
+            atoms.rattle(0.02, seed=k)
+            ledger.clear()
+            forces = atoms.get_forces()
+            assert len(ledger.waits) == 1, ledger.waits
+        assert atoms.calc.searches == 1
+        exact = pot.predict(atoms)
+        assert_close(Prediction(np.array([atoms.get_potential_energy()]), forces, atoms.get_stress()[None],
+                                atoms.get_potential_energies()), exact)    # fmt: skip
+        atoms.rattle(0.4, seed=9)
+        assert abs(atoms.get_forces() - pot.predict(atoms).forces).max() < WITHIN * abs(atoms.get_forces()).max()
+        assert atoms.calc.searches == 2
+    atoms.set_cell(atoms.cell.array * 0.8, scale_atoms=True)
+    assert abs(atoms.get_forces() - pot.predict(atoms).forces).max() < WITHIN * abs(atoms.get_forces()).max()
+    assert atoms.calc.searches == 3
+
+
+def test_dynamics_name_atoms_that_came_to_one_place(ledger):
+    atoms, pot = triclinic(), potential("gaussian moments")
+    atoms.calc = fd.FastdescCalculator(pot, device="cuda", dtype="float32", skin=1.3, graph=False)
+    atoms.positions[1] = atoms.positions[0] + [0.3, 0, 0]
+    atoms.get_forces()
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(InputError, match=r"atom 0 and .*atom 1 are .* apart"):
+        atoms.get_forces()
 
 
 def test_who_goes_which_way(ledger, monkeypatch):

@@ -47,6 +47,8 @@ class SlicedList:
         Place of the neighbour on the curve; not set where an atom has fewer neighbours.
     opposite : uint32 (n_slots,)
         Slot of the mirror, likewise.
+    cutoff, shortest : float
+        Within which pairs are listed, and the distance of the closest when the list was made, Å.
     kept : dict
         What others made of the list and keep with it.
     """
@@ -57,6 +59,8 @@ class SlicedList:
     start: Any
     neighbour: Any
     opposite: Any
+    cutoff: float
+    shortest: float
     kept: dict = field(default_factory=dict)
 
     @property
@@ -96,7 +100,7 @@ def sliced(pairs, positions, cell, species, widths):
         return None
     neighbour, opposite = xp.empty(n_slots, np.int32), xp.empty(n_slots, np.uint32)
     gm_large_list(pairs.row, pairs.j, pairs.mirror, order, rank, start, neighbour, opposite)
-    return SlicedList(order, rank, count, start, neighbour, opposite)
+    return SlicedList(order, rank, count, start, neighbour, opposite, pairs.cutoff, pairs.shortest)
 
 
 def searched(positions, cell, species, widths, cutoff):
@@ -105,8 +109,7 @@ def searched(positions, cell, species, widths, cutoff):
     Returns
     -------
     SlicedList, or None where there are more slots than can be numbered
-    shortest : float
-        Smallest distance, Å; the cutoff where there are no pairs.
+        Its shortest distance is right to float32, and the cutoff where there are no pairs.
     """
     xp, n, bins = namespace(positions), len(positions), bins_of(widths, cutoff, len(positions))
     order, places, keys = along_curve(positions, cell, species, bins)
@@ -117,11 +120,11 @@ def searched(positions, cell, species, widths, cutoff):
     start, shortest = starts(count), float(nearest.min())
     n_slots = int(start[-1])
     if n_slots > MOST_SLOTS:
-        return None, shortest
+        return None
     neighbour, opposite = xp.empty(n_slots, np.int32), xp.empty(n_slots, np.uint32)
     gm_large_search(places, cell, ranges, start, neighbour, *bins, cutoff)
     gm_large_mirrors(count, start, neighbour, opposite)
-    return SlicedList(order, None, count, start, neighbour, opposite), shortest
+    return SlicedList(order, None, count, start, neighbour, opposite, cutoff, shortest)
 
 
 def bins_of(widths, thickness, n_atoms):
