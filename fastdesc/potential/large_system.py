@@ -3,7 +3,8 @@
 The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py. Features and their
 gradient are there for a block of atoms only; of all atoms there are the list and the gradients of pairs, 24 bytes a
 pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where no pairs are given the list is searched
-for, and no other is ever made; the calculator has one for its skin (`list_for`). Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
+for, and no other is ever made; the calculator has one for its skin (`list_for`). Numbers are those of
+fastdesc/potential/evaluation.py within the rounding of float32.
 """
 
 from dataclasses import replace
