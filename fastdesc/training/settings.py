@@ -19,7 +19,7 @@ MOST_COUNTED = 10**12
 MOST = sys.float_info.max
 STRESS = {"stress_weight": 0.02, "stress_limit": 0.02}
 """Where neither is given. Of a published set of nickel, whose labels of shear are in another order and whose pressures
-are off by 3 GPa, energies are three times as accurate as with a weight of 0.1 and no limit."""
+are off by 3 GPa, energies are more than twice as accurate as with a weight of 0.1 and no limit."""
 LONGEST = 10_000_000
 """Minutes, nearly twenty years; more is a mistake of the unit."""
 PAIR_MEMORY = 4.0

@@ -39,7 +39,8 @@ def test_it_trains_every_seed_and_writes_table_and_picture(folder, capsys):
     assert results[0]["train"]["forces"] > 0 and results[0]["cutoff"] == 4.0
 
 
-def test_what_is_there_is_not_repeated(folder):
+def test_what_is_there_is_not_repeated(folder, monkeypatch):
+    monkeypatch.setattr("bench.accuracy.draw", lambda *given: None)    # pictures take most of the time
     out = folder / "accuracy"
     command = [str(folder), "--sets", "Li", "--out", str(out), *TINY]
     main([*command, "--seeds", "1", "--label", "tiny"])
