@@ -82,7 +82,8 @@ def without_gpu(reason, options):
     record = prediction.predicted()
     print(launches.table(record["kernels"], "Predicted least times on an H200, float32"))
     for row in record["steps"]:
-        print(f"{row['model']:>20} {row['n_atoms']:>8} atoms: {1e6 * row['predicted_s']:10.1f} µs at least")
+        of_large = f", {row['way']}" if "way" in row else ""
+        print(f"{row['model']:>20} {row['n_atoms']:>8} atoms: {1e6 * row['predicted_s']:10.1f} µs at least{of_large}")
     path = options.out or prediction.FILE
     write(record, path)
     print(f"\nwritten to {path}", flush=True)

@@ -12,6 +12,7 @@ import fastdesc as fd
 from bench.gpu import launches, sass
 from bench.gpu.trips import Model
 from bench.harness import models, operations, systems
+from fastdesc.potential.large_system import LEAST_ATOMS
 
 FILE = Path(__file__).parents[1] / "results" / "predicted-h200.json"
 SIZES = (100, 1000, 10_000, 100_000, 1_000_000)
@@ -66,8 +67,16 @@ def instructions(launch, model):
     }  # fmt: skip
 
 
-def step_seconds(name, chip, issued, system="cu1000"):
-    """Seconds an atom: floors of all kernels of energies and forces in float32, and of the network's products."""
+OF_LARGE_SYSTEMS = ("gm_large_places", "gm_large_moments", "gm_contract", "gm_contract_pullback", "gm_large_gradients",
+                    "gm_large_forces")  # fmt: skip
+"""Kernels of energies and forces over a list in slices that is there."""
+
+
+def step_seconds(name, chip, issued, system="cu1000", large=False):
+    """Seconds an atom: floors of all kernels of energies and forces in float32, and of the network's products.
+
+    `large`: of Gaussian moments as a large system.
+    """
     d, pot = models.descriptor(name, system), models.potential(name, system)
     structures = fd.Structures.from_ase(systems.frames(system))
     rij, pairs, species = d.prepare(systems.frames(system), "float32")
@@ -75,6 +84,10 @@ def step_seconds(name, chip, issued, system="cu1000"):
         q, saved = d.forward(rij, pairs, species, d.theta("float32"))
         d.pullback(rij, pairs, species, d.theta("float32"), saved, np.empty(q.shape, q.dtype))
         launches.every_geometry(structures, pairs, "float32")
+        if large:
+            launches.every_large_system(d, structures, pairs, species, d.theta("float32"))
+    if large:
+        used = [next(x for x in used if x.bare == own) for own in OF_LARGE_SYSTEMS]
     per = launches.counts(d, launches.triplets_per_atom(d, rij, pairs))
     floor = 0.0
     for x in used:
@@ -104,6 +117,10 @@ def predicted(system="cu4000", issued=None):
     for name in models.DESCRIPTORS:
         an_atom = step_seconds(name, chip, issued)
         steps += [{"model": name, "n_atoms": n, "predicted_s": an_atom * n} for n in SIZES]
+        if name == "gaussian_moments":
+            an_atom, way = step_seconds(name, chip, issued, large=True), "a thread an atom"
+            of_large = [n for n in SIZES if n >= LEAST_ATOMS]
+            steps += [{"model": name, "way": way, "n_atoms": n, "predicted_s": an_atom * n} for n in of_large]
     rates = {"bytes_per_s": chip.bandwidth, "operations_per_s": chip.rates}
     if issued:
         rates |= {"warp_instructions_per_s": sass.ISSUED_PER_SECOND, "arch": sass.ARCH}

@@ -46,6 +46,10 @@ def test_every_kernel_is_predicted(prediction):
         assert row["bytes"] > 0 and row["operations"] is not None, row["kernel"]
         assert row["floor_s"] == max(row["bytes_s"], row["operations_s"]) > 0
     assert prediction["measured"] is False
+    seconds = {(row["model"], row["n_atoms"], row.get("way")): row["predicted_s"] for row in prediction["steps"]}
+    large = seconds["gaussian_moments", 1_000_000, "a thread an atom"]
+    assert 0 < large < seconds["gaussian_moments", 1_000_000, None]
+    assert ("gaussian_moments", 1000, "a thread an atom") not in seconds
 
 
 def test_bytes_and_operations_by_hand():
