@@ -188,6 +188,7 @@ def default(machine, sizes):
             who = "evaluate, list given, heap kept"
             entries.append(Entry(who, "ours", "energy_forces",
                                  {**given, "default": True, "dtype": "float32"}, 1, KEPT_HEAP))  # fmt: skip
+        entries.append(Entry("NEP89, list found inside", "nep", "energy_forces", given))
         rows.append(Row(f"{systems.n_atoms(system)} atoms, default network", tuple(entries)))
     return rows
 

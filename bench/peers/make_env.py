@@ -10,8 +10,9 @@ import venv
 from pathlib import Path
 
 NEEDED = ("ase>=3.23", "vesin>=0.3", "apax>=0.14,<0.15", "dscribe>=2.1")
-WANTED = ("featomic>=0.6",)
-"""Built from Rust where there is no wheel: left out where that fails."""
+WANTED = (("featomic>=0.6",), ("nep-adapters>=1.0",), ("--no-deps", "mdescriptor>=0.3"))
+"""Left out where it does not install: the first is built from Rust where there is no wheel, the others have wheels for
+Linux alone; of the last only the model file that it holds is used."""
 
 
 def main(argv=None):
@@ -28,10 +29,10 @@ def main(argv=None):
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     subprocess.run([*pip, *NEEDED, *(["jax[cuda13]"] if options.cuda else [])], check=True)
     for package in WANTED:
-        if subprocess.run([*pip, package]).returncode:
-            print(f"{package} does not install here; the benchmark runs without it", file=sys.stderr)
+        if subprocess.run([*pip, *package]).returncode:
+            print(f"{package[-1]} does not install here; the benchmark runs without it", file=sys.stderr)
     shown = subprocess.run([*pip[:3], "list", "--format=freeze"], capture_output=True, text=True).stdout.splitlines()
-    names = {x.split(">")[0] for x in (*NEEDED, *WANTED)} | {"jax", "jaxlib", "numpy"}
+    names = {x.split(">")[0] for x in (*NEEDED, *(package[-1] for package in WANTED))} | {"jax", "jaxlib", "numpy"}
     print(f"{options.folder}: " + ", ".join(x for x in shown if x.split("==")[0] in names))
 
 

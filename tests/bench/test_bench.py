@@ -8,6 +8,7 @@ import pytest
 from bench import sections
 from bench.__main__ import arguments, failures, main
 from bench.harness import operations, report, systems
+from bench.harness.workers import Workers
 from fastdesc import GaussianMoments
 
 
@@ -154,3 +155,13 @@ def test_counted_operations_of_the_known_model():
     assert operations.training_step(d, (256, 256), 1, 78) > 3 * network
     small = GaussianMoments(species=["Cu"], n_radial=5, n_basis=8, max_rank=1)
     assert operations.descriptor(small, 1, 78) < operations.descriptor(d, 1, 78)
+
+
+def test_a_peer_that_its_environment_lacks_is_left_out(tmp_path):
+    python, modules = tmp_path / "bin" / "python", tmp_path / "lib" / "python3" / "site-packages"
+    python.parent.mkdir()
+    python.touch()
+    workers = Workers(tmp_path)
+    assert workers.has("vesin") and not workers.has("nep")
+    (modules / "nep_adapters").mkdir(parents=True)
+    assert workers.has("nep") and not Workers(None).has("nep")
