@@ -20,7 +20,7 @@ SMALLEST_SINE = 1e-8
 class Structures:
     """Frames concatenated; kernels see atoms, never frames.
 
-    The constructor trusts its arrays; `from_ase` is the door that judges them.
+    The constructor takes its arrays as they are; `from_ase` checks them.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ GROUPS = (
 
 
 def free(meminfo: Path = Path("/proc/meminfo"), groups: tuple[tuple[Path, Path], ...] = GROUPS) -> float:
-    """Bytes that can be had without swapping, of the machine or of the container; infinite where nobody says."""
+    """Bytes that can be had without swapping, of the machine or of the container; infinite where these are not told."""
     least = float("inf")
     try:
         for line in meminfo.read_text().splitlines():
@@ -30,7 +30,7 @@ def free(meminfo: Path = Path("/proc/meminfo"), groups: tuple[tuple[Path, Path],
     return least
 
 
-def check_room(needed: float, what: str, remedy: str) -> None:
+def check_memory(needed: float, what: str, remedy: str) -> None:
     """Judge whether there is memory for something before it is taken.
 
     Parameters
@@ -45,5 +45,5 @@ def check_room(needed: float, what: str, remedy: str) -> None:
     InputError
         When less is free.
     """
-    if needed > UNASKED and needed > (room := free()):
-        raise InputError(f"{what} take about {needed / 1e9:.1f} GB, and {max(room, 0) / 1e9:.1f} GB are free; {remedy}")
+    if needed > UNASKED and needed > (left := free()):
+        raise InputError(f"{what} take about {needed / 1e9:.1f} GB, and {max(left, 0) / 1e9:.1f} GB are free; {remedy}")

@@ -25,12 +25,12 @@ from fastdesc.potential.file import FORMAT as MODEL
 from fastdesc.potential.loading import load
 from fastdesc.structures import Structures
 from fastdesc.training import run_trainer, trainer_for
+from fastdesc.training.data_warnings import warn_of_new_elements
 from fastdesc.training.dataset import report
-from fastdesc.training.from_features import Stored, check_arguments, is_features, open_stored
+from fastdesc.training.from_features import StoredFeatures, check_arguments, is_features, open_feature_rows
 from fastdesc.training.places import read_placed
 from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.team import ALONE
-from fastdesc.training.told_before import tell_of_new_elements
 
 FILES = {
     "model": "model.h5",
@@ -47,7 +47,7 @@ FILES = {
 
 PURPOSES = {"train": "training", "valid": "validation"}
 """Sets that training reads."""
-ON_DISK = Stored | Streamed
+ON_DISK = StoredFeatures | Streamed
 """Sets that are not in memory, which training judges."""
 
 
@@ -160,7 +160,7 @@ def _read(name, path, keys, memory):
     if is_features(path):
         if name == "test":
             raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
-        return open_stored(path, PURPOSES[name])
+        return open_feature_rows(path, PURPOSES[name])
     streamed = open_streamed(path, memory, PURPOSES[name], keys) if name in PURPOSES else None
     return streamed or read_placed(path, name, **keys)
 
@@ -181,7 +181,7 @@ def _elements(sets):
         frames = sets.get(name)
         if isinstance(frames, Streamed):
             found |= frames.files.elements()
-        elif frames is not None and not isinstance(frames, Stored):
+        elif frames is not None and not isinstance(frames, StoredFeatures):
             found |= {int(z) for atoms in frames for z in np.unique(atoms.numbers)}
     return [chemical_symbols[z] for z in sorted(found) if 0 <= z < len(chemical_symbols)]
 
@@ -189,7 +189,7 @@ def _elements(sets):
 def _descriptor(config, sets, say):
     """The descriptor of the run: as configured, or that of a features file to train on."""
     train = sets["train"]
-    if not isinstance(train, Stored):
+    if not isinstance(train, StoredFeatures):
         return build_descriptor(config.family, config.descriptor, _elements(sets), train, say)
     descriptor = train.file.descriptor()
     if config.descriptor or config.family != configuration.FIRST_FAMILY:
@@ -224,7 +224,7 @@ def _tell_of_test(sets, descriptor):
         return
     numbers = descriptor.species_numbers
     seen, asked = (_compositions(sets[name], numbers) for name in ("train", "test"))
-    tell_of_new_elements(seen.any(axis=0), asked, numbers, sets["test"].where, "test")
+    warn_of_new_elements(seen.any(axis=0), asked, numbers, sets["test"].where, "test")
 
 
 def _compositions(frames, numbers):

@@ -1,4 +1,4 @@
-"""A command that mpiexec started on several ranks: one of them speaks, and none waits for one that is gone."""
+"""A command that mpiexec started on several ranks: one of them prints, and none waits for one that has ended."""
 
 import os
 import sys

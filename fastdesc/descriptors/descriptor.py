@@ -9,12 +9,12 @@ from ase import Atoms
 
 from fastdesc.backend.arrays import joined, namespace, resolve_device, resolve_dtype, stacked, to_device, to_host
 from fastdesc.backend.device_memory import enough_for, in_pieces
-from fastdesc.backend.memory import check_room
+from fastdesc.backend.memory import check_memory
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.checks import flag, numbers
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
-from fastdesc.descriptors.jacobian import ROOM_ADVICE, Jacobian, check_jacobian_room, row_jacobian
+from fastdesc.descriptors.jacobian import MEMORY_ADVICE, Jacobian, check_jacobian_memory, row_jacobian
 from fastdesc.geometry import forces, pair_tangents, pair_vectors
 from fastdesc.io.frames import read_frames
 from fastdesc.pairs import Pairs, find_on
@@ -94,7 +94,7 @@ class Descriptor(Family):
             return self._features(structures, dtype, theta, device)
         with enough_for(structures.n_atoms, device):
             rij, pairs, species = self.prepare(structures, dtype, device)
-            check_jacobian_room(structures, pairs, self.n_features, dtype)
+            check_jacobian_memory(structures, pairs, self.n_features, dtype)
             q, saved = self.forward(rij, pairs, species, theta)
             features = np.ascontiguousarray(to_host(q).T)
             return features, self.jacobian(rij, pairs, species, theta, saved, structures)
@@ -197,8 +197,8 @@ class Descriptor(Family):
 
     def _features(self, structures, dtype, theta, device):
         """Rows of features of all atoms, on the host; pairs exist for a piece at a time."""
-        room = structures.n_atoms * self.n_features * np.dtype(dtype).itemsize
-        check_room(room, f"{self.n_features} features of {structures.n_atoms} atoms", ROOM_ADVICE)
+        needed = structures.n_atoms * self.n_features * np.dtype(dtype).itemsize
+        check_memory(needed, f"{self.n_features} features of {structures.n_atoms} atoms", MEMORY_ADVICE)
         rows = np.empty((structures.n_atoms, self.n_features), dtype)
         if device != "cpu":
             for piece in frame_chunks.pieces(structures, AT_ONCE):

@@ -6,21 +6,22 @@ import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
 from fastdesc.backend.jit import kernel
-from fastdesc.backend.memory import check_room
+from fastdesc.backend.memory import check_memory
 from fastdesc.backend.threads import for_chunks
 
 AT_ONCE = 40
 """Features pulled back before they are scattered: a block is then written in long runs, of some cache lines each."""
 CHUNK = 256
-ROOM_ADVICE = "give fewer frames at a time, or write them with fd.featurize"
+MEMORY_ADVICE = "give fewer frames at a time, or write them with fd.featurize"
 
 
-def check_jacobian_room(structures, pairs, n_features, dtype):
+def check_jacobian_memory(structures, pairs, n_features, dtype):
     """InputError where a Jacobian is larger than the memory that is free: one block for each atom and neighbour."""
     in_frames = float((np.diff(structures.first).astype(np.float64) ** 2).sum())
     n = min(pairs.n_pairs + structures.n_atoms, in_frames)
-    room = 3 * n * n_features * np.dtype(dtype).itemsize
-    check_room(room, f"derivatives of {n_features} features in {n:.1e} blocks", "use a smaller cutoff, or fewer frames")
+    needed = 3 * n * n_features * np.dtype(dtype).itemsize
+    what = f"derivatives of {n_features} features in {n:.1e} blocks"
+    check_memory(needed, what, "use a smaller cutoff, or fewer frames")
 
 
 @dataclass(frozen=True)

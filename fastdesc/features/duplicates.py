@@ -53,11 +53,11 @@ def find_duplicates(
     order = np.argsort(along, kind="stable")
     found = np.arange(rows.n)
     kept, kept_rows, places = np.empty(0, int), np.empty((0, rows.n_features)), np.empty(0)
-    room = tolerance + 1e-9 * np.abs(along).max(initial=0.0)    # for round-off of the projection
+    margin = tolerance + 1e-9 * np.abs(along).max(initial=0.0)    # for round-off of the projection
     for a in range(0, rows.n, BLOCK):
         which = order[a : a + BLOCK]
         own = rows.take(which)
-        near = places >= along[which[0]] - room
+        near = places >= along[which[0]] - margin
         kept, kept_rows, places = kept[near], kept_rows[near], places[near]
         stands = _first_within(own, kept_rows, tolerance)
         had = stands >= 0

@@ -13,7 +13,7 @@ from fastdesc.backend.device_memory import enough_for
 from fastdesc.backend.workspace import kept_memory
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.frame_chunks import renumbered
-from fastdesc.descriptors.jacobian import check_jacobian_room
+from fastdesc.descriptors.jacobian import check_jacobian_memory
 from fastdesc.descriptors.short_distances import ShortDistances
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.io.frame_batch import Skipped
@@ -122,7 +122,7 @@ def _at_once(batch, descriptor, device, dtype, pool, jacobian):
     if jacobian:
         with enough_for(structures.n_atoms, device):
             rij, pairs, species = descriptor.prepare(structures, dtype, device)
-            check_jacobian_room(structures, pairs, descriptor.n_features, dtype)
+            check_jacobian_memory(structures, pairs, descriptor.n_features, dtype)
             short = look(rij)
             q, saved = descriptor.forward(rij, pairs, species, theta)
             found = descriptor.jacobian(rij, pairs, species, theta, saved, structures)

@@ -178,7 +178,7 @@ def check_target(path, kind=None):
     if kind is not None and path.exists() and path.stat().st_size and format_of(path) != kind:
         raise InputError(f"{path} exists and is not a file of the kind {kind!r}; choose another name, or remove it")
     part = part_of(path)
-    # An unwritable folder speaks here, before any work is done. Nobody else's file is touched: the name is our own.
+    # An unwritable folder raises here, before any work is done. No other file is touched: the name is our own.
     trial = part.with_name(f"{part.name}-{uuid.uuid4().hex[:12]}")
     try:
         if part.exists():

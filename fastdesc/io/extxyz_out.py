@@ -1,4 +1,4 @@
-"""What a frame carries that extended XYZ can hold: a file with anything else is one that nobody can read again."""
+"""What a frame carries that extended XYZ can hold: with anything else the file could not be read again."""
 
 import re
 

@@ -2,7 +2,7 @@
 
 In nearly all files frames follow each other without a blank line and lines end with one byte: these are cut out of the
 bytes. At the first thing out of the ordinary a reader of lines takes over, which copes with everything or says what is
-wrong. A frame is believed when something that can begin the next one follows it, so damage costs the frame it is in.
+wrong. A frame is accepted when something that can begin the next one follows it, so damage costs the frame it is in.
 """
 
 import gzip

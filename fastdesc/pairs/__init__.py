@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastdesc.backend.arrays import namespace, to_device, to_host
 from fastdesc.backend.jit import kernel
-from fastdesc.backend.memory import check_room
+from fastdesc.backend.memory import check_memory
 from fastdesc.errors import FastdescWarning, InputError
 from fastdesc.pairs import cell_list, cuda
 from fastdesc.structures import Structures, owners
@@ -24,7 +24,7 @@ SAME_PLACE = 1e-6
 
 
 class Alone:
-    """The exchange of a list without ghosts: there is nobody to exchange with.
+    """The exchange of a list without ghosts: does nothing.
 
     An exchange moves values of atoms, arrays (n_atoms, n_values) of a list with ghosts, the ghosts last.
     """
@@ -119,7 +119,7 @@ class Pairs:
 
         def judge():
             what = f"about {expected:.1e} pairs of atoms within the cutoff {cutoff} Å of each other"
-            check_room(expected * PAIR_BYTES, what, "use a smaller cutoff, or fewer frames at a time")
+            check_memory(expected * PAIR_BYTES, what, "use a smaller cutoff, or fewer frames at a time")
 
         try:
             row, j, shift, mirror, shortest = _search(structures, cutoff, judge, memory)
@@ -244,7 +244,7 @@ class Pairs:
 def joined(found):
     """Arguments of a Pairs out of a list of them, as of Pairs.concatenate.
 
-    The list is emptied on the way: where nobody else holds its Pairs, nothing is in memory twice.
+    The list is emptied meanwhile, so that no Pairs are in memory twice.
     """
     xp, cutoff = namespace(found[0].j), found[0].cutoff
     atoms, ends = (np.cumsum([0, *(getattr(p, name) for p in found)]) for name in ("n_atoms", "n_pairs"))

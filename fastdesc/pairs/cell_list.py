@@ -21,7 +21,7 @@ MOST_PAIRS = 2**31 - 1
 FEWEST_ATOMS, MOST_TASKS = 512, 32
 """Every task counts for itself the pairs that other atoms will hold: few tasks, few counts."""
 USUAL = 48
-"""Pairs per owner for which there is room at once; more where it does not do."""
+"""Pairs per owner for which memory is taken at once; more where that does not do."""
 
 
 def find(positions, cells, pbc, first, cutoff, judge=lambda: None, memory=np.empty):
@@ -79,12 +79,12 @@ def find(positions, cells, pbc, first, cutoff, judge=lambda: None, memory=np.emp
         reach = np.stack([first[np.searchsorted(first, begin, "right") - 1], first[np.searchsorted(first, end)]])
         offset = np.cumsum([0, *(reach[1] - reach[0])])
     given, owned = np.zeros(offset[-1], np.int32), np.empty(n_atoms, np.int32)
-    room = memory((len(begin), 2, USUAL * step), np.uint32)
+    buffers = memory((len(begin), 2, USUAL * step), np.uint32)
 
     def search(a, b):
         t = a // step
         mine, base = given[offset[t] : offset[t + 1]], reach[0, t]
-        return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, base, room[t])
+        return find_owned(a, b, cutoff, first, pbc, bins, vectors, sites, home, start, owned, mine, base, buffers[t])
 
     found = for_chunks(search, n_atoms, step)
     row = np.zeros(n_atoms + 1, np.int64)

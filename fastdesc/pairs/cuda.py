@@ -5,7 +5,7 @@ read in the source of 0.6.2 and tried by running its kernels on a CPU, never on 
 
 - There is room for max(128, cutoff³/Å³) pairs an atom, or VESIN_CUDA_MAX_PAIRS_PER_POINT. More are an error.
 - It takes libcudart and libnvrtc if they are loaded, else the loader's; not to find one is an error.
-- Atoms exactly at one place are no pair for it; nobody would refuse them.
+- Two atoms at exactly the same place are no pair for it, so they are looked for here.
 - A frame has at most 8192 bins, counted in int32. Where it is not periodic they span its farthest atoms: one stray atom
   and every atom is tested against every other, or the count overflows.
 - It works on the default stream and stops the host some six times a frame.

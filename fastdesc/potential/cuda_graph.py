@@ -136,7 +136,7 @@ class CapturedEvaluation:
     def _capture(self):
         cuda = self._xp.cuda
         self._pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
-        cuda.get_current_stream().synchronize()    # the capturing stream waits for nobody
+        cuda.get_current_stream().synchronize()    # the capturing stream cannot wait
         try:
             with stream, cuda.using_allocator(self._pool.malloc):
                 self._evaluate()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 
-from fastdesc.backend.memory import check_room
+from fastdesc.backend.memory import check_memory
 from fastdesc.checks import brief
 from fastdesc.errors import InputError
 from fastdesc.geometry import VOIGT
@@ -93,7 +93,7 @@ def elastic_constants(potential: Potential, atoms: Atoms, device: Device = "cpu"
 
 def _hessian(product, n):
     """(3 n, 3 n)."""
-    check_room(3 * 72.0 * n**2, f"second derivatives of {n} atoms", "take a smaller cell")
+    check_memory(3 * 72.0 * n**2, f"second derivatives of {n} atoms", "take a smaller cell")
     out, v = np.empty((3 * n, 3 * n)), np.zeros((n, 3))
     for k in range(3 * n):
         v.flat[k] = 1.0

@@ -13,7 +13,7 @@ and the pullback on duals has D_v dr as its tangent, whose forces are -H v. No d
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, padded, resolve_device, to_device, to_host
-from fastdesc.backend.memory import check_room
+from fastdesc.backend.memory import check_memory
 from fastdesc.checks import brief
 from fastdesc.errors import InputError
 from fastdesc.geometry import forces, pair_tangents, pair_vectors, virials
@@ -165,7 +165,7 @@ def hessian(potential, atoms, indices=None, device="cpu"):
     product = HessianProducts(potential, atoms, device)
     n_atoms = product.pairs.n_atoms
     own = np.arange(n_atoms) if indices is None else atoms_asked_for(indices, n_atoms)
-    check_room(72.0 * len(own) ** 2, f"second derivatives of {len(own)} atoms", "name fewer atoms by indices")
+    check_memory(72.0 * len(own) ** 2, f"second derivatives of {len(own)} atoms", "name fewer atoms by indices")
     out, v = np.empty((len(own), 3, len(own), 3)), np.zeros((n_atoms, 3))
     for k, j in enumerate(own):
         for b in range(3):

@@ -5,7 +5,7 @@ The gradient of a pair is left in the block where its centre is; that of its mir
     F_i = sum over p in row i of (dr_p - dr_mirror(p))                                                  (1)
 
 Members of a shallow ensemble are networks with the same layers but the last: all that belongs to a block up to the last
-hidden layer is there already, and a member costs its way back from there, no more.
+hidden layer is there already, and a member costs its pullback from there, no more.
 """
 
 from typing import Any, NamedTuple
@@ -89,10 +89,10 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     n, n_all = pairs.n_atoms, pairs.whole.n_atoms
     positions, cells = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cells, np.float64)
     last = own_last if last is None else np.concatenate([own_last, last], axis=1)
-    ways = last.shape[1] if derivatives else 0
-    gradient = empty((ways, (blocks.n_slots + 1) * 3 * lanes), dtype)
+    n_last = last.shape[1] if derivatives else 0
+    gradient = empty((n_last, (blocks.n_slots + 1) * 3 * lanes), dtype)
     gradient[:, -3 * lanes :] = 0
-    energies, own, per_atom = empty((n,), np.float64), empty((ways, n, 3), np.float64), empty((9, n), np.float64)
+    energies, own, per_atom = empty((n,), np.float64), empty((n_last, n, 3), np.float64), empty((9, n), np.float64)
     last_layer = np.empty((n, 0), dtype) if last_layer is None else last_layer
     slots = blocks.first_slot, blocks.starts, blocks.shifted, blocks.neighbour, blocks.shift
     arguments = (
@@ -103,12 +103,12 @@ def one_pass(model, positions, cells, pairs, species, last_layer=None, derivativ
     for_chunks(gm_one_pass, blocks.n_blocks, CHUNK, (kind_of(dtype, False),), arguments)
     if not derivatives:
         return energies, None, None
-    forces = np.empty((ways, n_all, 3))
-    for way in range(ways):
-        arrays = pairs.whole.row, blocks.mirror, gradient[way], own[way], forces[way]
+    forces = np.empty((n_last, n_all, 3))
+    for m in range(n_last):
+        arrays = pairs.whole.row, blocks.mirror, gradient[m], own[m], forces[m]
         for_chunks(forces_of_blocks, n_all, ATOMS, after=(lanes, *arrays))
     found = energies, forces[0], frame_sums(per_atom, pairs).reshape(-1, 3, 3)
-    return found if ways == 1 else (*found, forces[1:])
+    return found if n_last == 1 else (*found, forces[1:])
 
 
 class Packed(NamedTuple):

@@ -8,7 +8,13 @@ import numpy as np
 
 from fastdesc.errors import InputError
 from fastdesc.training.dataset import TrainingSet
-from fastdesc.training.from_features import Stored, feature_set, is_features, open_stored, settings_for_features
+from fastdesc.training.from_features import (
+    StoredFeatures,
+    feature_set,
+    is_features,
+    open_feature_rows,
+    settings_for_features,
+)
 from fastdesc.training.places import read_placed
 from fastdesc.training.settings import PAIR_MEMORY
 from fastdesc.training.streamed_frames import Streamed, open_streamed
@@ -17,7 +23,7 @@ from fastdesc.training.streamed_set import StreamedSet
 
 def fitting_settings(settings, train_frames):
     """Settings without those that need positions, where the training frames are features, which have none."""
-    features = isinstance(train_frames, Stored) or is_features(train_frames)
+    features = isinstance(train_frames, StoredFeatures) or is_features(train_frames)
     return settings_for_features(settings) if features else settings
 
 
@@ -26,7 +32,7 @@ def opened(train_frames, valid_frames, settings, rng):
 
     Returns
     -------
-    train_frames, valid_frames : Placed, Streamed or Stored
+    train_frames, valid_frames : Placed, Streamed or StoredFeatures
         The latter None where none are wanted.
 
     Raises
@@ -39,7 +45,7 @@ def opened(train_frames, valid_frames, settings, rng):
     frames = _read(train_frames, "training", memory)
     if valid_frames is not None or fraction == 0:
         valid = None if valid_frames is None else _read(valid_frames, "validation", memory)
-        if isinstance(valid, Stored) and not isinstance(frames, Stored):
+        if isinstance(valid, StoredFeatures) and not isinstance(frames, StoredFeatures):
             raise InputError(
                 f"the validation frames are a features file, {valid.file.path}, and the training frames are not; give "
                 "frames for both, or features for both"
@@ -57,15 +63,15 @@ def opened(train_frames, valid_frames, settings, rng):
 
 def _read(source, purpose, memory):
     """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
-    if isinstance(source, Stored | Streamed):
+    if isinstance(source, StoredFeatures | Streamed):
         return source
     if is_features(source):
-        return open_stored(source, purpose)
+        return open_feature_rows(source, purpose)
     return open_streamed(source, memory, purpose) or read_placed(source, purpose)
 
 
 def training_set(frames, potential, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):
-    """Make a TrainingSet of frames, a StreamedSet of a Streamed, or a FeatureSet of a Stored, for a potential.
+    """Make a TrainingSet of frames, a StreamedSet of a Streamed, or a FeatureSet of StoredFeatures, for a potential.
 
     Raises
     ------
@@ -75,7 +81,7 @@ def training_set(frames, potential, dtype, device, purpose="training", pair_memo
     descriptor, repulsion = potential.descriptor, potential.repulsion
     if isinstance(frames, Streamed):
         return StreamedSet(frames, descriptor, dtype, device, purpose, repulsion)
-    if not isinstance(frames, Stored):
+    if not isinstance(frames, StoredFeatures):
         return TrainingSet(frames, descriptor, dtype, device, purpose, pair_memory, repulsion)
     if repulsion is not None:
         raise InputError(

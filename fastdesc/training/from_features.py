@@ -23,7 +23,7 @@ LEFT_OUT = ("force_weight", "stress_weight", "descriptor_learning_rate", "curvat
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredFeatures:
     """Some frames of an open features file.
 
     Attributes
@@ -40,7 +40,7 @@ class Stored:
 
     def take(self, which):
         """Some of these frames."""
-        return Stored(self.file, self.frames[which])
+        return StoredFeatures(self.file, self.frames[which])
 
     @property
     def report(self):
@@ -64,7 +64,7 @@ def is_features(source):
     return format_of(path if path.exists() else part_of(path)) == FORMAT
 
 
-def open_stored(source, purpose="training"):
+def open_feature_rows(source, purpose="training"):
     """Open a features file to train on.
 
     Parameters
@@ -75,7 +75,7 @@ def open_stored(source, purpose="training"):
 
     Returns
     -------
-    Stored
+    StoredFeatures
 
     Raises
     ------
@@ -96,7 +96,7 @@ def open_stored(source, purpose="training"):
         raise InputError(
             f"none of the {len(file)} {purpose} frames in {file.path} carries an energy; featurize frames that do"
         )
-    return Stored(file, np.arange(len(file)))
+    return StoredFeatures(file, np.arange(len(file)))
 
 
 def settings_for_features(settings):
@@ -154,7 +154,7 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
 
     Parameters
     ----------
-    stored : Stored
+    stored : StoredFeatures
     descriptor : Descriptor
         That of the potential.
     dtype : dtype

@@ -10,7 +10,7 @@ from fastdesc.backend.arrays import namespace, to_device
 from fastdesc.descriptors.short_distances import ShortDistances, of_structures
 from fastdesc.geometry import pair_vectors
 from fastdesc.pairs import Pairs, joined
-from fastdesc.training.ahead import made_ahead
+from fastdesc.training.prefetch import prefetched
 
 AT_ONCE = 1 << 14
 """Atoms whose pairs are found at a time at first."""
@@ -85,4 +85,4 @@ class PairStore:
         if self.kept:
             yield from map(make, arguments)
             return
-        yield from made_ahead(make, arguments)
+        yield from prefetched(make, arguments)

@@ -21,10 +21,10 @@ from fastdesc.io.frames import iread_frames
 from fastdesc.io.labels import report_of
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
-from fastdesc.training.ahead import made_ahead
 from fastdesc.training.dataset import TrainingSet, check_weight, shuffled_by_blocks
 from fastdesc.training.identity import digest
 from fastdesc.training.places import Placed
+from fastdesc.training.prefetch import prefetched
 from fastdesc.training.streamed_frames import SHARES
 
 BYTES_OF_ATOM, BYTES_OF_FRAME = 56, 180
@@ -234,7 +234,7 @@ class StreamedSet(TrainingSet):
         large = max((int(self._n_atoms[group].sum()) for group in groups[:LOOKED_AT]), default=1)
         waiting = min(WAITING, max(1, WAITING_ATOMS // large))
         threads = THREADS if self.device == "cpu" else 1    # one thread hands work to a GPU besides that of the steps
-        yield from made_ahead(lambda group: self.batch(group, reference), groups, threads, waiting)
+        yield from prefetched(lambda group: self.batch(group, reference), groups, threads, waiting)
 
     def order(self, rng):
         """All frames in random order, such that each block is needed only for a while."""

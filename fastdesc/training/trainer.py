@@ -14,9 +14,11 @@ from fastdesc.training.batch_gradient import EVERYTHING, FIXED_ENERGIES, PASSES,
 from fastdesc.training.budget import step_frames, with_budget
 from fastdesc.training.checkpoint import FORMAT, snapshot, write_checkpoint
 from fastdesc.training.data import training_set
+from fastdesc.training.data_warnings import warn_of_data
 from fastdesc.training.feature_dataset import with_features
 from fastdesc.training.history import History
 from fastdesc.training.identity import identity
+from fastdesc.training.label_counts import check_label_counts
 from fastdesc.training.loss import LossWeights, Metrics
 from fastdesc.training.optimizer import WeightAverage, WeightMean
 from fastdesc.training.order_of_shear import tell_of_shear
@@ -25,11 +27,9 @@ from fastdesc.training.progress import Progress, summary
 from fastdesc.training.references import keep_or_refit
 from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
 from fastdesc.training.team import ALONE, met_by_all
-from fastdesc.training.told_after import told_of
-from fastdesc.training.told_before import tell_of_sets
 from fastdesc.training.trainer_state import state_of
+from fastdesc.training.training_record import training_record
 from fastdesc.training.uncertainty import fit as fit_uncertainty
-from fastdesc.training.what_counts import check_what_counts
 
 MIDWAY = 20_000
 """Steps after which a checkpoint is written in the middle of an epoch."""
@@ -65,8 +65,8 @@ class Trainer:
         left = settings.pair_memory - self.data.kept_gigabytes
         self.valid = training_set(valid_frames, *given, "validation", left) if valid_frames else None
         self.weights = LossWeights.of(settings)
-        check_what_counts(self.data, self.valid, self.weights)
-        tell_of_sets(self.data, self.valid, potential)
+        check_label_counts(self.data, self.valid, self.weights)
+        warn_of_data(self.data, self.valid, potential)
         self.run_of = identity(potential, self.data, self.valid)
         if not potential.fitted:
             self._start()
@@ -220,11 +220,11 @@ class Trainer:
         metrics, total, penalty = Metrics(self.like, part.get("metrics")), *(part.get(k, 0.0) for k in SUMS)
         done = before_this_run = int(part.get("steps", 0))
         steps_per_epoch, groups = len(groups), groups[done:]
-        shares = [self._share(group) for group in groups]
+        own_groups = [self._share(group) for group in groups]
         # Who has no frames takes part in the sums all the same, with a frame that counts nothing.
-        given = [own if len(own) else group[:1] for own, group in zip(shares, groups, strict=True)]
+        given = [own if len(own) else group[:1] for own, group in zip(own_groups, groups, strict=True)]
         batches = self.data.batches_ahead(given, self.potential.reference)
-        for group, own, batch in zip(groups, shares, batches, strict=True):
+        for group, own, batch in zip(groups, own_groups, batches, strict=True):
             model = self.potential.model(self.dtype, parameters=self.parameters)
             found, gradient = batch_gradient(self.potential, model, batch, weights, self.training_pass)
             summed = self.team.sum_dict({"loss": found.loss, **gradient}, len(own) / len(group))
@@ -388,7 +388,7 @@ class Trainer:
         finally:
             if self.best is not None:
                 self._into_potential(self.best)
-                self.potential.training = told_of(self)
+                self.potential.training = training_record(self)
 
     def _fit_uncertainty(self):
         """Of the parameters that are kept; what cannot have one is told."""

@@ -13,7 +13,7 @@ from helpers.training import alloy
 
 import fastdesc as fd
 from fastdesc.backend.arrays import to_host
-from fastdesc.training.from_features import open_stored
+from fastdesc.training.from_features import open_feature_rows
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer
 
@@ -225,7 +225,8 @@ def test_energies_alone_with_kept_features_wait_once_a_step(ledger, tmp_path):
     frames, results = alloy(3), []
     path = fd.featurize(frames, tmp_path / "q.h5", potential("gaussian moments").descriptor, progress=False)
     alone = {"descriptor_learning_rate": 0.0, "force_weight": 0.0, "stress_weight": 0.0}
-    for device, given in (("cpu", frames), ("cuda", frames), ("cpu", open_stored(path)), ("cuda", open_stored(path))):
+    rows = open_feature_rows(path)
+    for device, given in (("cpu", frames), ("cuda", frames), ("cpu", rows), ("cuda", rows)):
         settings = Settings.named(device=device, dtype="float64", epochs=1, batch_size=1, seed=1, **alone)
         trainer = Trainer(potential("gaussian moments"), given, None, settings, np.random.default_rng(0))
         ledger.clear()

@@ -142,8 +142,8 @@ def test_more_than_memory_holds(monkeypatch):
         assert needed == 24 * 24 * 8
         monkeypatch.setattr(memory, "UNASKED", 0)
         monkeypatch.setattr(memory, "free", lambda: needed - 1)
-        memory.check_room(needed, *words)
+        memory.check_memory(needed, *words)
 
-    monkeypatch.setattr("fastdesc.potential.hessian.check_room", less_is_free)
+    monkeypatch.setattr("fastdesc.potential.hessian.check_memory", less_is_free)
     with pytest.raises(InputError, match=r"second derivatives of 8 atoms take about .*; name fewer atoms by indices"):
         potential().hessian(cell())

@@ -20,7 +20,7 @@ from fastdesc.training.checkpoint import read_checkpoint
 from fastdesc.training.dataset import TrainingSet
 from fastdesc.training.feature_dataset import blocks_of
 from fastdesc.training.from_features import feature_set as stored_set
-from fastdesc.training.from_features import open_stored
+from fastdesc.training.from_features import open_feature_rows
 from fastdesc.training.initialise import initialise
 
 
@@ -132,7 +132,7 @@ def test_the_energy_scale_matches_spreads(frames, path):
     from fastdesc.training.initialise import initialise_from_features
 
     potential = small_potential()
-    data = stored_set(open_stored(path), potential.descriptor, np.float64, "cpu")
+    data = stored_set(open_feature_rows(path), potential.descriptor, np.float64, "cpu")
     initialise_from_features(potential, data)
     q = potential.descriptor.compute(frames)
     np.testing.assert_allclose(potential.scaler.mean, q.mean(axis=0), rtol=1e-12, atol=1e-14)
@@ -163,7 +163,7 @@ def test_blocks_cover_all_frames_once():
 def test_little_memory_is_kept_to(path, small_window):
     """Every frame comes once in an epoch, blocks are read about once, and never more than the window is held."""
     potential = small_potential()
-    data = stored_set(open_stored(path), potential.descriptor, np.float64, "cpu")
+    data = stored_set(open_feature_rows(path), potential.descriptor, np.float64, "cpu")
     assert len(data.blocks) - 1 > data.window > 1
     read, load = [], data._load
     data._load = lambda k: read.append(k) or load(k)

@@ -15,7 +15,7 @@ from fastdesc.errors import InputError
 from fastdesc.training import feature_dataset
 from fastdesc.training.dataset import TrainingSet
 from fastdesc.training.feature_dataset import FeatureSet
-from fastdesc.training.from_features import open_stored, settings_for_features
+from fastdesc.training.from_features import open_feature_rows, settings_for_features
 from fastdesc.training.settings import Settings
 
 
@@ -132,7 +132,7 @@ def test_elements_that_do_not_belong(path, tmp_path):
 
 
 def test_the_report_says_what_is_not_trained(path):
-    report = open_stored(path).report
+    report = open_feature_rows(path).report
     assert re.match(r"12 frames \(80 atoms\) of the features in .*, 1 without energy; on energies alone", report)
 
 

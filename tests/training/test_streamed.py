@@ -16,8 +16,8 @@ import fastdesc as fd
 from fastdesc.errors import FastdescWarning, FileFormatError, InputError
 from fastdesc.io.frames_on_disk import FramesOnDisk
 from fastdesc.training import run_trainer, streamed_set, trainer, trainer_for
-from fastdesc.training.ahead import made_ahead
 from fastdesc.training.dataset import TrainingSet, shuffled_by_blocks
+from fastdesc.training.prefetch import prefetched
 from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.streamed_set import StreamedSet, cut_into_blocks
 from fastdesc.training.team_ranks import TeamOfRanks
@@ -308,7 +308,7 @@ def test_rows_across_files_are_the_frames(files):
 
 def test_no_more_is_made_ahead_than_may_wait():
     made = []
-    for k in made_ahead(lambda x: made.append(x) or x, range(9), threads=2, waiting=3):
+    for k in prefetched(lambda x: made.append(x) or x, range(9), threads=2, waiting=3):
         assert k + 1 <= len(made) + 3 and max(made, default=0) <= k + 3
     assert sorted(made) == list(range(9))
 

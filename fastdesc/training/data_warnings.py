@@ -1,4 +1,4 @@
-"""What is told of data before training, one line for each kind: what will not train well, and what is not used."""
+"""Warnings of data before training, one line for each kind: what will not train well, and what is not used."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ def tell(text):
     warnings.warn(text, FastdescWarning, stacklevel=4)
 
 
-def tell_of_sets(train, valid, potential):
+def warn_of_data(train, valid, potential):
     """Tell what is wrong with the frames that are to be trained and validated on.
 
     Parameters
@@ -51,7 +51,7 @@ def tell_of_sets(train, valid, potential):
     if valid is not None:
         numbers = potential.descriptor.species_numbers
         seen, asked = (data.compositions(len(numbers)) for data in (train, valid))
-        tell_of_new_elements(seen.any(axis=0), asked, numbers, valid.where, "validation")
+        warn_of_new_elements(seen.any(axis=0), asked, numbers, valid.where, "validation")
 
 
 def tell_of_outliers(data, purpose, name, far, typical, values):
@@ -119,7 +119,7 @@ def _looks_like(name, key):
     return isinstance(key, str) and LIKE[name].fullmatch(key) is not None
 
 
-def tell_of_new_elements(seen, compositions, numbers, where, purpose):
+def warn_of_new_elements(seen, compositions, numbers, where, purpose):
     """Tell of elements that no training frame holds.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What counts in a loss, told before time is spent: for each set of frames and each term."""
+"""How many labels of each kind count in the loss, checked before training: for each set of frames and each term."""
 
 import warnings
 
@@ -10,7 +10,7 @@ TERMS = (("energy", "energy_weight", "an energy"), ("forces", "force_weight", "f
 """Label, setting, and what a frame must carry to count."""
 
 
-def check_what_counts(train, valid, weights):
+def check_label_counts(train, valid, weights):
     """Refuse a loss in which nothing counts; warn of terms that one set has and the other lacks.
 
     Parameters

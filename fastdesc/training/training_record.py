@@ -1,4 +1,4 @@
-"""What a model file tells of its training."""
+"""What a model file says of its training."""
 
 import platform
 
@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 
-def told_of(trainer):
+def training_record(trainer):
     """Frames, errors of what is kept, time, settings and versions of a run, as a dict of plain values."""
     frames = {"frames": trainer.data.report}
     if trainer.valid is not None:

@@ -1,10 +1,10 @@
-"""Things that are made in threads while those before them are used, in order and never many at a time."""
+"""Batches and the like, made in threads while those before them are used: in order, and only a few ahead."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 
-def made_ahead(make, arguments, threads=1, waiting=1):
+def prefetched(make, arguments, threads=1, waiting=1):
     """Yield make(x) for each x of `arguments`, in order.
 
     Parameters
