@@ -35,7 +35,7 @@ STEPS = [
     Step("large_systems", gpu_steps.large_systems, 25),
     Step("energies_and_forces", gpu_steps.energies_and_forces, 70),
     Step("kernels", sections.kernels, 60),
-    Step("profile", sections.profile, 75),
+    Step("profile", sections.profile, 90),
     Step("dynamics", gpu_steps.dynamics, 30),
     Step("training", gpu_steps.training, 40),
     Step("sanitizer", sections.sanitizer, 60),

@@ -16,6 +16,7 @@ import numpy as np
 
 import fastdesc as fd
 from bench.gpu import launches
+from bench.gpu.large import KERNELS, Copper
 from bench.gpu.launches import H200
 from bench.gpu.timing import seconds_of, wall_of
 from bench.harness import models, systems
@@ -26,6 +27,8 @@ from fastdesc.backend.arrays import to_device, to_host
 PACKAGES = ("fastdesc", "numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "vesin", "ase", "h5py")
 HEAVIEST = "gm_moments|gm_contract|gm_moments_pullback|gm_contract_pullback|ed_contract"
 """Kernels that the profiler looks at."""
+SMOKE_CELLS = 4
+"""Of copper along each edge: the fewest that are thicker than twice the cutoff."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,14 @@ def smoke(session):
                 row |= {"finite": False, "error": repr(problem)[:500]}
             session.emit(**row)
             wrong += [] if row["finite"] else [f"{name} in {dtype}"]
+    try:
+        with poisoned():
+            found = Copper(SMOKE_CELLS).evaluated("a thread an atom", "float32", searched=True)
+        row = {"finite": all(bool(np.isfinite(x).all()) for x in found.values())}
+    except Exception as problem:
+        row = {"finite": False, "error": repr(problem)[:500]}
+    session.emit(model="gaussian_moments, large system", dtype="float32", **row)
+    wrong += [] if row["finite"] else ["large system"]
     if wrong:
         raise RuntimeError(f"not finite: {', '.join(wrong)}")
 
@@ -230,21 +241,22 @@ def kernels(session):
                 session.emit(model=name, dtype=dtype, **row)
 
 
-def _tool(name, *words):
-    """Run a tool of the CUDA toolkit on the step `smoke`; returns (exit status, output), or None without the tool."""
+def _tool(name, *words, step="smoke"):
+    """Run a tool of the CUDA toolkit on a step; returns (exit status, output), or None without the tool."""
     if shutil.which(name) is None:
         return None
-    command = [name, *words, sys.executable, "-m", "bench.gpu", "--step", "smoke"]
+    command = [name, *words, sys.executable, "-m", "bench.gpu", "--step", step]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
     return done.returncode, done.stdout + done.stderr
 
 
 def profile(session):
-    """What Nsight Compute says of one launch of each of the heaviest kernels."""
-    found = _tool("ncu", "--set", "full", "--clock-control", "none", "--kernel-name", f"regex:{HEAVIEST}",
-                  "--launch-count", "5")  # fmt: skip
-    said = {"missing": True} if found is None else {"code": found[0], "output": found[1][-60000:]}
-    session.emit(tool="ncu", **said)
+    """What Nsight Compute says of one launch of each of the heaviest kernels, and of those of large systems."""
+    for step, names in (("smoke", HEAVIEST), ("large_systems", KERNELS)):
+        found = _tool("ncu", "--set", "full", "--clock-control", "none", "--kernel-name", f"regex:{names}",
+                      "--launch-count", "5", step=step)  # fmt: skip
+        said = {"missing": True} if found is None else {"code": found[0], "output": found[1][-60000:]}
+        session.emit(tool="ncu", of=step, **said)
 
 
 def sanitizer(session):

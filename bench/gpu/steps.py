@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +9,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import fastdesc as fd
 from bench.gpu import crystal, launches
+from bench.gpu.large import WAYS, Copper, going
 from bench.gpu.sections import poisoned
 from bench.gpu.timing import free_memory, seconds_of, wall_of
 from bench.harness import models, systems
 from fastdesc.features import convert
-from fastdesc.potential import large_system
 from fastdesc.training.batch_gradient import batch_gradient
 from fastdesc.training.settings import Settings
 from fastdesc.training.trainer import Trainer
-
-WAYS = {"a thread an atom": 1, "a warp an atom": 1 << 62}
-"""Atoms from which on a cell is evaluated as a large system, so that everything goes one way."""
-
-
-@contextmanager
-def going(way):
-    """Context in which Gaussian moments in float32 are evaluated one way, whatever the size."""
-    least, large_system.LEAST_ATOMS = large_system.LEAST_ATOMS, WAYS[way]
-    try:
-        yield
-    finally:
-        large_system.LEAST_ATOMS = least
 
 
 def energies_and_forces(session):
@@ -51,26 +37,22 @@ def energies_and_forces(session):
 
 
 def large_systems(session):
-    """The smallest of the first systems as a large one, pairs searched for and given, against the other way in float64.
+    """A system as a large one, pairs searched for and given, against the other way in float64.
 
     Errors of energies (eV) and of forces and virials (of the largest); fresh memory is NaN.
     """
-    frame, pairs = crystal.copper(session.sizes.first[-1])
-    structures, pot = fd.Structures.from_ase([frame]), models.potential("gaussian_moments", "cu32")
-    placed, pairs = structures.to_device("cuda"), pairs.to_device("cuda")
-    with going("a warp an atom"):
-        _, forces, virials, energies = pot.evaluate(placed, pairs, pot.model("float64", "cuda"))
-    wrong = []
-    for given in (None, pairs):
-        with going("a thread an atom"), poisoned(), launches.recorded() as used:
-            found = pot.evaluate(placed, given, pot.model("float32", "cuda"))
-        errors = {"energies": float(abs(found[3] - energies).max())}
-        for name, x, exact in (("forces", found[1], forces), ("virials", found[2], virials)):
-            errors[name] = float(abs(x - exact).max() / abs(exact).max())
+    copper, wrong = Copper(session.sizes.first[len(session.sizes.first) // 2]), []
+    exact = copper.evaluated("a warp an atom", "float64")
+    for searched in (True, False):
+        with poisoned(), launches.recorded() as used:
+            found = copper.evaluated("a thread an atom", "float32", searched)
+        errors = {name: float(abs(x - exact[name]).max()) for name, x in found.items()}
+        for name in ("forces", "virials"):
+            errors[name] /= float(abs(exact[name]).max())
         right = all(error < 1e-4 for error in errors.values())
         names = sorted({launch.name for launch in used})
-        session.emit(n_atoms=len(frame), searched=given is None, right=right, errors=errors, kernels=names)
-        wrong += [] if right else [f"{'searched' if given is None else 'given'}: {errors}"]
+        session.emit(n_atoms=copper.n_atoms, searched=searched, right=right, errors=errors, kernels=names)
+        wrong += [] if right else [f"{'searched' if searched else 'given'}: {errors}"]
     if wrong:
         raise RuntimeError(f"large systems are wrong: {'; '.join(wrong)}")
 

@@ -93,7 +93,7 @@ def test_every_step_runs_on_the_double(tmp_path, capsys, monkeypatch):
     assert [line["row"] for line in read(out)] == json.loads(
         json.dumps([row for found in rows.values() for row in found], default=float)
     )
-    assert all(row["finite"] for row in rows["smoke"]) and len(rows["smoke"]) == 4
+    assert all(row["finite"] for row in rows["smoke"]) and len(rows["smoke"]) == 5
     assert all(check["right"] for check in rows["checks"])
     used = {name for check in rows["checks"] for name in check["kernels"]}
     timed = {row["kernel"] for row in rows["kernels"]}
