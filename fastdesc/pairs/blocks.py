@@ -10,12 +10,19 @@ import numpy as np
 
 from fastdesc.backend.jit import kernel
 from fastdesc.backend.threads import for_chunks, unrecorded
+from fastdesc.simd import kind_of, lanes
+from fastdesc.simd.arithmetic import width as width_of
+from fastdesc.simd.block_tiles import fill_tile
 from fastdesc.types import Array
 
 CHUNK = 16
 """Blocks that a thread takes at a time."""
 FURTHEST_SHIFT, MOST_PLACES = 127, 2**31 - 1
 """The first is one less than a power of two: `_fill` compares bits."""
+
+
+KINDS = {width_of(name): kind_of(name, False) for name in ("float32", "float64")}
+"""What kernels call so many lanes."""
 
 
 @dataclass(eq=False)
@@ -103,8 +110,12 @@ def made_blocks(pairs, species, n_species, width, by_element=True):
     place, mirror = new((pairs.n_pairs,), np.int32), new((pairs.n_pairs,), np.int32)
     place[int(pairs.row[-1]) :] = n_slots * 3 * width    # of ghosts' rows
     shifted = np.zeros(len(element), np.bool_)
-    arrays = pairs.row, pairs.j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
-    if not all(for_chunks(_fill, len(element), CHUNK, after=arrays)):
+    given, out = (pairs.row, pairs.j, shifts, species, atom, first_slot, starts), (neighbour, shift, place, shifted)
+    if starts.shape[1] == 2 and width in KINDS:
+        fit = for_chunks(_fill_in_tiles, len(element), CHUNK, before=(KINDS[width],), after=given + out)
+    else:
+        fit = for_chunks(_fill, len(element), CHUNK, after=given + out)
+    if not all(fit):
         return None
     for_chunks(_mirrored, pairs.n_pairs, 1 << 16, after=(pairs.mirror, place, mirror))
     return PairBlocks(atom, element, first_slot, starts, shifted, neighbour, shift, mirror)
@@ -179,6 +190,26 @@ def _fill(first, last, row, j, shifts, species, atom, first_slot, starts, neighb
                 neighbour[k, lane] = n
                 shift[k, zero, lane], shift[k, one, lane], shift[k, two, lane] = u, v, w
                 place[p] = np.uint64(3) * width * k + lane
+        shifted[block] = bits != 0
+        furthest |= bits
+    return furthest <= FURTHEST_SHIFT
+
+
+@kernel
+def _fill_in_tiles(
+    kind, first, last, row, j, shifts, species, atom, first_slot, starts, neighbour, shift, place, shifted
+):
+    """As `_fill`, where the slots of a block hold neighbours in any order."""
+    width = lanes(kind)
+    begins, counts, furthest = np.empty(width, np.int64), np.empty(width, np.int64), 0
+    for block in range(first, last):
+        for lane in range(width):
+            i = atom[block, lane]
+            begins[lane], counts[lane] = (row[i], row[i + 1] - row[i]) if i >= 0 else (0, 0)
+        bits, end = 0, first_slot[block + 1]
+        for slot in range(first_slot[block], end, width):
+            n, k = min(width, end - slot), slot - first_slot[block]
+            bits |= fill_tile(kind, j, shifts, begins, counts, k, slot, n, neighbour, shift, place)
         shifted[block] = bits != 0
         furthest |= bits
     return furthest <= FURTHEST_SHIFT
