@@ -350,7 +350,7 @@ class Potential(Parameters):
 
     def _without_pairs(self, structures, listed, model, derivatives):
         """What `evaluate` returns of a large cell of a device; None where pairs must be found first."""
-        species = to_device(structures.species(self.descriptor.species_numbers), model.device)
+        species = large_system.species_of(model, structures, listed)
         found = large_system.large_system(model, structures.to_device(model.device), listed, species, derivatives)
         if found is None:
             return None

@@ -175,9 +175,21 @@ def list_for(model, structures, cutoff):
     """
     if not suits(model, structures, cutoff=cutoff):
         return None
-    placed = structures.to_device(model.device)
+    species = species_of(model, structures)
+    listed = _searched(structures.to_device(model.device), species, cutoff)
+    if listed is not None:
+        listed.kept["species"] = structures.numbers, species
+    return listed
+
+
+def species_of(model, structures, listed=None):
+    """Elements of all atoms on the model's device, int32; a list keeps them as long as it sees the same numbers."""
+    if listed is not None and "species" in listed.kept and listed.kept["species"][0] is structures.numbers:
+        return listed.kept["species"][1]
     species = to_device(structures.species(model.descriptor.species_numbers), model.device)
-    return _searched(placed, species, cutoff)
+    if listed is not None:
+        listed.kept["species"] = structures.numbers, species
+    return species
 
 
 def _searched(structures, species, cutoff):

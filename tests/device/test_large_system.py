@@ -226,6 +226,7 @@ def test_dynamics_keep_a_list_without_pairs(ledger, monkeypatch):
             ledger.clear()
             forces = atoms.get_forces()
             assert len(ledger.waits) == 1, ledger.waits
+            assert len(ledger.uploads) == 3, ledger.uploads    # positions, cell, reference energies
         assert atoms.calc.searches == 1
         exact = pot.predict(atoms)
         assert_close(Prediction(np.array([atoms.get_potential_energy()]), forces, atoms.get_stress()[None],
