@@ -89,7 +89,8 @@ def run(config, resume=False, overwrite=False, progress=True, say=print, team=AL
     team.check_alike(configuration=configuration.to_text(config), version=__version__, **trainer.run_of)
     team.begin_alike(trainer)
     potential = trainer.potential
-    if config.data.init is None and asks_for_cutoff(config.family, config.descriptor):
+    own = config.data.init is None and not isinstance(sets["train"], StoredFeatures)
+    if own and asks_for_cutoff(config.family, config.descriptor):
         config = replace(config, descriptor={**config.descriptor, "cutoff": potential.descriptor.cutoff})
     if team.rank:
         run_trainer(trainer, progress=False)
