@@ -263,7 +263,7 @@ class FastdescCalculator(Calculator):
         """Whether the list still has every pair within the cutoff, rule (2)."""
         if self._pairs is None:
             return False
-        if self._sliced and not large_system.suits(self._model, new, self._pairs):
+        if self._sliced and large_system.suited(self._model, new, self._pairs) is None:
             return False
         old = self._found_for
         if new.cells is old.cells and new.numbers is old.numbers and new.pbc is old.pbc:    # only moved since

@@ -329,14 +329,15 @@ class Potential(Parameters):
         """
         model = self.model() if model is None else model
         with kept_memory(), enough_for(structures.n_atoms, model.device):
-            if isinstance(pairs, SlicedList) or (pairs is None and large_system.suits(model, structures)):
+            if pairs is None or isinstance(pairs, SlicedList):
                 whole = self._without_pairs(structures, pairs, model, derivatives)
                 if whole is not None:
                     return whole
             structures, pairs, species = self.placed(structures, pairs, model, empty)
             placed, found = (structures.positions, structures.cells, pairs, species.on_device), None
-            if large_system.suits(model, structures, pairs):
-                found = large_system.large_system(model, structures, pairs, species.on_device, derivatives)
+            periodic = large_system.suited(model, structures, pairs)
+            if periodic is not None:
+                found = large_system.large_system(model, periodic, pairs, species.on_device, derivatives)
             if found is None:
                 found = energies_forces_virials(model, *placed) if derivatives else (energies(model, *placed),)
             atomic, *rest = found
@@ -349,9 +350,12 @@ class Potential(Parameters):
         return energy, *(found or (None, None)), atomic
 
     def _without_pairs(self, structures, listed, model, derivatives):
-        """What `evaluate` returns of a large cell of a device; None where pairs must be found first."""
+        """What `evaluate` returns of a large system on a device; None where pairs must be found first."""
+        periodic = large_system.suited(model, structures, listed)
+        if periodic is None:
+            return None
         species = large_system.species_of(model, structures, listed)
-        found = large_system.large_system(model, structures.to_device(model.device), listed, species, derivatives)
+        found = large_system.large_system(model, periodic.to_device(model.device), listed, species, derivatives)
         if found is None:
             return None
         atomic = found[0] + namespace(species).asarray(self.reference)[species]

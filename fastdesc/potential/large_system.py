@@ -1,4 +1,4 @@
-"""Energies, forces and virials of one large periodic cell on a device: a thread an atom, features a block at a time.
+"""Energies, forces and virials of one large system on a device: a thread an atom, features a block at a time.
 
 The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py. Features and their
 gradient are there for a block of atoms only; of all atoms there are the list and the gradients of pairs, 24 bytes a
@@ -25,6 +25,7 @@ from fastdesc.descriptors.gaussian_moments.large_system import (
 from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
 from fastdesc.pairs import SAME_PLACE
 from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
+from fastdesc.structures import Structures, complete_cells
 
 LEAST_ATOMS = 50_000
 """Fewer do not fill a GPU with a thread each: 132 multiprocessors of an H200 hold 50 688 such threads."""
@@ -63,29 +64,42 @@ class Grouped(NamedTuple):
     groups: list
 
 
-def suits(model, structures, pairs=None, cutoff=0.0):
-    """Whether `large_system` can, and should, evaluate these frames over these pairs, or over a list of this cutoff.
+def suited(model, structures, pairs=None, cutoff=0.0):
+    """Frames as `large_system` takes them, where it can and should evaluate them; else None.
 
-    One periodic cell of many atoms, thicker than twice the list's cutoff; Gaussian moments without iterations in
-    float32 on a device. Nuclei that repel need pairs.
+    Over these pairs, or over a list of this cutoff, one frame of many atoms, whose cell is thicker than twice the
+    list's cutoff; Gaussian moments without iterations in float32 on a device. Nuclei that repel need pairs. What is
+    not periodic is put into a cell so large that its images see nothing of each other.
     """
     family = model.descriptor
     if model.device != "cuda" or model.scale.dtype != np.float32 or type(family) is not GaussianMoments:
-        return False
+        return None
     if family.iterations or structures.n_frames > 1 or structures.n_atoms < LEAST_ATOMS:
-        return False
+        return None
     if pairs is None or isinstance(pairs, SlicedList):
         if model.repulsion is not None:
-            return False
+            return None
     elif pairs.whole is not pairs:
-        return False
-    if not structures.pbc.all():
-        return False
-    cell = structures.host_cells[0]
+        return None
+    reach = max(cutoff if pairs is None else pairs.cutoff, family.cutoff)
+    periodic = structures if structures.pbc.all() else _enclosed(structures, reach)
+    cell = periodic.host_cells[0]
     n_species, n_radial, n_basis = len(model.scale), family.n_radial, family.n_basis
     table = 16 * n_species**2 * (KNOTS * n_basis + 1) * -(-n_radial // WIDTH) * WIDTH
-    thick = widths(cell).min() > 2 * max(cutoff if pairs is None else pairs.cutoff, family.cutoff)
-    return bool(thick and np.linalg.norm(cell, axis=1).max() <= LONGEST and table <= MOST_TABLE)
+    fits = widths(cell).min() > 2 * reach and np.linalg.norm(cell, axis=1).max() <= LONGEST
+    return periodic if fits and table <= MOST_TABLE else None
+
+
+def _enclosed(structures, reach):
+    """One frame in a cell that is periodic everywhere, with gaps wider than the reach where it was not."""
+    xp, loose = namespace(structures.positions), np.flatnonzero(~structures.pbc[0])
+    cells = complete_cells(structures.host_cells, structures.pbc)    # with unit normals
+    along = structures.positions @ xp.asarray(cells[0, loose].T)
+    cells[0, loose] *= (to_host(along.max(axis=0) - along.min(axis=0)) + 3 * reach)[:, None]
+    periodic = np.ones((1, 3), bool)
+    enclosed = Structures(structures.numbers, structures.positions, xp.asarray(cells), periodic, structures.first)
+    enclosed.host_cells = cells
+    return enclosed
 
 
 def widths(cell):
@@ -101,7 +115,7 @@ def large_system(model, structures, pairs, species, derivatives=True):
     model : Model
     structures : Structures
     pairs : Pairs, SlicedList or None
-        All three such that `suits` says yes, and on the device; without a list it is searched for.
+        As of `suited`, and on the device; without a list it is searched for.
     species : int32 (n_atoms,)
     derivatives : bool
         False: energies alone.
@@ -173,10 +187,11 @@ def list_for(model, structures, cutoff):
     cutoff : float
         At least the descriptor's, Å.
     """
-    if not suits(model, structures, cutoff=cutoff):
+    periodic = suited(model, structures, cutoff=cutoff)
+    if periodic is None:
         return None
     species = species_of(model, structures)
-    listed = _searched(structures.to_device(model.device), species, cutoff)
+    listed = _searched(periodic.to_device(model.device), species, cutoff)
     if listed is not None:
         listed.kept["species"] = structures.numbers, species
     return listed

@@ -84,10 +84,37 @@ def assert_close(found, other):
     np.testing.assert_allclose(found.forces, other.forces, rtol=0, atol=WITHIN * largest)
     np.testing.assert_allclose(found.energies, other.energies, rtol=WITHIN, atol=WITHIN)
     np.testing.assert_allclose(found.energy, other.energy, rtol=WITHIN, atol=WITHIN * len(other.forces))
-    np.testing.assert_allclose(found.stress, other.stress, rtol=0, atol=WITHIN * max(abs(other.stress).max(), 1e-4))
+    stress = max(np.nan_to_num(abs(other.stress)).max(), 1e-4)    # not a number where there is no volume
+    np.testing.assert_allclose(found.stress, other.stress, rtol=0, atol=WITHIN * stress)
 
 
-@pytest.mark.parametrize("atoms", [triclinic(), uneven()], ids=["triclinic", "uneven"])
+def slab():
+    """A skew slab without a third vector of the cell, atoms of which are outside the other two."""
+    atoms = triclinic()
+    atoms.positions[:9] -= [0, 0, 40] @ atoms.cell.array
+    atoms.pbc, atoms.cell[2] = [True, True, False], 0
+    return atoms
+
+
+def wire():
+    """Periodic along one vector."""
+    atoms = triclinic()
+    atoms.positions[:9] -= [5, 0, 40] @ atoms.cell.array
+    atoms.pbc = [False, True, False]
+    return atoms
+
+
+def cluster():
+    """Without any cell."""
+    atoms = uneven()
+    atoms.pbc, atoms.cell = False, None
+    return atoms
+
+
+FRAMES = {f.__name__: f() for f in (triclinic, uneven, slab, wire, cluster)}
+
+
+@pytest.mark.parametrize("atoms", FRAMES.values(), ids=FRAMES)
 @pytest.mark.parametrize("network", ["per_species", "shared"])
 def test_numbers_are_those_of_the_other_way(somewhere, monkeypatch, atoms, network):
     """Over a list that is searched for, and over one that is made of pairs."""
@@ -100,7 +127,8 @@ def test_numbers_are_those_of_the_other_way(somewhere, monkeypatch, atoms, netwo
     structures = fd.Structures.from_ase([atoms])
     pairs = fd.Pairs.find(structures, 4.3).to_device("cuda")
     _, forces, virials, energies = pot.evaluate(structures, pairs, pot.model("float32", "cuda"))
-    stress = stress_voigt(virials, structures.volumes)
+    with np.errstate(invalid="ignore"):
+        stress = stress_voigt(virials, structures.volumes)
     assert pairs.sliced is not None
     assert_close(Prediction(energies.sum()[None], forces, stress, energies), exact)
 
@@ -255,13 +283,12 @@ def test_who_goes_which_way(ledger, monkeypatch):
 
     def suits(atoms, model=model, cutoff=4.0):
         structures = fd.Structures.from_ase(atoms)
-        return large_system.suits(model, structures, fd.Pairs.find(structures, cutoff))
+        return large_system.suited(model, structures, fd.Pairs.find(structures, cutoff)) is not None
 
     assert suits([atoms])
-    slab, thin, long = atoms.copy(), bulk("Cu", "fcc", a=3.9, cubic=True) * (2, 3, 3), atoms.copy()
-    slab.pbc = [True, True, False]
+    thin, long = bulk("Cu", "fcc", a=3.9, cubic=True) * (2, 3, 3), atoms.copy()
     long.cell[2] *= 300
-    assert not suits([slab]) and not suits([thin]) and not suits([long]) and not suits([atoms, atoms])
+    assert not suits([thin]) and not suits([long]) and not suits([atoms, atoms])
     assert not suits([atoms], cutoff=5.9)
     assert not suits([atoms], other) and not suits([atoms], pot.model("float64", "cuda"))
     assert not suits([atoms], pot.model("float32"))
