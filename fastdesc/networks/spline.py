@@ -22,6 +22,7 @@ from functools import cache
 import numpy as np
 
 from fastdesc.backend.arrays import namespace, to_host
+from fastdesc.backend.jit import kernel
 from fastdesc.checks import numbers
 from fastdesc.errors import InputError
 from fastdesc.networks.activations import ACTIVATIONS
@@ -33,6 +34,8 @@ START = (-3.0, 3.0)
 """Range of n before it has been fitted."""
 MARGIN = 0.1
 """By how much of its spread the range goes beyond what n was seen to be, on each side: filters move in training."""
+SMALL = 64
+"""Numbers in W up to which values and gradients are found atom by atom: larger products are for BLAS."""
 NARROWEST = 1.0
 """Narrower ranges are widened: one crystal alone has no spread."""
 
@@ -177,6 +180,30 @@ class SplineNetwork:
         return xp.asarray(_unit(self.n_knots).pieces), xp.asarray(unit)
 
 
+@kernel
+def embedded(weight, shift, c, at_zero, x, dy, y, dx):
+    """Values y (1, n) of the head (2) and gradient dx (n_features, n), atom by atom; other arrays as of Embeddings."""
+    last, two, three = np.float64(c.shape[2] - 1), x.dtype.type(2), x.dtype.type(3)
+    for a in range(x.shape[1]):
+        total = x.dtype.type(0)
+        for f in range(len(x)):
+            dx[f, a] = 0
+        for u in range(len(weight)):
+            s = x.dtype.type(0)
+            for f in range(len(x)):
+                s += weight[u, f] * x[f, a]
+            s += shift[u, 0]
+            k = np.floor(s) + 1
+            k = min(k, last) if k >= 0 else 0.0    # what diverged finds a piece, too, and stays NaN in t
+            piece, t = np.int64(k), x.dtype.type(s - k)
+            c0, c1, c2, c3 = c[0, u, piece], c[1, u, piece], c[2, u, piece], c[3, u, piece]
+            total += (((c3 * t + c2) * t + c1) * t + c0) - at_zero[u, 0]
+            slope = ((three * c3 * t + two * c2) * t + c1) * dy[0, a]
+            for f in range(len(x)):
+                dx[f, a] += weight[u, f] * slope
+        y[0, a] = total
+
+
 @cache
 def _unit(n_knots):
     return Splines(0.0, n_knots - 1.0, n_knots)
@@ -237,6 +264,12 @@ class Embeddings:
         return transposed(self.weight, _slopes(*pieces) * dy), dy
 
     def value_and_gradient(self, x, dy, dx):
+        if self.weight.size <= SMALL and namespace(x) is np and x.dtype.kind == "f":
+            y, own = np.empty((1, x.shape[1]), x.dtype), np.empty(x.shape, x.dtype)
+            arrays = self.weight, self.shift, self.c, self.at_zero, x, dy
+            embedded(*map(np.ascontiguousarray, arrays), y, own)
+            dx[:] = own
+            return y
         y, saved = self.forward(x)
         dx[:], _ = self.pullback(saved, dy)
         return y
