@@ -352,6 +352,11 @@ class Potential(Parameters):
     def _without_pairs(self, structures, listed, model, derivatives):
         """What `evaluate` returns of a large system on a device; None where pairs must be found first."""
         periodic = large_system.suited(model, structures, listed)
+        if listed is not None and (periodic is None or listed.n_atoms != structures.n_atoms):
+            raise InputError(
+                f"a list of one large system of {listed.n_atoms} atoms came, which does not suit this model and "
+                f"{structures}; make one for them by list_for, or leave pairs out"
+            )
         if periodic is None:
             return None
         species = large_system.species_of(model, structures, listed)

@@ -267,6 +267,16 @@ def test_dynamics_keep_a_list_without_pairs(ledger, monkeypatch):
     assert atoms.calc.searches == 3
 
 
+def test_a_list_of_other_frames_is_refused(ledger):
+    pot, one = potential("gaussian moments"), fd.Structures.from_ase([triclinic()])
+    model, other = pot.model("float32", "cuda"), fd.Structures.from_ase([uneven()])
+    listed = large_system.list_for(model, one, 4.2)
+    assert abs(pot.evaluate(one, listed, model)[1] - pot.predict(triclinic()).forces).max() < 1e-6
+    for structures, suits in ((other, model), (one, pot.model("float64", "cuda")), (one, pot.model())):
+        with pytest.raises(InputError, match=r"one large system of 108 atoms .* leave pairs out"):
+            pot.evaluate(structures, listed, suits)
+
+
 def test_dynamics_name_atoms_that_came_to_one_place(ledger):
     atoms, pot = triclinic(), potential("gaussian moments")
     atoms.calc = fd.FastdescCalculator(pot, device="cuda", dtype="float32", skin=1.3, graph=False)
