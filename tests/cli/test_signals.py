@@ -68,10 +68,10 @@ def test_compiled_code_that_drops_it(command):
         callback()
         for _ in range(500):
             time.sleep(0.01)
-        raise AssertionError("the interruption was lost")
+        calls.append("the interruption was lost")
 
     assert command(loop) == (130, "fastdesc: interrupted\n")
-    assert len(calls) == 1
+    assert calls == [None]
 
 
 def test_a_compiler_is_left_to_finish(command):
@@ -95,7 +95,7 @@ def test_a_compiler_is_left_to_finish(command):
         seen.append(compiled(1))
         for _ in range(500):
             time.sleep(0.01)
-        raise AssertionError("the interruption was lost")
+        seen.append("the interruption was lost")
 
     assert command(body) == (130, "fastdesc: interrupted\n")
     assert seen[-1] == 2 and "typed" in seen
