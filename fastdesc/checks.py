@@ -1,4 +1,4 @@
-"""Checks at the door of a family's constructor: what came, what is allowed."""
+"""Checks of arguments: what came, what is allowed."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""Frames at the door: many structures concatenated into flat arrays, checked once."""
+"""Many structures concatenated into flat arrays, checked once."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property

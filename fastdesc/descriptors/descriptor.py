@@ -1,4 +1,4 @@
-"""The front door of every descriptor: from frames to pairs, features and their Jacobian."""
+"""What every descriptor offers its users: from frames to pairs, features and their Jacobian."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -3,7 +3,7 @@
 Its list is taken where it is known to be whole; where it may not be, the host is asked. What vesin does on CUDA was
 read in the source of 0.6.2 and tried by running its kernels on a CPU, never on a GPU:
 
-- There is room for max(128, cutoff³/Å³) pairs an atom, or VESIN_CUDA_MAX_PAIRS_PER_POINT. More are an error.
+- It takes memory for max(128, cutoff³/Å³) pairs an atom, or VESIN_CUDA_MAX_PAIRS_PER_POINT. More are an error.
 - It takes libcudart and libnvrtc if they are loaded, else the loader's; not to find one is an error.
 - Two atoms at exactly the same place are no pair for it, so they are looked for here.
 - A frame has at most 8192 bins, counted in int32. Where it is not periodic they span its farthest atoms: one stray atom
@@ -50,7 +50,7 @@ def find(structures, cutoff):
 
     A pair is one number, made of i, j and its shift. Sorted, these numbers are the list, and the place of the number of
     (j, i, -shift) is the mirror: one sort and one search. For a million atoms with 78 pairs some ten arrays of 0.6 GB
-    live at once, after vesin's own room for 216 pairs an atom, 7.8 GB at 6 Å (counted, not measured).
+    live at once, after vesin's own memory for 216 pairs an atom, 7.8 GB at 6 Å (counted, not measured).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Frames of a features file as what a potential is trained on: what fits together, and what does not, said at the door.
+"""Training on the rows of a features file: opened, and held against the potential before training begins.
 
 A features file has no positions: a potential learns energies alone from it, and needs the file's own descriptor.
 """
