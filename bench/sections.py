@@ -278,6 +278,10 @@ def threads(machine, sizes):
         rows.append(
             Row(f"{sizes.threads}, {who}", tuple(Entry(who, worker, "energy_forces", given, n) for n in counts))
         )
+    for case, system in (("predict", sizes.threads), ("training_step", sizes.batch)):
+        given = {"system": system, "dtype": "float32"}
+        title = f"{system}, {case.replace('_', ' ')}"
+        rows.append(Row(title, tuple(Entry("fastdesc", "ours", case, given, n) for n in counts)))
     return rows
 
 
