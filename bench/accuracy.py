@@ -31,6 +31,8 @@ SOME = 100
 """Training frames, spread over the set, whose errors tell what is left to generalisation."""
 
 GIVEN = "settings", "descriptor", "potential"
+AXES = {"train_cpu_s": (10.0, 1000.0), "us_per_atom": (1.0, 100.0)}
+"""Least range of the axes of the picture."""
 
 
 def run(folder, name, seed, settings, descriptor, arguments, progress):
@@ -127,7 +129,9 @@ def draw(results, out):
             for method, rows in SETS[name].published.items():
                 ax.axhline(rows[test][1], color="#999999", lw=0.7)
                 ax.annotate(method, (1, rows[test][1]), xycoords=("axes fraction", "data"), fontsize=6, ha="right")
-            ax.set(xscale="log", yscale="log", xlabel=words)
+            found = [r[key] for r in results]
+            low, high = AXES[key]
+            ax.set(xscale="log", yscale="log", xlabel=words, xlim=(min(low, *found), max(high, *found)))
         row[0].set_ylabel(f"{name}, {test}: forces\n({SETS[name].measure.upper()}, meV/Å)", fontsize=8)
     axes[0, 0].legend(frameon=False, fontsize=7)
     save_figure(fig, out)
