@@ -209,7 +209,8 @@ def unroll(loop, model):
     known = {
         "GROUPS": 8, "DEPTH": 64, "PARTS": 8, "NR": model.width, "NB": model.width, "FEATURES": 4, "AT_ONCE": 4,
         "ATOM_THREADS": 32 * model.warps, "PAIR_THREADS<S>": 32 * model.warps,
-        "CONTRACT_WARPS": 8, "CONTRACT_WARPS * FEATURES": 32,
+        "CONTRACT_WARPS": 8, "OWNERS": 2 * model.item,
+        "OWNERS<S> * FEATURES": 8 * model.item, "SLAB": 4 if model.item > 8 else 8, "LONE_STEP": 7,
         "blockDim.x / ATOMS<S>": 32 * model.warps * model.item // 128,
     }  # fmt: skip
     step = known.get(added[1], int(added[1]) if added[1].isdigit() else 0) if added else 1

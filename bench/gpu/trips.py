@@ -164,14 +164,15 @@ TRIPS = {
     "for (int s = 0; s < n; ++s)": lambda m, f, c: [m.n_radial],
     "for (int t = 0; t < n; ++t)": lambda m, f, c: [m.n_radial],
     # embedded densities
-    "for (int m = threadIdx.x / ATOMS * FEATURES; m < n_features; m += CONTRACT_WARPS * FEATURES)": lambda m, f, c: (
-        m.shared_out(ceil(m.d.n_features / 4))
+    "for (int m = owner * FEATURES; m < n_features; m += OWNERS<S> * FEATURES)": lambda m, f, c: (
+        m.shared_out(ceil(m.d.n_features / 4), 2 * m.item)
     ),
-    "for (int m = 0; m < n_features; m += FEATURES)": lambda m, f, c: [ceil(m.d.n_features / 4)],
+    "for (int k = threadIdx.x / A; k < n_radial; k += OWNERS)": lambda m, f, c: m.shared_out(m.n_radial, 2 * m.item),
+    "for (int c = 0; c < n_moments; ++c)": lambda m, f, c: [m.d.n_moments],
+    "for (int k0 = 0; k0 < n_radial; k0 += SLAB)": lambda m, f, c: [ceil(m.n_radial / (4 if m.item > 8 else 8))],
+    "for (int group = 1; group < triples_end(l_max); ++group)": lambda m, f, c: [m.groups.count(3)],
+    "for (int group = 0; group < groups_of(l_max); group += LONE_STEP)": lambda m, f, c: [m.groups.count(1)],
     "for (int group = 0; group < groups_of(l_max); ++group)": lambda m, f, c: [len(m.groups)],
-    "for (int job = threadIdx.x / ATOMS; job < jobs; job += CONTRACT_WARPS)": lambda m, f, c: m.shared_out(
-        len(m.groups) * ceil(m.n_radial / (4 if m.item > 8 else 8))
-    ),
     "for (int k = 0; k < n_radial; ++k)": lambda m, f, c: [m.n_radial],
     "for (int s = 0; s < n_radial; ++s)": lambda m, f, c: [m.n_radial],
     "for (int v = 0; v < size_of(group); ++v)": lambda m, f, c: (

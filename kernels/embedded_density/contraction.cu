@@ -13,19 +13,21 @@
 // specialise ed_squares<S>                     S: float, double, Dual<float>, Dual<double>
 // specialise ed_squares_pullback<S>            S: float, double, Dual<float>, Dual<double>
 //
-// A lane owns an atom.
+// A lane owns an atom. ed_contract and its pullback are small matrix products, of `hyper` with the densities of a block's
+// atoms in shared memory; blocks of four features are shared out among the threads of an atom.
 //
 // Arrays with atoms or pairs last: element (.., n) of `x` is x[row * x_stride + n], its tangent x_plane further.
 #include "embedded_density/density_products.cuh"
 
 using namespace fd;
 
-constexpr int ATOMS = 32, CONTRACT_WARPS = 8;
+constexpr int ATOMS = 32, CONTRACT_WARPS = 8, CONTRACT_THREADS = 32 * CONTRACT_WARPS;
 constexpr int CONTRACT_BLOCKS = 1;  // that a multiprocessor must be able to hold; unasked, ptxas aims higher and spills
+template <typename S> constexpr int OWNERS = CONTRACT_THREADS / ROW_ATOMS<S>;  // threads that share an atom
 
-// Features of all atoms: a lane an atom, a warp every eighth block of four features.
+// Features of all atoms. Shared memory: 128 n_radial n_moments bytes.
 template <typename S, typename H>
-__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS)
+__global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 ed_contract(
     long long n_atoms,
     const real<H>* __restrict__ hyper,    // (blocks of features, l_max + 1, n_radial, 4)
@@ -40,31 +42,73 @@ ed_contract(
     int n_moments,
     int n_features
 ) {
-    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
+    FD_DYNAMIC_SHARED(S, staged);
+    const int a = threadIdx.x % ROW_ATOMS<S>, owner = threadIdx.x / ROW_ATOMS<S>;
+    const long long i0 = (long long)blockIdx.x * ROW_ATOMS<S>, i = i0 + a;
+    stage_densities<S, OWNERS<S>>(staged, density + i, density_stride, density_plane, i < n_atoms, n_radial, n_moments);
     if (i >= n_atoms) return;
-    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
     const int step = (l_max + 1) * n_radial * FEATURES;
-    for (int m = threadIdx.x / ATOMS * FEATURES; m < n_features; m += CONTRACT_WARPS * FEATURES) {
+    for (int m = owner * FEATURES; m < n_features; m += OWNERS<S> * FEATURES) {
+        const real<H>* of_block = hyper + m / FEATURES * step;
         S total[FEATURES] = {};
-        for (int group = 0; group < groups_of(l_max); ++group) {
-            S P[FEATURES][3];
-            const real<H>* h = hyper + m / FEATURES * step + group_degree[group] * n_radial * FEATURES;
-            project<S, H>(P, A, h, hyper_plane, group, n_radial);
-            const real<S> w = real<S>(group_weight[group]);
-#pragma unroll
-            for (int u = 0; u < FEATURES; ++u)
-                total[u] += (P[u][0] * P[u][0] + P[u][1] * P[u][1] + P[u][2] * P[u][2]) * w;
-        }
+        for (int group = 1; group < triples_end(l_max); ++group)
+            add_squares<S, H, 3>(total, staged + a, of_block, hyper_plane, group, n_radial);
+        for (int group = 0; group < groups_of(l_max); group += LONE_STEP)
+            add_squares<S, H, 1>(total, staged + a, of_block, hyper_plane, group, n_radial);
 #pragma unroll
         for (int u = 0; u < FEATURES; ++u)
             if (m + u < n_features) store(q, (m + u) * q_stride + i, n_features * q_stride, total[u]);
     }
 }
 
-// Pullback of ed_contract to the densities of all atoms: a lane an atom, a warp a group of monomials and a
-// slab of radial functions, whose sums over all features it keeps.
+// Sums over all features for the N monomials of a group and SLAB radial functions from k0 on, of which each warp adds
+// up its share and the block those of its warps, in their order; `partial` is (CONTRACT_WARPS, SLAB * N, ROW_ATOMS).
+template <typename S, typename H, int N, int SLAB>
+__device__ __forceinline__ void pull_group(S* partial, const S* own, const real<H>* hyper, const real<S>* dq,
+                                           const Densities<S>& dA, long long dq_stride, long long hyper_plane,
+                                           bool exists, int group, int k0, int n_radial, int l_max, int n_features) {
+    constexpr int A = ROW_ATOMS<S>;
+    const int a = threadIdx.x % A, owner = threadIdx.x / A, lane = threadIdx.x % 32, w = threadIdx.x / 32;
+    const int step = (l_max + 1) * n_radial * FEATURES;
+    S sums[SLAB][N] = {};
+    for (int m = owner * FEATURES; m < n_features; m += OWNERS<S> * FEATURES) {
+        S g[FEATURES][N];
+        const real<H>* h = hyper + m / FEATURES * step + group_degree[group] * n_radial * FEATURES;
+        project<S, H, N>(g, own, h, hyper_plane, group, n_radial);
+        weigh_projection<S, N>(g, dq, dq_stride, m, n_features, group);
+        h += k0 * FEATURES;
+#pragma unroll
+        for (int k = 0; k < SLAB; ++k) {
+            if (k0 + k >= n_radial) break;
+            H factors[FEATURES];
+            load_coefficients(factors, h, k * FEATURES, hyper_plane);
+#pragma unroll
+            for (int u = 0; u < FEATURES; ++u)
+#pragma unroll
+                for (int v = 0; v < N; ++v) sums[k][v] += g[u][v] * factors[u];
+        }
+    }
+    __syncthreads();  // the sums before these have been read
+#pragma unroll
+    for (int x = 0; x < SLAB * N; ++x) {
+        const S sum = sum_lanes(sums[x / N][x % N], A, 32);
+        if (lane < A) partial[(w * SLAB * N + x) * A + a] = sum;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int x0 = 0; x0 < SLAB * N; x0 += OWNERS<S>) {
+        const int x = x0 + owner, k = k0 + x / N;
+        if (!exists || x >= SLAB * N || k >= n_radial) continue;
+        S sum = partial[x * A + a];
+#pragma unroll
+        for (int other = 1; other < CONTRACT_WARPS; ++other) sum += partial[(other * SLAB * N + x) * A + a];
+        dA.set(k, group_moments[group][x % N], sum);
+    }
+}
+
+// Pullback of ed_contract to the densities of all atoms. Shared memory: 128 (n_radial n_moments + 192) bytes.
 template <typename S, typename H>
-__global__ void __launch_bounds__(ATOMS * CONTRACT_WARPS, CONTRACT_BLOCKS)
+__global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 ed_contract_pullback(
     long long n_atoms,
     const real<H>* __restrict__ hyper,    // (blocks of features, l_max + 1, n_radial, 4)
@@ -82,36 +126,22 @@ ed_contract_pullback(
     int n_moments,
     int n_features
 ) {
+    FD_DYNAMIC_SHARED(S, staged);
     constexpr int SLAB = sizeof(S) > 8 ? 4 : 8;
-    const long long i = (long long)blockIdx.x * ATOMS + threadIdx.x % ATOMS;
-    if (i >= n_atoms) return;
-    const Densities<S> A{const_cast<real<S>*>(density) + i, density_stride, density_plane, n_moments};
+    const int a = threadIdx.x % ROW_ATOMS<S>;
+    const long long i = (long long)blockIdx.x * ROW_ATOMS<S> + a;
+    const bool exists = i < n_atoms;
+    stage_densities<S, OWNERS<S>>(staged, density + i, density_stride, density_plane, exists, n_radial, n_moments);
+    S* partial = staged + n_radial * n_moments * ROW_ATOMS<S>;
     const Densities<S> dA{ddensity + i, ddensity_stride, ddensity_plane, n_moments};
-    const int step = (l_max + 1) * n_radial * FEATURES, n_groups = groups_of(l_max);
-    const int jobs = n_groups * ((n_radial + SLAB - 1) / SLAB);
-    for (int job = threadIdx.x / ATOMS; job < jobs; job += CONTRACT_WARPS) {
-        const int group = job % n_groups, k0 = job / n_groups * SLAB;
-        S sums[SLAB][3] = {};
-        for (int m = 0; m < n_features; m += FEATURES) {
-            S g[FEATURES][3];
-            const real<H>* h = hyper + m / FEATURES * step + group_degree[group] * n_radial * FEATURES;
-            project<S, H>(g, A, h, hyper_plane, group, n_radial);
-            weigh_projection(g, dq + i, dq_stride, m, n_features, group);
-#pragma unroll
-            for (int k = 0; k < SLAB; ++k) {
-                H factors[FEATURES];
-                load_coefficients(factors, h, min(k0 + k, n_radial - 1) * FEATURES, hyper_plane);
-#pragma unroll
-                for (int u = 0; u < FEATURES; ++u)
-#pragma unroll
-                    for (int v = 0; v < 3; ++v) sums[k][v] += g[u][v] * factors[u];
-            }
-        }
-#pragma unroll
-        for (int k = 0; k < SLAB; ++k)
-#pragma unroll
-            for (int v = 0; v < 3; ++v)
-                if (k0 + k < n_radial && v < size_of(group)) dA.set(k0 + k, group_moments[group][v], sums[k][v]);
+    const real<S>* own_dq = dq + (exists ? i : n_atoms - 1);
+    for (int k0 = 0; k0 < n_radial; k0 += SLAB) {
+        for (int group = 1; group < triples_end(l_max); ++group)
+            pull_group<S, H, 3, SLAB>(partial, staged + a, hyper, own_dq, dA, dq_stride, hyper_plane, exists, group, k0,
+                                      n_radial, l_max, n_features);
+        for (int group = 0; group < groups_of(l_max); group += LONE_STEP)
+            pull_group<S, H, 1, SLAB>(partial, staged + a, hyper, own_dq, dA, dq_stride, hyper_plane, exists, group, k0,
+                                      n_radial, l_max, n_features);
     }
 }
 

@@ -6,6 +6,8 @@ from fastdesc.descriptors.kernels import CudaKernels
 
 PAIRS, MIRROR, ATOMWISE = (f"embedded_density/{x}.cu" for x in ("density", "coefficients_pullback", "contraction"))
 COLUMNS, ATOMS, CONTRACT_THREADS, TURN_THREADS = 8, 32, 256, 256
+ROW_BYTES, PARTIAL_SUMS = 128, 192
+"""Of the contractions: bytes that a block's atoms have of each density in shared memory; rows of partial sums there."""
 
 
 class Kernels(CudaKernels):
@@ -66,14 +68,14 @@ class Kernels(CudaKernels):
     def ed_contract(self, hyper, density, q):
         strides = (self._stride(density), cuda.row_stride(q), self._plane(density), hyper.shape[-1])
         args = (hyper, density, q, *strides, *self.shape, self.family.n_features)
-        self._over_atoms("ed_contract", density, args, _scalar_of(hyper))
+        self._contract("ed_contract", hyper, density, args, 0)
 
     def ed_contract_pullback(self, hyper, density, dq, ddensity):
         dq = self.whole(dq)
         strides = (self._stride(density), cuda.row_stride(dq), self._stride(ddensity))
         planes = (self._plane(density), self._plane(ddensity), hyper.shape[-1])
         args = (hyper, density, dq, ddensity, *strides, *planes, *self.shape, self.family.n_features)
-        self._over_atoms("ed_contract_pullback", density, args, _scalar_of(hyper))
+        self._contract("ed_contract_pullback", hyper, density, args, PARTIAL_SUMS)
 
     def ed_gram(self, density, out):
         strides = (self._stride(density), cuda.row_stride(out), self._plane(density))
@@ -115,14 +117,16 @@ class Kernels(CudaKernels):
         y = -(-n_radial // width) if slabs else 1
         cuda.launch(PAIRS, name, self.n_atoms, self.warps * per_warp, 32 * self.warps, args, y=y)
 
-    def _over_atoms(self, name, density, args, *scalars):
-        arguments, n = ", ".join((self.scalar, *scalars)), density.shape[-1]
-        cuda.launch(ATOMWISE, f"{name}<{arguments}>", n, ATOMS, CONTRACT_THREADS, (n, *args))
+    def _over_atoms(self, name, density, args):
+        n = density.shape[-1]
+        cuda.launch(ATOMWISE, f"{name}<{self.scalar}>", n, ATOMS, CONTRACT_THREADS, (n, *args))
 
-
-def _scalar_of(hyper):
-    """Scalar of the blocks of `hyper`, which may be plain where densities are dual."""
-    return cuda.scalar_name(hyper.dtype, hyper.ndim == 2)
+    def _contract(self, name, hyper, density, args, more_rows):
+        """Launch a product with the blocks of `hyper`, which may be plain where densities are dual."""
+        n, rows = density.shape[-1], self.family.n_radial * self.family.n_moments + more_rows
+        kernel = f"{name}<{self.scalar}, {cuda.scalar_name(hyper.dtype, hyper.ndim == 2)}>"
+        per_block, shared = ROW_BYTES // self.item, ROW_BYTES * rows
+        cuda.launch(ATOMWISE, kernel, n, per_block, CONTRACT_THREADS, (n, *args), shared_mem=shared)
 
 
 def slab_kernel(name, scalar, n_radial):
