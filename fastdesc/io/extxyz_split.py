@@ -72,6 +72,7 @@ def _ordinary(stream, most):
     bytes that were read and not taken, and the number of lines before them
     """
     data, at, number = bytearray(), 0, 0
+    skip_lines(np.empty(0, np.uint8), 0, 0)    # Numba may hold what it compiles for; data must be free to grow
 
     def end_of(n, at):
         """Where n lines from `at` on end; -1 where the stream ends before."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,10 @@ CACHE = Path(
 )
 ONE_AT_A_TIME = threading.Lock()
 """Networks launch from the threads that share a CPU's atoms; the run time knows one launch."""
+WITH_STACKS = OrderedDict()
+"""Libraries that keep the stacks of their threads from launch to launch, by number; the last ones that were used."""
+MOST_WITH_STACKS = 48
+"""Of 256 threads, two maps each; Linux gives a process 65 530."""
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 COMMON = ("-std=c++20", "-fPIC", "-g1", "-fno-strict-aliasing")
 WARNINGS = ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused")
@@ -153,9 +158,18 @@ class Kernel:
         pointers = (ctypes.c_void_p * len(args))(*[ctypes.addressof(v) for v in values])
         sizes = [(ctypes.c_uint * 3)(*(*size, 1, 1)[:3]) for size in (grid, block)]
         with ONE_AT_A_TIME:
+            _keep_stacks(self._library)
             failed = self._function(*sizes, ctypes.c_size_t(shared_mem), pointers)
         if failed:
             raise EmulatorError(f"{self.name}: {self._library.emulator_error().decode()}")
+
+
+def _keep_stacks(library):
+    """Of this library, and no longer those of the one whose last launch is longest ago."""
+    WITH_STACKS[library._handle] = library
+    WITH_STACKS.move_to_end(library._handle)
+    if len(WITH_STACKS) > MOST_WITH_STACKS:
+        WITH_STACKS.popitem(last=False)[1].emulator_release()
 
 
 @cache

@@ -212,4 +212,8 @@ extern "C" void emulator_order(int order, uint64_t seed) {
     emulator::order = order;
     emulator::random_state = seed ? seed : 1;
 }
+extern "C" void emulator_release() {  // the stacks, which the next launch makes anew
+    emulator::free_fibers();
+    emulator::idle.clear();
+}
 extern "C" void emulator_ordered_blocks(int ordered) { emulator::ordered_blocks = ordered; }
