@@ -333,6 +333,7 @@ class Potential(Parameters):
                 whole = self._without_pairs(structures, pairs, model, derivatives)
                 if whole is not None:
                     return whole
+                pairs = None    # found below
             structures, pairs, species = self.placed(structures, pairs, model, empty)
             placed, found = (structures.positions, structures.cells, pairs, species.on_device), None
             periodic = large_system.suited(model, structures, pairs)
