@@ -7,7 +7,7 @@ import pytest
 
 from fastdesc.features import convert, read_frames
 
-N_FRAMES = 1500
+N_FRAMES = 3000
 COMMENTS = {
     "named": 'comment="Atoms. Timestep: {k}"',
     "LAMMPS": " Atoms. Timestep: {k}",    # dump xyz: a word that differs in every frame
