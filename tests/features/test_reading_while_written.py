@@ -14,7 +14,7 @@ from fastdesc.features import featurize, open_features, stream
 from fastdesc.hdf5 import journal
 from fastdesc.hdf5.journal import CommittedFile, JournaledFile, Moved
 
-N_FRAMES = 200
+N_FRAMES = 400
 WRITER = """
 import sys
 from helpers.featurizing import Fake, frames
