@@ -249,7 +249,8 @@ def checked(table, section, options, path):
             accepted, words = KINDS[str]
         wrong_bool = isinstance(value, bool) and not {bool, object} & {accepted, *get_args(accepted)}
         if wrong_bool or not isinstance(value, accepted):
-            example = "" if default in (REQUIRED, None) else f", such as {toml_value(default)}"
+            told = default in (REQUIRED, None) or "such as" in words
+            example = "" if told else f", such as {toml_value(default)}"
             raise InputError(f"{path}: [{section}] {key} is {toml_value(value)}; it must be {words}{example}")
         if value == "" and accepted is str:
             raise InputError(f"{path}: [{section}] {key} is empty; give a name, or leave it out")
