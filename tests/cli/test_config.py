@@ -131,7 +131,10 @@ def test_training_section_is_the_arguments_of_train():
         (MINIMAL + "[potential]\ndescriptor = 1", r"\[potential\] has no key 'descriptor'"),
         (MINIMAL + '[descriptor]\nfamily = "gausian_moments"', r"\[descriptor\] family 'gausian_m.*did you mean"),
         (MINIMAL + "[descriptor]\ncutof = 5", r"\[descriptor\] has no key 'cutof' \(did you mean 'cutoff'\?\)"),
-        (MINIMAL + "[descriptor]\ncutoff = true", r'must be a number, such as 6.0, or "auto"$'),
+        (
+            MINIMAL + "[descriptor]\ncutoff = true",
+            r'\[descriptor\] cutoff is true; it must be a number, such as 6.0, or "auto"$',
+        ),
         (MINIMAL + '[descriptor]\ncutoff = "5"', r"\[descriptor\] cutoff is \"5\"; it must be a number, such as"),
         (MINIMAL + "[output]\nplots = 1", r"\[output\] plots is 1; it must be true or false"),
         (MINIMAL + "valid = 3", r"\[data\] valid is 3; it must be a string"),
