@@ -135,7 +135,7 @@ def _frame(text, n_atoms):
     if numbers is None:
         if symbols is None:
             raise ValueError("no column says which element the atoms are")
-        numbers = _numbers(symbols).copy()
+        numbers = _numbers(_names(symbols)).copy()
     else:
         numbers = _whole(numbers)
     if "positions" not in arrays:
@@ -162,6 +162,15 @@ def _frame(text, n_atoms):
         "numbers": numbers, "positions": arrays.pop("positions"), "cell": cell, "pbc": pbc,
         "info": info, "arrays": arrays, "results": results, "constraints": _constraints(arrays),
     }  # fmt: skip
+
+
+def _names(symbols):
+    """Element symbols as `_numbers` takes them; ValueError for a column of numbers, which ASE writes for no atoms."""
+    if isinstance(symbols, np.ndarray):
+        if len(symbols):
+            raise ValueError("the column species must hold one name of an element for each atom (species:S:1)")
+        return ()
+    return symbols
 
 
 def _text(properties):
@@ -228,7 +237,7 @@ def _arrays(text, n_atoms, columns):
             raise ValueError(f"atom {k + 1} has {len(row)} columns where {columns.width} are described")
     words = list(zip(*rows, strict=False)) if rows else [()] * columns.width
     found = {name: _array(words[a:b], kind) for name, kind, a, b in columns.named}
-    if "symbols" in found:
+    if "symbols" in found and found["symbols"].dtype.kind == "U" and found["symbols"].ndim == 1:
         found["symbols"] = tuple(found["symbols"].tolist())
     return found
 

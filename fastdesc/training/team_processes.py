@@ -18,6 +18,8 @@ from fastdesc.training.team import Team
 
 PATIENCE = 60.0
 """Seconds in which members that have nothing more to do must have ended."""
+NOTICED = 5.0
+"""Seconds in which a member that ends is noticed, on a busy machine, too."""
 READY = "ready"
 
 
@@ -90,7 +92,7 @@ def gathered(size, work, arguments, meeting=NcclSum):
             member.process.join(PATIENCE)
     except Exception as error:
         if watcher is not None and not isinstance(error, FastdescError):
-            watcher.join(1.0)    # what went wrong here may be that another is gone
+            watcher.join(NOTICED)    # what went wrong here may be that another is gone
         if lost:
             raise FastdescError(lost[0]) from error
         raise
@@ -116,10 +118,12 @@ class _Member:
             raise FastdescError(f"the process of device {self.rank} did not start: {self.last_words()}")
 
     def last_words(self):
-        """Why the process, which has ended, ended; None after all went well."""
+        """Why the process ends or has ended; None after all went well."""
         said = self._said()
+        if said is not None:
+            return said
         self.process.join()
-        return None if self.process.exitcode == 0 else said or f"code {self.process.exitcode}"
+        return None if self.process.exitcode == 0 else f"code {self.process.exitcode}"
 
     def _said(self):
         """What came through the pipe; None where nothing will any more."""
@@ -130,11 +134,14 @@ class _Member:
 
 
 def _watch(members, lost, done, abort):
-    """Wait until a member ends early; note why, and end the waiting of member 0."""
-    running = {member.process.sentinel: member for member in members}
+    """Wait until a member ends early; note why, and end the waiting of member 0.
+
+    Pipes are listened to, not processes: a member says why before its sums end, and may take long to end itself.
+    """
+    running = {member.pipe: member for member in members}
     while running and not done.is_set():
-        for sentinel in connection.wait(list(running), timeout=0.5):
-            member = running.pop(sentinel)
+        for pipe in connection.wait(list(running), timeout=0.5):
+            member = running.pop(pipe)
             words = member.last_words()
             if words is not None and not done.is_set():
                 lost.append(f"the process of device {member.rank} ended early: {words}")

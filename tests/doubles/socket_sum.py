@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def together(size, work):
 
 
 def fail_after(team, frames):
-    """A member that takes part in one sum and then ends of a mistake."""
+    """A member that takes part in one sum and then ends of a mistake; its process takes long to end."""
     team.sum([np.ones(3)])
+    threading.Thread(target=time.sleep, args=(30,)).start()
     raise ValueError(f"a mistake after {frames} frames")
 
 

@@ -11,6 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from helpers.labelled_frames import labelled
 
+import fastdesc as fd
 from fastdesc.errors import FileFormatError, InputError
 from fastdesc.io import extxyz_split
 from fastdesc.io.frames import iread_frames, read_frames
@@ -161,6 +162,24 @@ def test_bytes_that_are_no_text(tmp_path):
     path.write_bytes(b"1\ncomment\nCu 0 0 0\n1\ncomm\xffent\nCu 0 0 0\n")
     good, error = extxyz_split.Blocks(path)
     assert good == (1, 1, "comment\nCu 0 0 0\n") and "is not a text file" in str(error)
+
+
+def test_frames_without_atoms_as_ase_writes_them(tmp_path):
+    """Their column of names is one of numbers: read as what they are, and named where atoms are needed."""
+    path = tmp_path / "x.extxyz"
+    some = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])
+    some.calc = SinglePointCalculator(some, energy=1.0)
+    write(path, [some, Atoms(), some])
+    assert "species:R:1" in path.read_text()
+    assert [len(a) for a in read_frames(path)] == [2, 0, 2]
+    potential = fd.Potential(fd.GaussianMoments(species=["Cu"]))
+    for call in (lambda: fd.train(potential, path, progress=False), lambda: potential.predict(path)):
+        with pytest.raises(InputError, match=r"frame \d has no atoms; remove it"):
+            call()
+    for kind, word in (("R:1", "29"), ("S:2", "Cu Cu"), ("I:1", "29")):
+        path.write_text(f"1\nProperties=species:{kind}:pos:R:3\n{word} 0 0 0\n")
+        with pytest.raises(FileFormatError, match=r"must hold one name of an element for each atom \(species:S:1\)"):
+            read_frames(path)
 
 
 def test_symbols_of_every_form(tmp_path):
