@@ -14,7 +14,7 @@ def demo(args):
 
 def featurize(args):
     from fastdesc.analysis.info import headline, skipped_frames
-    from fastdesc.cli.experiment import descriptor_for
+    from fastdesc.cli.descriptor_choice import descriptor_for
     from fastdesc.features import featurize
     from fastdesc.hdf5.files import check_apart
 

@@ -13,7 +13,8 @@ from ase.md.verlet import VelocityVerlet
 
 from fastdesc.calculator import FastdescCalculator
 from fastdesc.cli.config import load_config
-from fastdesc.cli.experiment import build_descriptor, run
+from fastdesc.cli.descriptor_choice import build_descriptor
+from fastdesc.cli.experiment import run
 from fastdesc.features import featurize
 from fastdesc.hdf5.files import check_target, write_text
 from fastdesc.potential.loading import load

@@ -12,24 +12,21 @@ from fastdesc import __version__
 from fastdesc.analysis.accuracy import Comparison, compare, three_digits
 from fastdesc.backend.arrays import resolve_device
 from fastdesc.cli import config as configuration
-from fastdesc.descriptors import family_class
+from fastdesc.cli.descriptor_choice import asks_for_cutoff, build_descriptor
 from fastdesc.errors import FastdescError, InputError
 from fastdesc.hdf5.files import check_apart, check_target, to_json, write_text
 from fastdesc.io.frames import expand
 from fastdesc.io.labels import advice, labels
-from fastdesc.io.sources import elements
-from fastdesc.pairs.choose_cutoff import choose_cutoff
 from fastdesc.potential import Potential
 from fastdesc.potential.elements import add_elements
 from fastdesc.potential.file import FORMAT as MODEL
 from fastdesc.potential.loading import load
 from fastdesc.structures import Structures
 from fastdesc.training import run_trainer, trainer_for
+from fastdesc.training.data import open_frames
 from fastdesc.training.data_warnings import warn_of_new_elements
-from fastdesc.training.dataset import report
-from fastdesc.training.from_features import StoredFeatures, check_arguments, is_features, open_feature_rows
+from fastdesc.training.from_features import check_arguments, is_features
 from fastdesc.training.places import read_placed
-from fastdesc.training.streamed_frames import Streamed, open_streamed
 from fastdesc.training.team import ALONE
 
 FILES = {
@@ -47,8 +44,6 @@ FILES = {
 
 PURPOSES = {"train": "training", "valid": "validation"}
 """Sets that training reads."""
-ON_DISK = StoredFeatures | Streamed
-"""Sets that are not in memory, which training judges."""
 
 
 def run(config, resume=False, overwrite=False, progress=True, say=print, team=ALONE, callback=None):
@@ -89,7 +84,7 @@ def run(config, resume=False, overwrite=False, progress=True, say=print, team=AL
     team.check_alike(configuration=configuration.to_text(config), version=__version__, **trainer.run_of)
     team.begin_alike(trainer)
     potential = trainer.potential
-    own = config.data.init is None and not isinstance(sets["train"], StoredFeatures)
+    own = config.data.init is None and sets["train"].own_descriptor is None
     if own and asks_for_cutoff(config.family, config.descriptor):
         config = replace(config, descriptor={**config.descriptor, "cutoff": potential.descriptor.cutoff})
     if team.rank:
@@ -143,7 +138,7 @@ def _prepared(config, folder, paths, resume, overwrite, say, team):
         path = getattr(config.data, name)
         if path is not None and not (team.rank and name == "test"):    # member 0 evaluates
             sets[name] = _read(name, path, keys, config.training.frame_memory)
-            say(f"{name}: {_report(sets[name])}")
+            say(f"{name}: {sets[name].report}")
     potential = _further(config, sets, say) if config.data.init else None
     if potential is None:
         potential = Potential(_descriptor(config, sets, say), **config.potential)
@@ -157,13 +152,12 @@ def _prepared(config, folder, paths, resume, overwrite, say, team):
 
 
 def _read(name, path, keys, memory):
-    """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
+    """Open a set: frames of training, of validation, or of the test, which are in memory."""
+    if name in PURPOSES:
+        return open_frames(path, PURPOSES[name], memory, keys)
     if is_features(path):
-        if name == "test":
-            raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
-        return open_feature_rows(path, PURPOSES[name])
-    streamed = open_streamed(path, memory, PURPOSES[name], keys) if name in PURPOSES else None
-    return streamed or read_placed(path, name, **keys)
+        raise InputError(f"data.test is a features file, {path}; give frames, whose forces can be compared too")
+    return read_placed(path, name, **keys)
 
 
 def _further(config, sets, say):
@@ -177,22 +171,16 @@ def _further(config, sets, say):
 
 def _elements(sets):
     """Symbols of the elements of training and validation frames, ordered by atomic number."""
-    found = set()
-    for name in PURPOSES:
-        frames = sets.get(name)
-        if isinstance(frames, Streamed):
-            found |= frames.files.elements()
-        elif frames is not None and not isinstance(frames, StoredFeatures):
-            found |= {int(z) for atoms in frames for z in np.unique(atoms.numbers)}
+    found = set().union(*(sets[name].elements() for name in PURPOSES if name in sets))
     return [chemical_symbols[z] for z in sorted(found) if 0 <= z < len(chemical_symbols)]
 
 
 def _descriptor(config, sets, say):
     """The descriptor of the run: as configured, or that of a features file to train on."""
     train = sets["train"]
-    if not isinstance(train, StoredFeatures):
+    descriptor = train.own_descriptor
+    if descriptor is None:
         return build_descriptor(config.family, config.descriptor, _elements(sets), train, say)
-    descriptor = train.file.descriptor()
     if config.descriptor or config.family != configuration.FIRST_FAMILY:
         given = {k: v for k, v in config.descriptor.items() if (k, v) != ("cutoff", configuration.AUTO)}
         arguments = {"species": descriptor.species, **given}
@@ -200,14 +188,9 @@ def _descriptor(config, sets, say):
     return descriptor
 
 
-def _report(frames):
-    """What there is in a set, in one line."""
-    return frames.report if isinstance(frames, ON_DISK) else report(frames, labels(frames))
-
-
 def _check_frames(frames, path, descriptor):
     """InputError that names the file when its frames cannot be used or carry no label: test frames come last."""
-    if isinstance(frames, ON_DISK):
+    if not frames.in_memory:    # training judges
         return
     try:
         Structures.from_ase(frames).species(descriptor.species_numbers)
@@ -221,7 +204,7 @@ def _check_frames(frames, path, descriptor):
 
 def _tell_of_test(sets, descriptor):
     """Tell of elements that only the test frames hold."""
-    if "test" not in sets or isinstance(sets["train"], ON_DISK):
+    if "test" not in sets or not sets["train"].in_memory:
         return
     numbers = descriptor.species_numbers
     seen, asked = (_compositions(sets[name], numbers) for name in ("train", "test"))
@@ -237,70 +220,6 @@ def _make_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made ({error.strerror}); choose another output.folder") from error
-
-
-def build_descriptor(family, arguments, known, frames=None, say=None):
-    """Make a descriptor; elements come from the data (`known`) when the arguments name none.
-
-    A cutoff "auto" comes from the training frames, where these are given also that of the first family where the
-    arguments name none; `say` tells of it.
-    """
-    if not known and "species" not in arguments:
-        raise InputError("the frames hold no atoms; give at least one structure, or name the species")
-    arguments = {"species": known, **arguments}
-    missing = [s for s in known if s not in elements_of(arguments["species"])]
-    if missing:
-        raise InputError(f"the frames hold {', '.join(missing)}, which species {arguments['species']} lacks; add it")
-    if asks_for_cutoff(family, arguments) and frames is not None:
-        arguments["cutoff"] = choose_cutoff(frames)
-        if say is not None:
-            say(f"chosen: cutoff {arguments['cutoff']:g} Å, by the number of neighbours")
-    elif arguments.get("cutoff") == configuration.AUTO:
-        raise InputError('cutoff is "auto", which training frames decide, and there are none; give a number in Å')
-    return family_class(family)(**arguments)
-
-
-def asks_for_cutoff(family, arguments):
-    """Whether the cutoff of a descriptor is left to the training frames."""
-    left_out = configuration.AUTO if family == configuration.FIRST_FAMILY else None
-    return arguments.get("cutoff", left_out) == configuration.AUTO
-
-
-def elements_of(species):
-    """Symbols of a `species` argument, which may hold symbols and atomic numbers."""
-    from fastdesc.checks import atomic_numbers
-
-    return [chemical_symbols[z] for z in atomic_numbers(species)]
-
-
-def descriptor_for(frames, path=None, family=None, arguments=None):
-    """Make the descriptor a command line asks for.
-
-    Parameters
-    ----------
-    frames : path or frames
-        Looked at for their elements when nothing else says them.
-    path : str or Path, optional
-        A TOML file with a [descriptor] section, or a model file, whose trained descriptor is taken.
-    family : str, optional
-        Without `path`.
-    arguments : dict, optional
-        Of the family's class; they go before those of a TOML file.
-    """
-    arguments = dict(arguments or {})
-    if path is not None and Path(path).suffix != ".toml":
-        descriptor = load(path).descriptor
-        if arguments or family:
-            raise InputError(f"{path} is a model file and its descriptor complete; leave out family and arguments")
-        return descriptor
-    if path is not None:
-        own_family, own = configuration.read_descriptor(path)
-        family, arguments = family or own_family, {**own, **arguments}
-    family, arguments = configuration.descriptor_settings(
-        {"family": family or configuration.FIRST_FAMILY, **arguments}, "command line" if path is None else path
-    )
-    known = [] if "species" in arguments else elements(frames)
-    return build_descriptor(family, arguments, known)
 
 
 def _check_folder(folder, paths, resume, overwrite):
@@ -339,7 +258,7 @@ def _kept(trainer):
 
 def _evaluate(config, potential, sets, paths, say):
     """Errors on the test frames, else on validation frames that were given."""
-    name = next((n for n in ("test", "valid") if n in sets and not isinstance(sets[n], ON_DISK)), None)
+    name = next((n for n in ("test", "valid") if n in sets and sets[n].in_memory), None)
     if name is None:
         return []
     found = compare(potential, sets[name], device=config.training.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from fastdesc.backend.arrays import resolve_device
-from fastdesc.cli.experiment import build_descriptor
+from fastdesc.cli.descriptor_choice import build_descriptor
 from fastdesc.cli.loop_config import FOLDER, load_loop
 from fastdesc.errors import InputError
 from fastdesc.hdf5.files import check_apart

@@ -87,6 +87,18 @@ def labels(frames):
     return Labels(energies, forces, stress)
 
 
+def taught(frames, known):
+    """Labels that can be learned: those of frames, without the stresses of slabs, wires and molecules.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+    known : Labels
+    """
+    bulk = np.array([atoms.pbc.all() for atoms in frames])
+    return known._replace(stress=np.where(bulk[:, None, None], known.stress, np.nan))
+
+
 def real(value):
     """Return what a label holds as a float64 array; TypeError for text and for booleans, which NumPy takes, too."""
     array = np.asarray(value)

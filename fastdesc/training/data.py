@@ -42,9 +42,9 @@ def opened(train_frames, valid_frames, settings, rng):
         frames to split.
     """
     fraction, memory = settings.valid_fraction, settings.frame_memory
-    frames = _read(train_frames, "training", memory)
+    frames = open_frames(train_frames, "training", memory)
     if valid_frames is not None or fraction == 0:
-        valid = None if valid_frames is None else _read(valid_frames, "validation", memory)
+        valid = None if valid_frames is None else open_frames(valid_frames, "validation", memory)
         if isinstance(valid, StoredFeatures) and not isinstance(frames, StoredFeatures):
             raise InputError(
                 f"the validation frames are a features file, {valid.file.path}, and the training frames are not; give "
@@ -61,13 +61,29 @@ def opened(train_frames, valid_frames, settings, rng):
     return tuple(frames.take(np.sort(part)) for part in (order[n_valid:], order[:n_valid]))
 
 
-def _read(source, purpose, memory):
-    """Frames, those of a features file, or those on the disk that are more than `memory` GB."""
+def open_frames(source, purpose, memory, keys=None):
+    """Open the frames of training or validation.
+
+    Parameters
+    ----------
+    source : path, frames, FeaturesFile, or what this function returned
+    purpose : {"training", "validation"}
+    memory : float
+        GB, as `frame_memory` of Settings.
+    keys : dict, optional
+        Names of labels, as `read_frames` wants them.
+
+    Returns
+    -------
+    Placed, Streamed or StoredFeatures
+        Frames in memory, frames that stay on the disk, or rows of a features file. Each has ``len``, ``take``,
+        ``report``, ``elements()``, ``in_memory`` and ``own_descriptor`` (None, but of a features file).
+    """
     if isinstance(source, StoredFeatures | Streamed):
         return source
     if is_features(source):
         return open_feature_rows(source, purpose)
-    return open_streamed(source, memory, purpose) or read_placed(source, purpose)
+    return open_streamed(source, memory, purpose, keys) or read_placed(source, purpose, **(keys or {}))
 
 
 def training_set(frames, potential, dtype, device, purpose="training", pair_memory=PAIR_MEMORY):

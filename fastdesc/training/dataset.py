@@ -9,7 +9,7 @@ import numpy as np
 from fastdesc.backend.arrays import to_device
 from fastdesc.errors import InputError
 from fastdesc.geometry import frame_sums
-from fastdesc.io.labels import advice, labels
+from fastdesc.io.labels import advice, labels, taught
 from fastdesc.pairs import Pairs
 from fastdesc.structures import Structures
 from fastdesc.training.initialise import initialise, initialise_with_descriptor
@@ -55,18 +55,6 @@ class TrainingBatch:
     def frame_sums(self, per_atom):
         """Sum over the atoms of each frame, float64 (n_frames,)."""
         return frame_sums(per_atom[None], self.pairs)[:, 0]
-
-
-def report(frames, known):
-    """Say in one line what frames with some Labels teach: stresses of slabs do not count.
-
-    Parameters
-    ----------
-    frames : list of ase.Atoms
-    known : Labels
-    """
-    bulk = np.array([atoms.pbc.all() for atoms in frames])
-    return known._replace(stress=np.where(bulk[:, None, None], known.stress, np.nan)).report(frames)
 
 
 def check_weight(k, value):
@@ -117,7 +105,7 @@ class TrainingSet:
         self.energies = known.energies
         bulk = self.structures.pbc.all(1)
         self.dropped_stress = np.isfinite(known.stress).any((1, 2)) & ~bulk
-        self.report = report(self.frames, known)
+        self.report = taught(self.frames, known).report(self.frames)
         volumes = np.where(bulk, self.structures.volumes, np.nan)
         self._virial = known.stress * volumes[:, None, None]
         self._forces, self.weight = known.forces, weight

@@ -35,12 +35,23 @@ class StoredFeatures:
     file: FeaturesFile
     frames: np.ndarray
 
+    in_memory = False
+
     def __len__(self):
         return len(self.frames)
 
     def take(self, which):
         """Some of these frames."""
         return StoredFeatures(self.file, self.frames[which])
+
+    @property
+    def own_descriptor(self):
+        """The descriptor that made the features, the only one that can be trained on them."""
+        return self.file.descriptor()
+
+    def elements(self):
+        """No atomic numbers, a set: elements are those of the descriptor."""
+        return set()
 
     @property
     def report(self):

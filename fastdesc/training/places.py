@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from fastdesc.io.frames import expand, iread_frames, read_frames
+from fastdesc.io.labels import labels, taught
 
 
 class Placed(list):
@@ -13,6 +16,9 @@ class Placed(list):
     places : list of (str, int)
         File, or "the training frames" where there is none, and index in it.
     """
+
+    in_memory = True
+    own_descriptor = None
 
     def __init__(self, frames, places):
         super().__init__(frames)
@@ -25,6 +31,15 @@ class Placed(list):
     def take(self, which):
         """Some of these frames."""
         return Placed([self[k] for k in which], [self.places[k] for k in which])
+
+    def elements(self):
+        """Atomic numbers that occur, a set."""
+        return {int(z) for atoms in self for z in np.unique(atoms.numbers)}
+
+    @property
+    def report(self):
+        """What there is, in one line."""
+        return taught(self, labels(self)).report(self)
 
 
 def place_name(file, index):

@@ -34,6 +34,9 @@ class Streamed:
     frames: np.ndarray
     memory: float
 
+    in_memory = False
+    own_descriptor = None
+
     def __len__(self):
         return len(self.frames)
 
@@ -44,6 +47,10 @@ class Streamed:
     def where(self, k):
         """Name frame k by its index and its file."""
         return place_name(*self.files.place(self.frames[k]))
+
+    def elements(self):
+        """Atomic numbers that occur in the files, a set."""
+        return self.files.elements()
 
     @property
     def names(self):
