@@ -16,7 +16,7 @@ from fastdesc.backend.device_memory import in_pieces
 from fastdesc.backend.threads import for_chunks, single_threaded_blas
 from fastdesc.geometry import forces, frame_sums, pair_vectors, virials, virials_of_rows
 from fastdesc.pairs.pieces import pieces
-from fastdesc.potential import recursive_pass
+from fastdesc.potential import one_density, recursive_pass
 from fastdesc.potential.one_pass import one_pass, suits
 
 CHUNK = 256
@@ -40,7 +40,7 @@ class Model:
     repulsion : Repulsion or None
         Of nuclei (fastdesc/potential/repulsion.py), which is added to what whole evaluations return.
     packed : tuple, or None
-        What fastdesc.potential.one_pass or large_system made of the parameters, kept for the next call.
+        What fastdesc.potential.one_pass, one_density or large_system made of the parameters, kept for the next call.
     spread : SpreadOfBlocks, or None
         What fastdesc.potential.uncertainty made of the last layers, kept likewise.
     """
@@ -218,6 +218,8 @@ def energies_and_gradient(model, rij, pairs, species, keep=False):
     drij : (3, n_pairs) array, eV/Å
     tape : Tape or None
     """
+    if not keep and one_density.suits(model):
+        return *one_density.one_density(model, rij, pairs, species), None
     q, saved = model.descriptor.forward(rij, pairs, species, model.theta)
     out, dq, chunks = network_and_gradient(model, q, pairs, species, keep)
     drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
@@ -316,9 +318,7 @@ def energies_forces_virials(model, positions, cells, pairs, species):
 def _together(model, positions, cells, pairs, species):
     """`energies_forces_virials` of all atoms at once, without the repulsion."""
     rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
-    q, saved = model.descriptor.forward(rij, pairs, species, model.theta)
-    out, dq, _ = network_and_gradient(model, q, pairs, species)
-    drij = model.descriptor.pullback(rij, pairs, species, model.theta, saved, dq)
+    out, drij, _ = energies_and_gradient(model, rij, pairs, species)
     return out, forces_of_all(drij, pairs), virials(rij, drij, pairs)
 
 

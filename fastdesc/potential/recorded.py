@@ -10,6 +10,7 @@ import numpy as np
 from fastdesc.backend.threads import recording, replay, single_threaded_blas
 from fastdesc.backend.workspace import Workspace
 from fastdesc.geometry import forces, pair_vectors, virials
+from fastdesc.potential import one_density
 from fastdesc.potential.evaluation import network_and_gradient
 from fastdesc.potential.one_pass import one_pass, suits
 
@@ -44,11 +45,15 @@ class RecordedEvaluation:
                 self._atomic, self._forces, self._virials = found
                 return
             rij = pair_vectors(self._positions, self._cells, pairs, model.scale.dtype)
-            q, saved = descriptor.forward(rij, pairs, species, theta)
-            self._atomic, dq, _ = network_and_gradient(model, q, pairs, species)
-            drij = descriptor.pullback(rij, pairs, species, theta, saved, dq)
+            if one_density.suits(model):
+                self._atomic, drij = one_density.one_density(model, rij, pairs, species)
+            else:
+                q, saved = descriptor.forward(rij, pairs, species, theta)
+                self._atomic, dq, _ = network_and_gradient(model, q, pairs, species)
+                drij = descriptor.pullback(rij, pairs, species, theta, saved, dq)
+                self._alive += [q, saved, dq]
             self._forces, self._virials = forces(drij, pairs), virials(rij, drij, pairs)
-        self._alive += [rij, q, saved, dq, drij]
+        self._alive += [rij, drij, species]
 
     def replay(self, structures):
         """Evaluate the recorded atoms where they are now.

@@ -133,6 +133,54 @@ def spline_slope(typingctx, filters, table, row, column, t):
 
 
 @intrinsic
+def splines_of_lanes(typingctx, t, table, first, integers, row, column):
+    """Values and slopes of one filter in all lanes, each on the piece that `locate` wrote for it.
+
+    Parameters
+    ----------
+    t : lanes
+        What `locate` returned; no dual numbers.
+    table : plain Rows of one filter
+        Pieces lie one behind the other, four numbers each.
+    first : int
+        Row of the table at which the filter's pieces begin.
+    integers : plain Rows of int32
+        Where `locate` wrote, from (row, column) on.
+    """
+    n, item = t.width, t.scalar.bitwidth // 8
+
+    def codegen(ctx, b, sig, args):
+        x, (_, table_, first_, integers_, row_, column_) = args[0], args
+        whole, wide = ir.VectorType(_I32, n), ir.VectorType(_I64, n)
+        at = place(ctx, b, code.Lanes(types.int32), integers_type, integers_, _I64(0), row_, column_)
+        pieces = b.sext(b.load(b.bitcast(at, whole.as_pointer()), align=4), wide)
+        address = b.add(cgutils.unpack_tuple(b, table_, 2)[0], b.mul(first_, _I64(item)))
+        bytes_on = b.mul(pieces, ir.Constant(wide, [item] * n))
+        c = []
+        for q in range(COEFFICIENTS):
+            start = code.broadcast(b, wide, b.add(address, _I64(q * item)))
+            c.append(_gather(b, x.type, b.inttoptr(b.add(start, bytes_on), _pointers_to(x.type))))
+        return cgutils.pack_array(b, _horner(b, c, x, 1))
+
+    integers_type = integers
+    return types.UniTuple(t, 2)(t, table, types.intp, integers, types.intp, types.intp), codegen
+
+
+def _pointers_to(vector):
+    return ir.VectorType(vector.element.as_pointer(), vector.count)
+
+
+def _gather(b, vector, pointers):
+    """Numbers that lie at these pointers."""
+    n, bits = vector.count, 32 if vector.element == ir.FloatType() else 64
+    mask = ir.Constant(ir.VectorType(ir.IntType(1), n), [1] * n)
+    arguments = [pointers, _I32(bits // 8), mask, ir.Constant(vector, ir.Undefined)]
+    signature = ir.FunctionType(vector, [x.type for x in arguments])
+    name = f"llvm.masked.gather.v{n}f{bits}.v{n}p0"
+    return b.call(cgutils.get_or_insert_function(b.module, signature, name), arguments)
+
+
+@intrinsic
 def add_powers(typingctx, table, row, column, weight, t):
     """Add weight * t^q to the row of each q = 0..3: the adjoint of `spline` in its coefficients."""
 

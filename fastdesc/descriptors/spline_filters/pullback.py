@@ -124,7 +124,7 @@ def _triplet_pulls(kind, filters, angular, n_close, grids, work):
 
 
 @inner
-def _write_pairs(kind, first, n, near, drij):
+def write_pairs(kind, first, n, near, drij):
     """The pair filters' part of (4), for all neighbours."""
     for k in range(0, n, lanes(kind)):
         m = min(lanes(kind), n - k)
@@ -135,7 +135,7 @@ def _write_pairs(kind, first, n, near, drij):
 
 
 @inner
-def _add_triplets(kind, first, n_close, work, drij):
+def add_triplets(kind, first, n_close, work, drij):
     """The triplets' part of (4), added to the pairs that have one."""
     close = work.close
     for k in range(0, n_close, lanes(kind)):
@@ -173,11 +173,11 @@ def sf_pullback(
         find_near(kind, rij, start, n, work)
         read_groups(kind, pair_lanes, dq, i, grids, work)
         _pair_pulls(kind, pair_lanes, pair, start, n, j, species, grids, work)
-        _write_pairs(kind, start, n, work.near, drij)
+        write_pairs(kind, start, n, work.near, drij)
         if work.step > 0:
             n_close = find_close(kind, start, n, j, species, grids, work)
             triplet_filters_and_slopes(triplet_lanes, radial, grids, work)
             read_column(kind, triplet_lanes, dq, n_pair, n_triplet, i, work.sums, 0)
             _triplet_pulls(kind, triplet_lanes, angular, n_close, grids, work)
-            _add_triplets(kind, start, n_close, work, drij)
+            add_triplets(kind, start, n_close, work, drij)
     release(arrays)
