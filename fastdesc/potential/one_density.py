@@ -1,8 +1,8 @@
 """Energies and their gradient in one pass, on the host, for spline filters that enter through one density.
 
-Potentials of the form (1) of fastdesc/descriptors/spline_filters/one_density.py: a direct term, and one embedding spline
-for each element, over pair filters and at most one triplet filter. Published s-MEAM potentials are of that form, and
-EAM. Pair filters that are summed must have the same knots: those of a file are one function each.
+Potentials of the form (1) of fastdesc/descriptors/spline_filters/one_density.py: a direct term, and one embedding
+spline for each element, over pair filters and at most one triplet filter. Published s-MEAM potentials are of that form,
+and EAM. Pair filters that are summed must have the same knots: those of a file are one function each.
 """
 
 from typing import Any, NamedTuple
@@ -93,7 +93,11 @@ def _packed(model):
             own_knots.append(knots[groups[0] if len(groups) else 0])
     others = theta[KNOTS][pair.shape[0] * family.n_elements :]
     triplet = into[:, n_pair:].sum(axis=1), direct[:, n_pair:].sum(axis=1)
-    numbers = [[h.shift[0, 0] for h in heads], [h.at_zero[0, 0] for h in heads], model.scale, *triplet]
+    last = [head.c.shape[2] - 1 for head in heads]
+    numbers = [[h.shift[0, 0] for h in heads], [h.at_zero[0, 0] for h in heads], model.scale, *triplet, last]
+    u = np.zeros((n_species, max(last) + 1, 4), dtype)
+    for z, head in enumerate(heads):
+        u[z, : last[z] + 1] = head.c[:, 0].T
     angular = family.filters["triplet_angular"]
     grids = Grids(
         *family.cutoffs(dtype), 1, 2 * n_species, family.filters["pair"].alike, angular.alike, pair.shape[3],
@@ -103,7 +107,7 @@ def _packed(model):
     return Packed(
         np.ascontiguousarray(np.concatenate([np.concatenate(own_knots), others]).astype(dtype)),
         tuple(np.ascontiguousarray(table.astype(dtype)) for table in tables),
-        np.ascontiguousarray([np.moveaxis(head.c[:, 0], 0, 1) for head in heads], dtype),
+        u,
         np.ascontiguousarray(np.array(numbers).T.astype(dtype)),
         (family.n_triplet, family.n_elements, grids),
     )

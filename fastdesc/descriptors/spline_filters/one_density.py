@@ -20,7 +20,7 @@ twice, which costs less.
 import numpy as np
 
 from fastdesc.backend.jit import inner, kernel
-from fastdesc.descriptors.spline_filters.cubic_pieces import COEFFICIENTS, locate, splines_of_lanes
+from fastdesc.descriptors.spline_filters.cubic_pieces import locate, splines_of_lanes
 from fastdesc.descriptors.spline_filters.neighbours import (
     ANGLE_PIECES,
     ANGLES,
@@ -47,13 +47,13 @@ from fastdesc.descriptors.spline_filters.neighbours import (
     work_in,
 )
 from fastdesc.descriptors.spline_filters.pullback import add_triplets, write_pairs
-from fastdesc.simd import add_sum, broadcast, integer, lanes, load, peek, poke, set_integer, splat, store
+from fastdesc.simd import add_sum, broadcast, integer, lanes, load, peek, set_integer, splat, store
 
 SUMS = ANGLES
 """Row of `close` that nothing else needs here: sums of an atom, in the columns PHI, RHO and TRIPLETS."""
 PHI, RHO, TRIPLETS = range(3)
-SHIFT, AT_ZERO, SCALE, OF_DENSITY, DIRECT = range(5)
-"""Columns of the numbers of an element: shift, U0, scale, v and w of (1)."""
+SHIFT, AT_ZERO, SCALE, OF_DENSITY, DIRECT, LAST = range(6)
+"""Columns of the numbers of an element: shift, U0, scale, v and w of (1); the number of the last piece of U."""
 
 
 @inner
@@ -90,9 +90,9 @@ def _close_functions(kind, radial, work, grids):
 def _others(kind, work):
     """Write what `_other` reads: ones but for one zero."""
     width = lanes(kind)
-    store(work.w, 0, 0, splat(kind, 1.0))
+    store(work.w, 0, 0, width - 1, splat(kind, 1.0))
+    store(work.w, 0, width - 1, splat(kind, 0.0))
     store(work.w, 0, width, splat(kind, 1.0))
-    poke(work.w, 0, 0, width - 1, 0.0)
 
 
 @inner
@@ -135,7 +135,8 @@ def _triplets(kind, angular, grids, work):
             sums = zero, zero, zero, zero
             for zb in range(work.n_elements):
                 elements = element_pair(min(za, zb), max(za, zb), work.n_elements)
-                sums = _around(kind, angular, elements, a, start_of(work, zb), start_of(work, zb + 1), grids, work, sums)
+                first, last = start_of(work, zb), start_of(work, zb + 1)
+                sums = _around(kind, angular, elements, a, first, last, grids, work, sums)
             w, vx, vy, vz = sums
             f = load(kind, work.f, 0, a)
             total = total + load(kind, work.f, 0, a, min(lanes(kind), end - a)) * w
@@ -147,9 +148,9 @@ def _triplets(kind, angular, grids, work):
 
 
 @inner
-def _embedding(u, s):
+def _embedding(u, last, s):
     """U and its slope, (n_pieces, 4) coefficients."""
-    last, two, three = np.float64(len(u) - 1), u.dtype.type(2), u.dtype.type(3)
+    two, three = u.dtype.type(2), u.dtype.type(3)
     k = np.floor(s) + 1
     k = min(k, last) if k >= 0 else 0.0    # what diverged finds a piece, too, and stays NaN in t
     piece, t = np.int64(k), u.dtype.type(s - k)
@@ -181,15 +182,14 @@ def sf_one_density(
          knots, a row of four for each grid
          plain Rows pair (2 n_species, n_elements, pieces, 4), phi and rho of each centre; radial (n_elements, pieces,
          4); angular (n_element_pairs, pieces, 4)
-         u (n_species, pieces, 4), numbers (n_species, 5)
+         u (n_species, pieces, 4), numbers (n_species, 6)
     out  energies (n_atoms,) float64, Rows drij (3, n_pairs)
     """
     arrays = allocate(kind, one, one, row, first, last, n_triplet, n_elements, grids)
     work = work_in(kind, one, one, arrays, knots, n_triplet, n_elements, grids)
     for i in range(first, last):
         start, n, own = row[i], row[i + 1] - row[i], species[i]
-        for c in range(3):
-            poke(work.close, 0, SUMS, c, 0.0)
+        store(work.close, SUMS, splat(kind, 0.0))
         find_near(kind, rij, start, n, work)
         store(work.near, DISTANCE, n, splat(kind, 2.0 * grids.cutoff))    # lanes without a neighbour
         _pair_function(kind, PHI, 2 * own, pair, start, n, j, species, grids, work)
@@ -201,7 +201,7 @@ def sf_one_density(
             _triplets(kind, angular, grids, work)
         phi, rho = peek(kind, work.close, 0, SUMS, PHI), peek(kind, work.close, 0, SUMS, RHO)
         g3, mine = peek(kind, work.close, 0, SUMS, TRIPLETS), numbers[own]
-        value, slope = _embedding(u[own], mine[SHIFT] + (rho + mine[OF_DENSITY] * g3))
+        value, slope = _embedding(u[own], np.float64(mine[LAST]), mine[SHIFT] + (rho + mine[OF_DENSITY] * g3))
         h = mine[SCALE] * slope
         energies[i] = np.float64(mine[SCALE]) * (value - mine[AT_ZERO]) + (np.float64(phi) + mine[DIRECT] * g3)
         _scaled(kind, n, n_close, h, mine[DIRECT] + h * mine[OF_DENSITY], work)
