@@ -7,6 +7,7 @@ FOLDER holds the files that bench/accuracy_sets.py names. A potential with defau
 is trained on each set; its uncertainties are calibrated on the tenth of the training frames that training sets aside.
 3BPA is trained at 300 K, and its frames of 600 K are extrapolation. The metric of the last layer (which labels enter
 it, and with which weights) was compared on the 3BPA test frames when it was chosen: figures of 3BPA are optimistic.
+Those of bench/extrapolation.py are of training frames alone.
 Results are added to OUT.json, one for each set. Times are those of the processor, shortest of several; members of
 forces cost a pullback each.
 """
@@ -29,7 +30,7 @@ MOST_FRAMES = 500
 def run(folder, name, steps, seed, progress, model=None, members=0):
     """Train on one set, or take a model; return reliability on its tests, and times."""
     data = SETS[name]
-    train = [atoms for atoms in fd.read_frames(_file(folder, data.train)) if len(atoms) > 1]
+    train = [atoms for atoms in fd.read_frames(file_of(folder, data.train)) if len(atoms) > 1]
     cpu = time.process_time()
     if model is None:
         potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed), seed=seed)
@@ -81,7 +82,7 @@ def shallow(potential, folder, data, train, members):
 def tests_of(folder, data):
     """Names of the tests of a set, and their frames, MOST_FRAMES at most."""
     for test, file in data.tests.items():
-        frames = fd.read_frames(_file(folder, file))
+        frames = fd.read_frames(file_of(folder, file))
         yield test, frames[:: -(-len(frames) // MOST_FRAMES)]
 
 
@@ -105,7 +106,7 @@ def speed(potential, frames, n_atoms=1000, repeats=10):
     return {name: 1e6 * seconds / sum(map(len, some)) for name, seconds in best.items()}
 
 
-def _file(folder, name):
+def file_of(folder, name):
     found = [path for path in (Path(folder) / f"{name}{end}" for end in (".extxyz.gz", ".extxyz")) if path.exists()]
     if not found:
         raise SystemExit(f"{Path(folder) / name}.extxyz.gz is not there")

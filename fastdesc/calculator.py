@@ -190,7 +190,7 @@ class FastdescCalculator(Calculator):
             self.potential, placed, self._model, known, of_forces, members, None if self._sliced else self._pairs
         )
         species = self._last.species(self.potential.descriptor.species_numbers)
-        found = known.scaled(spread, species, local)
+        found = known.scaled(spread, species, placed.first, local)
         found["energy_uncertainty"] = float(found["energy_uncertainty"][0])
         return {name: value for name, value in found.items() if value is not None}
 

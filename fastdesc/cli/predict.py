@@ -131,7 +131,8 @@ def _evaluated(potential, model, group, uncertainty):
     structures, found = Structures.from_ase(group), {}
     if uncertainty:
         energy, forces, virials, _, spread = evaluated_with_spread(potential, structures, model)
-        found = needed(potential).scaled(spread, structures.species(potential.descriptor.species_numbers))
+        species = structures.species(potential.descriptor.species_numbers)
+        found = needed(potential).scaled(spread, species, structures.first)
         of_frames = found.pop("energy_uncertainty")
     else:
         energy, forces, virials, _ = potential.evaluate(structures, None, model)

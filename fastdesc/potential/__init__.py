@@ -302,7 +302,7 @@ class Potential(Parameters):
         sure = {}
         if known is not None:
             species = structures.species(self.descriptor.species_numbers)
-            sure = known.scaled(Spread(*spreads), species, forces and uncertainty == "local")
+            sure = known.scaled(Spread(*spreads), species, structures.first, forces and uncertainty == "local")
         return Prediction(energy, found_forces if forces else None, voigt, atomic, **sure)
 
     def evaluate(

@@ -4,8 +4,8 @@
     /parameters/...  one float64 dataset per trainable parameter, named as in Potential.parameters
     /buffers/...     likewise what training does not change: the grids of spline networks
     /scaler/mean, /scaler/scale, /reference
-    /uncertainty     factor and largest of fastdesc/potential/uncertainty.py, where it was fitted; by_element, local and
-                     local_forces, which earlier files have not; attributes factors and told (JSON)
+    /uncertainty     factor and largest of fastdesc/potential/uncertainty.py, where it was fitted; by_element, local,
+                     local_forces, least and reach, which earlier files have not; attributes factors and told (JSON)
 
 Version 2 came with spline networks, direct terms and networks without bias, version 3 with residual blocks; files of
 earlier versions have none of these. Later versions are written only for what earlier readers must not leave out or do
@@ -79,13 +79,12 @@ def _store_uncertainty(file, found):
     group = file.create_group("uncertainty")
     describe(store(group, "factor", found.factor), "1 / eV and the like", f"({n} weights of the last layer, {columns})")
     describe(store(group, "largest", found.largest), "1", f"({n_species} elements,)")
-    if found.by_element is not None:
-        describe(store(group, "by_element", found.by_element), "1", f"({n_species} elements,)")
+    for name, unit in (("by_element", "1"), ("local_forces", "eV/Å"), ("least", "1/Å"), ("reach", "1")):
+        if getattr(found, name) is not None:
+            describe(store(group, name, getattr(found, name)), unit, f"({n_species} elements,)")
     if found.local is not None:
         rows = f"({n_species} elements, {found.local.shape[1]}, entries of an atom)"
         describe(store(group, "local", found.local), "1 / eV and the like", rows)
-    if found.local_forces is not None:
-        describe(store(group, "local_forces", found.local_forces), "eV/Å", f"({n_species} elements,)")
     factors = {"energy_factor": found.energy_factor, "forces_factor": found.forces_factor}
     set_attributes(group, {"told": to_json(found.told), "factors": to_json(factors)})
 

@@ -75,7 +75,7 @@ def _uncertainty(file):
         arrays["factor"], arrays["largest"],
         *(math.nan if factors[name] is None else float(factors[name]) for name in ("energy_factor", "forces_factor")),
         dict(json.loads(attribute(group, "told"))),
-        *(arrays.get(name) for name in ("by_element", "local", "local_forces")),
+        *(arrays.get(name) for name in ("by_element", "local", "local_forces", "least", "reach")),
     )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def _checked(uncertainty, potential):
     factor = numbers("uncertainty/factor", uncertainty.factor, (n, columns))
     largest = numbers("uncertainty/largest", uncertainty.largest, potential.reference.shape)
     n_species, more = len(layer.places), {}
-    for name, wanted in (
-        ("by_element", (n_species,)), ("local", (n_species, layer.n_rows, layer.n_rows)), ("local_forces", (n_species,))
-    ):  # fmt: skip
+    shapes = {"local": (n_species, layer.n_rows, layer.n_rows)}
+    for name in ("by_element", "local", "local_forces", "least", "reach"):
+        wanted = shapes.get(name, (n_species,))
         array = getattr(uncertainty, name)
         more[name] = None if array is None else numbers(f"uncertainty/{name}", array, wanted)
     return replace(uncertainty, factor=factor, largest=largest, **more)

@@ -8,10 +8,12 @@ training frames, the weights of the last layer have the covariance
 up to a factor that validation frames decide, one for energies and one for forces (fastdesc/training/uncertainty.py).
 Standard deviations of an atom's energy, of a frame's energy and of a force component are
 
-    s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,    s_F^2 = (a_F b)^2 / M sum_m (d(phi · L z_m)/dx)^2    (2)
+    s_i = a_E |L^T phi_i|,    s_f = a_E |L^T sum_i phi_i|,
+    s_F^2 = (a_F b)^2 (least^2 + 1/M sum_m (d(phi · L z_m)/dx)^2)                                            (2)
 
-with a factor b for each element and M members, M last layers w + L z_m of fixed orthogonal z_m, as long as random ones
-are on average; with as many members as L has columns the sum is exact.
+with a factor b and a least width for each element and M members, M last layers w + L z_m of fixed orthogonal z_m, as
+long as random ones are on average; with as many members as L has columns the sum is exact. Frames outside of what was
+trained on have larger s_f and s_F (fastdesc/potential/extrapolation.py).
 
 The grade of an atom of element Z says how far it is from the training atoms of this element, in the same features:
 
@@ -43,6 +45,7 @@ from fastdesc.potential.evaluation import (
     network_and_gradient,
     over_chunks,
 )
+from fastdesc.potential.extrapolation import LOCAL, POWER, growth
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.one_pass import blocks_of, members_at_once, one_pass, suits
 from fastdesc.potential.spread_of_blocks import SpreadOfBlocks
@@ -74,6 +77,10 @@ class Uncertainty:
         R of (3), zero beyond the entries of an element.
     local_forces : (n_species,) float64, eV/Å, or None
         c of (3); None where no forces were there to calibrate by.
+    least : (n_species,) float64, or None
+        Least width of (2); None for zeros, as in models of earlier versions.
+    reach : (n_species,) float64, or None
+        r of (1) in fastdesc/potential/extrapolation.py.
     """
 
     factor: np.ndarray
@@ -84,6 +91,8 @@ class Uncertainty:
     by_element: np.ndarray | None = None
     local: np.ndarray | None = None
     local_forces: np.ndarray | None = None
+    least: np.ndarray | None = None
+    reach: np.ndarray | None = None
 
     def directions(self, members):
         """L z_m of (2), (n, members) float64; at most as many as L has columns, which are exact."""
@@ -94,31 +103,46 @@ class Uncertainty:
             self._kept[members] = self.factor @ z * np.sqrt(n)
         return self._kept[members]
 
-    def scaled(self, spread, species, local_forces=False):
+    def of_atoms(self, spread, species):
+        """Calibrated energies_uncertainty, and grade, of a Spread; species (n_atoms,) int array."""
+        grade = spread.distances
+        if self.local is None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                grade = spread.energies / self.largest[species]
+        if not (self.largest > 0).all():
+            grade = np.where(self.largest[species] > 0, grade, np.inf)
+        return {"energies_uncertainty": self.energy_factor * spread.energies, "grade": grade}
+
+    def scaled(self, spread, species, first, local_forces=False):
         """Calibrated standard deviations and grades, by the names of a Prediction.
 
         Parameters
         ----------
         spread : Spread
         species : (n_atoms,) int array
+        first : (n_frames + 1,) int
+            Frame f has the atoms first[f] .. first[f + 1].
         local_forces : bool
             Those of forces by (3).
         """
-        grade = spread.distances
-        if self.local is None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                grade = spread.energies / self.largest[species]
-        own = 1.0 if self.by_element is None else self.by_element[species][:, None]
-        of_forces = None if spread.forces is None else self.forces_factor * own * spread.forces
+        found = self.of_atoms(spread, species)
+        grown = growth(found["grade"], species, first, self.reach)
+        of_forces, of_atom = None, np.repeat(grown, np.diff(first))[:, None]
         if local_forces:
             known = np.full(len(self.largest), np.nan) if self.local_forces is None else self.local_forces
-            of_forces = np.repeat((known[species] * grade)[:, None], 3, axis=1)
+            of_forces = np.repeat((known[species] * found["grade"])[:, None] * of_atom**LOCAL, 3, axis=1)
+        elif spread.forces is not None:
+            of_forces = self.forces_factor * self.with_least(spread.forces, species) * of_atom**POWER
+            of_forces = of_forces if self.by_element is None else of_forces * self.by_element[species][:, None]
         return {
-            "energy_uncertainty": self.energy_factor * spread.energy,
-            "energies_uncertainty": self.energy_factor * spread.energies,
+            "energy_uncertainty": self.energy_factor * grown**POWER * spread.energy,
+            **found,
             "forces_uncertainty": of_forces,
-            "grade": grade if (self.largest > 0).all() else np.where(self.largest[species] > 0, grade, np.inf),
         }
+
+    def with_least(self, widths, species):
+        """Widths of forces of (2), (n_atoms, 3), without the factors."""
+        return widths if self.least is None else np.hypot(widths, self.least[species][:, None])
 
     @cached_property
     def _kept(self):
@@ -348,8 +372,7 @@ class DomainSpread:
         )
 
     def _scaled(self, centres, species, spread):
-        found = self.uncertainty.scaled(Spread(*spread), species[: centres.n_atoms])
-        return {name: found[name] for name in ("energies_uncertainty", "grade")}
+        return self.uncertainty.of_atoms(Spread(*spread), species[: centres.n_atoms])
 
 
 def spread_of_energies(layer, model, q, pairs, species, chunks, uncertainty):

@@ -8,11 +8,12 @@ width, and what is left,
     mean log s + log(rms(error / s)),                                                                          (1)
 
 summed over energies and force components, is smallest for the best ridge. Nothing is trained. Forces have one such
-factor for all elements and, times that, one for each, which is drawn to 1 where few components tell it.
+factor for all elements and, times that, one for each, which is drawn to 1 where few components tell it; and a least
+width, the one for which (1) is smallest, for a component that few members tell apart is not surer for that.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from fastdesc.backend.workspace import kept_memory
 from fastdesc.errors import InputError
 from fastdesc.hdf5.files import to_json
 from fastdesc.potential.evaluation import energies_of_features
+from fastdesc.potential.extrapolation import FARTHEST, LOCAL, POWER, distances
 from fastdesc.potential.last_layer import LastLayer
 from fastdesc.potential.uncertainty import MEMBERS, Uncertainty, spread_of_energies, values_and_spread
 from fastdesc.training.batch_gradient import AT_ONCE, predict_batch
@@ -38,6 +40,10 @@ LOCAL_RIDGE = 1e-6
 """Relative to the diagonal, of the mean products of an element's features; 1 / n where there are few, n, atoms."""
 LARGEST = 1e150
 """Error: squares of larger ones are infinite."""
+LEAST = np.array([0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0])
+"""Least widths of forces that are tried, in units of the root mean square width of the element's components."""
+KNOWN = 1e-4
+"""In the same units: components of smaller widths are zero by symmetry, and say nothing of the others."""
 FEW = 30
 """Components of forces that an element's own factor is drawn to 1 by."""
 LOOKED_AT = 20_000
@@ -121,31 +127,55 @@ def _calibrated(potential, layer, model, data, valid, groups, factor, told):
     """The Uncertainty of a factor: grades from the training frames, factors from those to calibrate by."""
     by, n = data if valid is None else valid, len(model.scale)
     found = Uncertainty(factor, np.zeros(n), local=_local(potential, layer, model, data))
-    largest, farthest = np.zeros(n), np.zeros(n)
+    largest, farthest, squares, counts = (np.zeros(n) for _ in range(4))
     for group in data.batches(AT_ONCE):
         batch = data.batch(group, potential.reference)
-        _, of_atoms, distances, *_ = _with_spread(layer, model, batch, found, members=0)[1]
-        np.maximum.at(largest, to_host(batch.species), of_atoms)
-        np.maximum.at(farthest, to_host(batch.species), distances)
-    found = replace(found, local=found.local / np.where(farthest > 0, farthest, 1)[:, None, None])
-    *ratios, elements, by_distance = _ratios(potential, layer, model, by, groups, found)
+        _, of_atoms, far, *_ = _with_spread(layer, model, batch, found, members=0)[1]
+        species = to_host(batch.species)
+        np.maximum.at(largest, species, of_atoms)
+        np.maximum.at(farthest, species, far)
+        squares += np.bincount(species, far**2, n)
+        counts += np.bincount(species, minlength=n)
+    unit = np.where(farthest > 0, farthest, 1)
+    found = replace(found, local=found.local / unit[:, None, None])
+    usual = np.sqrt(squares / np.maximum(counts, 1)) / unit
+    energy, forces, of_frames = _errors(potential, layer, model, by, groups, found, usual)
+    half = float(np.median(of_frames)) if of_frames.any() else 1.0
+    energy, forces = (one.grown(half) for one in (energy, forces))
     told = {
         "fitted_to": data.report,
         "calibrated_on": "the training frames, whose errors are too small" if valid is None else valid.report,
         **told,
-        "n_energies": len(ratios[0]),
-        "n_forces": len(ratios[1]),
+        "n_energies": len(energy.error),
+        "n_forces": len(forces.error),
     }
-    if not len(ratios[0]) and not len(ratios[1]):
+    if not len(energy.error) and not len(forces.error):
         raise InputError("none of the frames to calibrate by carries an energy or forces; give others")
-    by_element, local_forces = (_by_element(r, elements, n) for r in (ratios[1], by_distance))
-    if len(by_distance):
-        local_forces = np.sqrt((by_distance**2).mean()) * (np.ones(n) if local_forces is None else local_forces)
-    if by_element is not None:
-        ratios[1] = ratios[1] / by_element[elements]
-    energy, force = (float(np.sqrt((r**2).mean())) if len(r) else np.nan for r in ratios)
-    told = json.loads(to_json(told))
-    return Uncertainty(factor, largest, energy, force, told, by_element, found.local, local_forces)
+    known = replace(found, largest=largest, energy_factor=_rms(energy.ratios(POWER)), reach=half * usual)
+    return replace(known, **_of_forces(forces, n), told=json.loads(to_json(told)))
+
+
+def _of_forces(forces, n):
+    """What an Uncertainty of n elements holds of forces; `least` is the likeliest of some, by (1)."""
+    if not len(forces.error):
+        return {"forces_factor": np.nan}
+    counts = np.maximum(np.bincount(forces.element, minlength=n), 1)
+    usual = np.sqrt(np.bincount(forces.element, forces.width**2, n) / counts)
+    forces = forces.where(forces.width > KNOWN * usual[forces.element])
+    local = forces.ratios(LOCAL, forces.distance)
+    seen, common = _by_element(local, forces.element, n), _rms(local)
+    best, likeliest = None, np.inf
+    for least in LEAST[:, None] * usual:
+        widths = np.hypot(forces.width, least[forces.element])
+        ratios = forces.ratios(POWER, widths)
+        by_element = _by_element(ratios, forces.element, n)
+        own = 1.0 if by_element is None else by_element[forces.element]
+        factor = _rms(ratios / own)
+        with np.errstate(divide="ignore"):
+            score = np.log(widths * own * forces.far**POWER).mean() + np.log(factor)
+        if best is None or score < likeliest:
+            best, likeliest = {"forces_factor": factor, "by_element": by_element, "least": least}, score
+    return {**best, "local_forces": common * (np.ones(n) if seen is None else seen)}
 
 
 def _local(potential, layer, model, data):
@@ -254,26 +284,67 @@ def _many_samples(potential, layer, model, data, groups, seed):
     return (found[0][0], found[0][1]), (features, errors.reshape(-1))
 
 
-def _ratios(potential, layer, model, data, groups, found):
-    """Errors over widths of energies and of force components, flat, where there are labels.
+@dataclass(frozen=True)
+class _Errors:
+    """Errors of labels, flat, and what their widths are made of: those of energies, or of force components.
 
-    Also elements of the latter and, over all components, errors over distances.
+    Attributes
+    ----------
+    error, width, far : (n,) float64
+        `far` is d of (1) in fastdesc/potential/extrapolation.py, or G once it is `grown`.
+    distance : (n,) float64
+        Grade of the atom; empty for energies.
+    element : (n,) int
+        Likewise.
     """
-    out, elements, by_distance = ([], []), [], []
+
+    error: np.ndarray
+    width: np.ndarray
+    far: np.ndarray
+    distance: np.ndarray
+    element: np.ndarray
+
+    def where(self, seen):
+        """Those of a mask."""
+        return _Errors(*(x[seen] for x in vars(self).values()))
+
+    def grown(self, half):
+        """The same with G, where frames of d = `half` have d = 1."""
+        return replace(self, far=np.clip(self.far / half, 1.0, FARTHEST))
+
+    def ratios(self, power, widths=None):
+        """Errors over widths times G to a power; 0 where a width is."""
+        widths = self.width if widths is None else widths
+        return np.divide(self.error, widths, out=np.zeros(len(widths)), where=widths > 0) / self.far**power
+
+
+def _errors(potential, layer, model, data, groups, found, usual):
+    """_Errors of energies and of force components, where there are labels and widths, and d of all frames."""
+    parts, of_frames = ([], []), []
     for group in groups:
         batch = data.batch(group, potential.reference)
         values, spread = _with_spread(layer, model, batch, found)
-        widths = (spread[0], spread[-1])
-        labels = (batch.targets.energy, batch.targets.forces)
-        for kind, value, width, label in zip(out, values, widths, labels, strict=False):
+        species, first = to_host(batch.species), to_host(batch.targets.first)
+        far = distances(spread[2], species, first, usual)
+        of_frames.append(far)
+        kinds = [(values[0], spread[0], batch.targets.energy, far, np.zeros((0,)), np.zeros((0,), int))]
+        if len(values) > 1:
+            of_atoms = (np.repeat(far, np.diff(first)), spread[2], species)
+            shape = values[1].shape
+            more = (np.broadcast_to(x[:, None], shape) for x in of_atoms)
+            kinds.append((values[1], spread[-1], batch.targets.forces, *more))
+        for kept, (value, width, label, *more) in zip(parts, kinds, strict=False):
             error = value - to_host(label)
             seen = np.isfinite(error) & (width > 0)
-            kind.append(error[seen] / width[seen])
-            if error.ndim == 2:
-                elements.append(np.broadcast_to(to_host(batch.species)[:, None], error.shape)[seen])
-                d = np.broadcast_to(spread[2][:, None], error.shape)    # zero for an element that did not occur
-                by_distance.append(np.divide(error, d, out=np.zeros(error.shape), where=d > 0)[seen])
-    return [np.concatenate(parts) if parts else np.zeros(0, int) for parts in (*out, elements, by_distance)]
+            kept.append([x[seen] if x.shape == error.shape else x for x in (error, width, *more)])
+    none = [np.zeros(0)] * 4 + [np.zeros(0, int)]
+    joined = [[np.concatenate(x) for x in zip(*kept, strict=True)] if kept else none for kept in parts]
+    return *(_Errors(*one) for one in joined), np.concatenate(of_frames) if of_frames else np.zeros(0)
+
+
+def _rms(x):
+    """Root mean square as a float; NaN of nothing."""
+    return float(np.sqrt((x**2).mean())) if len(x) else np.nan
 
 
 def _without_spread(model, batch):

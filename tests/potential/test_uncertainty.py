@@ -5,6 +5,7 @@ Energies and forces are linear in the weights of the last layer, so differences 
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -222,6 +223,52 @@ def test_a_device_finds_the_same_and_waits_once(kind, device):
     for name in ("energy", "energy_uncertainty", "energies_uncertainty", "forces_uncertainty", "grade"):
         wanted = getattr(expected, name)
         np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-9, atol=1e-10 * abs(wanted).max())
+
+
+def test_frames_outside_have_larger_uncertainties(tmp_path):
+    """As much as the mean square of the atoms' grades says, up to three times the usual; atoms are as they were."""
+    p = with_distances(FAMILIES["Gaussian moments"]())
+    kinds = (True, "energy", "local")
+    plain = [p.predict(FRAMES, uncertainty=kind) for kind in kinds]
+    n, gold = np.array([len(a) for a in FRAMES]), np.concatenate([a.numbers for a in FRAMES]) == 79
+    first = np.cumsum([0, *n])
+    for scale in (0.05, 0.3, 30.0):
+        reach = scale * np.where(gold, 2.0, 3.0) * np.sqrt((plain[0].grade ** 2).mean())
+        p.uncertainty = replace(p.uncertainty, reach=np.array([reach[~gold][0], reach[gold][0]]))
+        grown = [np.sqrt(((plain[0].grade / reach)[a:b] ** 2).mean()) for a, b in pairwise(first)]
+        grown = np.clip(grown, 1, 3)
+        assert (grown.min() == 3) == (scale == 0.05) and (grown.max() == 1) == (scale == 30), grown
+        p.save(tmp_path / "p.h5")
+        q, of_atom = fd.load(tmp_path / "p.h5"), np.repeat(grown, n)[:, None]
+        for kind, before in zip(kinds, plain, strict=True):
+            found = q.predict(FRAMES, uncertainty=kind)
+            np.testing.assert_allclose(found.energy_uncertainty, grown**1.5 * before.energy_uncertainty, rtol=1e-12)
+            np.testing.assert_array_equal(found.energies_uncertainty, before.energies_uncertainty)
+            np.testing.assert_array_equal(found.grade, before.grade)
+            if kind != "energy":
+                wanted = of_atom ** (1 if kind == "local" else 1.5) * before.forces_uncertainty
+                np.testing.assert_allclose(found.forces_uncertainty, wanted, rtol=1e-12)
+        calculator = fd.FastdescCalculator(q, uncertainty=True)
+        for name in ("energy_uncertainty", "forces_uncertainty"):
+            found = calculator.get_property(name, FRAMES[-1])
+            wanted = getattr(q.predict(FRAMES[-1], uncertainty=True), name)
+            np.testing.assert_allclose(found, wanted if np.ndim(found) else wanted[0], rtol=1e-12)
+    p.uncertainty = replace(p.uncertainty, largest=np.array([1.0, 0.0]), reach=np.array([100.0, 0.0]))
+    found = p.predict(FRAMES, uncertainty="energy")
+    with_gold = np.logical_or.reduceat(gold, first[:-1])
+    wanted = np.where(with_gold, 3**1.5, 1) * plain[1].energy_uncertainty
+    np.testing.assert_allclose(found.energy_uncertainty, wanted, rtol=1e-12)
+
+
+def test_components_of_forces_have_a_least_width(tmp_path):
+    p = with_some(FAMILIES["Gaussian moments"]())
+    plain = p.predict(FRAMES, uncertainty=True).forces_uncertainty
+    p.uncertainty = replace(p.uncertainty, least=np.array([0.3, 4.0]), by_element=np.array([1.0, 2.0]))
+    p.save(tmp_path / "p.h5")
+    gold = np.concatenate([a.numbers for a in FRAMES]) == 79
+    wanted = np.where(gold, 2, 1)[:, None] * np.hypot(plain, 0.7 * np.where(gold, 4.0, 0.3)[:, None])
+    found = fd.load(tmp_path / "p.h5").predict(FRAMES, uncertainty=True).forces_uncertainty
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
 def test_files_keep_it_and_files_without_say_how_to_get_it(tmp_path):

@@ -141,6 +141,38 @@ def test_forces_have_a_factor_for_each_element(trained):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_the_least_width_of_forces_is_the_likeliest():
+    """Errors drawn with a least width, elements with factors and frames that are far."""
+    rng, n = np.random.default_rng(3), 40_000
+    element, far = np.repeat([0, 2], n // 2), rng.uniform(1, 3, n)
+    width = rng.chisquare(1, n) * np.where(element == 2, 5.0, 1.0)
+    usual = np.sqrt([(width[element == z] ** 2).mean() if z != 1 else 0 for z in range(3)])
+    factor = np.array([0.5, 0, 2.0])[element]
+    for share in (0.1, 0.7):
+        error = factor * far**1.5 * np.hypot(width, share * usual[element]) * rng.normal(size=n)
+        found = module._of_forces(module._Errors(error, width, far, np.ones(n), element), 3)
+        np.testing.assert_allclose(found["least"], share * usual, rtol=1e-12)
+        wanted = np.array([0.5, 2.0])
+        np.testing.assert_allclose(found["forces_factor"] * found["by_element"][[0, 2]], wanted, rtol=0.02)
+        assert found["by_element"][1] == 1
+        assert found["local_forces"][2] == pytest.approx(np.sqrt(((error / far)[element == 2] ** 2).mean()), rel=0.01)
+    width[: n // 4] = 0    # by symmetry: no width, no error, and nothing said of the others
+    again = module._of_forces(module._Errors(np.where(width > 0, error, 0), width, far, np.ones(n), element), 3)
+    assert again["forces_factor"] == pytest.approx(found["forces_factor"], rel=0.2)
+
+
+def test_half_of_the_validation_frames_are_within_reach(trained):
+    u, n = trained.uncertainty, np.array([len(a) for a in VALID])
+    species = (np.concatenate([a.numbers for a in VALID]) == 79).astype(int)
+    grade = trained.predict(VALID, uncertainty="energy").grade
+    far = np.sqrt(np.add.reduceat((grade / u.reach[species]) ** 2, np.cumsum([0, *n[:-1]])) / n)
+    assert np.median(far) == pytest.approx(1, rel=1e-6)
+    of_train = trained.predict(TRAIN, uncertainty="energy").grade
+    gold = np.concatenate([a.numbers for a in TRAIN]) == 79
+    usual = [np.sqrt((of_train[gold == z] ** 2).mean()) for z in (False, True)]
+    assert u.reach[1] / u.reach[0] == pytest.approx(usual[1] / usual[0], rel=1e-9)
+
+
 def test_grades_tell_far_from_near_where_all_frames_have_one_composition():
     """Labels leave open what an atom of each element has, and with it how unsure single energies are; not the grade."""
     base = bulk("CuAu", "rocksalt", a=5.2, cubic=True)
