@@ -13,6 +13,7 @@ from ase.io import write
 from helpers.backends import GPU, absent
 from helpers.command_line import CONFIG
 from helpers.once import digest, passed_before, write_down
+from helpers.order import rank, unit
 
 from fastdesc.cli import main
 from fastdesc.cli.demo import crystals
@@ -23,8 +24,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 PASSED = {}
 """Names of the checks that passed in this run, and their digests."""
-WHOLE = ("training", "analysis", "cli", "docs", "features", "lammps", "bench")
-"""Folders of tests of whole programs."""
 
 
 def shared_folder():
@@ -40,12 +39,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs a GPU where there is none, and the other way round; parts before what is made of them.
+    """Leave out what needs a GPU where there is none, and the other way round; order by helpers/order.py.
 
-    Kernels are then compiled once, by tests of their own, and not by each program that other tests start. Checks that
-    passed on the same sources are left out, too.
+    Checks that passed on the same sources are left out, too.
     """
-    items.sort(key=lambda item: WHOLE.index(folder) if (folder := item.path.parent.name) in WHOLE else -1)
+    items.sort(key=lambda item: rank(unit(item.nodeid)))
     unusable = "no_gpu" if GPU else "gpu"
     out = [item for item in items if item.get_closest_marker(unusable)]
     if not config.option.thorough:
@@ -60,6 +58,15 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("once"):
                 item.user_properties.append(("once", digest(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests that share something go to one worker, unless the command line says how they are distributed."""
+    if config.option.dist == "load":
+        from helpers.by_unit import ByUnit
+
+        return ByUnit(config, log)
 
 
 def pytest_runtest_logreport(report):
