@@ -4,7 +4,7 @@ from pathlib import Path
 
 from helpers.order import FAMILIES, LONGEST, rank, unit
 
-TESTS = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[1]
 
 
 def test_a_family_is_one_unit_and_any_other_file_is_one():
@@ -20,7 +20,7 @@ def test_a_family_is_one_unit_and_any_other_file_is_one():
 
 
 def test_families_come_first_and_long_files_exist():
-    assert all((TESTS / f"{file}.py").exists() for file in LONGEST)
-    files = f"tests/{LONGEST[0]}.py", f"tests/{LONGEST[-1]}.py", "tests/test_ipi.py"
+    assert all((REPOSITORY / file).exists() for file in LONGEST)
+    files = LONGEST[0], LONGEST[-1], "tests/test_ipi.py"
     order = [rank(name) for name in (*FAMILIES, *files)]
     assert order == sorted(set(order))

@@ -11,13 +11,16 @@ import re
 FAMILY = re.compile(r"tests/descriptors/.*(embedded_density|gaussian_moments|spline_filters)")
 FAMILIES = ("embedded_density", "gaussian_moments", "spline_filters")
 LONGEST = (
-    "device/test_cuda_graph", "device/test_device", "kernels/test_cuda", "pairs/test_pairs", "simd/test_simd",
-    "bench/test_bench", "lammps/test_refusals", "features/test_dask_kill", "learn/test_labelling",
-    "training/test_from_features", "lammps/test_ranks", "bench/test_bench_gpu", "hdf5/test_fuzz",
-    "training/test_team_ranks", "features/test_dask", "backend/test_workspace", "cli/test_sweep",
-    "features/test_reading_while_written", "learn/test_loop", "lammps/test_program", "cli/test_option_sweep",
-    "io/test_extxyz_damage", "kernels/test_cuda_emulator", "docs/test_snippets", "hdf5/test_files", "cli/test_signals",
-    "lammps/test_grades", "lammps/test_ranks_on_devices",
+    "tests/device/test_cuda_graph.py", "tests/device/test_device.py", "tests/kernels/test_cuda.py",
+    "tests/pairs/test_pairs.py", "tests/simd/test_simd.py", "tests/bench/test_bench.py",
+    "tests/lammps/test_refusals.py", "tests/features/test_dask_kill.py", "tests/learn/test_labelling.py",
+    "tests/training/test_from_features.py", "tests/lammps/test_ranks.py", "tests/bench/test_bench_gpu.py",
+    "hdf5/test_fuzz", "tests/training/test_team_ranks.py", "tests/features/test_dask.py",
+    "tests/backend/test_workspace.py", "tests/cli/test_sweep.py", "tests/features/test_reading_while_written.py",
+    "tests/learn/test_loop.py", "tests/lammps/test_program.py", "tests/cli/test_option_sweep.py",
+    "tests/io/test_extxyz_damage.py", "tests/kernels/test_cuda_emulator.py", "tests/docs/test_snippets.py",
+    "hdf5/test_files", "tests/cli/test_signals.py", "tests/lammps/test_grades.py",
+    "tests/lammps/test_ranks_on_devices.py",
 )
 """Files that take more than ten seconds, in the order in which they begin; the rest follows."""
 
@@ -31,5 +34,5 @@ def unit(nodeid):
 
 def rank(name):
     """When a unit begins: the families, the long files, all others."""
-    order = (*FAMILIES, *(f"tests/{file}.py" for file in LONGEST))
+    order = (*FAMILIES, *LONGEST)
     return order.index(name) if name in order else len(order)
