@@ -172,7 +172,7 @@ def test_paths_in_texts_exist(path):
 
 # Twins: a kernel has one name in CUDA and in Python, and the same arrays in one order.
 
-BUNDLED = {"kind", "pair_lanes", "triplet_lanes", "offsets", "grids", "by_element"}
+BUNDLED = {"kind", "pair_lanes", "triplet_lanes", "offsets", "grids", "by_element", "family", "activation"}
 """What a Numba kernel takes in one argument and its twin as template arguments and numbers."""
 
 

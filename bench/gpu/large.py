@@ -9,7 +9,7 @@ from fastdesc.potential import large_system
 
 WAYS = {"a thread an atom": 1, "a warp an atom": 1 << 62}
 """Atoms from which on a cell is evaluated as a large system, so that everything goes one way."""
-KERNELS = "gm_large_moments|gm_large_gradients|gm_large_forces|gm_large_search|gm_large_mirrors"
+KERNELS = "gm_large_moments|gm_large_network|gm_large_gradients|gm_large_forces|gm_large_search|gm_large_mirrors"
 """What the profiler looks at."""
 
 

@@ -20,6 +20,7 @@ from fastdesc.descriptors.gaussian_moments import GaussianMoments, large_list, l
 from fastdesc.descriptors.gaussian_moments.large_system import Tables
 from fastdesc.networks import feed_forward_cuda, residual_cuda
 from fastdesc.networks.activations import ACTIVATIONS
+from fastdesc.potential import large_network
 from fastdesc.potential.large_system import widths
 from fastdesc.potential.repulsion import Repulsion
 
@@ -33,7 +34,7 @@ class Chip:
     rates: dict
 
 
-H200 = Chip("NVIDIA H200", 4.3e12, {"float32": 60e12, "float64": 30e12})
+H200, LIMITS = Chip("NVIDIA H200", 4.3e12, {"float32": 60e12, "float64": 30e12}), cuda.Limits(132, 227 << 10)
 """4.3 TB/s was measured there; 60 Tflop/s are the datasheet's 67 less ten percent, in double precision half of it."""
 
 ROOT_AND_EDGE, CUTOFF, EXPONENTIAL, VECTOR = 10, 20, 12, 18
@@ -69,6 +70,10 @@ def _gm(d):
         "gm_large_moments": (VECTOR + start + 6 * r + 2 * r * m, 0),
         "gm_large_gradients": (VECTOR + start + 12 * r + 4 * r * m + DERIVATIVES[rank] + 15, 0),
         "gm_large_forces": (VECTOR + 24, 0),
+        "gm_large_network": (
+            0, operations.contractions(d, 1) + operations.contractions_pullback(d, 1)
+            + operations.network(d, (LAYER, LAYER), 1),
+        ),
         "gm_contract": (0, operations.contractions(d, 1)),
         "gm_contract_pullback": (0, operations.contractions_pullback(d, 1)),
     }
@@ -216,7 +221,7 @@ class _Nothing:
 @contextmanager
 def nothing_runs():
     """Context in which kernels are launched on NumPy arrays and leave them as they are."""
-    with cuda.executor(lambda path, names: _Nothing()), warnings.catch_warnings(), np.errstate(all="ignore"):
+    with cuda.executor(lambda path, names: _Nothing(), LIMITS), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
@@ -259,6 +264,17 @@ def every_large_system(d, structures, pairs, species, theta):
     large_system.gm_large_moments(*neighbours, moments, 0)
     large_system.gm_large_gradients(*neighbours, moments, gradients, 0)
     large_system.forces_and_virial(listed, places, cell, gradients)
+    if large_network.shared_bytes(d) <= cuda.limits().shared_bytes:
+        _every_network(d, xp, moments, species)
+
+
+def _every_network(d, xp, moments, species):
+    """Energies and gradients of networks without weights, with every activation."""
+    weights, scale = xp.zeros(large_network.n_weights(d.n_features), np.float32), xp.ones(len(d.species), np.float32)
+    owner, energies = xp.arange(len(species), dtype=np.int32), xp.zeros(len(species))
+    for activation in ACTIVATIONS:
+        given = weights, moments, owner, species, scale, energies, xp.zeros_like(moments)
+        large_network.gm_large_network(d, activation, *given)
 
 
 def _every_search(listed, positions, cell, species, thick, cutoff):

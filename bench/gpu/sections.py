@@ -254,7 +254,7 @@ def profile(session):
     """What Nsight Compute says of one launch of each of the heaviest kernels, and of those of large systems."""
     for step, names in (("smoke", HEAVIEST), ("large_systems", KERNELS)):
         found = _tool("ncu", "--set", "full", "--clock-control", "none", "--kernel-name", f"regex:{names}",
-                      "--launch-count", "5", step=step)  # fmt: skip
+                      "--launch-count", "6", step=step)  # fmt: skip
         said = {"missing": True} if found is None else {"code": found[0], "output": found[1][-60000:]}
         session.emit(tool="ncu", of=step, **said)
 

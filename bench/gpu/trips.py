@@ -11,6 +11,7 @@ from math import ceil, log2, pi
 from fastdesc.descriptors.gaussian_moments.large_list import AROUND, THREADS
 from fastdesc.descriptors.gaussian_moments.large_system import STAGED, WIDTH
 from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
+from fastdesc.potential.large_network import rows_of_features
 
 PER_TILE, CONTRACT_WARPS = 32, 8
 
@@ -163,6 +164,20 @@ TRIPS = {
     "for (int s = r; s < n; ++s)": lambda m, f, c: m.tuples,
     "for (int s = 0; s < n; ++s)": lambda m, f, c: [m.n_radial],
     "for (int t = 0; t < n; ++t)": lambda m, f, c: [m.n_radial],
+    # a network on tensor cores: blocks stay, so that weights are read once for all of their atoms
+    "for (int k = threadIdx.x; k < kept.delta - kept.w1; k += NETWORK_THREADS)": lambda m, f, c: [0],
+    "for (long long i0 = (long long)blockIdx.x * TOGETHER; i0 < n_atoms; i0 += (long long)gridDim.x * TOGETHER)":
+        lambda m, f, c: [m.warps * m.atoms_a_warp / 32],
+    "for (int row = n_features + threadIdx.x / TOGETHER; row < rows; row += NETWORK_WARPS)": lambda m, f, c: [
+        ceil((_rows(m) - m.d.n_features) / m.warps)
+    ],
+    "for (Jobs<float> jobs(4, M.n); jobs.left(); jobs.next())": lambda m, f, c: [m.n_radial / m.warps],
+    "for (Jobs<float> jobs(3, M.n); jobs.left(); jobs.next())": lambda m, f, c: [m.n_radial / m.warps],
+    "for (int k = 8 * part; k < rows; k += 8 * PARTS)": lambda m, f, c: [_rows(m) / 32],
+    "for (int feature = 16 * (w / 2); feature < rows; feature += 16 * (NETWORK_WARPS / 2))": lambda m, f, c: [
+        _rows(m) / 128
+    ],
+    "for (int k = threadIdx.x; k < HIDDEN * TOGETHER; k += NETWORK_THREADS)": lambda m, f, c: [4],
     # embedded densities
     "for (int m = owner * FEATURES; m < n_features; m += OWNERS<S> * FEATURES)": lambda m, f, c: (
         m.shared_out(ceil(m.d.n_features / 4), 2 * m.item)
@@ -215,6 +230,11 @@ TRIPS = {
     ],
     "for (int w = 0; w < blockDim.x / 32; ++w)": lambda m, f, c: [1],
 }
+
+
+def _rows(m):
+    """Rows of features in large_network.cu."""
+    return rows_of_features(m.d.n_features)[0]
 
 
 def _staged(m):

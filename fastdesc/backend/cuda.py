@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,8 +81,30 @@ def active_for(x):
     return bool(_executors) or not isinstance(x, np.ndarray)
 
 
+class Limits(NamedTuple):
+    """What a GPU has: multiprocessors, and bytes of shared memory that a block may ask for."""
+
+    multiprocessors: int
+    shared_bytes: int
+
+
+EMULATED = Limits(2, 227 << 10)
+"""Of a GPU that there is not: as few multiprocessors as show what their number changes, and a block of an H100."""
+
+
+def limits():
+    """Limits of the current GPU, or of that which an executor stands for."""
+    if _executors:
+        return _executors[-1][2]
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    asked = runtime.cudaDevAttrMultiProcessorCount, runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
+    return Limits(*(runtime.deviceGetAttribute(attribute, runtime.getDevice()) for attribute in asked))
+
+
 @contextmanager
-def executor(loader):
+def executor(loader, limits=EMULATED):
     """Compile kernels by `loader` instead of CuPy; tests run them on NumPy arrays so.
 
     Parameters
@@ -89,8 +112,10 @@ def executor(loader):
     loader : callable
         loader(path, names) returns an object whose get_function(name) returns a callable
         (grid, block, args, shared_mem=0), as cupy.RawModule does.
+    limits : Limits
+        Of the GPU that it stands for.
     """
-    _executors.append((loader, {}))
+    _executors.append((loader, {}, limits))
     try:
         yield
     finally:
@@ -335,7 +360,7 @@ def kernel(file, name):
     name : str
         Name expression, as "gm_moments<Dual<float>, 5>".
     """
-    loader, compiled = _executors[-1] if _executors else (_load_with_cupy, _compiled)
+    loader, compiled, _ = _executors[-1] if _executors else (_load_with_cupy, _compiled, None)
     if (file, name) not in compiled:
         function = loader(kernels_folder() / file, (name,)).get_function(name)
         compiled[file, name] = Kernel(file, name, function)

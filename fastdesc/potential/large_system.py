@@ -1,10 +1,11 @@
 """Energies, forces and virials of one large system on a device: a thread an atom, features a block at a time.
 
-The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py. Features and their
-gradient are there for a block of atoms only; of all atoms there are the list and the gradients of pairs, 24 bytes a
-pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where no pairs are given the list is searched
-for, and no other is ever made; the calculator has one for its skin (`list_for`). Numbers are those of
-fastdesc/potential/evaluation.py within the rounding of float32.
+The kernels, and what makes them fast, are in fastdesc/descriptors/gaussian_moments/large_system.py, and in
+large_network.py beside this file. Moments and their gradient are there for a block of atoms only; features for the few
+atoms of a block of threads, or for the block of atoms where the network is another. Of all atoms there are the list and
+the gradients of pairs, 24 bytes a pair, and some hundred bytes an atom: 2.0 kB an atom with 78 neighbours. Where no
+pairs are given the list is searched for, and no other is ever made; the calculator has one for its skin (`list_for`).
+Numbers are those of fastdesc/potential/evaluation.py within the rounding of float32.
 """
 
 from dataclasses import replace
@@ -25,6 +26,7 @@ from fastdesc.descriptors.gaussian_moments.large_system import (
 from fastdesc.descriptors.gaussian_moments.radial_table import KNOTS
 from fastdesc.pairs import SAME_PLACE
 from fastdesc.potential.evaluation import energies_of_features, network_and_gradient
+from fastdesc.potential.large_network import gm_large_network, packed
 from fastdesc.structures import Structures, complete_cells
 
 LEAST_ATOMS = 50_000
@@ -62,6 +64,13 @@ class Grouped(NamedTuple):
     column: Any
     owner: Any
     groups: list
+
+
+class Packed(NamedTuple):
+    """A model as the kernels take it: radial tables; networks as LargeNetwork, or None where they take another way."""
+
+    tables: Tables
+    networks: Any
 
 
 def suited(model, structures, pairs=None, cutoff=0.0):
@@ -130,9 +139,9 @@ def large_system(model, structures, pairs, species, derivatives=True):
     if listed is None:
         return None
     if model.packed is None:
-        model.packed = _tables(model)
+        model.packed = Packed(_tables(model), packed(model))
     positions, cell = structures.positions, structures.cells[0]
-    xp, tables, n = namespace(positions), model.packed, listed.n_atoms
+    xp, (tables, networks), n = namespace(positions), model.packed, listed.n_atoms
     places, grouped = places_of(listed, positions, cell, species), _grouped(listed, pairs, species, len(model.networks))
     neighbours = listed.count, listed.start, listed.neighbour, places, grouped.column, cell, tables
     energies = xp.empty(n)
@@ -143,8 +152,11 @@ def large_system(model, structures, pairs, species, derivatives=True):
         gm_large_moments(*neighbours, moments, first)
         for z, a, end in groups:
             own = grouped.owner[first + a : first + end]
-            dm = dmoments[..., a:end] if derivatives else None
-            energies[own] = _of_network(model, z, moments[..., a:end], dm, species[own])
+            m, dm = moments[..., a:end], dmoments[..., a:end] if derivatives else None
+            if networks is None:
+                energies[own] = _of_network(model, z, m, dm, species[own])
+            else:
+                gm_large_network(model.descriptor, *networks[z], m, own, species, model.scale, energies, dm)
         if derivatives:
             gm_large_gradients(*neighbours, dmoments, gradients, first)
         del moments, dmoments

@@ -184,6 +184,30 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
 
+// mma.sync.m16n8k8 of TF32: D (16 x 8) += A (16 x 8) B (8 x 8) of a warp, the lower 13 bits of factors ignored. The PTX
+// manual says which lane has which numbers; lanes of a whole warp must meet.
+inline void emulated_mma_m16n8k8_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2], int line = __builtin_LINE()) {
+    const auto tf32 = [](const emulator::Slot& slot, int k) {
+        uint32_t bits;
+        memcpy(&bits, slot + 4 * k, 4);
+        bits &= 0xffffe000u;
+        float x;
+        memcpy(&x, &bits, 4);
+        return x;
+    };
+    const int lane = emulator::current->linear % 32, g = lane / 4, t = lane % 4;
+    float rows[2][8], columns[8][2];
+    const emulator::Slot* slots = emulator::warp_meet(0xffffffffu, &a, sizeof a, "mma", line);
+    for (int r = 0; r < 2; ++r)
+        for (int k = 0; k < 8; ++k) rows[r][k] = tf32(slots[4 * g + k % 4], r + 2 * (k / 4));
+    slots = emulator::warp_meet(0xffffffffu, &b, sizeof b, "mma", line);
+    for (int k = 0; k < 8; ++k)
+        for (int c = 0; c < 2; ++c) columns[k][c] = tf32(slots[4 * (2 * t + c) + k % 4], k / 4);
+    for (int r = 0; r < 2; ++r)
+        for (int c = 0; c < 2; ++c)
+            for (int k = 0; k < 8; ++k) d[2 * r + c] += rows[r][k] * columns[k][c];
+}
+
 constexpr double EMULATED_PI = 3.14159265358979323846;
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline float rsqrt(float x) { return 1 / sqrtf(x); }
@@ -205,6 +229,16 @@ inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 template <typename T> T __ldg(const T* at) { return *at; }
 template <typename T> T __ldcs(const T* at) { return *at; }
 template <typename T> void __stcs(T* at, T value) { *at = value; }
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __trap() { emulator::fail_because("__trap()"); }

@@ -13,13 +13,14 @@ from helpers.device_models import potential
 import fastdesc as fd
 from fastdesc import calculator
 from fastdesc import potential as potentials
+from fastdesc.backend import cuda
 from fastdesc.descriptors.gaussian_moments import large_list
 from fastdesc.descriptors.gaussian_moments import large_system as kernels
 from fastdesc.descriptors.gaussian_moments.radial_table import radial_tables
 from fastdesc.errors import InputError
 from fastdesc.geometry import stress_voigt
 from fastdesc.numerics.radial import BASES
-from fastdesc.potential import large_system
+from fastdesc.potential import large_network, large_system
 from fastdesc.potential.prediction import Prediction
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
@@ -195,13 +196,15 @@ def test_more_channels_than_registers_and_lower_ranks(somewhere, monkeypatch):
 
 @pytest.mark.parametrize("network", ["per_species", "shared"])
 def test_features_are_not_copied(ledger, monkeypatch, network):
-    """Of the atoms of a network together, contiguous, into its products and out of them."""
-    pot, seen = potential("gaussian moments", network), []
+    """Of the atoms of a network together, contiguous, into products and out of them: networks without a kernel."""
+    pot, seen, contracted = potential("gaussian moments", network), [], []
+    monkeypatch.setattr(large_system, "packed", lambda model: None)
     head = type(pot.model("float32", "cuda").networks[0])
     forward, pull_back, contract = head.forward, head.pullback, large_system.cuda.Kernels.gm_contract_pullback
 
     def of_contraction(self, moments, dq, dmoments):
         assert dq is seen.pop() and np.shares_memory(dmoments._host, self._even(dmoments)._host)
+        contracted.append(dq)
         contract(self, moments, dq, dmoments)
 
     def forward_of(self, x):
@@ -217,7 +220,7 @@ def test_features_are_not_copied(ledger, monkeypatch, network):
     monkeypatch.setattr(head, "pullback", pullback_of)
     monkeypatch.setattr(large_system.cuda.Kernels, "gm_contract_pullback", of_contraction)
     pot.predict(triclinic(), "cuda", "float32")
-    assert not seen
+    assert contracted and not seen
 
 
 def test_energies_alone(somewhere, monkeypatch):
@@ -360,3 +363,54 @@ def test_radial_tables_are_the_channels(basis):
     for weights, of_basis, within in ((powers, g, 1e-7), (slopes, dg, 2e-6)):
         wanted = np.einsum("yzsb,bp->yzps", beta, of_basis)
         np.testing.assert_allclose((c * weights).sum(-1), wanted, rtol=0, atol=within * abs(wanted).max())
+
+
+NETWORKS = [((64, 64), "silu", True), ((6, 5), "tanh", False), ((64, 17), "celu", True), ((1, 33), "softplus", True)]
+
+
+@pytest.mark.parametrize(("hidden", "activation", "bias"), NETWORKS)
+def test_networks_in_one_kernel(somewhere, monkeypatch, hidden, activation, bias):
+    """Energies and gradients are those of features in memory, for tiles that are full, and one that is not.
+
+    A block of the double, which has two multiprocessors, takes several of them.
+    """
+    import cupy
+
+    d = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_basis=4)
+    pot = fd.Potential(d, hidden=hidden, activation=activation, bias=bias, seed=4)
+    model, n = pot.model("float32", "cuda"), 150
+    rng = np.random.default_rng(3)
+    moments = cupy.asarray(rng.normal(0, 0.5, (d.n_radial, d.n_moments, n)).astype(np.float32))
+    species = cupy.asarray(rng.integers(0, 2, n + 10).astype(np.int32))
+    owner = cupy.asarray(rng.permutation(n + 10)[:n].astype(np.int32))
+    networks = large_network.packed(model)
+    for z, network in enumerate(networks):
+        energies, dmoments = cupy.full(n + 10, 7.0), cupy.full(moments.shape, np.nan, np.float32)
+        large_network.gm_large_network(d, *network, moments, owner, species, model.scale, energies, dmoments)
+        expected = cupy.empty(moments.shape, np.float32)
+        known = large_system._of_network(model, z, moments, expected, species[owner])
+        np.testing.assert_allclose(energies[owner].get(), known.get(), rtol=WITHIN, atol=WITHIN)
+        largest = abs(expected.get()).max()
+        np.testing.assert_allclose(dmoments.get(), expected.get(), rtol=0, atol=WITHIN * largest)
+        assert np.count_nonzero(energies.get() == 7.0) == 10
+        alone = cupy.zeros(n + 10)
+        large_network.gm_large_network(d, *network, moments, owner, species, model.scale, alone)
+        np.testing.assert_array_equal(alone[owner].get(), energies[owner].get())
+
+
+def test_networks_that_do_not_fit(ledger, monkeypatch):
+    """One or three hidden layers, more units, a direct term, or too little shared memory: the other way."""
+
+    def packed(d=None, **keywords):
+        d = d or fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_basis=4)
+        return large_network.packed(fd.Potential(d, **keywords).model("float32", "cuda"))
+
+    others = [
+        {"hidden": (64,)}, {"hidden": (8, 8, 8)}, {"hidden": (65, 64)}, {"hidden": (8, 8), "direct": True},
+        {"hidden": (8, 8), "activation": "trained_silu", "blocks": 1},
+    ]  # fmt: skip
+    assert packed(hidden=(64, 64)) is not None
+    assert all(packed(**other) is None for other in others)
+    assert packed(fd.GaussianMoments(species=["Cu"], cutoff=4.0, n_basis=4, n_radial=6), hidden=(8, 8)) is None
+    monkeypatch.setattr(cuda, "limits", lambda: cuda.Limits(40, 99 << 10))
+    assert packed(hidden=(64, 64)) is None

@@ -290,6 +290,10 @@ class Cupy(types.ModuleType):
             runtime=types.SimpleNamespace(
                 getDeviceProperties=lambda k: {"name": b"Test Double", "multiProcessorCount": 0, "totalGlobalMem": 0},
                 getDeviceCount=lambda: 2,
+                getDevice=lambda: _Device.taken,
+                cudaDevAttrMultiProcessorCount=16,
+                cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
+                deviceGetAttribute=lambda attribute, k: {16: 2, 97: 227 << 10}[attribute],
                 driverGetVersion=lambda: 0,
                 runtimeGetVersion=lambda: 0,
                 memGetInfo=lambda: MEMORY,

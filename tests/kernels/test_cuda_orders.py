@@ -20,6 +20,7 @@ from fastdesc.networks import feed_forward, residual
 from fastdesc.networks.activations import ACTIVATIONS
 from fastdesc.networks.duals import Dual
 from fastdesc.networks.form import TRAINED, Form
+from fastdesc.potential import large_network
 from fastdesc.potential.repulsion import Repulsion
 
 # Models of the files whose names begin so: one for each width of each kernel; dual parameters make the rest.
@@ -140,6 +141,19 @@ def of_large_system():
     return out
 
 
+def of_large_network():
+    """Energies of atoms that fill no tile, and gradients, with every activation; blocks take several tiles."""
+    rng, n, scale = np.random.default_rng(6), 75, np.array([0.5, 2], np.float32)
+    d, out = model("gaussian_moments", 0)[0], []
+    moments = rng.normal(0, 0.5, (d.n_radial, d.n_moments, n)).astype(np.float32)
+    owner, species = rng.permutation(n).astype(np.int32), rng.integers(0, 2, n).astype(np.int32)
+    for activation in ACTIVATIONS:
+        weights = rng.normal(0, 0.05, large_network.n_weights(d.n_features)).astype(np.float32)
+        out += [np.zeros(n), np.zeros_like(moments)]
+        large_network.gm_large_network(d, activation, weights, moments, owner, species, scale, *out[-2:])
+    return out
+
+
 def of_repulsion():
     """Atoms close enough to repel, with more neighbours than a warp has lanes, and one without any."""
     crowd = directions(40, 3)
@@ -183,7 +197,7 @@ def everything(name, n_models=None, passes=PASSES):
         if name == "gaussian_moments" and dtype == "float32":
             out += of_large_system()
         if name == "potential" and dtype == "float64":    # in any model
-            out += of_repulsion()
+            out += [*of_repulsion(), *of_large_network()]
         for k in range(len(MODELS.get(name, ())[:n_models])):
             for dual in mixtures:
                 out += maps(name, k, dtype, *dual)
