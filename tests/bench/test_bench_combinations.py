@@ -1,0 +1,57 @@
+"""The table of families and messages, on a small set of its own: every row once, the budget, who is best."""
+
+import json
+
+import pytest
+from ase.io import write
+from helpers.training import alloy
+
+import fastdesc as fd
+from bench import combinations
+from bench.accuracy_sets import SETS
+
+TINY = {"cutoff": 4.0, "n_radial": 2}
+
+
+def test_rows_train_once(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mlearn").mkdir()
+    for name, frames in (("train", alloy(6)), ("test", alloy(2, seed=1))):
+        write(tmp_path / f"mlearn/Li_{name}.extxyz", frames)
+    monkeypatch.setattr(combinations, "epochs_in", lambda seconds, make, train, seed: 2)
+    rows = {"plain": (fd.GaussianMoments, TINY)}
+    monkeypatch.setitem(combinations.ROWS, "families", rows)
+    out = tmp_path / "new" / "table"
+    words = ["families", str(tmp_path), "--sets", "Li", "--out", str(out)]
+    combinations.main(words)
+    (first,) = json.loads(out.with_suffix(".json").read_text())
+    rows["other"] = fd.GaussianMoments, {**TINY, "contractions": [1, 2]}
+    combinations.main(words)
+    again, second = json.loads(out.with_suffix(".json").read_text())
+    assert again == first and first["epochs"] == 2 and first["cutoff"] == 4.0 and first["us_per_atom"] > 0
+    assert second["tests"] != first["tests"] and second["parameters"] < first["parameters"]
+    assert capsys.readouterr().out.count("| Li, test (MAE) | other | 1 |") == 1
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit):    # runs of another length in one table
+        combinations.main([*words, "--seconds", "5"])
+
+
+def test_epochs_follow_from_two_that_are_timed(monkeypatch):
+    taken = {1: 5.0, 3: 9.0}
+    monkeypatch.setattr(combinations, "trained", lambda make, train, seed, epochs: (None, None, taken[epochs]))
+    assert combinations.epochs_in(30.0, None, None, 0) == 15
+    assert combinations.epochs_in(0.1, None, None, 0) == 1
+
+
+def test_best_of_each_cost():
+    points = [(3.0, 20.0), (1.0, 50.0), (2.0, 50.0), (4.0, 30.0), (5.0, 10.0)]
+    assert combinations.best(points) == [(1.0, 50.0), (3.0, 20.0), (5.0, 10.0)]
+
+
+@pytest.mark.parametrize("what", combinations.ROWS)
+def test_every_row_can_be_made_for_every_set(what):
+    frames = alloy(2)
+    for family, arguments in combinations.ROWS[what].values():
+        for name in SETS:
+            d = combinations.descriptor(family, arguments, name, frames, 3)
+            assert type(d) is family and d.seed == 3 and 4.0 <= d.cutoff <= 6.0
+            assert getattr(d, "iterations", 0) == arguments.get("iterations", 0)
