@@ -151,6 +151,7 @@ def main(arguments=None):
     parser.add_argument("what", choices=list(ROWS))
     parser.add_argument("folder")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), help="all six, or 3bpa and water for messages")
+    parser.add_argument("--rows", nargs="+", metavar="LABEL", help="some of the table's (default all)")
     parser.add_argument("--seeds", type=int, default=1, help="0, 1, .. (default 1 of them)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of the processor, for each training")
     parser.add_argument("--out", help="without an ending; bench/results/combinations-WHAT")
@@ -158,12 +159,14 @@ def main(arguments=None):
     out = Path(args.out or f"bench/results/combinations-{args.what}")
     out.parent.mkdir(parents=True, exist_ok=True)
     path, rows = out.with_name(out.name + ".json"), ROWS[args.what]
+    if unknown := [label for label in args.rows or () if label not in rows]:
+        parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(rows)}")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     if any(r["seconds"] != args.seconds for r in results):
         parser.error(f"{path} has runs of other --seconds; give another --out")
     for seed in range(args.seeds):
         for name in args.sets or SETS_OF[args.what]:
-            for label in rows:
+            for label in args.rows or rows:
                 if any((r["set"], r["label"], r["seed"]) == (name, label, seed) for r in results):
                     continue
                 results.append(run(args.folder, rows, label, name, seed, args.seconds))

@@ -29,10 +29,15 @@ def test_rows_train_once(tmp_path, capsys, monkeypatch):
     again, second = json.loads(out.with_suffix(".json").read_text())
     assert again == first and first["epochs"] == 2 and first["cutoff"] == 4.0 and first["us_per_atom"] > 0
     assert second["tests"] != first["tests"] and second["parameters"] < first["parameters"]
-    assert capsys.readouterr().out.count("| Li, test (MAE) | other | 1 |") == 1
+    assert "| Li, test (MAE) | other | 1 |" in capsys.readouterr().out
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit):    # runs of another length in one table
         combinations.main([*words, "--seconds", "5"])
+    combinations.main([*words, "--rows", "plain", "--seeds", "2"])
+    runs = json.loads(out.with_suffix(".json").read_text())
+    assert [(r["label"], r["seed"]) for r in runs] == [("plain", 0), ("other", 0), ("plain", 1)]
+    with pytest.raises(SystemExit):
+        combinations.main([*words, "--rows", "plane"])
 
 
 def test_epochs_follow_from_two_that_are_timed(monkeypatch):
