@@ -1,13 +1,14 @@
 """Families with and without iterations on published sets, and choices of messages, each trained for the same time.
 
-    python -m bench.combinations families FOLDER --seconds 30
-    python -m bench.combinations messages FOLDER --seconds 60
+    python -m bench.combinations families FOLDER
+    python -m bench.combinations messages FOLDER
 
-FOLDER and the sets are those of bench.accuracy. Every row is trained with default settings for as many epochs as fit
-into `--seconds` of the processor, by the second and third epoch of a trial; one thread (NUMBA_NUM_THREADS=1). Runs
-that OUT.json holds are not repeated, so that a command which was stopped goes on. Written are OUT.json after every
-run, OUT.md, and OUT.png: errors of forces against microseconds per atom, with the rows that no other is better than
-in both joined by a line.
+FOLDER and the sets are those of bench.accuracy. The first row of a table trains for --steps, with default settings;
+every other trains as long: its number of steps follows from how long its steps take, measured in turns with those of
+the first row on some of the frames, in seconds of the processor. So a busy machine disturbs both alike. One thread
+(NUMBA_NUM_THREADS=1). Runs that OUT.json holds are not repeated, so that a command which was stopped goes on. Written
+are OUT.json after every run, OUT.md, and OUT.png: errors of forces against microseconds per atom, with the rows that
+no other is better than in both joined by a line.
 """
 
 import argparse
@@ -48,6 +49,8 @@ SHORTEST = {"3bpa": 0.8, "ethanol": 0.8, "water": 0.8}
 """First knot of spline filters, Å, where it is not the family's: bonds with hydrogen are shorter."""
 LONGEST_TRIPLETS = 4.5
 """Å, of spline filters."""
+TRIED, STEP, TURNS = 5000, 128, 2
+"""Atoms of a trial, and of a step, as of these sets by default; how often trials are repeated."""
 
 
 def descriptor(family, arguments, name, train, seed):
@@ -68,27 +71,33 @@ def trained(make, train, seed, **budget):
     return potential, history, time.process_time() - start
 
 
-def epochs_in(seconds, make, train, seed):
-    """Return how many epochs take so long, without what comes before the first."""
-    trained(make, train, seed, epochs=1)    # compiles
-    one, three = (trained(make, train, seed, epochs=n)[2] for n in (1, 3))
-    return max(1, round(2 * seconds / max(three - one, 1e-3)))
+def cost(make, reference, train, seed):
+    """Return how long a step takes, in units of a step of another potential: least times of some turns of both."""
+    some = train[:: max(1, sum(map(len, train)) // TRIED)]
+    least = {}
+    for turn in range(1 + TURNS):
+        for k, one in enumerate((reference, make)):
+            for epochs in (1, 3):    # what comes before the first step takes as long for both
+                taken = trained(one, some, seed, epochs=epochs, batch_atoms=STEP)[2]
+                if turn > 0:    # the first compiles
+                    least[k, epochs] = min(taken, least.get((k, epochs), taken))
+    return (least[1, 3] - least[1, 1]) / (least[0, 3] - least[0, 1])
 
 
-def run(folder, rows, label, name, seed, seconds):
-    """Train one row on one set; return errors on its tests and times."""
-    data = SETS[name]
+def run(folder, rows, label, name, seed, steps):
+    """Train one row on one set as long as the first takes for so many steps; return errors on its tests and times."""
+    data, first = SETS[name], next(iter(rows))
     train = fd.read_frames(_file(folder, data.train))
 
-    def make():
-        return fd.Potential(descriptor(*rows[label], name, train, seed), seed=seed)
+    def maker(label):
+        return lambda: fd.Potential(descriptor(*rows[label], name, train, seed), seed=seed)
 
-    epochs = epochs_in(seconds, make, train, seed)
-    potential, history, taken = trained(make, train, seed, epochs=epochs)
+    ratio = 1.0 if label == first else cost(maker(label), maker(first), train, seed)
+    potential, _, taken = trained(maker(label), train, seed, steps=max(1, round(steps / ratio)))
     out = {
-        "set": name, "label": label, "seed": seed, "seconds": seconds, "train_cpu_s": taken, "epochs": len(history),
-        "parameters": potential.n_parameters, "cutoff": potential.descriptor.cutoff, "version": fd.__version__,
-        "train": errors(potential, train[::5], data), "tests": {},
+        "set": name, "label": label, "seed": seed, "steps_of_first": steps, "cost_of_step": ratio,
+        "steps": round(steps / ratio), "train_cpu_s": taken, "parameters": potential.n_parameters,
+        "cutoff": potential.descriptor.cutoff, "version": fd.__version__, "tests": {},
     }  # fmt: skip
     for test, file in data.tests.items():
         frames = fd.read_frames(_file(folder, file))
@@ -108,7 +117,7 @@ def best(points):
 
 def table(results, rows):
     """Markdown: means over seeds, with standard deviations where there are several."""
-    lines = ["| set, test | model | seeds | energy | forces, meV/Å | epochs | training, s | µs/atom |"]
+    lines = ["| set, test | model | seeds | energy | forces, meV/Å | steps | cost of a step | µs/atom |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, data in SETS.items():
         unit = "meV/atom" if data.per_atom else "meV"
@@ -117,10 +126,10 @@ def table(results, rows):
                 own = [r for r in results if (r["set"], r["label"]) == (name, label)]
                 if own:
                     e, f = (spread([r["tests"][test][kind] for r in own]) for kind in ("energy", "forces"))
-                    means = [np.mean([r[key] for r in own]) for key in ("epochs", "train_cpu_s", "us_per_atom")]
+                    means = [np.mean([r[key] for r in own]) for key in ("steps", "cost_of_step", "us_per_atom")]
                     lines.append(
                         f"| {name}, {test} ({data.measure.upper()}) | {label} | {len(own)} | {e} {unit} | {f} "
-                        f"| {means[0]:.0f} | {means[1]:.0f} | {means[2]:.1f} |"
+                        f"| {means[0]:.0f} | {means[1]:.2f} | {means[2]:.1f} |"
                     )
     return "\n".join(lines) + "\n"
 
@@ -153,7 +162,7 @@ def main(arguments=None):
     parser.add_argument("--sets", nargs="+", choices=list(SETS), help="all six, or 3bpa and water for messages")
     parser.add_argument("--rows", nargs="+", metavar="LABEL", help="some of the table's (default all)")
     parser.add_argument("--seeds", type=int, default=1, help="0, 1, .. (default 1 of them)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of the processor, for each training")
+    parser.add_argument("--steps", type=int, default=2000, help="of the first row (default 2000)")
     parser.add_argument("--out", help="without an ending; bench/results/combinations-WHAT")
     args = parser.parse_args(arguments)
     out = Path(args.out or f"bench/results/combinations-{args.what}")
@@ -162,14 +171,14 @@ def main(arguments=None):
     if unknown := [label for label in args.rows or () if label not in rows]:
         parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(rows)}")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if any(r["seconds"] != args.seconds for r in results):
-        parser.error(f"{path} has runs of other --seconds; give another --out")
+    if any(r["steps_of_first"] != args.steps for r in results):
+        parser.error(f"{path} has runs of other --steps; give another --out")
     for seed in range(args.seeds):
         for name in args.sets or SETS_OF[args.what]:
             for label in args.rows or rows:
                 if any((r["set"], r["label"], r["seed"]) == (name, label, seed) for r in results):
                     continue
-                results.append(run(args.folder, rows, label, name, seed, args.seconds))
+                results.append(run(args.folder, rows, label, name, seed, args.steps))
                 # A run that is stopped leaves what is done.
                 path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
                 out.with_name(out.name + ".md").write_text(table(results, rows), encoding="utf-8")

@@ -17,34 +17,41 @@ def test_rows_train_once(tmp_path, capsys, monkeypatch):
     (tmp_path / "mlearn").mkdir()
     for name, frames in (("train", alloy(6)), ("test", alloy(2, seed=1))):
         write(tmp_path / f"mlearn/Li_{name}.extxyz", frames)
-    monkeypatch.setattr(combinations, "epochs_in", lambda seconds, make, train, seed: 2)
+    monkeypatch.setattr(combinations, "cost", lambda make, reference, train, seed: 0.5)
     rows = {"plain": (fd.GaussianMoments, TINY)}
     monkeypatch.setitem(combinations.ROWS, "families", rows)
     out = tmp_path / "new" / "table"
     words = ["families", str(tmp_path), "--sets", "Li", "--out", str(out)]
-    combinations.main(words)
+    combinations.main([*words, "--steps", "3"])
     (first,) = json.loads(out.with_suffix(".json").read_text())
     rows["other"] = fd.GaussianMoments, {**TINY, "contractions": [1, 2]}
-    combinations.main(words)
+    combinations.main([*words, "--steps", "3"])
     again, second = json.loads(out.with_suffix(".json").read_text())
-    assert again == first and first["epochs"] == 2 and first["cutoff"] == 4.0 and first["us_per_atom"] > 0
+    assert again == first and first["cutoff"] == 4.0 and first["us_per_atom"] > 0
+    assert [(r["steps"], r["cost_of_step"]) for r in (first, second)] == [(3, 1.0), (6, 0.5)]
     assert second["tests"] != first["tests"] and second["parameters"] < first["parameters"]
     assert "| Li, test (MAE) | other | 1 |" in capsys.readouterr().out
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit):    # runs of another length in one table
-        combinations.main([*words, "--seconds", "5"])
-    combinations.main([*words, "--rows", "plain", "--seeds", "2"])
+        combinations.main(words)
+    combinations.main([*words, "--steps", "3", "--rows", "plain", "--seeds", "2"])
     runs = json.loads(out.with_suffix(".json").read_text())
     assert [(r["label"], r["seed"]) for r in runs] == [("plain", 0), ("other", 0), ("plain", 1)]
     with pytest.raises(SystemExit):
-        combinations.main([*words, "--rows", "plane"])
+        combinations.main([*words, "--steps", "3", "--rows", "plane"])
 
 
-def test_epochs_follow_from_two_that_are_timed(monkeypatch):
-    taken = {1: 5.0, 3: 9.0}
-    monkeypatch.setattr(combinations, "trained", lambda make, train, seed, epochs: (None, None, taken[epochs]))
-    assert combinations.epochs_in(30.0, None, None, 0) == 15
-    assert combinations.epochs_in(0.1, None, None, 0) == 1
+def test_cost_of_a_step(monkeypatch):
+    """What comes before the first step, 5 and 7 s here, and a first turn that compiles, do not count."""
+    before, step, calls = {"first": 5.0, "other": 7.0}, {"first": 1.0, "other": 1.5}, []
+
+    def trained(make, train, seed, epochs, batch_atoms):
+        calls.append((make, epochs))
+        late = 0.0 if len(calls) > 8 else 0.1 * len(calls)
+        return None, None, (50.0 if len(calls) <= 4 else 0.0) + before[make] + epochs * step[make] + late
+
+    monkeypatch.setattr(combinations, "trained", trained)
+    assert combinations.cost("other", "first", alloy(3), 0) == pytest.approx(1.5, rel=1e-12)
 
 
 def test_best_of_each_cost():
