@@ -260,14 +260,23 @@ def test_what_networks_of_the_recursion_see_at_first_is_scaled():
         np.testing.assert_array_equal(d.parameters[name], x)
 
 
-@pytest.mark.parametrize("cutoff", [3.0, 6.0])
-def test_jacobian_in_lanes_equals_a_pullback_per_feature(cutoff):
+@pytest.mark.parametrize(
+    ("cutoff", "more"),
+    [
+        (3.0, {}),
+        (6.0, {}),
+        (5.0, {"basis": "gaussian", "contractions": (1, 2, 3, 6)}),    # no moments of rank 3
+        (4.0, {"contractions": (4, 8)}),
+    ],
+)
+def test_jacobian_in_lanes_equals_a_pullback_per_feature(cutoff, more):
     """Images of one neighbour, and of the atom itself, share a block; more pairs than one tile of lanes, and none."""
-    lone, two = ase.Atoms("Cu"), ase.Atoms("Cu2", [(0, 0, 0), (0, 0.3, 2.3)])
+    lone, two = ase.Atoms("Cu"), ase.Atoms("CuH", [(0, 0, 0), (0, 0.3, 2.3)])
     frames = [ase.build.bulk("Cu", cubic=True), ase.build.bulk("Cu"), lone, two]
     for atoms in frames[:2]:
         atoms.rattle(0.1, seed=2)
-    d = GaussianMoments(species=["Cu"], cutoff=cutoff, n_radial=3, n_basis=4)
+    frames[0].symbols[1:3] = "H"
+    d = GaussianMoments(species=["Cu", "H"], cutoff=cutoff, n_radial=3, n_basis=4, **more)
     structures = Structures.from_ase(frames)
     rij, pairs, species = d.prepare(structures)
     theta = d.theta("float64", "cpu")

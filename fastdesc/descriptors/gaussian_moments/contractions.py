@@ -227,3 +227,96 @@ def gm_contract_pullback(kind, first, last, moments, dq, dmoments, n_radial, n_m
         for s in range(n_radial):
             for c in range(n_moments):
                 store(dmoments, s * n_moments + c, i, n, load(kind, dm, s * ROW + c))
+
+
+# ----------------------------------------------------------------------------------------------------------- slopes
+#
+# Of one feature after the other: cotangents of its moments are those of `contract_pullback_block` with dq = 1. They lie
+# in scratch rows of twenty, zero but for the feature at work.
+
+
+@inner
+def _emit(kind, dm, slots, starts, f, n, slopes):
+    """Write what feature f depends on, and leave zeros."""
+    for k in range(starts[f], starts[f + 1]):
+        store(slopes, k, 0, n, load(kind, dm, slots[k]))
+        store(dm, slots[k], splat(kind, 0.0))
+
+
+@inner
+def _pair_slopes(kind, m, dm, f, emitted, n_radial, rank, at, weighted):
+    """Contractions 2, 3 and 4."""
+    slots, starts, n, slopes = emitted
+    for r in range(n_radial if f >= 0 else 0):
+        for s in range(r, n_radial):
+            add_tuple(dm, r * ROW + at, weighted(rank(kind, m, s)))
+            add_tuple(dm, s * ROW + at, weighted(rank(kind, m, r)))
+            _emit(kind, dm, slots, starts, f, n, slopes)
+            f += 1
+
+
+@inner
+def _triple_slopes(kind, m, dm, f, emitted, n_radial, rank, at, product, product_pullback, t_from):
+    """Contractions 5, 6 and 7."""
+    slots, starts, n, slopes = emitted
+    for r in range(n_radial if f >= 0 else 0):
+        a = rank(kind, m, r)
+        for s in range(r, n_radial):
+            b = rank(kind, m, s)
+            P = product(a, b)
+            for t in range(t_from(s), n_radial):
+                c = _matrix(kind, m, t)
+                add_tuple(dm, r * ROW + at, product_pullback(c, b))
+                add_tuple(dm, s * ROW + at, product_pullback(c, a))
+                add_tuple(dm, t * ROW + RANK2, P)
+                _emit(kind, dm, slots, starts, f, n, slopes)
+                f += 1
+
+
+@inner
+def _tensor_matrix_slopes(kind, m, dm, f, emitted, n_radial):
+    """Contraction 8."""
+    slots, starts, n, slopes = emitted
+    for r in range(n_radial if f >= 0 else 0):
+        a = _tensor(kind, m, r)
+        for s in range(n_radial):
+            b = _matrix(kind, m, s)
+            v = tensor_matrix_product(a, b)
+            for t in range(n_radial):
+                c = _vector(kind, m, t)
+                add_tuple(dm, t * ROW + RANK1, v)
+                add_tuple(dm, s * ROW + RANK2, tensor_matrix_pullback_matrix(c, a))
+                add_tuple(dm, r * ROW + RANK3, tensor_matrix_pullback_tensor(c, b))
+                _emit(kind, dm, slots, starts, f, n, slopes)
+                f += 1
+
+
+@kernel
+def gm_contraction_slopes(kind, first, n, moments, n_radial, n_moments, offsets, starts, which, slopes):
+    """Derivatives of all features of atoms first .. first+n-1, of one vector or less, by the moments they depend on.
+
+    in   Rows moments (n_radial, n_moments, n_atoms); offsets (8,)
+         starts (n_features + 1,), which (..): moments that each feature depends on
+    out  Rows slopes (len(which), n)
+    """
+    m, dm = scratch(kind, n_radial * ROW), scratch(kind, n_radial * ROW)
+    dm[:] = 0
+    o, slots = offsets.astype(np.int64), which // n_moments * ROW + which % n_moments
+    _load_channels(kind, moments, first, n, n_radial, n_moments, m)
+    emitted = slots, starts, n, slopes
+    for r in range(n_radial if o[0] >= 0 else 0):
+        store(dm, r * ROW, splat(kind, 1.0))
+        _emit(kind, dm, slots, starts, o[0] + r, n, slopes)
+    _pair_slopes(kind, m, dm, o[1], emitted, n_radial, _vector, RANK1, _weighted3)
+    _pair_slopes(kind, m, dm, o[2], emitted, n_radial, _matrix, RANK2, weighted6)
+    _pair_slopes(kind, m, dm, o[3], emitted, n_radial, _tensor, RANK3, weighted10)
+    _triple_slopes(
+        kind, m, dm, o[4], emitted, n_radial, _matrix, RANK2, matrices_product, matrices_product_pullback, _later
+    )
+    _triple_slopes(
+        kind, m, dm, o[5], emitted, n_radial, _vector, RANK1, vectors_product, vectors_product_pullback, _any
+    )
+    _triple_slopes(
+        kind, m, dm, o[6], emitted, n_radial, _tensor, RANK3, tensors_product, tensors_product_pullback, _any
+    )
+    _tensor_matrix_slopes(kind, m, dm, o[7], emitted, n_radial)

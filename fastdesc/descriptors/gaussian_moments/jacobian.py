@@ -5,7 +5,7 @@ Features depend on positions through the moments M of their own atom alone, and 
     d q_f / d r_p = sum_m  D_fm G_mp,      D = dq/dM of the atom,   G = dm/dr of the pair                  (1)
 
 Both factors are tangents: of contractions whose moments move one at a time, and of atoms with a single neighbour that
-moves along x, y or z. On the host kernels leave out the zeros of D (jacobian_blocks.py).
+moves along x, y or z. On the host kernels write both down, without the zeros of D (jacobian_blocks.py).
 """
 
 from types import SimpleNamespace
@@ -13,16 +13,21 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastdesc.backend import cuda
-from fastdesc.backend.arrays import namespace, padded, to_host
+from fastdesc.backend.arrays import empty, namespace, padded, to_host
 from fastdesc.backend.threads import for_chunks
 from fastdesc.backend.workspace import fresh_lines, kept_memory
 from fastdesc.descriptors.gaussian_moments.elements import BETA, table
-from fastdesc.descriptors.gaussian_moments.jacobian_blocks import gm_jacobian_blocks, supports
+from fastdesc.descriptors.gaussian_moments.jacobian_blocks import (
+    contraction_slopes,
+    gm_jacobian_blocks,
+    supports,
+)
 from fastdesc.descriptors.jacobian import RowBlocks
-from fastdesc.simd import kind_of, rows_of
+from fastdesc.numerics.radial import BASES
+from fastdesc.simd import kind_of, rows_of, width
 
 ATOMS_AT_ONCE = 8
-"""Both factors of so many atoms stay in the second-level cache, or nearly so."""
+"""No more than the lanes of a vector. Their slopes D stay in the second-level cache, or nearly so."""
 
 
 def moments_jacobian(family, rij, pairs, species, theta, moments):
@@ -49,21 +54,19 @@ def moments_jacobian(family, rij, pairs, species, theta, moments):
 
 def _on_the_host(family, rij, pairs, species, theta, moments):
     """The Jacobian where kernels write its blocks."""
-    blocks = RowBlocks(pairs, family.n_features, rij.dtype, fresh_lines)
-    beta, kind, row = table(theta), kind_of(rij.dtype, False), blocks.row
-    theta, n = {BETA: np.stack([beta, 0 * beta])}, moments.shape[0] * moments.shape[1]
-    some = np.random.default_rng(0).normal(size=(*moments.shape[:2], 1)).astype(rij.dtype)
-    starts, which = supports(_contraction_slopes(family, some)[:, 0])
+    dtype, kind = rij.dtype, kind_of(rij.dtype, False)
+    blocks = RowBlocks(pairs, family.n_features, dtype, fresh_lines)
+    beta, (starts, which) = np.ascontiguousarray(table(theta), dtype), supports(family, dtype)
+    radial = family.n_moments, BASES.index(family.basis), float(family.cutoff)
     written, rows = np.zeros(len(blocks.values), bool), rows_of(blocks.values, False)
+    given = blocks.row, pairs.j, species, rows_of(rij, False), beta, blocks.other, blocks.own
 
     def task(a, b):
         with kept_memory():
-            D = _contraction_slopes(family, moments[..., a:b]).reshape(family.n_features, -1)
-            G = _moment_slopes(family, rij, pairs, species, theta, slice(int(row[a]), int(row[b])))
-            n_pairs = G.shape[2]
-            G = np.moveaxis(G, 0, 1).reshape(n, 3 * n_pairs)
-            given = row, blocks.other, blocks.own, rows_of(D, False), rows_of(G, False)
-            gm_jacobian_blocks(kind, a, b, *given, n_pairs, starts, which, n, written, rows)
+            D = empty((len(which), width(dtype)), dtype)
+            contraction_slopes(family, moments, a, b - a, starts, which, D)
+            known = rows_of(D, False), starts, which, written, rows
+            gm_jacobian_blocks(kind, kind_of(dtype, True), a, b, *given, *known, *radial)
 
     for_chunks(task, pairs.n_atoms, ATOMS_AT_ONCE)
     return blocks.jacobian()
