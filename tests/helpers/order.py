@@ -15,11 +15,11 @@ LONGEST = (
     "tests/pairs/test_pairs.py", "tests/simd/test_simd.py", "tests/bench/test_bench.py",
     "tests/lammps/test_refusals.py", "tests/features/test_dask_kill.py", "tests/learn/test_labelling.py",
     "tests/training/test_from_features.py", "tests/lammps/test_ranks.py", "tests/bench/test_bench_gpu.py",
-    "hdf5/test_fuzz", "tests/training/test_team_ranks.py", "tests/features/test_dask.py",
+    "tests/hdf5/test_fuzz.py", "tests/training/test_team_ranks.py", "tests/features/test_dask.py",
     "tests/backend/test_workspace.py", "tests/cli/test_sweep.py", "tests/features/test_reading_while_written.py",
     "tests/learn/test_loop.py", "tests/lammps/test_program.py", "tests/cli/test_option_sweep.py",
     "tests/io/test_extxyz_damage.py", "tests/kernels/test_cuda_emulator.py", "tests/docs/test_snippets.py",
-    "hdf5/test_files", "tests/cli/test_signals.py", "tests/lammps/test_grades.py",
+    "tests/hdf5/test_files.py", "tests/cli/test_signals.py", "tests/lammps/test_grades.py",
     "tests/lammps/test_ranks_on_devices.py",
 )
 """Files that take more than ten seconds, in the order in which they begin; the rest follows."""
