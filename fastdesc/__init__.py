@@ -11,6 +11,7 @@ _PUBLIC = {
     "SplineFilters": "fastdesc.descriptors.spline_filters",
     "Potential": "fastdesc.potential",
     "Pairs": "fastdesc.pairs",
+    "choose_cutoff": "fastdesc.pairs.choose_cutoff",
     "Structures": "fastdesc.structures",
     "FastdescCalculator": "fastdesc.calculator",
     "EnsembleCalculator": "fastdesc.calculator",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:    # what _PUBLIC says, for those who read without running
     from fastdesc.images import calculate_together as calculate_together
     from fastdesc.io.frames import read_frames as read_frames
     from fastdesc.pairs import Pairs as Pairs
+    from fastdesc.pairs.choose_cutoff import choose_cutoff as choose_cutoff
     from fastdesc.potential import Potential as Potential
     from fastdesc.potential.apax import read_apax as read_apax
     from fastdesc.potential.elastic import elastic_constants as elastic_constants

@@ -93,6 +93,7 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     "read_frames": (lambda made, **a: fd.read_frames(made[1], **a), {
         "energy_key": "", "forces_key": "", "stress_key": "",
     }),
+    "choose_cutoff": (lambda made, **a: fd.choose_cutoff(**{"frames": made[1], **a}), {"frames": ""}),
     "fit_uncertainty": (lambda made, **a: fd.fit_uncertainty(**{"potential": made[0], "train_frames": made[1], **a}), {
         "potential": "", "train_frames": "", "device": "", "dtype": "",
     }),

@@ -55,6 +55,7 @@ def test_structures_and_pairs() -> None:
     structures = fd.Structures.from_ase(labelled(2))
     pairs = fd.Pairs.find(structures.moved(structures.positions), 4.0)
     assert_type(pairs.n_pairs, int)
+    assert_type(fd.choose_cutoff(labelled(1)), float)
     assert fd.Pairs.concatenate([pairs, pairs]).n_pairs == 2 * pairs.n_pairs
     assert fd.Structures.concatenate([structures, structures.take([0])]).n_frames == 3
     assert pairs.take([1]).to_device("cpu").n_atoms == 4 and structures.volumes.shape == (2,)

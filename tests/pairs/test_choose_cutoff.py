@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import fastdesc as fd
-from fastdesc.pairs.choose_cutoff import choose_cutoff
+from fastdesc import choose_cutoff
 from fastdesc.training.streamed_frames import open_streamed
 
 
@@ -27,4 +27,12 @@ def test_frames_on_the_disk_get_what_frames_in_memory_get(tmp_path):
     frames = [bulk("Cu", "fcc", a=a, cubic=True) for a in np.linspace(3.2, 4.4, 80)]
     fd.convert(frames, tmp_path / "frames.h5", progress=False)
     streamed = open_streamed(tmp_path / "frames.h5", 0.0)
-    assert 4.0 < choose_cutoff(streamed) == choose_cutoff(frames) < 6.0
+    assert 4.0 < choose_cutoff(streamed) == choose_cutoff(frames) == fd.choose_cutoff(tmp_path / "frames.h5") < 6.0
+
+
+def test_what_are_no_frames_with_atoms_is_told():
+    with pytest.raises(fd.FastdescError, match="frames hold no atoms, which decide the cutoff"):
+        choose_cutoff([Atoms(), Atoms()])
+    with pytest.raises(fd.FastdescError, match="member 0 of the list is a int"):
+        choose_cutoff([5])
+    assert choose_cutoff(bulk("Cu", "fcc", a=5.5)) == 6.0
