@@ -4,7 +4,8 @@
 
 FOLDER holds the files that bench/accuracy_sets.py names (mlearn/Li_train.extxyz.gz, ...). Every seed trains anew with
 nothing set but the seed, and the cutoff that `fastdesc train` would choose; --set changes settings of training,
---descriptor arguments of the descriptor, --potential those of the potential, and --label tells such runs apart. Runs
+--descriptor arguments of the descriptor, --potential those of the potential, and --label tells such runs apart. With
+--members the mean of several potentials is judged, each trained with a seed of its own; times are those of all. Runs
 that OUT.json holds are not repeated, unless --anew is given, so that a command which was stopped goes on. Written are
 OUT.json after every run, OUT.md, a table beside the published errors, and OUT.png, errors against seconds of training
 and against microseconds per atom.
@@ -25,42 +26,49 @@ from fastdesc.analysis.plots import new_figure, save_figure
 from fastdesc.backend.threads import n_threads
 from fastdesc.cli.commands import _setting
 from fastdesc.io.sources import elements
-from fastdesc.pairs.choose_cutoff import choose_cutoff
 
 SOME = 100
 """Training frames, spread over the set, whose errors tell what is left to generalisation."""
 
-GIVEN = "settings", "descriptor", "potential"
+GIVEN = {"settings": {}, "descriptor": {}, "potential": {}, "members": 1}
+"""What is told of a run, with the defaults."""
 AXES = {"train_cpu_s": (10.0, 1000.0), "us_per_atom": (1.0, 100.0)}
 """Least range of the axes of the picture."""
 
 
-def run(folder, name, seed, settings, descriptor, arguments, progress):
-    """Train on one set with one seed; return errors on its tests and on some training frames, and times."""
+def run(folder, name, seed, settings, descriptor, arguments, members, progress):
+    """Train on one set with one seed; return errors on its tests and on some training frames, and times.
+
+    With several members these are the errors of an Ensemble; member k of M begins with the seed M seed + k.
+    """
     data = SETS[name]
     train = fd.read_frames(_file(folder, data.train))
-    descriptor = {"species": elements(train), "cutoff": choose_cutoff(train), "seed": seed, **descriptor}
-    potential = fd.Potential(fd.GaussianMoments(**descriptor), seed=seed, **arguments)
+    given = {"species": elements(train), "cutoff": fd.choose_cutoff(train), **descriptor}
     cpu, wall = time.process_time(), time.perf_counter()
-    history = fd.train(potential, train, seed=seed, progress=progress, **settings)
+    potentials, histories = [], []
+    for own in range(members * seed, members * (seed + 1)):
+        potential = fd.Potential(fd.GaussianMoments(**{"seed": own, **given}), seed=own, **arguments)
+        histories.append(fd.train(potential, train, seed=own, progress=progress, **settings))
+        potentials.append(potential)
+    times = {"train_cpu_s": time.process_time() - cpu, "train_wall_s": time.perf_counter() - wall}
+    judged = fd.Ensemble(potentials) if members > 1 else potential
     out = {
         "set": name,
         "seed": seed,
-        "train_cpu_s": time.process_time() - cpu,
-        "train_wall_s": time.perf_counter() - wall,
+        **times,
         "threads": n_threads(),
-        "epochs": len(history),
-        "kept_epoch": history.best()["epoch"],
-        "parameters": potential.n_parameters,
+        "epochs": max(len(history) for history in histories),
+        "kept_epoch": max(history.best()["epoch"] for history in histories),
+        "parameters": sum(potential.n_parameters for potential in potentials),
         "cutoff": potential.descriptor.cutoff,
-        "train": errors(potential, train[:: -(-len(train) // SOME)], data),
+        "train": errors(judged, train[:: -(-len(train) // SOME)], data),
         "version": fd.__version__,
         "tests": {},
     }
     for test, file in data.tests.items():
         frames = fd.read_frames(_file(folder, file))
-        out["tests"][test] = errors(potential, frames, data)
-        out.setdefault("us_per_atom", speed(potential, frames))
+        out["tests"][test] = errors(judged, frames, data)
+        out.setdefault("us_per_atom", speed(judged, frames))
     return out
 
 
@@ -153,13 +161,17 @@ def main(arguments=None):
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of training")
     parser.add_argument("--descriptor", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
     parser.add_argument("--potential", nargs="+", default=[], metavar="NAME=VALUE", help="its arguments")
+    parser.add_argument("--members", type=int, default=1, help="potentials whose mean is judged (default 1)")
     parser.add_argument("--anew", action="store_true", help="repeat runs of this label that are there")
     parser.add_argument("--label", default="defaults", help="of these runs")
     parser.add_argument("--out", default="bench/results/accuracy", help="without an ending")
     parser.add_argument("--quiet", action="store_true", help="no lines for epochs")
     args = parser.parse_args(arguments)
     given = [dict(map(_setting, words)) for words in (args.set, args.descriptor, args.potential)]
-    if any(given) and args.label == "defaults":
+    given.append(args.members)
+    if args.members < 1:
+        parser.error(f"--members came as {args.members}; give at least 1")
+    if given != list(GIVEN.values()) and args.label == "defaults":
         parser.error("these are not the defaults; give the runs another --label")
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +182,7 @@ def main(arguments=None):
             same = [args.label, name, seed]
             there = [r for r in results if [r["label"], r["set"], r["seed"]] == same]
             if there and not args.anew:
-                if there[0]["version"] != fd.__version__ or [there[0].get(k, {}) for k in GIVEN] != given:
+                if there[0]["version"] != fd.__version__ or [there[0].get(k, v) for k, v in GIVEN.items()] != given:
                     parser.error(f"{path} has a run {same} with other settings; give another --label, or --anew")
                 continue
             new = {"label": args.label, **run(args.folder, name, seed, *given, not args.quiet)}

@@ -37,26 +37,26 @@ def choose_cutoff(frames: Frames) -> float:
     Raises
     ------
     InputError
-        For what are no frames, and frames without atoms.
+        For what are no frames, and where none has atoms.
 
     Examples
     --------
     >>> frames = fd.read_frames("train.extxyz")    # doctest: +SKIP
     >>> d = fd.GaussianMoments(species=["Cu"], cutoff=fd.choose_cutoff(frames))    # doctest: +SKIP
     """
-    frames = frames if hasattr(frames, "files") else read_frames(frames)
+    if not hasattr(frames, "files"):
+        frames = [atoms for atoms in read_frames(frames) if len(atoms)]
+    if not len(frames):
+        raise InputError("the frames hold no atoms, which decide the cutoff; give at least one structure with atoms")
     which = np.linspace(0, len(frames) - 1, min(len(frames), SOME)).astype(int)
     if hasattr(frames, "files"):
         parts = [frames.files.rows(k, k + 1).structures for k in frames.frames[which]]
     else:
         parts = [Structures.from_ase(frames[k]) for k in which]
-    n_atoms = sum(len(part.numbers) for part in parts)
-    if not n_atoms:
-        raise InputError("the frames hold no atoms, which decide the cutoff; give at least one structure with atoms")
     longest = LONGEST if any(part.pbc.any() for part in parts) else LONGEST_OF_MOLECULES
     distances = [_distances(part, longest) for part in parts]
     nearest = np.sort(np.concatenate(distances))
-    n = NEIGHBOURS * n_atoms
+    n = NEIGHBOURS * sum(len(part.numbers) for part in parts)
     return longest if n >= len(nearest) else float(np.clip(np.round(nearest[n], 1), SHORTEST, longest))
 
 

@@ -55,6 +55,28 @@ def test_what_is_there_is_not_repeated(folder, monkeypatch):
         main([*command, "--seeds", "1", "--label", "tiny", "--potential", "hidden=[8]"])
 
 
+def test_the_mean_of_several_members(folder, monkeypatch):
+    monkeypatch.setattr("bench.accuracy.draw", lambda *given: None)
+    out, judged = folder / "several", []
+
+    def noted(potential, *given):
+        judged.append(potential)
+        return errors(potential, *given)
+
+    monkeypatch.setattr("bench.accuracy.errors", noted)
+    words = [str(folder), "--sets", "Li", "--seeds", "2", "--out", str(out), *TINY]
+    main([*words, "--members", "2", "--label", "two"])
+    results = json.loads(out.with_suffix(".json").read_text())
+    assert [len(several.members) for several in judged] == [2] * 4
+    first = [several.members[0].descriptor.seed for several in judged]
+    assert first == [0, 0, 2, 2] and judged[0].members[1].descriptor.seed == 1
+    assert [(r["seed"], r["members"]) for r in results] == [(0, 2), (1, 2)]
+    assert results[0]["parameters"] == 2 * judged[0].members[0].n_parameters
+    for count in ("1", "0"):    # others than those that are there, and none
+        with pytest.raises(SystemExit):
+            main([*words, "--members", count, "--label", "two"])
+
+
 def test_changed_settings_are_not_the_defaults(folder):
     with pytest.raises(SystemExit):
         main([str(folder), "--sets", "Li", *TINY])

@@ -35,4 +35,4 @@ def test_what_are_no_frames_with_atoms_is_told():
         choose_cutoff([Atoms(), Atoms()])
     with pytest.raises(fd.FastdescError, match="member 0 of the list is a int"):
         choose_cutoff([5])
-    assert choose_cutoff(bulk("Cu", "fcc", a=5.5)) == 6.0
+    assert choose_cutoff(bulk("Cu", "fcc", a=5.5)) == choose_cutoff([Atoms(), bulk("Cu", "fcc", a=5.5)]) == 6.0
