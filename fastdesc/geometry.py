@@ -39,7 +39,7 @@ def pair_vectors(positions, cells, pairs, dtype):
     """
     rij = empty((3, pairs.n_pairs), resolve_dtype(dtype), pairs.j)
     arrays = pairs.row, pairs.j, pairs.shift, pairs.frame, _float64(positions), _float64(cells), rij
-    _each_atom(geometry_pair_vectors, pairs, rij.dtype, arrays, [rij])
+    _each_atom(geometry_pair_vectors, pairs, rij.dtype, arrays, rij=rij)
     return rij
 
 
@@ -63,7 +63,7 @@ def pair_tangents(rho, strain, rij, pairs):
     trij = empty(rij.shape, rij.dtype, rij)
     strain = xp.zeros((pairs.n_frames, 3, 3)) if strain is None else _float64(strain)
     arrays = pairs.row, pairs.j, pairs.frame, _float64(rho), strain, rij, trij
-    _each_atom(geometry_pair_tangents, pairs, rij.dtype, arrays, [rij, trij])
+    _each_atom(geometry_pair_tangents, pairs, rij.dtype, arrays, rij=rij, trij=trij)
     return trij
 
 
@@ -82,7 +82,7 @@ def forces(drij, pairs):
     float64 (n_atoms, 3), in eV/Å
     """
     out = namespace(drij).empty((pairs.n_atoms, 3))
-    _each_atom(geometry_forces, pairs, drij.dtype, (pairs.row, pairs.mirror, drij, out), [drij])
+    _each_atom(geometry_forces, pairs, drij.dtype, (pairs.row, pairs.mirror, drij, out), drij=drij)
     return out
 
 
@@ -108,7 +108,7 @@ def virials(rij, drij, pairs):
 
 def virials_of_rows(rij, drij, pairs, out):
     """The part of formula (4) of every row, into out: float64 (9, n_atoms), in eV."""
-    _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, out), [rij, drij, out])
+    _each_atom(geometry_virials, pairs, rij.dtype, (pairs.row, rij, drij, out), rij=rij, drij=drij, out=out)
 
 
 def frame_sums(per_atom, pairs):
@@ -126,8 +126,9 @@ def frame_sums(per_atom, pairs):
     per_atom = _float64(per_atom)
     out = namespace(per_atom).empty((pairs.n_frames, len(per_atom)))
     if cuda.active_for(per_atom):
-        args = per_atom, pairs.bounds, out, len(per_atom), cuda.row_stride(per_atom)
-        cuda.launch(FILE, "geometry_sum_frames", pairs.n_frames, 1, SUM_THREADS, args, y=len(per_atom))
+        arrays, n = (per_atom, pairs.bounds, out), len(per_atom)
+        scalars = {"n_components": n, "per_atom_stride": cuda.row_stride(per_atom)}
+        cuda.launch(FILE, "geometry_sum_frames", pairs.n_frames, 1, SUM_THREADS, arrays, y=n, **scalars)
     else:
         for_chunks(lambda a, b: geometry_sum_frames(per_atom, pairs.first, out), 1)
     return out
@@ -159,12 +160,13 @@ def _float64(x):
     return namespace(x).ascontiguousarray(x, np.float64)
 
 
-def _each_atom(kernel, pairs, dtype, arrays, strided):
+def _each_atom(kernel, pairs, dtype, arrays, **strided):
     """Run a kernel over all atoms, where the pairs are; the CUDA twin asks for the row strides of some arrays."""
     n = pairs.n_atoms
     if cuda.active_for(pairs.j):
         name = f"{kernel.__name__}<{cuda.scalar_name(dtype, False)}>"
-        cuda.launch(FILE, name, n, WARPS, 32 * WARPS, (n, *arrays, *map(cuda.row_stride, strided)))
+        strides = {f"{array}_stride": cuda.row_stride(x) for array, x in strided.items()}
+        cuda.launch(FILE, name, n, WARPS, 32 * WARPS, arrays, n_atoms=n, **strides)
     else:
         for_chunks(kernel, n, ATOMS, after=arrays)
 

@@ -36,17 +36,17 @@ template <typename S> struct Pair {
 };
 
 // Coefficients of one pair of elements, NR channels from `slab` on. Channels past the last repeat it: what they lead to
-// is never used.
+// is never used. `given` are the scalars of a kernel.
 template <typename S, int NR> struct Coefficients {
     const real<S>* of_channel[NR];
     long long plane;
 
-    __device__ __forceinline__ Coefficients(const real<S>* beta, int n_species, int n_radial, int n_basis, int slab,
-                                            int zi, int zj) {
-        plane = (long long)n_species * n_species * n_radial * n_basis;
-        beta += ((zi * n_species + zj) * n_radial + slab) * n_basis;
+    template <typename Given>
+    __device__ __forceinline__ Coefficients(const real<S>* beta, const Given& given, int slab, int zi, int zj) {
+        plane = (long long)given.n_species * given.n_species * given.n_radial * given.n_basis;
+        beta += ((zi * given.n_species + zj) * given.n_radial + slab) * given.n_basis;
 #pragma unroll
-        for (int s = 0; s < NR; ++s) of_channel[s] = beta + min(s, n_radial - slab - 1) * n_basis;
+        for (int s = 0; s < NR; ++s) of_channel[s] = beta + min(s, given.n_radial - slab - 1) * given.n_basis;
     }
 
     __device__ __forceinline__ S at(int s, int b) const { return load<S>(of_channel[s], b, plane); }
@@ -89,15 +89,15 @@ __device__ __forceinline__ void radial_channels(const RadialBasis<real<S>>& radi
 
 // Cotangents of the moments of the block's atoms, NR channels from `slab` on, to shared memory: entry c of channel s
 // of warp w's atom is dm[w][c * NR + s]; what does not exist is zero.
-template <typename S, int NR>
+template <typename S, int NR, typename Given>
 __device__ __forceinline__ void stage_dmoments(S (&dm)[WARPS<S>][N_MOMENTS * NR], const real<S>* dmoments,
-                                               long long stride, long long plane, long long i0, long long n_atoms,
-                                               int slab, int n_radial, int n_moments) {
+                                               const Given& given, long long plane, long long i0, int slab) {
+    const int n_moments = given.n_moments;
     for (int o = threadIdx.x; o < WARPS<S> * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % WARPS<S>, s = slab + o / WARPS<S> % NR, c = o / (WARPS<S> * NR);
-        const bool exists = i0 + w < n_atoms && s < n_radial && c < n_moments;
+        const bool exists = i0 + w < given.n_atoms && s < given.n_radial && c < n_moments;
         dm[w][o / WARPS<S>] =
-            exists ? load<S>(dmoments, (s * n_moments + c) * stride + i0 + w, plane) : S(0);
+            exists ? load<S>(dmoments, (s * n_moments + c) * given.dmoments_stride + i0 + w, plane) : S(0);
     }
 }
 

@@ -116,7 +116,7 @@ class CudaKernels:
         self.item = rij.itemsize * (1 + self.dual)
         self.warps = 32 // self.item
         self.rij = self.whole(rij)
-        self.pair_list = (self.n_atoms, pairs.row, pairs.j, species, self.rij)
+        self.pair_list = (pairs.row, pairs.j, species, self.rij)
 
     def whole(self, x):
         """Return an array, or a copy of it whose rows are contiguous."""

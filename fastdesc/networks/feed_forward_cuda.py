@@ -23,28 +23,28 @@ def suits(x):
 def layer(activation, w, b, x):
     """Value and gate (n_out, n) of z = w x + b; b (n_out, 1) or None."""
     h, s = _rows(w, x), _rows(w, x)
-    _run("layer", activation, len(w), (w, w if b is None else b), (x,), (h, s), w.shape, b is not None)
+    _run("layer", activation, len(w), (w, w if b is None else b), (x,), (h, s), "x", biased=b is not None)
     return h, s
 
 
 def affine(w, b, x):
     """z = w x + b, (n_out, n); b (n_out, 1) or None."""
     z = _rows(w, x)
-    _run("affine", None, len(w), (w, w if b is None else b), (x,), (z,), w.shape, b is not None)
+    _run("affine", None, len(w), (w, w if b is None else b), (x,), (z,), "x", biased=b is not None)
     return z
 
 
 def back(activation, w, dy, h, s):
     """g = w^T dy (n_in, n), and f'(z) g of the layer below, whose values and gates are h and s."""
     g, delta = _rows(w.T, dy), _rows(w.T, dy)
-    _run("back", activation, w.shape[1], (w,), (dy, h, s), (g, delta), w.shape)
+    _run("back", activation, w.shape[1], (w,), (dy, h, s), (g, delta), "dy")
     return g, delta
 
 
 def transposed(w, dy):
     """w^T dy, (n_in, n)."""
     dx = _rows(w.T, dy)
-    _run("transposed", None, w.shape[1], (w,), (dy,), (dx,), w.shape)
+    _run("transposed", None, w.shape[1], (w,), (dy,), (dx,), "dy")
     return dx
 
 
@@ -53,8 +53,8 @@ def _rows(w, x):
     return namespace(x).empty((w.shape[0], x.shape[1]), x.dtype)
 
 
-def _run(name, activation, n_rows, weights, columns, out, sizes, *flags):
-    """Launch a kernel for n_rows rows of results; the first of `columns` is what is multiplied, and may be a slice."""
+def _run(name, activation, n_rows, weights, columns, out, multiplied, **scalars):
+    """Launch a kernel for n_rows rows of results; the first of `columns`, `multiplied`, may be a slice."""
     first, *others = columns
     xp, n = namespace(first), first.shape[1]
     if n > 1 and first.strides[1] != first.itemsize:
@@ -62,5 +62,7 @@ def _run(name, activation, n_rows, weights, columns, out, sizes, *flags):
     weights = [xp.ascontiguousarray(w) for w in weights]
     scalar = cuda.scalar_name(first.dtype, False)
     kernel = f"network_{name}<{scalar}{'' if activation is None else f', {activation.title()}'}>"
-    args = (*weights, first, *others, *out, n, *sizes, cuda.row_stride(first), *flags)
-    cuda.launch(FILE, kernel, n, TILE, TILE * TILE, args, y=-(-n_rows // TILE))
+    scalars |= {"n": n, f"{multiplied}_stride": cuda.row_stride(first)}
+    scalars["n_out"], scalars["n_in"] = weights[0].shape
+    arrays = (*weights, first, *others, *out)
+    cuda.launch(FILE, kernel, n, TILE, TILE * TILE, arrays, y=-(-n_rows // TILE), **scalars)

@@ -35,4 +35,4 @@ def _run(name, activation, normed, own, columns, out):
     scalar = cuda.scalar_name(out.dtype, False)
     kernel = f"residual_{name}<{scalar}, {UNITS[activation]}, {'true' if normed else 'false'}>"
     width, n = out.shape
-    cuda.launch(FILE, kernel, n, COLUMNS, THREADS, (*columns, *own, out, n, width))
+    cuda.launch(FILE, kernel, n, COLUMNS, THREADS, (*columns, *own, out), n=n, width=width)

@@ -121,8 +121,8 @@ class Repulsion:
             pairs.row, pairs.j, shift, pairs.frame, positions, cells, species, table, energies, forces, virials
         )  # fmt: skip
         if cuda.active_for(pairs.j):
-            given = (n, len(self.table), *arrays, cuda.row_stride(virials))
-            cuda.launch(FILE, "repulsion_zbl", n, WARPS, 32 * WARPS, given)
+            scalars = {"n_atoms": n, "n_species": len(self.table), "virials_stride": cuda.row_stride(virials)}
+            cuda.launch(FILE, "repulsion_zbl", n, WARPS, 32 * WARPS, arrays, **scalars)
         else:
             for_chunks(repulsion_zbl, n, ATOMS, after=arrays)
         return energies, forces, virials

@@ -12,6 +12,20 @@ using namespace fd;
 // Blocks that a multiprocessor must be able to hold: the most without spills. Unasked, ptxas aims higher and spills.
 constexpr int PAIR_BLOCKS = 2, TURN_BLOCKS = 4;
 
+template <typename S> struct EdCoefficientsPullbackScalars {
+    long long n_atoms;         // atoms that have results
+    long long rij_stride;      // from row to row of rij
+    long long dc_stride;       // from row to row of dc
+    long long ddensity_plane;  // from values to tangents of ddensity
+    int n_species;             // elements
+    int n_radial;              // radial functions
+    int n_moments;             // monomials
+    int terms;                 // monomials of a row, filled up
+    int columns;               // radial functions of a row, filled up
+    bool normalized;           // monomials are of unit vectors
+    real<S> cutoff;            // Å
+};
+
 // Pullback of the densities to the coefficients of all atoms, which are the neighbours here: the pairs of an
 // atom's own row are the mirrors of those in which it is one. blockIdx.y is a slab of eight radial functions.
 // In the second half of a tile, a lane owns a radial function and every fourth monomial, so that the cotangents of a
@@ -19,7 +33,6 @@ constexpr int PAIR_BLOCKS = 2, TURN_BLOCKS = 4;
 template <typename S>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
 ed_coefficients_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,     // (n_atoms + 1,)
     const int* __restrict__ j,             // (n_pairs,)
     const int* __restrict__ species,       // (n_atoms,)
@@ -28,23 +41,14 @@ ed_coefficients_pullback(
     const real<S>* __restrict__ r_s,       // (n_species, n_radial), Å
     const real<S>* __restrict__ ddensity,  // (n_atoms + 1, terms, columns), as ed_rows writes it
     real<S>* __restrict__ dc,              // (n_radial, n_atoms)
-    long long rij_stride,                  // from row to row of rij
-    long long dc_stride,                   // from row to row of dc
-    long long ddensity_plane,              // from values to tangents of ddensity
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int terms,
-    int columns,
-    bool normalized,
-    real<S> cutoff                         // Å
+    const EdCoefficientsPullbackScalars<S> given
 ) {
     constexpr int NR = COLUMNS, PARTS = 32 / NR;
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, k = lane % NR, part = lane / NR, slab = blockIdx.y * NR;
     const long long i = (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, n_atoms);
-    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
+    const Row own(row, species, i, given.n_atoms);
+    const Orbitals<S> orbitals{alpha, r_s, given.n_species, given.n_radial, given.normalized, given.cutoff};
     S* channels = tiles + w * TILE<NR>;
     S* monomials = channels + NR * TILE_STRIDE;
 
@@ -54,7 +58,7 @@ ed_coefficients_pullback(
         Vector<S> v = zeros<S, 3>();
         int jp = 0;
         if (p0 + lane < own.end) {
-            const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
+            const Pair<S> pair(rij, given.rij_stride, p0 + lane, given.cutoff);
             v = orbitals.vector(pair);
             jp = j[p0 + lane];
             if (pair.inside)
@@ -62,55 +66,60 @@ ed_coefficients_pullback(
         }
 #pragma unroll
         for (int s = 0; s < NR; ++s) channels[s * TILE_STRIDE + lane] = R[s];
-        each_monomial(Vector<S>{-v[0], -v[1], -v[2]}, n_moments,
+        each_monomial(Vector<S>{-v[0], -v[1], -v[2]}, given.n_moments,
                       [&](int c, S monomial) { monomials[c * TILE_STRIDE + lane] = monomial; });
         __syncwarp();
         const int pairs = own.end - p0 < 32 ? (int)(own.end - p0) : 32;
         for (int q = 0; q < pairs; ++q) {
-            const long long at = (long long)__shfl_sync(WHOLE_WARP, jp, q) * terms * columns + slab + k;
+            const long long at = (long long)__shfl_sync(WHOLE_WARP, jp, q) * given.terms * given.columns + slab + k;
             S u = S(0);
-            for (int c = part; c < n_moments; c += PARTS)
-                u += monomials[c * TILE_STRIDE + q] * load<S>(ddensity, at + c * columns, ddensity_plane);
+            for (int c = part; c < given.n_moments; c += PARTS)
+                u += monomials[c * TILE_STRIDE + q] * load<S>(ddensity, at + c * given.columns, given.ddensity_plane);
             sum += channels[k * TILE_STRIDE + q] * u;
         }
         __syncwarp();
     }
     sum = sum_lanes(sum, NR, 32);
-    if (part == 0 && i < n_atoms && slab + k < n_radial)
-        store(dc, (slab + k) * dc_stride + i, n_radial * dc_stride, sum);
+    if (part == 0 && i < given.n_atoms && slab + k < given.n_radial)
+        store(dc, (slab + k) * given.dc_stride + i, given.n_radial * given.dc_stride, sum);
 }
 
 // Turn an array like `density` into one that lies atom by atom: 32 atoms a block, in tiles of 32
 // numbers each.
 constexpr int TURN_THREADS = 256;
+struct EdRowsScalars {
+    long long n_atoms;         // atoms that have results
+    long long density_stride;  // from row to row of density
+    long long density_plane;   // from values to tangents of density
+    long long rows_plane;      // from values to tangents of rows
+    int n_radial;              // radial functions
+    int n_moments;             // monomials
+    int terms;                 // monomials of a row, filled up
+    int columns;               // radial functions of a row, filled up
+};
+
 template <typename S>
 __global__ void __launch_bounds__(TURN_THREADS, TURN_BLOCKS)
 ed_rows(
-    long long n_atoms,
     const real<S>* __restrict__ density,  // (n_radial, n_moments, n_atoms)
     real<S>* __restrict__ rows,           // (n_atoms + 1, terms, columns), zero at the start
-    long long density_stride,             // from row to row of density
-    long long density_plane,              // from values to tangents of density
-    long long rows_plane,                 // from values to tangents of rows
-    int n_radial,
-    int n_moments,
-    int terms,
-    int columns
+    const EdRowsScalars given
 ) {
     FD_SHARED(S, tile, [32 * 33]);
     const long long i0 = (long long)blockIdx.x * 32;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    for (int x0 = 0; x0 < n_moments * n_radial; x0 += 32) {  // x = c * n_radial + k
+    for (int x0 = 0; x0 < given.n_moments * given.n_radial; x0 += 32) {  // x = c * n_radial + k
         for (int y = w; y < 32; y += TURN_THREADS / 32) {
-            const int x = x0 + y, c = x / n_radial, k = x % n_radial;
-            if (c < n_moments && i0 + lane < n_atoms)
-                tile[y * 33 + lane] = load<S>(density, (k * n_moments + c) * density_stride + i0 + lane, density_plane);
+            const int x = x0 + y, c = x / given.n_radial, k = x % given.n_radial;
+            if (c < given.n_moments && i0 + lane < given.n_atoms)
+                tile[y * 33 + lane] = load<S>(density, (k * given.n_moments + c) * given.density_stride + i0 + lane,
+                                              given.density_plane);
         }
         __syncthreads();
         for (int y = w; y < 32; y += TURN_THREADS / 32) {
-            const int x = x0 + lane, c = x / n_radial, k = x % n_radial;
-            if (c < n_moments && i0 + y < n_atoms)
-                store(rows, ((i0 + y) * terms + c) * columns + k, rows_plane, tile[lane * 33 + y]);
+            const int x = x0 + lane, c = x / given.n_radial, k = x % given.n_radial;
+            if (c < given.n_moments && i0 + y < given.n_atoms)
+                store(rows, ((i0 + y) * given.terms + c) * given.columns + k, given.rows_plane, tile[lane * 33 + y]);
         }
         __syncthreads();
     }

@@ -22,11 +22,22 @@ constexpr int PAIR_BLOCKS = 2, PARAMETER_BLOCKS = 1;
 
 // ------------------------------------------------------------------------------------------------------ densities
 
+template <typename S> struct EdDensityScalars {
+    long long n_atoms;         // atoms that have results
+    long long rij_stride;      // from row to row of rij
+    long long density_stride;  // from row to row of density
+    long long density_plane;   // from values to tangents of density
+    int n_species;             // elements
+    int n_radial;              // radial functions
+    int n_moments;             // monomials
+    bool normalized;           // monomials are of unit vectors
+    real<S> cutoff;            // Å
+};
+
 // Densities of all atoms, with the coefficients of the neighbours' elements: blockIdx.y is a slab.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
 ed_density(
-    long long n_atoms,
     const long long* __restrict__ row,         // (n_atoms + 1,)
     const int* __restrict__ j,                 // (n_pairs,)
     const int* __restrict__ species,           // (n_atoms,)
@@ -35,33 +46,40 @@ ed_density(
     const real<S>* __restrict__ r_s,           // (n_species, n_radial), Å
     const real<S>* __restrict__ coefficients,  // (n_species, n_radial)
     real<S>* __restrict__ density,             // (n_radial, n_moments, n_atoms)
-    long long rij_stride,                      // from row to row of rij
-    long long density_stride,                  // from row to row of density
-    long long density_plane,                   // from values to tangents of density
-    int n_species,
-    int n_radial,
-    int n_moments,
-    bool normalized,
-    real<S> cutoff                             // Å
+    const EdDensityScalars<S> given
 ) {
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
-    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
+    const Orbitals<S> orbitals{alpha, r_s, given.n_species, given.n_radial, given.normalized, given.cutoff};
     const int slab = blockIdx.y * NR;
-    sum_densities<S, NR>(tiles, (long long)blockIdx.x * WARPS<S>, n_atoms, row, j, species, rij, density, orbitals,
-                         slab, rij_stride, density_stride, density_plane, n_moments, [&](long long, int z, S(&R)[NR]) {
+    sum_densities<S, NR>(tiles, row, j, species, rij, density, orbitals, slab, given, [&](long long, int z, S(&R)[NR]) {
 #pragma unroll
                              for (int s = 0; s < NR; ++s) {
-                                 const int k = min(slab + s, n_radial - 1);
-                                 R[s] *= load<S>(coefficients, (long long)z * n_radial + k, orbitals.plane());
+                                 const int k = min(slab + s, given.n_radial - 1);
+                                 R[s] *= load<S>(coefficients, (long long)z * given.n_radial + k, orbitals.plane());
                              }
                          });
 }
+
+template <typename S> struct EdDensityAgainScalars {
+    long long n_atoms;         // atoms that have results
+    int iteration;             // which of c
+    long long rij_stride;      // from row to row of rij
+    long long density_stride;  // from row to row of density
+    long long density_plane;   // from values to tangents of density
+    long long c_plane;         // from values to tangents of c
+    long long c_rows;          // atoms of c, ghosts too
+    int n_species;             // elements
+    int n_radial;              // radial functions
+    int n_moments;             // monomials
+    int columns;               // of a row of c, filled up
+    bool normalized;           // monomials are of unit vectors
+    real<S> cutoff;            // Å
+};
 
 // Densities of all atoms, with coefficients of the neighbours' own.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
 ed_density_again(
-    long long n_atoms,
     const long long* __restrict__ row,  // (n_atoms + 1,)
     const int* __restrict__ j,          // (n_pairs,)
     const int* __restrict__ species,    // (n_atoms,)
@@ -69,39 +87,43 @@ ed_density_again(
     const real<S>* __restrict__ alpha,  // (n_species, n_radial), 1/Å^2
     const real<S>* __restrict__ r_s,    // (n_species, n_radial), Å
     const real<S>* __restrict__ c,      // (iterations, c_rows, columns)
-    int iteration,                      // which of c
     real<S>* __restrict__ density,      // (n_radial, n_moments, n_atoms)
-    long long rij_stride,               // from row to row of rij
-    long long density_stride,           // from row to row of density
-    long long density_plane,            // from values to tangents of density
-    long long c_plane,                  // from values to tangents of c
-    long long c_rows,                   // atoms of c, ghosts too
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int columns,
-    bool normalized,
-    real<S> cutoff                      // Å
+    const EdDensityAgainScalars<S> given
 ) {
     FD_SHARED(S, tiles, [WARPS<S> * TILE<NR>]);
-    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
+    const Orbitals<S> orbitals{alpha, r_s, given.n_species, given.n_radial, given.normalized, given.cutoff};
     const int slab = blockIdx.y * NR;
-    const real<S>* own = c + iteration * c_rows * columns + slab;  // columns are full slabs
-    sum_densities<S, NR>(tiles, (long long)blockIdx.x * WARPS<S>, n_atoms, row, j, species, rij, density, orbitals,
-                         slab, rij_stride, density_stride, density_plane, n_moments, [&](long long p, int, S(&R)[NR]) {
+    const real<S>* own = c + given.iteration * given.c_rows * given.columns + slab;  // columns are full slabs
+    sum_densities<S, NR>(tiles, row, j, species, rij, density, orbitals, slab, given, [&](long long p, int, S(&R)[NR]) {
 #pragma unroll
                              for (int s = 0; s < NR; ++s)
-                                 R[s] *= load<S>(own, (long long)j[p] * columns + s, c_plane);
+                                 R[s] *= load<S>(own, (long long)j[p] * given.columns + s, given.c_plane);
                          });
 }
 
 // ------------------------------------------------------------------------------------------ pullbacks to the pairs
 
+template <typename S> struct EdDensityPullbackScalars {
+    long long n_atoms;          // atoms that have results
+    long long rij_stride;       // from row to row of rij
+    long long ddensity_stride;  // from row to row of ddensity
+    long long drij_stride;      // from row to row of drij
+    long long ddensity_plane;   // from values to tangents of ddensity
+    long long c_plane;          // from values to tangents of c
+    long long c_rows;           // atoms of c, ghosts too
+    int n_later;                // iterations after the first
+    int n_species;              // elements
+    int n_radial;               // radial functions
+    int n_moments;              // monomials
+    int columns;                // of a row of c, filled up
+    bool normalized;            // monomials are of unit vectors
+    real<S> cutoff;             // Å
+};
+
 // Pullback of the densities of all iterations, to the vectors of their pairs: a lane a pair.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PAIR_BLOCKS)
 ed_density_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,         // (n_atoms + 1,)
     const int* __restrict__ j,                 // (n_pairs,)
     const int* __restrict__ species,           // (n_atoms,)
@@ -112,35 +134,23 @@ ed_density_pullback(
     const real<S>* __restrict__ c,             // (iterations, c_rows, columns)
     const real<S>* __restrict__ ddensity,      // (1 + iterations, n_radial, n_moments, n_atoms)
     real<S>* __restrict__ drij,                // (3, n_pairs), eV/Å
-    long long rij_stride,                      // from row to row of rij
-    long long ddensity_stride,                 // from row to row of ddensity
-    long long drij_stride,                     // from row to row of drij
-    long long ddensity_plane,                  // from values to tangents of ddensity
-    long long c_plane,                         // from values to tangents of c
-    long long c_rows,                          // atoms of c, ghosts too
-    int n_later,
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int columns,
-    bool normalized,
-    real<S> cutoff                             // Å
+    const EdDensityPullbackScalars<S> given
 ) {
     FD_SHARED(S, staged, [WARPS<S> * AT_ONCE * N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     const long long i0 = (long long)blockIdx.x * WARPS<S>;
-    const Row own(row, species, i0 + w, n_atoms);
-    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
-    const Coefficients_of<S> coefficients_of{coefficients, c, c_rows, c_plane, n_species, n_radial, columns};
+    const Row own(row, species, i0 + w, given.n_atoms);
+    const Orbitals<S> orbitals{alpha, r_s, given.n_species, given.n_radial, given.normalized, given.cutoff};
+    const Coefficients_of<S> coefficients_of{coefficients, c, given.c_rows, given.c_plane,
+                                              given.n_species, given.n_radial, given.columns};
 
-    for (int slab = 0; slab < n_radial; slab += NR)
-        for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE) {
-            const int t1 = min(t0 + AT_ONCE, n_later + 1);
-            stage_cotangents<S, NR>(staged, ddensity, i0, n_atoms, slab, t0, t1, n_radial, n_moments, ddensity_stride,
-                                    ddensity_plane);
+    for (int slab = 0; slab < given.n_radial; slab += NR)
+        for (int t0 = 0; t0 <= given.n_later; t0 += AT_ONCE) {
+            const int t1 = min(t0 + AT_ONCE, given.n_later + 1);
+            stage_cotangents<S, NR>(staged, ddensity, i0, slab, t0, t1, given);
             for (long long p = own.begin + lane; p < own.end; p += 32) {
                 Vector<S> dr = zeros<S, 3>();
-                const Pair<S> pair(rij, rij_stride, p, cutoff);
+                const Pair<S> pair(rij, given.rij_stride, p, given.cutoff);
                 if (pair.inside) {
                     const int jp = j[p], z = species[jp];
                     S P[NR], dP[NR];
@@ -157,7 +167,7 @@ ed_density_pullback(
                         const S* dA = staged + (w * AT_ONCE + t - t0) * N_MOMENTS * NR;
                         S own_c[NR];
                         coefficients_of(own_c, t, jp, z, slab);
-                        const Vector<S> more = pull_monomials(v, n_moments, [&](int m, S monomial) {
+                        const Vector<S> more = pull_monomials(v, given.n_moments, [&](int m, S monomial) {
                             S f = S(0), df = S(0);
 #pragma unroll
                             for (int s = 0; s < NR; ++s) {
@@ -171,7 +181,7 @@ ed_density_pullback(
 #pragma unroll
                         for (int x = 0; x < 3; ++x) g[x] += more[x];
                     }
-                    if (normalized) {
+                    if (given.normalized) {
                         slope -= dot(pair.u, g) * pair.per_d;
 #pragma unroll
                         for (int x = 0; x < 3; ++x) g[x] *= pair.per_d;
@@ -181,12 +191,29 @@ ed_density_pullback(
                 }
 #pragma unroll
                 for (int x = 0; x < 3; ++x) {
-                    const long long at = x * drij_stride + p, plane = 3 * drij_stride;
+                    const long long at = x * given.drij_stride + p, plane = 3 * given.drij_stride;
                     store(drij, at, plane, slab + t0 == 0 ? dr[x] : load<S>(drij, at, plane) + dr[x]);
                 }
             }
         }
 }
+
+template <typename S> struct EdParametersPullbackScalars {
+    long long n_atoms;          // atoms that have results
+    int atoms_per_warp;         // atoms that a warp adds up
+    long long rij_stride;       // from row to row of rij
+    long long ddensity_stride;  // from row to row of ddensity
+    long long ddensity_plane;   // from values to tangents of ddensity
+    long long c_plane;          // from values to tangents of c
+    long long c_rows;           // atoms of c, ghosts too
+    int n_later;                // iterations after the first
+    int n_species;              // elements
+    int n_radial;               // radial functions
+    int n_moments;              // monomials
+    int columns;                // of a row of c, filled up
+    bool normalized;            // monomials are of unit vectors
+    real<S> cutoff;             // Å
+};
 
 // Pullback of the densities of all iterations to alpha, r_s and coefficients, as one partial sum a warp: each takes
 // atoms_per_warp atoms and adds to its own row of dparameters in their order, so that the sum over rows does not depend
@@ -194,7 +221,6 @@ ed_density_pullback(
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PARAMETER_BLOCKS)
 ed_parameters_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,         // (n_atoms + 1,)
     const int* __restrict__ j,                 // (n_pairs,)
     const int* __restrict__ species,           // (n_atoms,)
@@ -205,26 +231,15 @@ ed_parameters_pullback(
     const real<S>* __restrict__ c,             // (iterations, c_rows, columns)
     const real<S>* __restrict__ ddensity,      // (1 + iterations, n_radial, n_moments, n_atoms)
     real<S>* __restrict__ dparameters,         // (gridDim.x * WARPS, 3, n_species, n_radial), zero at the start
-    int atoms_per_warp,
-    long long rij_stride,                      // from row to row of rij
-    long long ddensity_stride,                 // from row to row of ddensity
-    long long ddensity_plane,                  // from values to tangents of ddensity
-    long long c_plane,                         // from values to tangents of c
-    long long c_rows,                          // atoms of c, ghosts too
-    int n_later,
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int columns,
-    bool normalized,
-    real<S> cutoff                             // Å
+    const EdParametersPullbackScalars<S> given
 ) {
     constexpr int W = WARPS<S>;
     FD_SHARED(S, staged, [W * AT_ONCE * N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, slab = blockIdx.y * NR;
-    const Orbitals<S> orbitals{alpha, r_s, n_species, n_radial, normalized, cutoff};
-    const Coefficients_of<S> coefficients_of{coefficients, c, c_rows, c_plane, n_species, n_radial, columns};
-    const long long table = 3LL * n_species * n_radial, plane = (long long)gridDim.x * W * table;
+    const Orbitals<S> orbitals{alpha, r_s, given.n_species, given.n_radial, given.normalized, given.cutoff};
+    const Coefficients_of<S> coefficients_of{coefficients, c, given.c_rows, given.c_plane,
+                                              given.n_species, given.n_radial, given.columns};
+    const long long table = 3LL * given.n_species * given.n_radial, plane = (long long)gridDim.x * W * table;
     real<S>* mine = dparameters + ((long long)blockIdx.x * W + w) * table;
 
     S sums[3][NR] = {};
@@ -236,23 +251,22 @@ ed_parameters_pullback(
             for (int s = 0; s < NR; ++s) {
                 const S sum = sum_lanes(sums[which][s], 1, 32);
                 sums[which][s] = S(0);
-                if (current >= 0 && lane == s && slab + s < n_radial) {
-                    const long long at = (which * n_species + current) * n_radial + slab + s;
+                if (current >= 0 && lane == s && slab + s < given.n_radial) {
+                    const long long at = (which * given.n_species + current) * given.n_radial + slab + s;
                     store(mine, at, plane, load<S>(mine, at, plane) + sum);
                 }
             }
     };
 
-    for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i0 = ((long long)blockIdx.x * atoms_per_warp + a) * W;
-        const Row own(row, species, i0 + w, n_atoms);
-        for (int t0 = 0; t0 <= n_later; t0 += AT_ONCE) {
-            const int t1 = min(t0 + AT_ONCE, n_later + 1);
-            stage_cotangents<S, NR>(staged, ddensity, i0, n_atoms, slab, t0, t1, n_radial, n_moments, ddensity_stride,
-                                    ddensity_plane);
+    for (int a = 0; a < given.atoms_per_warp; ++a) {
+        const long long i0 = ((long long)blockIdx.x * given.atoms_per_warp + a) * W;
+        const Row own(row, species, i0 + w, given.n_atoms);
+        for (int t0 = 0; t0 <= given.n_later; t0 += AT_ONCE) {
+            const int t1 = min(t0 + AT_ONCE, given.n_later + 1);
+            stage_cotangents<S, NR>(staged, ddensity, i0, slab, t0, t1, given);
             for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
                 const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;
-                const Pair<S> pair(rij, rij_stride, p, cutoff);
+                const Pair<S> pair(rij, given.rij_stride, p, given.cutoff);
                 const bool counts = p0 + lane < own.end && pair.inside;
                 const int jp = j[p], z = species[jp];
                 const Vector<S> v = orbitals.vector(pair);
@@ -261,7 +275,7 @@ ed_parameters_pullback(
                     const S* dA = staged + (w * AT_ONCE + t - t0) * N_MOMENTS * NR;
                     S h[NR] = {}, own_c[NR];
                     coefficients_of(own_c, t, jp, z, slab);
-                    each_monomial(v, n_moments, [&](int m, S monomial) {
+                    each_monomial(v, given.n_moments, [&](int m, S monomial) {
 #pragma unroll
                         for (int s = 0; s < NR; ++s) h[s] += dA[m * NR + s] * monomial;
                     });

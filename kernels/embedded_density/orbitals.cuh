@@ -47,16 +47,15 @@ template <int NR> constexpr int TILE = (NR + N_MOMENTS) * TILE_STRIDE;
 // Sums over the pairs of the block's atoms of w_s m_c, where weigh(p, z, w) multiplies the NR radial functions of a pair
 // by what else belongs to it. In the second half of a tile of pairs, eight lanes of equal `part` share the sums of five
 // monomials and take every eighth pair.
-template <typename S, int NR, typename Weigh>
-__device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long n_atoms, const long long* row,
-                                              const int* j,
-                                              const int* species, const real<S>* rij, real<S>* density,
-                                              const Orbitals<S>& orbitals, int slab, long long rij_stride,
-                                              long long density_stride, long long density_plane, int n_moments,
-                                              Weigh weigh) {
+template <typename S, int NR, typename Given, typename Weigh>
+__device__ __forceinline__ void sum_densities(S* tiles, const long long* row, const int* j, const int* species,
+                                              const real<S>* rij, real<S>* density, const Orbitals<S>& orbitals,
+                                              int slab, const Given& given, Weigh weigh) {
     constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
-    const Row own(row, species, i0 + w, n_atoms);
+    const int n_moments = given.n_moments;
+    const long long i0 = (long long)blockIdx.x * W;
+    const Row own(row, species, i0 + w, given.n_atoms);
     S* channels = tiles + w * TILE<NR>;
     S* monomials = channels + NR * TILE_STRIDE;
 
@@ -65,7 +64,7 @@ __device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long 
         S R[NR] = {};
         Vector<S> v = zeros<S, 3>();
         if (p0 + lane < own.end) {
-            const Pair<S> pair(rij, rij_stride, p0 + lane, orbitals.cutoff);
+            const Pair<S> pair(rij, given.rij_stride, p0 + lane, orbitals.cutoff);
             v = orbitals.vector(pair);
             if (pair.inside) {
                 const int z = species[j[p0 + lane]];
@@ -103,25 +102,25 @@ __device__ __forceinline__ void sum_densities(S* tiles, long long i0, long long 
     __syncthreads();
     for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
-        if (i0 + w < n_atoms && c < n_moments && s < orbitals.n_radial)
-            store(density, (s * n_moments + c) * density_stride + i0 + w, density_plane, tiles[w * TILE<NR> + o / W]);
+        if (i0 + w < given.n_atoms && c < n_moments && s < orbitals.n_radial)
+            store(density, (s * n_moments + c) * given.density_stride + i0 + w, given.density_plane,
+                  tiles[w * TILE<NR> + o / W]);
     }
 }
 
 // Cotangents of the block's atoms to shared memory, NR radial functions from `slab` on and iterations `t0` .. `t1`-1:
 // entry c of function s is staged[((w * AT_ONCE + t - t0) * N_MOMENTS + c) * NR + s]; what does not exist is zero.
-template <typename S, int NR>
-__device__ __forceinline__ void stage_cotangents(S* staged, const real<S>* ddensity, long long i0, long long n_atoms,
-                                                 int slab, int t0, int t1, int n_radial, int n_moments,
-                                                 long long stride, long long plane) {
+template <typename S, int NR, typename Given>
+__device__ __forceinline__ void stage_cotangents(S* staged, const real<S>* ddensity, long long i0, int slab, int t0,
+                                                 int t1, const Given& given) {
     constexpr int W = WARPS<S>;
     __syncthreads();
     for (int o = threadIdx.x; o < W * (t1 - t0) * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, s = o / W % NR, c = o / (W * NR) % N_MOMENTS, t = o / (W * NR * N_MOMENTS);
-        const bool exists = i0 + w < n_atoms && slab + s < n_radial && c < n_moments;
-        const long long from = ((long long)(t0 + t) * n_radial + slab + s) * n_moments + c;
+        const bool exists = i0 + w < given.n_atoms && slab + s < given.n_radial && c < given.n_moments;
+        const long long from = ((long long)(t0 + t) * given.n_radial + slab + s) * given.n_moments + c;
         staged[((w * AT_ONCE + t) * N_MOMENTS + c) * NR + s] =
-            exists ? load<S>(ddensity, from * stride + i0 + w, plane) : S(0);
+            exists ? load<S>(ddensity, from * given.ddensity_stride + i0 + w, given.ddensity_plane) : S(0);
     }
     __syncthreads();
 }

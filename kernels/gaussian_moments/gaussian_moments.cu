@@ -22,39 +22,56 @@ using namespace fd;
 template <int NR> constexpr int MOMENTS_BLOCKS = NR < 5 ? 3 : 2;
 constexpr int PULLBACK_BLOCKS = 2, CONTRACT_BLOCKS = 1;
 
+template <typename S> struct GmMomentsScalars {
+    long long n_atoms;         // atoms that have results
+    long long rij_stride;      // from row to row of rij
+    long long moments_stride;  // from row to row of moments
+    int n_species;             // elements
+    int n_radial;              // radial channels
+    int n_basis;               // radial basis functions
+    int n_moments;             // monomials
+    int basis;                 // which radial basis, as numbered in radial.cuh
+    real<S> cutoff;            // Å
+    real<S> r_min;             // Å
+};
+
 // Moments of all atoms: a warp an atom, blockIdx.y a slab of NR channels.
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, MOMENTS_BLOCKS<NR>)
 gm_moments(
-    long long n_atoms,
     const long long* __restrict__ row,  // (n_atoms + 1,)
     const int* __restrict__ j,          // (n_pairs,)
     const int* __restrict__ species,    // (n_atoms,)
     const real<S>* __restrict__ rij,    // (3, n_pairs), Å
     const real<S>* __restrict__ beta,   // (n_species, n_species, n_radial, n_basis)
     real<S>* __restrict__ moments,      // (n_radial, n_moments, n_atoms)
-    long long rij_stride,               // from row to row of rij
-    long long moments_stride,           // from row to row of moments
-    int n_species,
-    int n_radial,
-    int n_basis,
-    int n_moments,
-    int basis,
-    real<S> cutoff,                     // Å
-    real<S> r_min                       // Å
+    const GmMomentsScalars<S> given
 ) {
     FD_SHARED(S, tiles, [WARPS<S> * MOMENTS_TILE<NR>]);
-    sum_moments<S, NR>(tiles, n_atoms, row, j, species, rij, beta, moments, rij_stride, moments_stride,
-                       n_radial * n_moments * moments_stride, n_species, n_radial, n_basis, n_moments, basis, cutoff,
-                       r_min, blockIdx.y * NR, [](long long, S(&)[NR]) {});
+    const long long plane = given.n_radial * given.n_moments * given.moments_stride;
+    sum_moments<S, NR>(tiles, row, j, species, rij, beta, moments, given, plane, blockIdx.y * NR,
+                       [](long long, S(&)[NR]) {});
 }
+
+template <typename S> struct GmMomentsPullbackScalars {
+    long long n_atoms;          // atoms that have results
+    long long rij_stride;       // from row to row of rij
+    long long dmoments_stride;  // from row to row of dmoments
+    long long drij_stride;      // from row to row of drij
+    int n_species;              // elements
+    int n_radial;               // radial channels
+    int n_basis;                // radial basis functions
+    int n_moments;              // monomials
+    int basis;                  // which radial basis, as numbered in radial.cuh
+    real<S> cutoff;             // Å
+    real<S> r_min;              // Å
+};
 
 // Pullback of the moments of all atoms to the vectors of their pairs: a warp an atom, a lane a pair.
 //     dr = u sum_c m_c sum_s R'_s dM_sc + (1 - u u) sum_c (dm_c/du) sum_s R_s dM_sc / d
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
 gm_moments_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,     // (n_atoms + 1,)
     const int* __restrict__ j,             // (n_pairs,)
     const int* __restrict__ species,       // (n_atoms,)
@@ -62,38 +79,27 @@ gm_moments_pullback(
     const real<S>* __restrict__ beta,      // (n_species, n_species, n_radial, n_basis)
     const real<S>* __restrict__ dmoments,  // (n_radial, n_moments, n_atoms)
     real<S>* __restrict__ drij,            // (3, n_pairs), eV/Å
-    long long rij_stride,                  // from row to row of rij
-    long long dmoments_stride,             // from row to row of dmoments
-    long long drij_stride,                 // from row to row of drij
-    int n_species,
-    int n_radial,
-    int n_basis,
-    int n_moments,
-    int basis,
-    real<S> cutoff,                        // Å
-    real<S> r_min                          // Å
+    const GmMomentsPullbackScalars<S> given
 ) {
     FD_SHARED(S, dm, [WARPS<S>][N_MOMENTS * NR]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     const long long i0 = (long long)blockIdx.x * WARPS<S>, i = i0 + w;
-    const Row own(row, species, i, n_atoms);
-    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+    const Row own(row, species, i, given.n_atoms);
+    const RadialBasis<real<S>> radial(given.basis, given.n_basis, given.cutoff, given.r_min);
 
-    for (int slab = 0; slab < n_radial; slab += NR) {
+    for (int slab = 0; slab < given.n_radial; slab += NR) {
         __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, n_radial * n_moments * dmoments_stride, i0, n_atoms, slab,
-                              n_radial, n_moments);
+        stage_dmoments<S, NR>(dm, dmoments, given, given.n_radial * given.n_moments * given.dmoments_stride, i0, slab);
         __syncthreads();
         for (long long p = own.begin + lane; p < own.end; p += 32) {
             Vector<S> dr = zeros<S, 3>();
-            const Pair<S> pair(rij, rij_stride, p, cutoff);
+            const Pair<S> pair(rij, given.rij_stride, p, given.cutoff);
             if (pair.inside) {
                 S R[NR], dR[NR];
-                const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
-                                                       species[j[p]]);
+                const Coefficients<S, NR> coefficients(beta, given, slab, own.species, species[j[p]]);
                 radial_channels(radial, pair, coefficients, R, dR);
                 S slope = S(0);  // sum_c m_c sum_s R'_s dM_sc
-                const Vector<S> g = pull_monomials(pair.u, n_moments, [&](int c, S monomial) {
+                const Vector<S> g = pull_monomials(pair.u, given.n_moments, [&](int c, S monomial) {
                     S f = S(0), df = S(0);
 #pragma unroll
                     for (int s = 0; s < NR; ++s) {
@@ -109,12 +115,26 @@ gm_moments_pullback(
             }
 #pragma unroll
             for (int c = 0; c < 3; ++c) {
-                const long long at = c * drij_stride + p, plane = 3 * drij_stride;
+                const long long at = c * given.drij_stride + p, plane = 3 * given.drij_stride;
                 store(drij, at, plane, slab == 0 ? dr[c] : load<S>(drij, at, plane) + dr[c]);
             }
         }
     }
 }
+
+template <typename S> struct GmBetaPullbackScalars {
+    long long n_atoms;          // atoms that have results
+    int atoms_per_warp;         // atoms that a warp adds up
+    long long rij_stride;       // from row to row of rij
+    long long dmoments_stride;  // from row to row of dmoments
+    int n_species;              // elements
+    int n_radial;               // radial channels
+    int n_basis;                // radial basis functions
+    int n_moments;              // monomials
+    int basis;                  // which radial basis, as numbered in radial.cuh
+    real<S> cutoff;             // Å
+    real<S> r_min;              // Å
+};
 
 // Pullback of the moments of all atoms to beta, as one partial sum a warp; blockIdx.y is a slab of NR
 // channels, blockIdx.z one of 16 basis functions. Each warp takes atoms_per_warp atoms and adds to its own row of
@@ -123,62 +143,56 @@ gm_moments_pullback(
 template <typename S, int NR>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, PULLBACK_BLOCKS)
 gm_beta_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,     // (n_atoms + 1,)
     const int* __restrict__ j,             // (n_pairs,)
     const int* __restrict__ species,       // (n_atoms,)
     const real<S>* __restrict__ rij,       // (3, n_pairs), Å
     const real<S>* __restrict__ dmoments,  // (n_radial, n_moments, n_atoms)
     real<S>* __restrict__ dbeta,           // (gridDim.x * WARPS, like beta), zero at the start
-    int atoms_per_warp,
-    long long rij_stride,                  // from row to row of rij
-    long long dmoments_stride,             // from row to row of dmoments
-    int n_species,
-    int n_radial,
-    int n_basis,
-    int n_moments,
-    int basis,
-    real<S> cutoff,                        // Å
-    real<S> r_min                          // Å
+    const GmBetaPullbackScalars<S> given
 ) {
     FD_SHARED(S, dm, [WARPS<S>][N_MOMENTS * NR]);
     FD_SHARED(S, tiles, [WARPS<S> * BETA_TILE<NR>]);
-    sum_beta<S, NR>(dm, tiles, n_atoms, row, j, species, rij, dmoments, dbeta, atoms_per_warp, rij_stride,
-                    dmoments_stride, n_radial * n_moments * dmoments_stride, n_species, n_radial, n_basis, n_moments,
-                    basis, cutoff, r_min, [](long long, S(&)[NR]) {});
+    const long long plane = given.n_radial * given.n_moments * given.dmoments_stride;
+    sum_beta<S, NR>(dm, tiles, row, j, species, rij, dmoments, dbeta, given, plane, [](long long, S(&)[NR]) {});
 }
 
 // The contraction kernels share out an atom's jobs, a rank and a channel each, among the warps of its block.
 constexpr int CONTRACT_THREADS = 256;
 
+struct GmContractScalars {
+    long long n_atoms;         // atoms that have results
+    long long moments_stride;  // from row to row of moments
+    long long q_stride;        // from row to row of q
+    int n_radial;              // radial channels
+    int n_moments;             // monomials
+    int n_features;            // features
+    int o1;                    // first feature of contraction 1, -1 if left out
+    int o2;                    // likewise, of the others
+    int o3;
+    int o4;
+    int o5;
+    int o6;
+    int o7;
+    int o8;
+};
+
 // Invariants of all atoms. Shared memory: 128 n_radial n_moments bytes.
 template <typename S>
 __global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 gm_contract(
-    long long n_atoms,
     const real<S>* __restrict__ moments,  // (n_radial, n_moments, n_atoms)
     real<S>* __restrict__ q,              // (n_features, n_atoms)
-    long long moments_stride,             // from row to row of moments
-    long long q_stride,                   // from row to row of q
-    int n_radial,
-    int n_moments,
-    int n_features,
-    int o1,                               // first feature of contraction 1, -1 if left out
-    int o2,
-    int o3,
-    int o4,
-    int o5,
-    int o6,
-    int o7,
-    int o8
+    const GmContractScalars given
 ) {
     FD_DYNAMIC_SHARED(S, shared);
     const long long i0 = (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
-    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, n_atoms, n_radial, n_moments);
-    if (i >= n_atoms) return;
-    const Column<S> out(q, i, q_stride, n_features);
-    const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
-    for (Jobs<S> jobs(4, n_radial); jobs.left(); jobs.next()) {
+    const Moments<S> M = stage_moments(shared, moments, given.moments_stride, i0, given.n_atoms, given.n_radial,
+                                       given.n_moments);
+    if (i >= given.n_atoms) return;
+    const Column<S> out(q, i, given.q_stride, given.n_features);
+    const Offsets o{{0, given.o1, given.o2, given.o3, given.o4, given.o5, given.o6, given.o7, given.o8}};
+    for (Jobs<S> jobs(4, given.n_radial); jobs.left(); jobs.next()) {
         switch (jobs.kind()) {
             case 0: contract_vectors(M, out, o, jobs.channel()); break;
             case 1: contract_matrices(M, out, o, jobs.channel()); break;
@@ -188,37 +202,42 @@ gm_contract(
     }
 }
 
+struct GmContractPullbackScalars {
+    long long n_atoms;          // atoms that have results
+    long long moments_stride;   // from row to row of moments
+    long long dq_stride;        // from row to row of dq
+    long long dmoments_stride;  // from row to row of dmoments
+    int n_radial;               // radial channels
+    int n_moments;              // monomials
+    int n_features;             // features
+    int o1;                     // first feature of contraction 1, -1 if left out
+    int o2;                     // likewise, of the others
+    int o3;
+    int o4;
+    int o5;
+    int o6;
+    int o7;
+    int o8;
+};
+
 // Pullback of the invariants of all atoms to their moments. Shared memory as gm_contract.
 template <typename S>
 __global__ void __launch_bounds__(CONTRACT_THREADS, CONTRACT_BLOCKS)
 gm_contract_pullback(
-    long long n_atoms,
     const real<S>* __restrict__ moments,  // (n_radial, n_moments, n_atoms)
     const real<S>* __restrict__ dq,       // (n_features, n_atoms)
     real<S>* __restrict__ dmoments,       // (n_radial, n_moments, n_atoms)
-    long long moments_stride,             // from row to row of moments
-    long long dq_stride,                  // from row to row of dq
-    long long dmoments_stride,            // from row to row of dmoments
-    int n_radial,
-    int n_moments,
-    int n_features,
-    int o1,                               // first feature of contraction 1, -1 if left out
-    int o2,
-    int o3,
-    int o4,
-    int o5,
-    int o6,
-    int o7,
-    int o8
+    const GmContractPullbackScalars given
 ) {
     FD_DYNAMIC_SHARED(S, shared);
     const long long i0 = (long long)blockIdx.x * ATOMS<S>, i = i0 + threadIdx.x % ATOMS<S>;
-    const Moments<S> M = stage_moments(shared, moments, moments_stride, i0, n_atoms, n_radial, n_moments);
-    if (i >= n_atoms) return;
-    const Column<S> in(const_cast<real<S>*>(dq), i, dq_stride, n_features);
-    const Column<S> dM(dmoments, i, dmoments_stride, n_radial * n_moments);
-    const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
-    for (Jobs<S> jobs(3, n_radial); jobs.left(); jobs.next()) {
+    const Moments<S> M = stage_moments(shared, moments, given.moments_stride, i0, given.n_atoms, given.n_radial,
+                                       given.n_moments);
+    if (i >= given.n_atoms) return;
+    const Column<S> in(const_cast<real<S>*>(dq), i, given.dq_stride, given.n_features);
+    const Column<S> dM(dmoments, i, given.dmoments_stride, given.n_radial * given.n_moments);
+    const Offsets o{{0, given.o1, given.o2, given.o3, given.o4, given.o5, given.o6, given.o7, given.o8}};
+    for (Jobs<S> jobs(3, given.n_radial); jobs.left(); jobs.next()) {
         switch (jobs.kind()) {
             case 0: pull_vectors(M, in, dM, o, jobs.channel()); break;
             case 1: pull_matrices(M, in, dM, o, jobs.channel()); break;

@@ -9,6 +9,11 @@ constexpr int ATOM_THREADS = 128, LANES = 32;
 
 struct alignas(16) Place { int x, y, z, species; };
 
+// Of kernels that need no other.
+struct GmLargeScalars {
+    long long n_atoms;  // atoms that have results
+};
+
 __device__ __forceinline__ float apart(int from, int to) { return (float)(int)((unsigned)to - (unsigned)from); }
 
 // The cell in Å for each 2^-32 of its vectors.

@@ -95,10 +95,22 @@ __device__ __forceinline__ void each_moment(int slab, int n_radial, int n_moment
     }
 }
 
+struct GmLargeMomentsScalars {
+    long long n_atoms;   // atoms that have results
+    long long first;     // first atom of the curve that has results
+    int moments_stride;  // from row to row of moments
+    int n_species;       // elements
+    int n_radial;        // radial channels
+    int n_moments;       // monomials
+    int knots;           // pieces of a radial cubic
+    float per_knot;      // 1/Å
+    float cutoff;        // Å
+    bool staged;         // tables in shared memory
+};
+
 // Moments of the atoms first .. first + n_atoms - 1 of the curve: blockIdx.y is a slab of NR channels.
 __global__ void __launch_bounds__(ATOM_THREADS, SUM_BLOCKS)
 gm_large_moments(
-    long long n_atoms,
     const int* __restrict__ count,        // (n_all,): neighbours
     const long long* __restrict__ start,  // (n_slices + 1,)
     const int* __restrict__ neighbour,    // (n_slots,)
@@ -107,21 +119,14 @@ gm_large_moments(
     const double* __restrict__ cell,      // (3, 3), Å
     const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
     float* __restrict__ moments,          // (n_radial, n_moments, n_atoms)
-    long long first,
-    int moments_stride,                   // from row to row of moments
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int knots,
-    float per_knot,                       // 1/Å
-    float cutoff,                         // Å
-    bool staged                           // tables in shared memory
+    const GmLargeMomentsScalars given
 ) {
     FD_DYNAMIC_SHARED(Four, shared);
     const int i = blockIdx.x * ATOM_THREADS + threadIdx.x;
-    const Own own(count, start, places, first + i, first + n_atoms);
-    const Table table(shared, tables, blockIdx.y, knots, n_species, per_knot, staged, own.place.species);
-    const float square = cutoff * cutoff;
+    const Own own(count, start, places, given.first + i, given.first + given.n_atoms);
+    const Table table(shared, tables, blockIdx.y, given.knots, given.n_species, given.per_knot, given.staged,
+                      own.place.species);
+    const float square = given.cutoff * given.cutoff;
     float M[NR][N_MOMENTS];
     clear(M);
     each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned, int z, Vector<float> r) {
@@ -137,15 +142,27 @@ gm_large_moments(
             for (int s = 0; s < NR; ++s) M[s][c] += R[s] * monomial;
         });
     });
-    if (i >= n_atoms) return;
-    each_moment(blockIdx.y, n_radial, n_moments, moments_stride, column[first + i],
+    if (i >= given.n_atoms) return;
+    each_moment(blockIdx.y, given.n_radial, given.n_moments, given.moments_stride, column[given.first + i],
                 [&](int s, int c, long long at) { moments[at] = M[s][c]; });
 }
+
+struct GmLargeGradientsScalars {
+    long long n_atoms;    // atoms that have results
+    long long first;      // first atom of the curve that has results
+    int dmoments_stride;  // from row to row of dmoments
+    int n_species;        // elements
+    int n_radial;         // radial channels
+    int n_moments;        // monomials
+    int knots;            // pieces of a radial cubic
+    float per_knot;       // 1/Å
+    float cutoff;         // Å
+    bool staged;          // tables in shared memory
+};
 
 // Gradients of the energies of the atoms first .. first + n_atoms - 1 with respect to the vectors of their pairs.
 __global__ void __launch_bounds__(ATOM_THREADS, SUM_BLOCKS)
 gm_large_gradients(
-    long long n_atoms,
     const int* __restrict__ count,        // (n_all,): neighbours
     const long long* __restrict__ start,  // (n_slices + 1,)
     const int* __restrict__ neighbour,    // (n_slots,)
@@ -155,26 +172,19 @@ gm_large_gradients(
     const float* __restrict__ tables,     // (slabs, n_species, n_species, knots + 1, NR, 4)
     const float* __restrict__ dmoments,   // (n_radial, n_moments, n_atoms)
     float* __restrict__ gradients,        // (n_slots, 4), eV/Å; the last number is zero
-    long long first,
-    int dmoments_stride,                  // from row to row of dmoments
-    int n_species,
-    int n_radial,
-    int n_moments,
-    int knots,
-    float per_knot,                       // 1/Å
-    float cutoff,                         // Å
-    bool staged                           // tables in shared memory
+    const GmLargeGradientsScalars given
 ) {
     FD_DYNAMIC_SHARED(Four, shared);
     const int i = blockIdx.x * ATOM_THREADS + threadIdx.x;
-    const Own own(count, start, places, first + i, first + n_atoms);
-    const float square = cutoff * cutoff;
-    for (int slab = 0; slab * NR < n_radial; ++slab) {
-        const Table table(shared, tables, slab, knots, n_species, per_knot, staged, own.place.species);
+    const Own own(count, start, places, given.first + i, given.first + given.n_atoms);
+    const float square = given.cutoff * given.cutoff;
+    for (int slab = 0; slab * NR < given.n_radial; ++slab) {
+        const Table table(shared, tables, slab, given.knots, given.n_species, given.per_knot, given.staged,
+                          own.place.species);
         float D[NR][N_MOMENTS];
         clear(D);
-        if (i < n_atoms)
-            each_moment(slab, n_radial, n_moments, dmoments_stride, column[first + i],
+        if (i < given.n_atoms)
+            each_moment(slab, given.n_radial, given.n_moments, given.dmoments_stride, column[given.first + i],
                         [&](int s, int c, long long at) { D[s][c] = dmoments[at]; });
         each_neighbour(own, Grid(cell), neighbour, places, [&](unsigned slot, int z, Vector<float> r) {
             Four dr = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -188,7 +198,7 @@ gm_large_gradients(
                 for (int s = 0; s < NR; ++s) {
                     const Four a = cubic[s];
                     R[s] = ((a.w * t + a.z) * t + a.y) * t + a.x;
-                    dR[s] = ((3.0f * a.w * t + 2.0f * a.z) * t + a.y) * per_knot;
+                    dR[s] = ((3.0f * a.w * t + 2.0f * a.z) * t + a.y) * given.per_knot;
                 }
                 const Vector<float> g = pull_monomials(u, N_MOMENTS, [&](int c, float monomial) {
                     float f = 0.0f, df = 0.0f;
@@ -210,21 +220,21 @@ gm_large_gradients(
 // Forces on all atoms, in their own order, and one sum of virials a block.
 __global__ void __launch_bounds__(ATOM_THREADS, FORCE_BLOCKS)
 gm_large_forces(
-    long long n_atoms,
-    const int* __restrict__ count,        // (n_atoms,): neighbours
-    const long long* __restrict__ start,  // (n_slices + 1,)
-    const int* __restrict__ neighbour,    // (n_slots,)
+    const int* __restrict__ count,          // (n_atoms,): neighbours
+    const long long* __restrict__ start,    // (n_slices + 1,)
+    const int* __restrict__ neighbour,      // (n_slots,)
     const unsigned* __restrict__ opposite,  // (n_slots,): slot of the mirror
-    const int* __restrict__ places,       // (n_atoms, 4)
-    const double* __restrict__ cell,      // (3, 3), Å
-    const int* __restrict__ order,        // (n_atoms,): who is where on the curve
-    const float* __restrict__ gradients,  // (n_slots, 4), eV/Å
-    double* __restrict__ forces,          // (n_atoms, 3), eV/Å
-    double* __restrict__ virials          // (gridDim.x, 9), eV
+    const int* __restrict__ places,         // (n_atoms, 4)
+    const double* __restrict__ cell,        // (3, 3), Å
+    const int* __restrict__ order,          // (n_atoms,): who is where on the curve
+    const float* __restrict__ gradients,    // (n_slots, 4), eV/Å
+    double* __restrict__ forces,            // (n_atoms, 3), eV/Å
+    double* __restrict__ virials,           // (gridDim.x, 9), eV
+    const GmLargeScalars given
 ) {
     FD_SHARED(double, sums, [ATOM_THREADS / LANES * 6]);
     const long long a = (long long)blockIdx.x * ATOM_THREADS + threadIdx.x;
-    const Own own(count, start, places, a, n_atoms);
+    const Own own(count, start, places, a, given.n_atoms);
     const Four* dr = reinterpret_cast<const Four*>(gradients);
     double f[3] = {0.0, 0.0, 0.0};
     float w[6] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
@@ -236,7 +246,7 @@ gm_large_forces(
         w[3] += 0.5f * (r[1] * g.z + r[2] * g.y), w[4] += 0.5f * (r[0] * g.z + r[2] * g.x);
         w[5] += 0.5f * (r[0] * g.y + r[1] * g.x);
     });
-    if (a < n_atoms)
+    if (a < given.n_atoms)
 #pragma unroll
         for (int c = 0; c < 3; ++c) forces[3ll * order[a] + c] = f[c];
 #pragma unroll

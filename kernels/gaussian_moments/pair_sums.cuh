@@ -9,23 +9,21 @@ namespace fd {
 constexpr int MOMENTS_STRIDE = 40;  // 32 pairs; four rows 8 banks apart, read together by the four parts
 template <int NR> constexpr int MOMENTS_TILE = (NR + N_MOMENTS) * MOMENTS_STRIDE;
 
-// Moments of a block's atoms, NR channels from `slab` on; `tiles` are WARPS of MOMENTS_TILE. weigh(p, R) may change the
-// channels of pair p.
+// Moments of a block's atoms, NR channels from `slab` on; `tiles` are WARPS of MOMENTS_TILE, `given` are the scalars of
+// the kernel. weigh(p, R) may change the channels of pair p.
 // In the second half of a tile, the eight lanes of equal `part` share the sums of five monomials; each takes every
 // eighth pair.
-template <typename S, int NR, typename Weigh>
-__device__ __forceinline__ void sum_moments(S* tiles, long long n_atoms, const long long* row, const int* j,
-                                            const int* species, const real<S>* rij, const real<S>* beta,
-                                            real<S>* moments, long long rij_stride, long long moments_stride,
-                                            long long moments_plane, int n_species, int n_radial, int n_basis,
-                                            int n_moments, int basis, real<S> cutoff, real<S> r_min, int slab,
-                                            Weigh weigh) {
+template <typename S, int NR, typename Given, typename Weigh>
+__device__ __forceinline__ void sum_moments(S* tiles, const long long* row, const int* j, const int* species,
+                                            const real<S>* rij, const real<S>* beta, real<S>* moments,
+                                            const Given& given, long long moments_plane, int slab, Weigh weigh) {
     constexpr int W = WARPS<S>, GROUPS = 8, PARTS = 4, OWN = N_MOMENTS / PARTS;
     constexpr int STRIDE = MOMENTS_STRIDE;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = lane % GROUPS, part = lane / GROUPS;
     const long long i0 = (long long)blockIdx.x * W, i = i0 + w;
-    const Row own(row, species, i, n_atoms);
-    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+    const int n_moments = given.n_moments;
+    const Row own(row, species, i, given.n_atoms);
+    const RadialBasis<real<S>> radial(given.basis, given.n_basis, given.cutoff, given.r_min);
     S* channels = tiles + w * MOMENTS_TILE<NR>;
     S* monomials = channels + NR * STRIDE;
 
@@ -34,11 +32,10 @@ __device__ __forceinline__ void sum_moments(S* tiles, long long n_atoms, const l
         S R[NR] = {};
         Vector<S> u = zeros<S, 3>();
         if (p0 + lane < own.end) {
-            const Pair<S> pair(rij, rij_stride, p0 + lane, cutoff);
+            const Pair<S> pair(rij, given.rij_stride, p0 + lane, given.cutoff);
             u = pair.u;
             if (pair.inside) {
-                const Coefficients<S, NR> coefficients(beta, n_species, n_radial, n_basis, slab, own.species,
-                                                       species[j[p0 + lane]]);
+                const Coefficients<S, NR> coefficients(beta, given, slab, own.species, species[j[p0 + lane]]);
                 radial_channels(radial, pair, coefficients, R);
                 weigh(p0 + lane, R);
             }
@@ -75,8 +72,8 @@ __device__ __forceinline__ void sum_moments(S* tiles, long long n_atoms, const l
     __syncthreads();
     for (int o = threadIdx.x; o < W * N_MOMENTS * NR; o += PAIR_THREADS<S>) {
         const int w = o % W, c = o / W % N_MOMENTS, s = slab + o / (W * N_MOMENTS);
-        if (i0 + w < n_atoms && c < n_moments && s < n_radial)
-            store(moments, (s * n_moments + c) * moments_stride + i0 + w, moments_plane,
+        if (i0 + w < given.n_atoms && c < n_moments && s < given.n_radial)
+            store(moments, (s * n_moments + c) * given.moments_stride + i0 + w, moments_plane,
                   tiles[w * MOMENTS_TILE<NR> + o / W]);
     }
 }
@@ -88,20 +85,19 @@ template <int NR> constexpr int BETA_TILE = (BASIS_SLAB + NR) * BETA_STRIDE;
 // Pullback of the moments to beta, added to the warp's row of dbeta; `tiles` are WARPS of BETA_TILE. weigh(p, h) may
 // change what pair p adds for each channel.
 // Pairs of a tile are sorted by element, since sums stay in registers as long as the element does.
-template <typename S, int NR, typename Weigh>
-__device__ __forceinline__ void sum_beta(S (&dm)[WARPS<S>][N_MOMENTS * NR], S* tiles, long long n_atoms,
-                                         const long long* row, const int* j, const int* species, const real<S>* rij,
-                                         const real<S>* dmoments, real<S>* dbeta, int atoms_per_warp,
-                                         long long rij_stride, long long dmoments_stride, long long dmoments_plane,
-                                         int n_species, int n_radial, int n_basis, int n_moments, int basis,
-                                         real<S> cutoff, real<S> r_min, Weigh weigh) {
+template <typename S, int NR, typename Given, typename Weigh>
+__device__ __forceinline__ void sum_beta(S (&dm)[WARPS<S>][N_MOMENTS * NR], S* tiles, const long long* row,
+                                         const int* j, const int* species, const real<S>* rij,
+                                         const real<S>* dmoments, real<S>* dbeta, const Given& given,
+                                         long long dmoments_plane, Weigh weigh) {
     constexpr int W = WARPS<S>, SLAB = BASIS_SLAB;
     constexpr int STRIDE = BETA_STRIDE;
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     const int slab = blockIdx.y * NR, b0 = blockIdx.z * SLAB;
+    const int n_species = given.n_species, n_radial = given.n_radial, n_basis = given.n_basis;
     const int width = n_basis - b0 <= 8 ? 8 : 16;  // lanes over basis functions; the others take other pairs
     const int own_b = lane % width, group = lane / width, groups = 32 / width;
-    const RadialBasis<real<S>> radial(basis, n_basis, cutoff, r_min);
+    const RadialBasis<real<S>> radial(given.basis, n_basis, given.cutoff, given.r_min);
     S* bare = tiles + w * BETA_TILE<NR>;
     S* heights = bare + SLAB * STRIDE;
 
@@ -123,15 +119,15 @@ __device__ __forceinline__ void sum_beta(S (&dm)[WARPS<S>][N_MOMENTS * NR], S* t
         }
     };
 
-    for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i0 = ((long long)blockIdx.x * atoms_per_warp + a) * W, i = i0 + w;
+    for (int a = 0; a < given.atoms_per_warp; ++a) {
+        const long long i0 = ((long long)blockIdx.x * given.atoms_per_warp + a) * W, i = i0 + w;
         __syncthreads();
-        stage_dmoments<S, NR>(dm, dmoments, dmoments_stride, dmoments_plane, i0, n_atoms, slab, n_radial, n_moments);
+        stage_dmoments<S, NR>(dm, dmoments, given, dmoments_plane, i0, slab);
         __syncthreads();
-        const Row own(row, species, i, n_atoms);
+        const Row own(row, species, i, given.n_atoms);
         for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
             const long long p = p0 + lane < own.end ? p0 + lane : own.end - 1;
-            const Pair<S> pair(rij, rij_stride, p, cutoff);
+            const Pair<S> pair(rij, given.rij_stride, p, given.cutoff);
             const bool counts = p0 + lane < own.end && pair.inside;
             const int zj = species[j[p]];
             const unsigned all = __ballot_sync(WHOLE_WARP, counts);
@@ -145,7 +141,7 @@ __device__ __forceinline__ void sum_beta(S (&dm)[WARPS<S>][N_MOMENTS * NR], S* t
                     if (b >= b0 && b < b0 + SLAB) bare[(b - b0) * STRIDE + slot] = e;
                 });
                 S h[NR] = {};
-                each_monomial(pair.u, n_moments, [&](int c, S monomial) {
+                each_monomial(pair.u, given.n_moments, [&](int c, S monomial) {
 #pragma unroll
                     for (int s = 0; s < NR; ++s) h[s] += dm[w][c * NR + s] * monomial;
                 });

@@ -48,6 +48,14 @@ __device__ __forceinline__ T product(const T* __restrict__ w, const T* __restric
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
+struct NetworkForwardScalars {
+    long long n;         // atoms
+    int n_out;           // rows of w
+    int n_in;            // columns of w
+    long long x_stride;  // from row to row of x
+    bool biased;         // b is added
+};
+
 // h, s = value and gate of z = w x + b.
 template <typename T, typename A>
 __global__ void __launch_bounds__(THREADS)
@@ -57,16 +65,12 @@ network_layer(
     const T* __restrict__ x,  // (n_in, n)
     T* __restrict__ h,        // (n_out, n)
     T* __restrict__ s,        // (n_out, n)
-    long long n,
-    int n_out,
-    int n_in,
-    long long x_stride,       // from row to row of x
-    bool biased
+    const NetworkForwardScalars given
 ) {
-    const T sum = product<false>(w, x, n, n_out, n_in, x_stride);
-    if (own_row() >= n_out || own_column() >= n) return;
-    const long long at = own_row() * n + own_column();
-    A::value(biased ? sum + b[own_row()] : sum, h[at], s[at]);
+    const T sum = product<false>(w, x, given.n, given.n_out, given.n_in, given.x_stride);
+    if (own_row() >= given.n_out || own_column() >= given.n) return;
+    const long long at = own_row() * given.n + own_column();
+    A::value(given.biased ? sum + b[own_row()] : sum, h[at], s[at]);
 }
 
 // z = w x + b.
@@ -77,16 +81,19 @@ network_affine(
     const T* __restrict__ b,  // (n_out,) where `biased`, else any array
     const T* __restrict__ x,  // (n_in, n)
     T* __restrict__ z,        // (n_out, n)
-    long long n,
-    int n_out,
-    int n_in,
-    long long x_stride,       // from row to row of x
-    bool biased
+    const NetworkForwardScalars given
 ) {
-    const T sum = product<false>(w, x, n, n_out, n_in, x_stride);
-    if (own_row() >= n_out || own_column() >= n) return;
-    z[own_row() * n + own_column()] = biased ? sum + b[own_row()] : sum;
+    const T sum = product<false>(w, x, given.n, given.n_out, given.n_in, given.x_stride);
+    if (own_row() >= given.n_out || own_column() >= given.n) return;
+    z[own_row() * given.n + own_column()] = given.biased ? sum + b[own_row()] : sum;
 }
+
+struct NetworkBackScalars {
+    long long n;          // atoms
+    int n_out;            // rows of w
+    int n_in;             // columns of w
+    long long dy_stride;  // from row to row of dy
+};
 
 // g = w^T dy and, of the layer below, delta = f'(z) g.
 template <typename T, typename A>
@@ -98,14 +105,11 @@ network_back(
     const T* __restrict__ s,   // (n_in, n)
     T* __restrict__ g,         // (n_in, n)
     T* __restrict__ delta,     // (n_in, n)
-    long long n,
-    int n_out,
-    int n_in,
-    long long dy_stride        // from row to row of dy
+    const NetworkBackScalars given
 ) {
-    const T sum = product<true>(w, dy, n, n_in, n_out, dy_stride);
-    if (own_row() >= n_in || own_column() >= n) return;
-    const long long at = own_row() * n + own_column();
+    const T sum = product<true>(w, dy, given.n, given.n_in, given.n_out, given.dy_stride);
+    if (own_row() >= given.n_in || own_column() >= given.n) return;
+    const long long at = own_row() * given.n + own_column();
     g[at] = sum;
     delta[at] = A::slope(h[at], s[at]) * sum;
 }
@@ -117,11 +121,8 @@ network_transposed(
     const T* __restrict__ w,   // (n_out, n_in)
     const T* __restrict__ dy,  // (n_out, n)
     T* __restrict__ dx,        // (n_in, n)
-    long long n,
-    int n_out,
-    int n_in,
-    long long dy_stride        // from row to row of dy
+    const NetworkBackScalars given
 ) {
-    const T sum = product<true>(w, dy, n, n_in, n_out, dy_stride);
-    if (own_row() < n_in && own_column() < n) dx[own_row() * n + own_column()] = sum;
+    const T sum = product<true>(w, dy, given.n, given.n_in, given.n_out, given.dy_stride);
+    if (own_row() < given.n_in && own_column() < given.n) dx[own_row() * given.n + own_column()] = sum;
 }

@@ -53,6 +53,11 @@ __device__ __forceinline__ T centred(const T* z, const T* alpha, const T* beta, 
     return T(1) / square_root(column_sum(sum, shared) / T(width) + epsilon);
 }
 
+struct ResidualScalars {
+    long long n;  // atoms
+    int width;    // rows
+};
+
 // h = norm(a(z)).
 template <typename T, typename A, bool N>
 __global__ void __launch_bounds__(THREADS)
@@ -63,22 +68,21 @@ residual_value(
     const T* __restrict__ gain,   // (width,) where normalised, else any array
     const T* __restrict__ shift,  // (width,), likewise
     T* h,                         // (width, n)
-    long long n,
-    int width
+    const ResidualScalars given
 ) {
     FD_SHARED(T, shared, [PARTS][COLUMNS]);
     const long long k = blockIdx.x * (long long)COLUMNS + own_column();
-    const bool inside = k < n;
+    const bool inside = k < given.n;
     if (N) {
-        const T r = centred<T, A>(z, alpha, beta, h, k, inside, n, width, shared);
+        const T r = centred<T, A>(z, alpha, beta, h, k, inside, given.n, given.width, shared);
         if (inside)
-            for (int row = own_part(); row < width; row += PARTS)
-                h[row * n + k] = gain[row] * (h[row * n + k] * r) + shift[row];
+            for (int row = own_part(); row < given.width; row += PARTS)
+                h[row * given.n + k] = gain[row] * (h[row * given.n + k] * r) + shift[row];
     } else if (inside) {
-        for (int row = own_part(); row < width; row += PARTS) {
+        for (int row = own_part(); row < given.width; row += PARTS) {
             T phi, slope;
-            A::value(z[row * n + k], beta[row], phi, slope);
-            h[row * n + k] = alpha[row] * phi;
+            A::value(z[row * given.n + k], beta[row], phi, slope);
+            h[row * given.n + k] = alpha[row] * phi;
         }
     }
 }
@@ -93,30 +97,29 @@ residual_pullback(
     const T* __restrict__ beta,   // (width,)
     const T* __restrict__ gain,   // (width,) where normalised, else any array
     T* dz,                        // (width, n)
-    long long n,
-    int width
+    const ResidualScalars given
 ) {
     FD_SHARED(T, shared, [PARTS][COLUMNS]);
     const long long k = blockIdx.x * (long long)COLUMNS + own_column();
-    const bool inside = k < n;
+    const bool inside = k < given.n;
     T r = T(1), mean = T(0), along = T(0);
     if (N) {
-        r = centred<T, A>(z, alpha, beta, dz, k, inside, n, width, shared);
+        r = centred<T, A>(z, alpha, beta, dz, k, inside, given.n, given.width, shared);
         if (inside)
-            for (int row = own_part(); row < width; row += PARTS) {
-                const T D = dh[row * n + k] * gain[row];
+            for (int row = own_part(); row < given.width; row += PARTS) {
+                const T D = dh[row * given.n + k] * gain[row];
                 mean += D;
-                along += D * dz[row * n + k];
+                along += D * dz[row * given.n + k];
             }
-        mean = column_sum(mean, shared) / T(width);
-        along = column_sum(along, shared) / T(width) * r * r;
+        mean = column_sum(mean, shared) / T(given.width);
+        along = column_sum(along, shared) / T(given.width) * r * r;
     }
     if (inside)
-        for (int row = own_part(); row < width; row += PARTS) {
+        for (int row = own_part(); row < given.width; row += PARTS) {
             T phi, slope;
-            A::value(z[row * n + k], beta[row], phi, slope);
-            T da = dh[row * n + k];
-            if (N) da = r * (da * gain[row] - mean - dz[row * n + k] * along);
-            dz[row * n + k] = alpha[row] * slope * da;
+            A::value(z[row * given.n + k], beta[row], phi, slope);
+            T da = dh[row * given.n + k];
+            if (N) da = r * (da * gain[row] - mean - dz[row * given.n + k] * along);
+            dz[row * given.n + k] = alpha[row] * slope * da;
         }
 }

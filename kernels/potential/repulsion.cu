@@ -27,10 +27,14 @@ __device__ __forceinline__ void joined(double d, const double* t, double& energy
     slope = s * (f1 - f / d) + x * x * (t[4] + x * t[5]);
 }
 
+struct RepulsionZblScalars {
+    long long n_atoms;         // atoms that have results
+    int n_species;             // elements
+    long long virials_stride;  // from row to row of virials
+};
+
 // Formula (3).
 __global__ void __launch_bounds__(THREADS) repulsion_zbl(
-    long long n_atoms,
-    int n_species,
     const long long* __restrict__ row,     // (n_atoms + 1,)
     const int* __restrict__ j,             // (n_pairs,)
     const int* __restrict__ shift,         // (n_pairs, 3)
@@ -42,13 +46,13 @@ __global__ void __launch_bounds__(THREADS) repulsion_zbl(
     double* __restrict__ energies,         // (n_atoms,), eV
     double* __restrict__ forces,           // (n_atoms, 3), eV/Å
     double* __restrict__ virials,          // (9, n_atoms), eV
-    long long virials_stride               // from row to row of virials
+    const RepulsionZblScalars given
 ) {
     const long long i = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     double sums[10] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0};    // energy, force, xx yy zz yz xz xy
-    if (i < n_atoms) {
+    if (i < given.n_atoms) {
         const double* h = cells + 9 * frame[i];
-        const double* own = table + (long long)8 * n_species * species[i];
+        const double* own = table + (long long)8 * given.n_species * species[i];
         for (long long p = row[i] + threadIdx.x % 32; p < row[i + 1]; p += 32) {
             const long long n = j[p];
             const double a = shift[3 * p], b = shift[3 * p + 1], c = shift[3 * p + 2];
@@ -78,13 +82,13 @@ __global__ void __launch_bounds__(THREADS) repulsion_zbl(
 #pragma unroll
     for (int c = 0; c < 10; ++c) sums[c] = sum_lanes(sums[c], 1, 32);
     const int lane = threadIdx.x % 32;
-    if (i < n_atoms && lane == 0) energies[i] = sums[0];
+    if (i < given.n_atoms && lane == 0) energies[i] = sums[0];
 #pragma unroll
     for (int c = 0; c < 3; ++c)
-        if (i < n_atoms && lane == c) forces[3 * i + c] = sums[1 + c];
+        if (i < given.n_atoms && lane == c) forces[3 * i + c] = sums[1 + c];
 #pragma unroll
     for (int c = 0; c < 9; ++c) {
         constexpr int VOIGT[9] = {0, 5, 4, 5, 1, 3, 4, 3, 2};    // xx yy zz yz xz xy
-        if (i < n_atoms && lane == c) virials[c * virials_stride + i] = sums[4 + VOIGT[c]];
+        if (i < given.n_atoms && lane == c) virials[c * given.virials_stride + i] = sums[4 + VOIGT[c]];
     }
 }

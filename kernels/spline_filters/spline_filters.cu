@@ -32,13 +32,34 @@ template <typename S> struct AngularKnots {
     }
 };
 
+// From values to tangents of the table of angular filters; `given` are the scalars of a kernel.
+template <typename Given> __device__ __forceinline__ long long angular_plane(const Given& given) {
+    const long long n_element_pairs = (long long)given.n_elements * (given.n_elements + 1) / 2;
+    return n_element_pairs * given.angular_pieces * room_for(given.n_triplet) * 4;
+}
+
 constexpr int BLOCKS = 2;  // that a multiprocessor must be able to hold: registers without spills
+
+template <typename S> struct SfFeaturesScalars {
+    long long n_atoms;       // atoms that have results
+    long long rij_stride;    // from row to row of rij
+    long long q_stride;      // from row to row of q
+    int n_pair;              // pair filters
+    int n_triplet;           // triplet filters
+    int n_elements;          // elements that filters tell apart
+    int n_groups;            // groups of pair filters, each with its knots
+    int angles_alike;        // one set of angular knots for all pairs of elements
+    int pair_pieces;         // pieces of a pair filter
+    int radial_pieces;       // of a radial filter of triplets
+    int angular_pieces;      // of an angular filter
+    real<S> cutoff;          // Å
+    real<S> triplet_cutoff;  // Å
+};
 
 // Features of all atoms: a warp an atom, blockIdx.y a slab of NB pair filters or, behind those, of triplets.
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_features(
-    long long n_atoms,
     const long long* __restrict__ row,    // (n_atoms + 1,)
     const int* __restrict__ j,            // (n_pairs,)
     const int* __restrict__ species,      // (n_atoms,)
@@ -48,51 +69,41 @@ sf_features(
     const real<S>* __restrict__ radial,   // (n_elements, n_triplet, radial_pieces, 4)
     const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, room_for(n_triplet), 4)
     real<S>* __restrict__ q,              // (n_pair + n_triplet, n_atoms)
-    long long rij_stride,                 // from row to row of rij
-    long long q_stride,                   // from row to row of q
-    int n_pair,
-    int n_triplet,
-    int n_elements,
-    int n_groups,
-    int angles_alike,
-    int pair_pieces,
-    int radial_pieces,
-    int angular_pieces,
-    real<S> cutoff,                       // Å
-    real<S> triplet_cutoff                // Å
+    const SfFeaturesScalars<S> given
 ) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const int group = n_pair / n_groups, slabs = (group + NB - 1) / NB, pair_slabs = n_groups * slabs;
+    const int group = given.n_pair / given.n_groups, slabs = (group + NB - 1) / NB, pair_slabs = given.n_groups * slabs;
     const long long i = (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, n_atoms);
+    const Row own(row, species, i, given.n_atoms);
     const bool of_pairs = (int)blockIdx.y < pair_slabs;
     const int number = of_pairs ? (int)blockIdx.y : (int)blockIdx.y - pair_slabs;
     const int g = of_pairs ? number / slabs : 0, slab = of_pairs ? g * group + number % slabs * NB : number * NB;
-    const int n = min(NB, (of_pairs ? (g + 1) * group : n_triplet) - slab);
+    const int n = min(NB, (of_pairs ? (g + 1) * group : given.n_triplet) - slab);
 
     S sums[NB] = {};
     if (of_pairs) {
-        const long long plane = (long long)n_elements * n_pair * pair_pieces * 4;
+        const long long plane = (long long)given.n_elements * given.n_pair * given.pair_pieces * 4;
         for (long long p = own.begin + lane; p < own.end; p += 32) {
-            const Pair<S> r(rij, rij_stride, p, cutoff);
+            const Pair<S> r(rij, given.rij_stride, p, given.cutoff);
             if (!r.inside) continue;
-            const int z = n_elements > 1 ? species[j[p]] : 0;
-            const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
+            const int z = given.n_elements > 1 ? species[j[p]] : 0;
+            const Place<S> place(r.d, Knots<real<S>>(knots, g * given.n_elements + z));
 #pragma unroll
             for (int b = 0; b < NB; ++b) {
-                const int at = (z * n_pair + min(slab + b, n_pair - 1)) * pair_pieces + place.piece;
+                const int at = (z * given.n_pair + min(slab + b, given.n_pair - 1)) * given.pair_pieces + place.piece;
                 sums[b] += Cubic<S>(pair, at, plane).value(place.t);
             }
         }
     } else {
-        const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
-        const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
-        const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * room_for(n_triplet) * 4;
-        const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
-                                radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
+        const real<S>* triplet_knots = knots + 4 * given.n_groups * given.n_elements;
+        const AngularKnots<S> angles(triplet_knots + 4 * given.n_elements, given.angles_alike);
+        const long long plane = angular_plane(given);
+        const Neighbours others{own, j, species, rij, given.rij_stride, radial, triplet_knots, given.n_triplet,
+                                given.n_elements, given.radial_pieces, given.angular_pieces, given.triplet_cutoff,
+                                tiles[w], marks[w]};
         for (long long pj = own.begin; pj < own.end;) {
             long long pk = pj;
             const Close<S, NB> mine = others.take(pj, slab);
@@ -119,8 +130,9 @@ sf_features(
 #pragma unroll
     for (int b = 0; b < NB; ++b) {
         const S sum = sum_lanes(sums[b], 1, 32);
-        if (lane == b && b < n && i < n_atoms)
-            store(q, ((of_pairs ? 0 : n_pair) + slab + b) * q_stride + i, (n_pair + n_triplet) * q_stride, sum);
+        if (lane == b && b < n && i < given.n_atoms)
+            store(q, ((of_pairs ? 0 : given.n_pair) + slab + b) * given.q_stride + i,
+                  (given.n_pair + given.n_triplet) * given.q_stride, sum);
     }
 }
 
@@ -132,11 +144,27 @@ template <typename S> struct Cotangents {
     __device__ __forceinline__ S operator[](int feature) const { return load<S>(dq, feature * stride + at, plane); }
 };
 
+template <typename S> struct SfPullbackScalars {
+    long long n_atoms;       // atoms that have results
+    long long rij_stride;    // from row to row of rij
+    long long dq_stride;     // from row to row of dq
+    long long drij_stride;   // from row to row of drij
+    int n_pair;              // pair filters
+    int n_triplet;           // triplet filters
+    int n_elements;          // elements that filters tell apart
+    int n_groups;            // groups of pair filters, each with its knots
+    int angles_alike;        // one set of angular knots for all pairs of elements
+    int pair_pieces;         // pieces of a pair filter
+    int radial_pieces;       // of a radial filter of triplets
+    int angular_pieces;      // of an angular filter
+    real<S> cutoff;          // Å
+    real<S> triplet_cutoff;  // Å
+};
+
 // Pullback of the features of all atoms to the vectors of their pairs: a warp an atom, a lane a neighbour.
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,    // (n_atoms + 1,)
     const int* __restrict__ j,            // (n_pairs,)
     const int* __restrict__ species,      // (n_atoms,)
@@ -147,47 +175,35 @@ sf_pullback(
     const real<S>* __restrict__ angular,  // (pairs of elements, angular_pieces, room_for(n_triplet), 4)
     const real<S>* __restrict__ dq,       // (n_pair + n_triplet, n_atoms)
     real<S>* __restrict__ drij,           // (3, n_pairs), eV/Å
-    long long rij_stride,                 // from row to row of rij
-    long long dq_stride,                  // from row to row of dq
-    long long drij_stride,                // from row to row of drij
-    int n_pair,
-    int n_triplet,
-    int n_elements,
-    int n_groups,
-    int angles_alike,
-    int pair_pieces,
-    int radial_pieces,
-    int angular_pieces,
-    real<S> cutoff,                       // Å
-    real<S> triplet_cutoff                // Å
+    const SfPullbackScalars<S> given
 ) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
     const long long i = (long long)blockIdx.x * WARPS<S> + w;
-    const Row own(row, species, i, n_atoms);
-    const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
-    const int group = n_pair / n_groups;
-    const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
-    const AngularKnots<S> angles(triplet_knots + 4 * n_elements, angles_alike);
-    const long long pair_plane = (long long)n_elements * n_pair * pair_pieces * 4;
-    const long long plane = (long long)n_elements * (n_elements + 1) / 2 * angular_pieces * room_for(n_triplet) * 4;
+    const Row own(row, species, i, given.n_atoms);
+    const Cotangents<S> d{dq, i, given.dq_stride, (given.n_pair + given.n_triplet) * given.dq_stride};
+    const int group = given.n_pair / given.n_groups;
+    const real<S>* triplet_knots = knots + 4 * given.n_groups * given.n_elements;
+    const AngularKnots<S> angles(triplet_knots + 4 * given.n_elements, given.angles_alike);
+    const long long pair_plane = (long long)given.n_elements * given.n_pair * given.pair_pieces * 4;
+    const long long plane = angular_plane(given);
 
     const auto write = [&](long long p, const Vector<S>& u, S along, const Vector<S>& v) {
 #pragma unroll
-        for (int c = 0; c < 3; ++c) store(drij, c * drij_stride + p, 3 * drij_stride, u[c] * along + v[c]);
+        for (int c = 0; c < 3; ++c) store(drij, c * given.drij_stride + p, 3 * given.drij_stride, u[c] * along + v[c]);
     };
     // sum_a d_a rho_a'
     const auto pair_slope = [&](const Pair<S>& r, long long p) {
-        const int z = n_elements > 1 ? species[j[p]] : 0;
+        const int z = given.n_elements > 1 ? species[j[p]] : 0;
         S slope = S(0);
 #pragma unroll 1
-        for (int g = 0; g < n_groups; ++g) {
-            const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
+        for (int g = 0; g < given.n_groups; ++g) {
+            const Place<S> place(r.d, Knots<real<S>>(knots, g * given.n_elements + z));
 #pragma unroll 1
             for (int a = g * group; a < (g + 1) * group; ++a) {
-                const int at = (z * n_pair + a) * pair_pieces + place.piece;
+                const int at = (z * given.n_pair + a) * given.pair_pieces + place.piece;
                 slope += d[a] * Cubic<S>(pair, at, pair_plane).slope(place.t);
             }
         }
@@ -195,19 +211,20 @@ sf_pullback(
     };
 
     for (long long p = own.begin + lane; p < own.end; p += 32) {
-        const Pair<S> r(rij, rij_stride, p, cutoff);
-        if (n_triplet > 0 && value(r.d) < triplet_cutoff) continue;
+        const Pair<S> r(rij, given.rij_stride, p, given.cutoff);
+        if (given.n_triplet > 0 && value(r.d) < given.triplet_cutoff) continue;
         write(p, r.u, r.inside ? pair_slope(r, p) : S(0), zeros<S, 3>());
     }
-    if (n_triplet == 0) return;
-    const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
-                            radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
+    if (given.n_triplet == 0) return;
+    const Neighbours others{own, j, species, rij, given.rij_stride, radial, triplet_knots, given.n_triplet,
+                            given.n_elements, given.radial_pieces, given.angular_pieces, given.triplet_cutoff,
+                            tiles[w], marks[w]};
     for (long long pj = own.begin; pj < own.end;) {
         const long long tile = pj;
         Vector<S> u = zeros<S, 3>(), v = zeros<S, 3>();
         S along = S(0), per_d = S(0);
         long long own_p = -1;
-        for (int slab = 0; slab < n_triplet; slab += NB) {
+        for (int slab = 0; slab < given.n_triplet; slab += NB) {
             pj = tile;
             const Close<S, NB> mine = others.take(pj, slab);
             u = mine.u;
@@ -216,7 +233,7 @@ sf_pullback(
             S weights[NB], s[NB] = {};  // d_b f_bj; sum_k f_bk g_b
 #pragma unroll
             for (int b = 0; b < NB; ++b)
-                weights[b] = mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * mine.f[b] : S(0);
+                weights[b] = mine.p >= 0 && slab + b < given.n_triplet ? d[given.n_pair + slab + b] * mine.f[b] : S(0);
             const int own_slot = others.slot_of(mine);
             for (long long pk = own.begin; pk < own.end;) {
                 const int count = others.stage(others.take(pk, slab));
@@ -239,17 +256,34 @@ sf_pullback(
             }
 #pragma unroll
             for (int b = 0; b < NB; ++b)
-                if (mine.p >= 0 && slab + b < n_triplet)
-                    along += d[n_pair + slab + b] * s[b] * others.filter(mine, slab, b).slope(mine.place.t);
+                if (mine.p >= 0 && slab + b < given.n_triplet)
+                    along += d[given.n_pair + slab + b] * s[b] * others.filter(mine, slab, b).slope(mine.place.t);
         }
         if (own_p < 0) continue;
 #pragma unroll
         for (int c = 0; c < 3; ++c) v[c] = v[c] * per_d;
         along = along - dot(u, v);
-        const Pair<S> r(rij, rij_stride, own_p, cutoff);
+        const Pair<S> r(rij, given.rij_stride, own_p, given.cutoff);
         write(own_p, u, along + pair_slope(r, own_p), v);
     }
 }
+
+template <typename S> struct SfParametersPullbackScalars {
+    long long n_atoms;       // atoms that have results
+    int atoms_per_warp;      // atoms that a warp adds up
+    long long rij_stride;    // from row to row of rij
+    long long dq_stride;     // from row to row of dq
+    int n_pair;              // pair filters
+    int n_triplet;           // triplet filters
+    int n_elements;          // elements that filters tell apart
+    int n_groups;            // groups of pair filters, each with its knots
+    int angles_alike;        // one set of angular knots for all pairs of elements
+    int pair_pieces;         // pieces of a pair filter
+    int radial_pieces;       // of a radial filter of triplets
+    int angular_pieces;      // of an angular filter
+    real<S> cutoff;          // Å
+    real<S> triplet_cutoff;  // Å
+};
 
 // Pullback of the features of all atoms to the tables, as one partial sum a warp. Each warp takes
 // atoms_per_warp atoms and adds to its own row in their order, so that the sum over rows does not depend on scheduling.
@@ -258,7 +292,6 @@ sf_pullback(
 template <typename S, int NB>
 __global__ void __launch_bounds__(PAIR_THREADS<S>, BLOCKS)
 sf_parameters_pullback(
-    long long n_atoms,
     const long long* __restrict__ row,    // (n_atoms + 1,)
     const int* __restrict__ j,            // (n_pairs,)
     const int* __restrict__ species,      // (n_atoms,)
@@ -270,19 +303,7 @@ sf_parameters_pullback(
     real<S>* __restrict__ dpair,          // (rows, n_elements, pair_pieces, n_pair, 4), zero at the start
     real<S>* __restrict__ dradial,        // (rows, n_elements, radial_pieces, n_triplet, 4), zero at the start
     real<S>* __restrict__ dangular,       // (rows, pairs of elements, angular_pieces, n_triplet, 4), zero at the start
-    int atoms_per_warp,
-    long long rij_stride,                 // from row to row of rij
-    long long dq_stride,                  // from row to row of dq
-    int n_pair,
-    int n_triplet,
-    int n_elements,
-    int n_groups,
-    int angles_alike,
-    int pair_pieces,
-    int radial_pieces,
-    int angular_pieces,
-    real<S> cutoff,                       // Å
-    real<S> triplet_cutoff                // Å
+    const SfParametersPullbackScalars<S> given
 ) {
     using Neighbours = CloseNeighbours<S, NB>;
     FD_SHARED(S, tiles, [WARPS<S>][Neighbours::VALUES]);
@@ -290,8 +311,8 @@ sf_parameters_pullback(
     FD_SHARED(S, coordinates, [WARPS<S>][32]);
     FD_SHARED(int, marks, [WARPS<S>][Neighbours::MARKS]);
     FD_SHARED(int, rows, [WARPS<S>][32]);
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = n_pair / n_groups;
-    const real<S>* triplet_knots = knots + 4 * n_groups * n_elements;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, group = given.n_pair / given.n_groups;
+    const real<S>* triplet_knots = knots + 4 * given.n_groups * given.n_elements;
     const int n_rows = gridDim.x * WARPS<S>, warp = blockIdx.x * WARPS<S> + w;
     const int own_b = lane / 4, own_q = lane % 4;
 
@@ -311,33 +332,35 @@ sf_parameters_pullback(
         __syncwarp();
     };
 
-    for (int a = 0; a < atoms_per_warp; ++a) {
-        const long long i = ((long long)blockIdx.x * atoms_per_warp + a) * WARPS<S> + w;
-        const Row own(row, species, i, n_atoms);
-        const Cotangents<S> d{dq, i, dq_stride, (n_pair + n_triplet) * dq_stride};
+    for (int a = 0; a < given.atoms_per_warp; ++a) {
+        const long long i = ((long long)blockIdx.x * given.atoms_per_warp + a) * WARPS<S> + w;
+        const Row own(row, species, i, given.n_atoms);
+        const Cotangents<S> d{dq, i, given.dq_stride, (given.n_pair + given.n_triplet) * given.dq_stride};
 
         for (long long p0 = own.begin; p0 < own.end; p0 += 32) {
             const long long p = min(p0 + lane, own.end - 1);
-            const Pair<S> r(rij, rij_stride, p, cutoff);
-            const int z = n_elements > 1 ? species[j[p]] : 0;
+            const Pair<S> r(rij, given.rij_stride, p, given.cutoff);
+            const int z = given.n_elements > 1 ? species[j[p]] : 0;
             const unsigned all = __ballot_sync(WHOLE_WARP, p0 + lane < own.end && r.inside);
-            for (int g = 0; g < n_groups; ++g) {
-                const Place<S> place(r.d, Knots<real<S>>(knots, g * n_elements + z));
-                rows[w][lane] = z * pair_pieces + place.piece;
+            for (int g = 0; g < given.n_groups; ++g) {
+                const Place<S> place(r.d, Knots<real<S>>(knots, g * given.n_elements + z));
+                rows[w][lane] = z * given.pair_pieces + place.piece;
                 coordinates[w][lane] = place.t;
                 const int end = (g + 1) * group;
                 for (int slab = g * group; slab < end; slab += NB) {
                     const S weight = own_b < NB && slab + own_b < end ? d[slab + own_b] : S(0);
-                    scatter(dpair, n_elements * pair_pieces, n_pair, slab, end, all, [&](int) { return weight; });
+                    scatter(dpair, given.n_elements * given.pair_pieces, given.n_pair, slab, end, all,
+                            [&](int) { return weight; });
                 }
             }
         }
 
-        const Neighbours others{own, j, species, rij, rij_stride, radial, triplet_knots, n_triplet, n_elements,
-                                radial_pieces, angular_pieces, triplet_cutoff, tiles[w], marks[w]};
-        const int n_element_pairs = n_elements * (n_elements + 1) / 2;
-        const long long plane = (long long)n_element_pairs * angular_pieces * room_for(n_triplet) * 4;
-        for (int slab = 0; slab < n_triplet; slab += NB)
+        const Neighbours others{own, j, species, rij, given.rij_stride, radial, triplet_knots, given.n_triplet,
+                                given.n_elements, given.radial_pieces, given.angular_pieces, given.triplet_cutoff,
+                                tiles[w], marks[w]};
+        const int n_element_pairs = given.n_elements * (given.n_elements + 1) / 2;
+        const long long plane = angular_plane(given);
+        for (int slab = 0; slab < given.n_triplet; slab += NB)
             for (long long pj = own.begin; pj < own.end;) {
                 const Close<S, NB> mine = others.take(pj, slab);
                 const int own_slot = others.slot_of(mine);
@@ -346,7 +369,7 @@ sf_parameters_pullback(
 #pragma unroll
                 for (int b = 0; b < NB; ++b)
                     weights[w][b * 32 + lane] =
-                        mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * mine.f[b] : S(0);
+                        mine.p >= 0 && slab + b < given.n_triplet ? d[given.n_pair + slab + b] * mine.f[b] : S(0);
                 for (long long pk = own.begin; pk < own.end;) {
                     const int count = others.stage(others.take(pk, slab));
                     for (int k = 0; k < count; ++k) {
@@ -354,7 +377,8 @@ sf_parameters_pullback(
                         if (exists) {
                             const int elements = others.elements(mine.z, k);
                             // Knots are loaded anew: there is no register left to keep them in.
-                            const Knots<real<S>> own_knots(triplet_knots, n_elements + (angles_alike ? 0 : elements));
+                            const int entry = given.n_elements + (given.angles_alike ? 0 : elements);
+                            const Knots<real<S>> own_knots(triplet_knots, entry);
                             const Place<S> place(dot(mine.u, others.u(k)), own_knots);
                             const int piece = others.piece(elements, slab, place.piece);
 #pragma unroll
@@ -362,13 +386,13 @@ sf_parameters_pullback(
                                 const Cubic<S> g(angular, piece + b, plane);
                                 s[b] += g.value(place.t) * others.f(b, k);
                             }
-                            rows[w][lane] = elements * angular_pieces + place.piece;
+                            rows[w][lane] = elements * given.angular_pieces + place.piece;
                             coordinates[w][lane] = place.t;
                         }
                         const unsigned all = __ballot_sync(WHOLE_WARP, exists && others.slot(k) > own_slot);
                         if (all)
-                            scatter(dangular, n_element_pairs * angular_pieces, n_triplet, slab, n_triplet, all,
-                                    [&](int n) {
+                            scatter(dangular, n_element_pairs * given.angular_pieces, given.n_triplet, slab,
+                                    given.n_triplet, all, [&](int n) {
                                 return weights[w][own_b * 32 + n] * others.f(own_b, k);
                             });
                     }
@@ -377,11 +401,11 @@ sf_parameters_pullback(
 #pragma unroll
                 for (int b = 0; b < NB; ++b)
                     weights[w][b * 32 + lane] =
-                        mine.p >= 0 && slab + b < n_triplet ? d[n_pair + slab + b] * s[b] : S(0);
-                rows[w][lane] = mine.z * radial_pieces + mine.place.piece;
+                        mine.p >= 0 && slab + b < given.n_triplet ? d[given.n_pair + slab + b] * s[b] : S(0);
+                rows[w][lane] = mine.z * given.radial_pieces + mine.place.piece;
                 coordinates[w][lane] = mine.place.t;
                 const unsigned all = __ballot_sync(WHOLE_WARP, mine.p >= 0);
-                scatter(dradial, n_elements * radial_pieces, n_triplet, slab, n_triplet, all,
+                scatter(dradial, given.n_elements * given.radial_pieces, given.n_triplet, slab, given.n_triplet, all,
                         [&](int n) { return weights[w][own_b * 32 + n]; });
             }
     }

@@ -15,81 +15,68 @@ class Kernels(CudaKernels):
 
     def __init__(self, family, rij, pairs, species):
         super().__init__(family, rij, pairs, species)
-        self.orbitals = (bool(family.normalized), family.cutoff)
-        self.shape = (family.n_radial, family.l_max, family.n_moments)
+        self.shape = {"n_radial": family.n_radial, "n_moments": family.n_moments}
+        self.constants = {
+            "n_atoms": self.n_atoms, "rij_stride": cuda.row_stride(self.rij), "n_species": self.n_species,
+            "normalized": bool(family.normalized), "cutoff": family.cutoff, **self.shape,
+        }  # fmt: skip
 
     def ed_density(self, alpha, r_s, coefficients, out):
-        family = self.family
         theta = map(self.xp.ascontiguousarray, (alpha, r_s, coefficients))
-        strides = (cuda.row_stride(self.rij), self._stride(out), self._plane(out))
-        sizes = (self.n_species, family.n_radial, family.n_moments)
-        self._over_pairs("ed_density", (*self.pair_list, *theta, out, *strides, *sizes, *self.orbitals), True)
+        self._over_pairs("ed_density", (*theta, out), True, **self._strides("density", out))
 
     def ed_density_again(self, alpha, r_s, c, iteration, out):
-        family = self.family
         theta = map(self.xp.ascontiguousarray, (alpha, r_s, c))
-        strides = (cuda.row_stride(self.rij), self._stride(out), self._plane(out), self._plane(c))
-        sizes = (c.shape[-2], self.n_species, family.n_radial, family.n_moments, c.shape[-1])
-        args = (*self.pair_list, *theta, iteration, out, *strides, *sizes, *self.orbitals)
-        self._over_pairs("ed_density_again", args, True)
+        scalars = {"iteration": iteration, **self._strides("density", out), **self._strides_of(c)}
+        self._over_pairs("ed_density_again", (*theta, out), True, **scalars)
 
     def ed_density_pullback(self, alpha, r_s, coefficients, c, ddensity, drij):
         theta = map(self.xp.ascontiguousarray, (alpha, r_s, coefficients, c))
-        strides = (cuda.row_stride(self.rij), self._stride(ddensity), cuda.row_stride(drij))
-        args = (*self.pair_list, *theta, ddensity, drij, *strides, *self._of_all_iterations(c, ddensity))
-        self._over_pairs("ed_density_pullback", args, False)
+        scalars = {"drij_stride": cuda.row_stride(drij), **self._of_all_iterations(c, ddensity)}
+        self._over_pairs("ed_density_pullback", (*theta, ddensity, drij), False, **scalars)
 
     def ed_parameters_pullback(self, alpha, r_s, coefficients, c, ddensity):
         xp, n_radial = self.xp, self.family.n_radial
         theta = map(xp.ascontiguousarray, (alpha, r_s, coefficients, c))
         each, rows = self.partial_sums(3 * self.n_species * n_radial * self.item)
         partial = xp.zeros((1 + self.dual, rows, 3, self.n_species, n_radial), self.rij.dtype)
-        strides = (each, cuda.row_stride(self.rij), self._stride(ddensity))
-        args = (*self.pair_list, *theta, ddensity, partial, *strides, *self._of_all_iterations(c, ddensity))
-        self._over_pairs("ed_parameters_pullback", args, True, each)
+        scalars = {"atoms_per_warp": each, **self._of_all_iterations(c, ddensity)}
+        self._over_pairs("ed_parameters_pullback", (*theta, ddensity, partial), True, **scalars)
         total = xp.moveaxis(partial.sum(axis=1, dtype="float64"), 0, 1)
         return total if self.dual else total[:, 0]
 
     def ed_coefficients_pullback(self, alpha, r_s, rows, dc):
-        family = self.family
         theta = map(self.xp.ascontiguousarray, (alpha, r_s))
-        strides = (cuda.row_stride(self.rij), cuda.row_stride(dc), self._plane(rows))
-        sizes = (self.n_species, family.n_radial, family.n_moments, *rows.shape[-2:])
-        args = (*self.pair_list, *theta, rows, dc, *strides, *sizes, *self.orbitals)
-        kernel, slabs = f"ed_coefficients_pullback<{self.scalar}>", -(-family.n_radial // COLUMNS)
-        cuda.launch(MIRROR, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+        arrays, (terms, columns) = (*self.pair_list, *theta, rows, dc), rows.shape[-2:]
+        scalars = {"dc_stride": cuda.row_stride(dc), "ddensity_plane": self._plane(rows)}
+        scalars |= {"terms": terms, "columns": columns, **self.constants}
+        kernel, slabs = f"ed_coefficients_pullback<{self.scalar}>", -(-self.family.n_radial // COLUMNS)
+        cuda.launch(MIRROR, kernel, self.n_atoms, self.warps, 32 * self.warps, arrays, y=slabs, **scalars)
 
     def ed_rows(self, density, rows):
-        strides = (self._stride(density), self._plane(density), self._plane(rows))
-        sizes = (self.family.n_radial, self.family.n_moments, *rows.shape[-2:])
-        args = (self.n_atoms, density, rows, *strides, *sizes)
-        cuda.launch(MIRROR, f"ed_rows<{self.scalar}>", self.n_atoms, ATOMS, TURN_THREADS, args)
+        n, (terms, columns) = self.n_atoms, rows.shape[-2:]
+        scalars = {"n_atoms": n, "rows_plane": self._plane(rows), "terms": terms, "columns": columns}
+        scalars |= {**self._strides("density", density), **self.shape}
+        cuda.launch(MIRROR, f"ed_rows<{self.scalar}>", n, ATOMS, TURN_THREADS, (density, rows), **scalars)
 
     def ed_contract(self, hyper, density, q):
-        strides = (self._stride(density), cuda.row_stride(q), self._plane(density), hyper.shape[-1])
-        args = (hyper, density, q, *strides, *self.shape, self.family.n_features)
-        self._contract("ed_contract", hyper, density, args, 0)
+        self._contract("ed_contract", (hyper, density, q), 0, q_stride=cuda.row_stride(q))
 
     def ed_contract_pullback(self, hyper, density, dq, ddensity):
         dq = self.whole(dq)
-        strides = (self._stride(density), cuda.row_stride(dq), self._stride(ddensity))
-        planes = (self._plane(density), self._plane(ddensity), hyper.shape[-1])
-        args = (hyper, density, dq, ddensity, *strides, *planes, *self.shape, self.family.n_features)
-        self._contract("ed_contract_pullback", hyper, density, args, PARTIAL_SUMS)
+        scalars = {"dq_stride": cuda.row_stride(dq), **self._strides("ddensity", ddensity)}
+        self._contract("ed_contract_pullback", (hyper, density, dq, ddensity), PARTIAL_SUMS, **scalars)
 
     def ed_gram(self, density, out):
-        strides = (self._stride(density), cuda.row_stride(out), self._plane(density))
-        self._over_atoms("ed_gram", density, (density, out, *strides, *self.shape))
+        self._over_atoms("ed_gram", (density, out), gram_stride=cuda.row_stride(out))
 
     def ed_squares(self, density, q):
-        strides = (self._stride(density), cuda.row_stride(q), self._plane(density))
-        self._over_atoms("ed_squares", density, (density, q, *strides, *self.shape))
+        self._over_atoms("ed_squares", (density, q), q_stride=cuda.row_stride(q))
 
     def ed_squares_pullback(self, density, dq, ddensity):
         dq = self.whole(dq)
-        strides = (self._stride(density), cuda.row_stride(dq), self._stride(ddensity))
-        planes = (self._plane(density), self._plane(ddensity))
-        self._over_atoms("ed_squares_pullback", density, (density, dq, ddensity, *strides, *planes, *self.shape))
+        scalars = {"dq_stride": cuda.row_stride(dq), **self._strides("ddensity", ddensity)}
+        self._over_atoms("ed_squares_pullback", (density, dq, ddensity), **scalars)
 
     def whole(self, x):
         """Return an array, or a copy of it whose rows are contiguous and whose planes follow without a gap.
@@ -99,34 +86,49 @@ class Kernels(CudaKernels):
         even = x.ndim < 3 or x.strides[0] == x.shape[1] * x.strides[1]
         return with_whole_rows(self.xp, x) if even else self.xp.ascontiguousarray(x)
 
-    def _stride(self, x):
-        """Elements from row to row of densities: of one plane of them, the other may lie anywhere."""
-        return cuda.row_stride(x[0] if self.dual else x)
+    def _strides(self, name, x):
+        """From row to row of densities, and from values to tangents, which may lie anywhere."""
+        return {f"{name}_stride": cuda.row_stride(x[0] if self.dual else x), f"{name}_plane": self._plane(x)}
+
+    def _strides_of(self, c):
+        rows, columns = c.shape[-2:]
+        return {"c_plane": self._plane(c), "c_rows": rows, "columns": columns}
 
     def _plane(self, x):
         """Elements from values to tangents."""
         return x.strides[0] // x.itemsize if self.dual else 0
 
     def _of_all_iterations(self, c, ddensity):
-        sizes = (self.n_species, self.family.n_radial, self.family.n_moments, c.shape[-1])
-        return (self._plane(ddensity), self._plane(c), c.shape[-2], c.shape[-3], *sizes, *self.orbitals)
+        return {**self._strides("ddensity", ddensity), **self._strides_of(c), "n_later": c.shape[-3]}
 
-    def _over_pairs(self, name, args, slabs, per_warp=1):
-        n_radial = self.family.n_radial
+    def _over_pairs(self, name, arrays, slabs, **scalars):
+        """Launch a kernel of a warp an atom; `arrays` are those behind the pair list."""
+        n_radial, per_block = self.family.n_radial, self.warps * scalars.get("atoms_per_warp", 1)
         name, width = slab_kernel(name, self.scalar, n_radial)
-        y = -(-n_radial // width) if slabs else 1
-        cuda.launch(PAIRS, name, self.n_atoms, self.warps * per_warp, 32 * self.warps, args, y=y)
+        y, arrays = -(-n_radial // width) if slabs else 1, (*self.pair_list, *arrays)
+        cuda.launch(PAIRS, name, self.n_atoms, per_block, 32 * self.warps, arrays, y=y, **scalars, **self.constants)
 
-    def _over_atoms(self, name, density, args):
-        n = density.shape[-1]
-        cuda.launch(ATOMWISE, f"{name}<{self.scalar}>", n, ATOMS, CONTRACT_THREADS, (n, *args))
+    def _of_atoms(self, density):
+        """Scalars of the kernels that turn densities into features and back."""
+        n_atoms = density.shape[-1]
+        return {"n_atoms": n_atoms, "l_max": self.family.l_max, **self.shape, **self._strides("density", density)}
 
-    def _contract(self, name, hyper, density, args, more_rows):
-        """Launch a product with the blocks of `hyper`, which may be plain where densities are dual."""
-        n, rows = density.shape[-1], self.family.n_radial * self.family.n_moments + more_rows
+    def _over_atoms(self, name, arrays, **scalars):
+        """Launch a kernel of densities, the first array, and features."""
+        scalars |= self._of_atoms(arrays[0])
+        cuda.launch(
+            ATOMWISE, f"{name}<{self.scalar}>", scalars["n_atoms"], ATOMS, CONTRACT_THREADS, arrays, **scalars
+        )  # fmt: skip
+
+    def _contract(self, name, arrays, more_rows, **scalars):
+        """Launch a product with the blocks of `hyper`, the first array, which may be plain where densities are dual."""
+        hyper, density, *_ = arrays
+        scalars |= {**self._of_atoms(density), "n_features": self.family.n_features, "hyper_plane": hyper.shape[-1]}
+        rows = self.family.n_radial * self.family.n_moments + more_rows
         kernel = f"{name}<{self.scalar}, {cuda.scalar_name(hyper.dtype, hyper.ndim == 2)}>"
         per_block, shared = ROW_BYTES // self.item, ROW_BYTES * rows
-        cuda.launch(ATOMWISE, kernel, n, per_block, CONTRACT_THREADS, (n, *args), shared_mem=shared)
+        n = density.shape[-1]
+        cuda.launch(ATOMWISE, kernel, n, per_block, CONTRACT_THREADS, arrays, shared_mem=shared, **scalars)
 
 
 def slab_kernel(name, scalar, n_radial):

@@ -32,33 +32,36 @@ class Kernels(CudaKernels):
                 f"n_basis is {family.n_basis}; CUDA kernels take up to {MAX_BASIS}: use fewer or device 'cpu'"
             )
         super().__init__(family, rij, pairs, species)
-        sizes = (self.n_species, family.n_radial, family.n_basis, family.n_moments)
-        self.constants = (*sizes, BASES.index(family.basis), family.cutoff, R_MIN)
+        self.constants = {
+            "n_atoms": self.n_atoms, "rij_stride": cuda.row_stride(self.rij), "n_species": self.n_species,
+            "n_radial": family.n_radial, "n_basis": family.n_basis, "n_moments": family.n_moments,
+            "basis": BASES.index(family.basis), "cutoff": family.cutoff, "r_min": R_MIN,
+        }  # fmt: skip
 
     def gm_moments(self, beta, moments, weights=None, iteration=0):
         if weights is None:
-            self._over_pairs("gm_moments", beta, moments, in_slabs=True)
+            self._over_pairs(FILE, "gm_moments", (beta, moments), True, moments_stride=cuda.row_stride(moments))
             return
-        strides = (*self._strides(moments), *self._strides_of(weights))
-        args = (self.xp.ascontiguousarray(beta), weights, iteration, moments)
-        self._weighted("gm_moments_by_channels", args, strides, in_slabs=True)
+        scalars = {"iteration": iteration, **self._strides("moments", moments), **self._strides_of(weights)}
+        self._over_pairs(WEIGHTED, "gm_moments_by_channels", (beta, weights, moments), True, **scalars)
 
     def gm_contract(self, moments, q, offsets=None):
-        self._over_atoms("gm_contract", offsets, self._even(moments), q)
+        self._over_atoms("gm_contract", offsets, moments=self._even(moments), q=q)
 
     def gm_contract_pullback(self, moments, dq, dmoments, offsets=None):
         out = self._even(dmoments)
-        self._over_atoms("gm_contract_pullback", offsets, self._even(moments), self._even(dq), out)
+        arrays = {"moments": self._even(moments), "dq": self._even(dq), "dmoments": out}
+        self._over_atoms("gm_contract_pullback", offsets, **arrays)
         if out is not dmoments:
             dmoments[...] = out
 
     def gm_moments_pullback(self, beta, dmoments, drij, weights=None):
         if weights is None:
-            self._over_pairs("gm_moments_pullback", beta, dmoments, drij)
+            strides = {"dmoments_stride": cuda.row_stride(dmoments), "drij_stride": cuda.row_stride(drij)}
+            self._over_pairs(FILE, "gm_moments_pullback", (beta, dmoments, drij), **strides)
             return
-        strides = (*self._strides(dmoments), cuda.row_stride(drij), *self._strides_of(weights), weights.shape[-3])
-        args = (self.xp.ascontiguousarray(beta), weights, dmoments, drij)
-        self._weighted("gm_moments_by_channels_pullback", args, strides)
+        scalars = {"drij_stride": cuda.row_stride(drij), **self._of_all_iterations(dmoments, weights)}
+        self._over_pairs(WEIGHTED, "gm_moments_by_channels_pullback", (beta, weights, dmoments, drij), **scalars)
 
     def gm_beta_pullback(self, dmoments, weights=None):
         xp, family, dual, n = self.xp, self.family, self.dual, self.n_atoms
@@ -68,25 +71,26 @@ class Kernels(CudaKernels):
         each, rows = self.partial_sums(self.n_species**2 * family.n_radial * family.n_basis * self.item)
         partial = xp.zeros((1 + dual, rows, *table), self.rij.dtype)
         if weights is None:
-            before, strides = (), (cuda.row_stride(dmoments),)
+            before, scalars = (), {"dmoments_stride": cuda.row_stride(dmoments)}
         else:
-            before, strides = (weights,), (*self._strides(dmoments), *self._strides_of(weights), weights.shape[-3])
-        args = (*self.pair_list, *before, dmoments, partial, each, cuda.row_stride(self.rij), *strides)
+            before, scalars = (weights,), self._of_all_iterations(dmoments, weights)
+        scalars |= {"atoms_per_warp": each, **self.constants}
+        arrays = (*self.pair_list, *before, dmoments, partial)
         slabs = -(-family.n_radial // width), -(-family.n_basis // BASIS_SLAB)
         kernel = f"{name}<{self.scalar}, {width}>"
-        cuda.launch(file, kernel, n, self.warps * each, 32 * self.warps, (*args, *self.constants), *slabs)
+        cuda.launch(file, kernel, n, self.warps * each, 32 * self.warps, arrays, *slabs, **scalars)
         dbeta = partial.sum(axis=1, dtype="float64")
         return dbeta if dual else dbeta[0]
 
     def gm_weights_pullback(self, beta, dmoments, dpairs):
-        args = (self.xp.ascontiguousarray(beta), dmoments, dpairs)
-        self._weighted("gm_weights_pullback", args, (*self._strides(dmoments), self._plane(dpairs)))
+        scalars = {"dpairs_plane": self._plane(dpairs), **self._strides("dmoments", dmoments)}
+        self._over_pairs(WEIGHTED, "gm_weights_pullback", (beta, dmoments, dpairs), **scalars)
 
     def gm_weights_sum(self, mirror, dpairs, dw):
-        args = (self.n_atoms, self.pair_list[1], mirror, dpairs, dw)
-        sizes = (self._plane(dpairs), cuda.row_stride(dw), self.family.n_radial)
-        kernel = f"gm_weights_sum<{self.scalar}>"
-        cuda.launch(WEIGHTED, kernel, self.n_atoms, self.warps, 32 * self.warps, (*args, *sizes))
+        arrays, n = (self.pair_list[0], mirror, dpairs, dw), self.n_atoms
+        scalars = {"n_atoms": n, "dpairs_plane": self._plane(dpairs), "dw_stride": cuda.row_stride(dw)}
+        scalars["n_radial"] = self.family.n_radial
+        cuda.launch(WEIGHTED, f"gm_weights_sum<{self.scalar}>", n, self.warps, 32 * self.warps, arrays, **scalars)
 
     def moments_and_features(self, beta, moments, q):
         self.gm_moments(beta, moments)
@@ -100,28 +104,27 @@ class Kernels(CudaKernels):
         self.gm_contract_pullback(moments, dq, dmoments)
         return self.gm_beta_pullback(dmoments)
 
-    def _over_pairs(self, name, beta, *arrays, in_slabs=False):
+    def _over_pairs(self, file, name, arrays, in_slabs=False, **scalars):
+        """Launch a kernel of a warp an atom; `arrays` are those behind the pair list, beta first."""
+        beta, *arrays = arrays
         n_radial = self.family.n_radial
-        width = slab_width(FILE, name, self.scalar, n_radial)
+        width = slab_width(file, name, self.scalar, n_radial)
         slabs = -(-n_radial // width) if in_slabs else 1
-        strides = [cuda.row_stride(a) for a in (self.rij, *arrays)]
-        args = (*self.pair_list, self.xp.ascontiguousarray(beta), *arrays, *strides, *self.constants)
-        kernel = f"{name}<{self.scalar}, {width}>"
-        cuda.launch(FILE, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+        arrays = (*self.pair_list, self.xp.ascontiguousarray(beta), *arrays)
+        kernel, threads = f"{name}<{self.scalar}, {width}>", 32 * self.warps
+        cuda.launch(file, kernel, self.n_atoms, self.warps, threads, arrays, y=slabs, **scalars, **self.constants)
 
-    def _weighted(self, name, arrays, strides, in_slabs=False):
-        n_radial = self.family.n_radial
-        width = slab_width(WEIGHTED, name, self.scalar, n_radial)
-        args = (*self.pair_list, *arrays, cuda.row_stride(self.rij), *strides, *self.constants)
-        kernel, slabs = f"{name}<{self.scalar}, {width}>", -(-n_radial // width) if in_slabs else 1
-        cuda.launch(WEIGHTED, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
-
-    def _strides(self, moments):
+    def _strides(self, name, moments):
         """From row to row of moments, and from values to tangents: planes need not follow without a gap."""
-        return cuda.row_stride(moments[0] if self.dual else moments), self._plane(moments)
+        stride = cuda.row_stride(moments[0] if self.dual else moments)
+        return {f"{name}_stride": stride, f"{name}_plane": self._plane(moments)}
 
     def _strides_of(self, weights):
-        return self._plane(weights), *weights.shape[-2:]
+        rows, columns = weights.shape[-2:]
+        return {"weights_plane": self._plane(weights), "weights_rows": rows, "columns": columns}
+
+    def _of_all_iterations(self, dmoments, weights):
+        return {**self._strides("dmoments", dmoments), **self._strides_of(weights), "n_later": weights.shape[-3]}
 
     def _plane(self, x):
         return x.strides[0] // x.itemsize if self.dual else 0
@@ -131,13 +134,16 @@ class Kernels(CudaKernels):
         even = not self.dual or x.strides[0] == x.strides[-2] * int(np.prod(x.shape[1:-1]))
         return self.whole(x) if even else self.xp.ascontiguousarray(x)
 
-    def _over_atoms(self, name, offsets, *arrays):
-        family, per_block, n = self.family, ROW_BYTES // self.item, arrays[0].shape[-1]
+    def _over_atoms(self, name, offsets, **arrays):
+        """Launch a contraction; the first array are moments, the second features."""
+        family, per_block = self.family, ROW_BYTES // self.item
         offsets = family.offsets if offsets is None else offsets
-        n_features = arrays[1].shape[-2]
-        strides = [cuda.row_stride(a) for a in arrays]
-        sizes = (family.n_radial, family.n_moments, n_features)
-        args = (n, *arrays, *strides, *sizes, *offsets.tolist())
+        moments, features, *_ = given = tuple(arrays.values())
+        n = moments.shape[-1]
+        scalars = {f"{x}_stride": cuda.row_stride(array) for x, array in arrays.items()}
+        scalars |= {"n_atoms": n, "n_radial": family.n_radial, "n_moments": family.n_moments}
+        scalars |= {f"o{k}": offset for k, offset in enumerate(offsets.tolist(), 1)}
+        scalars["n_features"] = features.shape[-2]
         shared = ROW_BYTES * family.n_radial * family.n_moments
         kernel = f"{name}<{self.scalar}>"
-        cuda.launch(FILE, kernel, n, per_block, CONTRACT_THREADS, args, shared_mem=shared)
+        cuda.launch(FILE, kernel, n, per_block, CONTRACT_THREADS, given, shared_mem=shared, **scalars)

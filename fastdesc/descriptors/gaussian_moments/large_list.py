@@ -165,7 +165,7 @@ def places_of(listed, positions, cell, species):
 
 def gm_large_keys(places, keys, bins_a, bins_b, bins_c):
     """Numbers of bins along the curve, so many bins along each vector of the cell."""
-    _launch("gm_large_keys", len(places), places, keys, bins_a, bins_b, bins_c)
+    _launch("gm_large_keys", len(places), places, keys, bins_a=bins_a, bins_b=bins_b, bins_c=bins_c)
 
 
 def gm_large_places(order, species, positions, cell, places):
@@ -180,17 +180,20 @@ def gm_large_list(row, j, mirror, order, rank, start, neighbour, opposite):
 
 def gm_large_ranges(keys, ranges, n_keys, bins_a, bins_b, bins_c):
     """The atoms of each bin and of those around it, in the order of the curve."""
-    _launch("gm_large_ranges", len(ranges), keys, ranges, n_keys, bins_a, bins_b, bins_c)
+    scalars = {"n_bins": len(ranges), "n_keys": n_keys, "bins_a": bins_a, "bins_b": bins_b, "bins_c": bins_c}
+    cuda.launch(FILE, "gm_large_ranges", len(ranges), THREADS, THREADS, (keys, ranges), **scalars)
 
 
 def gm_large_count(places, cell, ranges, count, nearest, bins_a, bins_b, bins_c, cutoff):
     """Numbers of neighbours, and the distance of the nearest."""
-    _launch("gm_large_count", len(count), places, cell, ranges, count, nearest, bins_a, bins_b, bins_c, cutoff)
+    scalars = {"bins_a": bins_a, "bins_b": bins_b, "bins_c": bins_c, "cutoff": cutoff}
+    _launch("gm_large_count", len(count), places, cell, ranges, count, nearest, **scalars)
 
 
 def gm_large_search(places, cell, ranges, start, neighbour, bins_a, bins_b, bins_c, cutoff):
     """Neighbours, ascending."""
-    _launch("gm_large_search", len(places), places, cell, ranges, start, neighbour, bins_a, bins_b, bins_c, cutoff)
+    scalars = {"bins_a": bins_a, "bins_b": bins_b, "bins_c": bins_c, "cutoff": cutoff}
+    _launch("gm_large_search", len(places), places, cell, ranges, start, neighbour, **scalars)
 
 
 def gm_large_mirrors(count, start, neighbour, opposite):
@@ -198,5 +201,5 @@ def gm_large_mirrors(count, start, neighbour, opposite):
     _launch("gm_large_mirrors", len(count), count, start, neighbour, opposite)
 
 
-def _launch(name, n, *args):
-    cuda.launch(FILE, name, n, THREADS, THREADS, (n, *args))
+def _launch(name, n_atoms, *arrays, **scalars):
+    cuda.launch(FILE, name, n_atoms, THREADS, THREADS, arrays, n_atoms=n_atoms, **scalars)

@@ -50,8 +50,11 @@ class Tables:
 
     @property
     def numbers(self):
-        """What kernels take of it after the strides."""
-        return (self.n_species, self.n_radial, self.n_moments, self.knots, self.per_knot, self.cutoff)
+        """What kernels take of it besides the tables."""
+        sizes = {"n_species": self.n_species, "n_radial": self.n_radial, "n_moments": self.n_moments}
+        return sizes | {
+            "knots": self.knots, "per_knot": self.per_knot, "cutoff": self.cutoff, "staged": self.shared > 0
+        }  # fmt: skip
 
     @property
     def shared(self):
@@ -79,13 +82,15 @@ def gm_large_moments(count, start, neighbour, places, column, cell, tables, mome
     """
     arrays = count, start, neighbour, places, column, cell, tables.tables, moments
     slabs = len(tables.tables)
-    _launch_of_pairs("gm_large_moments", arrays, moments, first, tables, slabs)
+    numbers = {"first": first, "moments_stride": cuda.row_stride(moments), **tables.numbers}
+    _launch("gm_large_moments", moments.shape[-1], arrays, slabs, tables.shared, **numbers)
 
 
 def gm_large_gradients(count, start, neighbour, places, column, cell, tables, dmoments, gradients, first):
     """Formula (2) for the atoms of the curve from `first` on, into their slots of gradients (n_slots, 4)."""
     arrays = count, start, neighbour, places, column, cell, tables.tables, dmoments, gradients
-    _launch_of_pairs("gm_large_gradients", arrays, dmoments, first, tables, 1)
+    numbers = {"first": first, "dmoments_stride": cuda.row_stride(dmoments), **tables.numbers}
+    _launch("gm_large_gradients", dmoments.shape[-1], arrays, 1, tables.shared, **numbers)
 
 
 def gm_large_forces(count, start, neighbour, opposite, places, cell, order, gradients, forces, virials):
@@ -94,10 +99,6 @@ def gm_large_forces(count, start, neighbour, opposite, places, cell, order, grad
     _launch("gm_large_forces", len(order), arrays)
 
 
-def _launch_of_pairs(name, arrays, of_atoms, first, tables, slabs):
-    numbers = first, cuda.row_stride(of_atoms), *tables.numbers, tables.shared > 0
-    _launch(name, of_atoms.shape[-1], (*arrays, *numbers), slabs, tables.shared)
-
-
-def _launch(name, n, args, slabs=1, shared_mem=0):
-    cuda.launch(FILE, name, n, THREADS, THREADS, (n, *args), y=slabs, shared_mem=shared_mem)
+def _launch(name, n_atoms, arrays, slabs=1, shared_mem=0, **numbers):
+    numbers["n_atoms"] = n_atoms
+    cuda.launch(FILE, name, n_atoms, THREADS, THREADS, arrays, y=slabs, shared_mem=shared_mem, **numbers)

@@ -17,8 +17,14 @@ class Kernels(CudaKernels):
         self.pair_list = (*self.pair_list, knots)
         self.kinds = kinds = [family.filters[name] for name in KINDS]
         self.group, self.groups = kinds[0].group, len(kinds[0].rows)
-        sizes = (family.n_pair, family.n_triplet, family.n_elements, self.groups, int(kinds[2].alike))
-        self.constants = (*sizes, *(f.n_pieces for f in kinds), *family.cutoffs(rij.dtype))
+        pair_pieces, radial_pieces, angular_pieces = (f.n_pieces for f in kinds)
+        cutoff, triplet_cutoff = family.cutoffs(rij.dtype)
+        self.constants = {
+            "n_atoms": self.n_atoms, "n_pair": family.n_pair, "n_triplet": family.n_triplet,
+            "n_elements": family.n_elements, "n_groups": self.groups, "angles_alike": int(kinds[2].alike),
+            "pair_pieces": pair_pieces, "radial_pieces": radial_pieces, "angular_pieces": angular_pieces,
+            "cutoff": cutoff, "triplet_cutoff": triplet_cutoff, "rij_stride": cuda.row_stride(self.rij),
+        }  # fmt: skip
 
     @staticmethod
     def packed(family, name, coefficients):
@@ -47,10 +53,12 @@ class Kernels(CudaKernels):
     def sf_features(self, pair, radial, angular, q):
         width, n_triplet = self._width("sf_features"), self.family.n_triplet
         slabs = self.groups * -(-self.group // width) + -(-n_triplet // width)
-        self._over_atoms("sf_features", (pair, radial, angular), (q,), slabs)
+        self._over_atoms("sf_features", (pair, radial, angular), (q,), slabs, q_stride=cuda.row_stride(q))
 
     def sf_pullback(self, pair, radial, angular, dq, drij):
-        self._over_atoms("sf_pullback", (pair, radial, angular), (self.whole(dq), drij), 1)
+        dq = self.whole(dq)
+        strides = {"dq_stride": cuda.row_stride(dq), "drij_stride": cuda.row_stride(drij)}
+        self._over_atoms("sf_pullback", (pair, radial, angular), (dq, drij), 1, **strides)
 
     def sf_parameters_pullback(self, pair, radial, angular, dq):
         xp, dq = self.xp, self.whole(dq)
@@ -60,18 +68,18 @@ class Kernels(CudaKernels):
             shape = (1 + self.dual, rows, table.shape[1], f.n_pieces, len(f.rows) * f.group, 4)
             out.append(xp.zeros(shape, self.rij.dtype))
         tables = map(self._like_duals, (radial, angular))
-        strides = (cuda.row_stride(self.rij), cuda.row_stride(dq))
-        args = (*self.pair_list, *tables, dq, *out, each, *strides, *self.constants)
+        arrays = (*self.pair_list, *tables, dq, *out)
+        scalars = {"atoms_per_warp": each, "dq_stride": cuda.row_stride(dq), **self.constants}
         kernel = f"sf_parameters_pullback<{self.scalar}, {self._width('sf_parameters_pullback')}>"
-        cuda.launch(FILE, kernel, self.n_atoms, self.warps * each, 32 * self.warps, args)
+        cuda.launch(FILE, kernel, self.n_atoms, self.warps * each, 32 * self.warps, arrays, **scalars)
         totals = [xp.swapaxes(x.sum(axis=1, dtype="float64"), 2, 3) for x in out]
         return [_by_group(xp, total, len(f.rows)) for total, f in zip(totals, self.kinds, strict=True)]
 
-    def _over_atoms(self, name, tables, arrays, slabs):
-        strides = [cuda.row_stride(a) for a in (self.rij, *arrays)]
-        args = (*self.pair_list, *map(self._like_duals, tables), *arrays, *strides, *self.constants)
+    def _over_atoms(self, name, tables, arrays, slabs, **strides):
+        arrays = (*self.pair_list, *map(self._like_duals, tables), *arrays)
         kernel = f"{name}<{self.scalar}, {self._width(name)}>"
-        cuda.launch(FILE, kernel, self.n_atoms, self.warps, 32 * self.warps, args, y=slabs)
+        threads = 32 * self.warps
+        cuda.launch(FILE, kernel, self.n_atoms, self.warps, threads, arrays, y=slabs, **strides, **self.constants)
 
     def _width(self, name):
         """Filters that a kernel takes at a time."""
