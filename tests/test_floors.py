@@ -177,13 +177,15 @@ BUNDLED = {"kind", "pair_lanes", "triplet_lanes", "offsets", "grids", "by_elemen
 
 
 def cuda_kernels(file):
-    """Return kernel name -> [(argument, is an array, is written)] of a file below kernels/."""
+    """Return kernel name -> [(argument, is an array, is written)] of a file below kernels/, scalars first."""
     found = {}
     for name in cuda.specialisations(file):
         bare = name.partition("<")[0]
         text = cuda._declarations(file)[bare][1].split(",")
         written = ["*" in argument and "const" not in argument.split() for argument in text]
-        found[bare] = [(n, p, w) for (n, p, _), w in zip(cuda.parameters(file, name), written, strict=True)]
+        *arrays, (_, _, scalars) = cuda.parameters(file, name)
+        found[bare] = [(field, False, False) for field in scalars.names]
+        found[bare] += [(n, p, w) for (n, p, _), w in zip(arrays, written[:-1], strict=True)]
     return found
 
 

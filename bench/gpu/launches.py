@@ -152,7 +152,8 @@ class Launch:
     kernel: object
     grid: tuple
     block: tuple
-    args: tuple
+    arrays: tuple
+    scalars: dict
     shared_mem: int
 
     @property
@@ -168,18 +169,17 @@ class Launch:
         return "float32" if "float" in self.name or self.name.startswith("gm_large") else "float64"
 
     def atoms(self, n_atoms):
-        """Atoms that it works on: those of a block where a map goes by blocks of atoms."""
-        first = self.args[0]
-        return first if isinstance(first, int) else n_atoms
+        """Atoms that it works on: those of a block where a map goes by blocks of atoms; bins, of the kernel of these."""
+        return self.scalars.get("n_atoms", self.scalars.get("n_bins", n_atoms))
 
     @property
     def bytes(self):
         """Of its arrays, once each; gaps between rows are not counted."""
-        arrays = {id(a): a for a in self.args if getattr(a, "ndim", 0)}
+        arrays = {id(a): a for a in self.arrays}
         return sum(a.size * a.itemsize for a in arrays.values())
 
     def __call__(self):
-        self.kernel(self.grid, self.block, self.args, self.shared_mem)
+        self.kernel(self.grid, self.block, self.arrays, self.scalars, self.shared_mem)
 
     def operations(self, per, n_atoms, n_pairs):
         """By the table `per` of `counts`; None for a kernel that is not in it."""
@@ -200,9 +200,9 @@ def recorded():
     """Context that yields a list to which every launch of a kernel is added."""
     found, original = [], cuda.Kernel.__call__
 
-    def call(self, grid, block, args, shared_mem=0):
-        found.append(Launch(self, grid, block, tuple(args), shared_mem))
-        original(self, grid, block, args, shared_mem)
+    def call(self, grid, block, arrays, scalars, shared_mem=0):
+        found.append(Launch(self, grid, block, tuple(arrays), dict(scalars), shared_mem))
+        original(self, grid, block, arrays, scalars, shared_mem)
 
     cuda.Kernel.__call__ = call
     try:

@@ -89,8 +89,9 @@ def test_shared_memory_is_asked_for_and_has_an_end():
             return Launchable(lambda *given: launched.append(given[-1]))
 
     def launch(shared):
-        args = [5, q, q, 8, 8, 2, 1, 3, *range(8)]
-        cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 5, 32, 256, args, shared_mem=shared)
+        fields = cuda.parameters("gaussian_moments/gaussian_moments.cu", CONTRACT)[-1][2].names
+        given = dict.fromkeys(fields, 1)
+        cuda.launch("gaussian_moments/gaussian_moments.cu", CONTRACT, 5, 32, 256, [q, q], shared_mem=shared, **given)
 
     with cuda.executor(lambda path, names: Loader()):
         for shared in (0, cuda.UNASKED_SHARED, MOST_SHARED):

@@ -18,7 +18,7 @@ import cupy as real
 import numpy as np
 from cuda_emulator import load
 from doubles import stream_capture
-from doubles.cupy_rules import Launchable, PageLocked, check_out, check_ufunc, method_signature
+from doubles.cupy_rules import Launchable, PageLocked, check_out, check_ufunc, is_by_value, method_signature
 from doubles.stream_capture import arrays_in, work
 
 import fastdesc
@@ -362,7 +362,7 @@ class _Module:
         kernel = self._module.get_function(name)
 
         def launch(grid, block, args, shared_mem):
-            plain = tuple(map(_unwrap, args))
+            plain = tuple(x if is_by_value(x) else _unwrap(x) for x in args)
             # Which arrays it writes to only the kernel knows.
             work(name, lambda: kernel(grid, block, plain, shared_mem=shared_mem), (), arrays_in(plain))
 

@@ -49,6 +49,11 @@ def check_out(array, out):
         raise ValueError(f"Shape mismatch. Expected shape: {array.shape}, actual shape: {out.shape}")
 
 
+def is_by_value(x):
+    """Whether CuPy copies an array of the host into a kernel's arguments: a struct, and nothing longer than one."""
+    return isinstance(x, np.ndarray) and x.dtype.names is not None and x.size == 1
+
+
 class Launchable:
     """A kernel that gets as much shared memory as it was allowed.
 

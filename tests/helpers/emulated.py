@@ -41,7 +41,7 @@ def file_of(path):
 
 
 class Recorder:
-    """A loader whose kernels write down how they were called."""
+    """A loader whose kernels write down how they were called; the last of the arguments is the struct of scalars."""
 
     def __init__(self):
         self.calls, self.loaded = [], []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cuda_emulator import load
 from helpers.emulated import TESTS, Recorder, needs_gcc
+from helpers.layouts import layouts
 
 from fastdesc.backend import cuda, launch_shapes
 from fastdesc.backend.arrays import padded
@@ -125,6 +126,28 @@ def test_declared_types_are_the_compiled_ones(file, scalar):
         assert declared == compiled
 
 
+@needs_gcc
+def test_structs_of_scalars_lie_as_gcc_lays_them():
+    emulator = TESTS / "cuda_emulator" / "emulator.h"
+    command = ["g++", "-std=c++20", "-x", "c++", "-include", emulator, "-fsyntax-only", "-"]
+    done = subprocess.run(command, input=layouts(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scalars_are_packed_as_numpy_lays_them():
+    """Also where there are gaps: behind an int before a long long, and at the end."""
+    gaps = 0
+    for file, names in cuda.all_specialisations().items():
+        for name in names:
+            dtype = cuda.parameters(file, name)[-1][2]
+            values = tuple((k % 2 == 0) if dtype[k].kind == "b" else k + 1 for k in range(len(dtype)))
+            packed = cuda.packing(dtype)
+            assert packed.size == dtype.itemsize, name
+            assert np.frombuffer(packed.pack(*values), dtype).item() == values, name
+            gaps += dtype.itemsize > sum(dtype[k].itemsize for k in range(len(dtype)))
+    assert gaps > 10
+
+
 def test_unknown_kernel_is_named():
     with pytest.raises(DeviceError, match=r"gm_momentz.*did you mean 'gm_moments'"):
         cuda.parameters(FILE, "gm_momentz<float, 4>")
@@ -133,21 +156,24 @@ def test_unknown_kernel_is_named():
 FILE, CONTRACT = "gaussian_moments/gaussian_moments.cu", "gm_contract<float>"
 
 
-def contract_arguments(q):
-    return [5, q, q, 8, 8, 2, 1, 3, *range(8)]
+SIZES = {"n_atoms": 5, "moments_stride": 8, "q_stride": 9, "n_radial": 2, "n_moments": 1, "n_features": 3}
+SCALARS_OF_CONTRACT = SIZES | {f"o{k}": k - 1 for k in range(1, 9)}
 
 
 def test_launch_converts_numbers_and_rounds_the_grid_up():
     recorder, q = Recorder(), np.zeros((3, 8), np.float32)
     with cuda.executor(recorder):
         for n in (1, 32, 33):
-            cuda.launch(FILE, CONTRACT, n, 32, 256, contract_arguments(q), y=2, shared_mem=12)
+            cuda.launch(FILE, CONTRACT, n, 32, 256, [q, q], y=2, shared_mem=12, **SCALARS_OF_CONTRACT)
     assert recorder.loaded == [(FILE, CONTRACT)], "compiled more than once"
     assert [c[1] for c in recorder.calls] == [(1, 2, 1), (1, 2, 1), (2, 2, 1)]
     _, _, block, args, shared = recorder.calls[0]
     assert block == (256,) and shared == 12
-    assert type(args[0]) is np.int64 and args[1] is q
-    assert {type(a) for a in args[5:]} == {np.int32}
+    *arrays, given = args
+    assert arrays[0] is arrays[1] is q
+    assert isinstance(given, np.ndarray) and given.shape == (), "CuPy takes a struct as an array without axes"
+    assert dict(zip(given.dtype.names, given.item(), strict=True)) == SCALARS_OF_CONTRACT
+    assert given.dtype["n_atoms"] == np.int64 and given.dtype["o8"] == np.int32
 
 
 def test_nothing_is_launched_on_nothing():
@@ -159,24 +185,44 @@ def test_nothing_is_launched_on_nothing():
 
 def test_real_scalars_take_the_type_of_the_template():
     by_name = {n: d for n, _, d in cuda.parameters(FILE, "gm_moments<Dual<double>, 4>")}
-    assert by_name["cutoff"] == by_name["rij"] == np.float64 and by_name["row"] == np.int64
+    assert by_name["given"]["cutoff"] == by_name["rij"] == np.float64 and by_name["row"] == np.int64
     by_name = {n: d for n, _, d in cuda.parameters(FILE, "gm_moments<Dual<float>, 4>")}
-    assert by_name["cutoff"] == by_name["rij"] == np.float32 and by_name["j"] == np.int32
+    assert by_name["given"]["cutoff"] == by_name["rij"] == np.float32 and by_name["j"] == np.int32
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("arrays", "scalars", "message"),
     [
-        (lambda a: a[:-1], "takes 16 arguments, and 15 came"),
-        (lambda a: [a[0], a[1].astype(np.float64), *a[2:]], "moments is an array of float32, and one of float64"),
-        (lambda a: [a[0], 1.0, *a[2:]], "moments is an array, and float came"),
-        (lambda a: [np.zeros(2), *a[1:]], "n_atoms is int64, and an array came"),
+        (lambda q: [q], {}, "takes 2 arrays, and 1 came"),
+        (lambda q: [q.astype(np.float64), q], {}, "moments is an array of float32, and one of float64"),
+        (lambda q: [1.0, q], {}, "moments is an array, and float came"),
+        (lambda q: [q, q], {"n_atoms": np.zeros(2)}, r"n_atoms is int64, and array\(\[0., 0.\]\) came"),
+        (lambda q: [q, q], {"n_radial": 2.5}, "n_radial is int32, and 2.5 came"),
+        (lambda q: [q, q], {"o8": 2**31}, "o8 is int32, and 2147483648 came"),
+        (lambda q: [q, q], {"n_atoms": None}, "the scalar n_atoms is missing"),
+        (lambda q: [q, q], {"q_strides": 1}, r"there is no scalar 'q_strides' \(did you mean 'q_stride'\?\)"),
     ],
 )
-def test_wrong_arguments_are_refused(change, message):
+def test_wrong_arguments_are_refused(arrays, scalars, message):
+    given = {n: x for n, x in (SCALARS_OF_CONTRACT | scalars).items() if x is not None}
     with cuda.executor(Recorder()), pytest.raises(TypeError, match=message):
-        args = change(contract_arguments(np.zeros((3, 8), np.float32)))
-        cuda.launch(FILE, CONTRACT, 5, 32, 256, args)
+        cuda.launch(FILE, CONTRACT, 5, 32, 256, arrays(np.zeros((3, 8), np.float32)), **given)
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ("int n, float* x", "must take arrays and, after them, one struct"),
+        ("float* x, int n, const Given given", "must take arrays and, after them, one struct"),
+        ("float* x, int n", "argument n is of type int; it must be a plain struct"),
+        ("float* x, const Wrong given", "Wrong.x is of type char; a scalar is one of bool, int"),
+    ],
+)
+def test_kernels_take_arrays_and_one_struct(monkeypatch, signature, message):
+    text = f"struct Given {{ int n; }};\nstruct Wrong {{ char x; }};\n__global__ void k({signature}) {{}}"
+    monkeypatch.setattr(cuda, "source", lambda file: text)
+    with pytest.raises(DeviceError, match=message):
+        cuda.parameters(f"of_a_test/{signature}.cu", "k")
 
 
 def test_row_stride():

@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 from helpers.emulated import Recorder
+from helpers.layouts import layouts
 from references.gaussian_moments_kernels import Case
 
 # The report is not installed: it runs from the checkout.
@@ -43,6 +44,16 @@ def test_nothing_spills(compiled, file, arch):
     for name, r in resources.items():
         assert 0 < r.registers <= 255 and r.shared <= STATIC_SHARED, name
         assert r.warps(arch) > 0, f"{name}: not one block fits a multiprocessor of {arch}"
+
+
+def test_structs_of_scalars_lie_as_nvrtc_lays_them(monkeypatch):
+    for text, fits in ((layouts(), True), (layouts().replace("cutoff) == 64", "cutoff) == 60"), False)):
+        monkeypatch.setattr(cuda, "source", lambda file, text=text: text)
+        if fits:
+            compile_file("layouts.cu", "sm_90", ())
+        else:
+            with pytest.raises(RuntimeError, match="static assertion failed"):
+                compile_file("layouts.cu", "sm_90", ())
 
 
 def test_every_kernel_is_declared():

@@ -93,10 +93,11 @@ def test_the_number_of_atoms_bounds_what_is_written():
     case, wanted = case_and_reference("default")
     f, M = case.family, wanted["gm_moments"][0]
     q = np.full(case.dq.shape, np.nan)
-    sizes = (11, 11, f.n_radial, f.n_moments, f.n_features, *f.offsets.tolist())
+    sizes = {"n_radial": f.n_radial, "n_moments": f.n_moments, "n_features": f.n_features}
+    offsets = {f"o{k}": offset for k, offset in enumerate(f.offsets.tolist(), 1)}
+    given = {"n_atoms": 9, "moments_stride": 11, "q_stride": 11, **sizes, **offsets}
     with cuda.executor(load):
-        arguments = (9, M, q, *sizes)
-        cuda.launch(gaussian_moments_cuda.FILE, "gm_contract<double>", 9, 16, 256, arguments, shared_mem=12800)
+        cuda.launch(gaussian_moments_cuda.FILE, "gm_contract<double>", 9, 16, 256, (M, q), shared_mem=12800, **given)
     assert np.isnan(q[:, 9:]).all()
     np.testing.assert_allclose(q[:, :9], wanted["gm_contract"][0][:, :9], rtol=1e-12, atol=1e-12)
 
