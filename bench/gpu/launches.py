@@ -169,7 +169,7 @@ class Launch:
         return "float32" if "float" in self.name or self.name.startswith("gm_large") else "float64"
 
     def atoms(self, n_atoms):
-        """Atoms that it works on: those of a block where a map goes by blocks of atoms; bins, of the kernel of these."""
+        """Atoms that it works on: those of a block where a map goes by blocks of atoms; bins of gm_large_ranges."""
         return self.scalars.get("n_atoms", self.scalars.get("n_bins", n_atoms))
 
     @property

@@ -123,7 +123,7 @@ class Module:
 class Kernel:
     """Called as (grid, block, args, shared_mem=0); arguments are NumPy arrays and NumPy scalars of the exact types.
 
-    A struct is an array without axes of a structured dtype.
+    A struct is an array of one element, the bytes of the struct.
     """
 
     def __init__(self, library, symbol, name):
@@ -142,8 +142,8 @@ class Kernel:
             )
         constant, star, kind = wanted.rpartition("*")
         found = argument.dtype.kind + str(argument.dtype.itemsize)
-        if argument.dtype.names and not star:
-            # CuPy passes an array of one element by value, and of NumPy's void, another scalar, it knows no size
+        if argument.dtype.kind == "V" and not star:
+            # CuPy copies an array of one element; a NumPy scalar of kind V is nothing that it knows.
             if isinstance(argument, np.generic) or argument.size != 1 or found != wanted:
                 raise TypeError(f"{where}: a {type(argument).__name__} of {found} came, the kernel takes {wanted}")
             return (ctypes.c_char * argument.itemsize).from_buffer_copy(argument.tobytes())

@@ -1,13 +1,15 @@
 """The device that is not there refuses what CuPy 14 and CUDA refuse, each rule fired once."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
 
 real = pytest.importorskip("cupy", reason="CuPy is not installed: the double has its functions and signatures from it")
+from cupy.cuda import function as cupy_function  # noqa: E402
 from doubles.cupy_double import device_double  # noqa: E402
-from doubles.cupy_rules import MOST_SHARED, Launchable, check_ufunc, method_signature  # noqa: E402
+from doubles.cupy_rules import MOST_SHARED, Launchable, check_ufunc, is_by_value, method_signature  # noqa: E402
 
 from fastdesc.backend import cuda  # noqa: E402
 from fastdesc.backend.arrays import pinned  # noqa: E402
@@ -107,3 +109,14 @@ def test_unasked_shared_memory_and_lists_are_refused():
         kernel((1,), (32,), (), shared_mem=cuda.UNASKED_SHARED + 1)
     with pytest.raises(TypeError, match="tuples"):
         kernel([1], (32,), ())
+
+
+def test_structs_go_by_value_as_bytes_of_one_element():
+    """As CuPy has it: an array of the host is refused as an argument unless it has one element."""
+    assert is_by_value(np.ndarray((), "V24", bytes(24)))
+    assert not is_by_value(np.zeros(2, "V24")) and not is_by_value(np.zeros(1)) and not is_by_value(np.void(bytes(24)))
+    if not cuda.gpu_status()[0]:
+        function, stream = cupy_function.Function.__new__(cupy_function.Function), types.SimpleNamespace(ptr=0)
+        for argument, refusal in ((np.ndarray((), "V24", bytes(24)), RuntimeError), (np.zeros(2, "V24"), TypeError)):
+            with pytest.raises(refusal):    # RuntimeError: that there is no driver, after the arguments were taken
+                function((1,), (1,), (argument,), 0, stream)

@@ -363,8 +363,9 @@ class _Module:
 
         def launch(grid, block, args, shared_mem):
             plain = tuple(x if is_by_value(x) else _unwrap(x) for x in args)
-            # Which arrays it writes to only the kernel knows.
-            work(name, lambda: kernel(grid, block, plain, shared_mem=shared_mem), (), arrays_in(plain))
+            # Which arrays it writes to only the kernel knows; the struct is copied.
+            arrays = arrays_in([x for x in plain if not is_by_value(x)])
+            work(name, lambda: kernel(grid, block, plain, shared_mem=shared_mem), (), arrays)
 
         return Launchable(launch)
 

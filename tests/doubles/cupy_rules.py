@@ -51,7 +51,7 @@ def check_out(array, out):
 
 def is_by_value(x):
     """Whether CuPy copies an array of the host into a kernel's arguments: a struct, and nothing longer than one."""
-    return isinstance(x, np.ndarray) and x.dtype.names is not None and x.size == 1
+    return isinstance(x, np.ndarray) and x.dtype.kind == "V" and x.size == 1
 
 
 class Launchable:
