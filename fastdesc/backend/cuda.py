@@ -193,8 +193,6 @@ _SCALARS = {
 _KERNEL = re.compile(
     r"(?:template\s*<([^>]*)>\s*)?__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)"
 )
-
-
 _PLAIN_STRUCT = re.compile(r"(?:template\s*<([^>]*)>\s*)?struct\s+(\w+)\s*\{([^{}]*)\};")
 
 
