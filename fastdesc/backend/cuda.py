@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 import fastdesc
+from fastdesc.backend import declarations
 from fastdesc.errors import DeviceError, nearest
 
 OPTIONS = ("-std=c++17",)
@@ -186,92 +187,22 @@ def all_specialisations():
 
 # ---------------------------------------------------------------------------------------------------------- arguments
 
-_SCALARS = {
-    "bool": np.bool_, "int": np.int32, "unsigned": np.uint32, "long long": np.int64, "float": np.float32,
-    "double": np.float64,
-}  # fmt: skip
-_KERNEL = re.compile(
-    r"(?:template\s*<([^>]*)>\s*)?__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)"
-)
-_PLAIN_STRUCT = re.compile(r"(?:template\s*<([^>]*)>\s*)?struct\s+(\w+)\s*\{([^{}]*)\};")
 
-
-@cache
 def _declarations(file):
     """Return {kernel: (template parameters, parameters)} as they stand in the text."""
-    return {name: (template, declared) for template, name, declared in _KERNEL.findall(_without_comments(file))}
-
-
-@cache
-def _structs(file):
-    """Return {struct: (template parameters, fields)} of the structs without functions, as they stand in the text."""
-    return {name: (template, fields) for template, name, fields in _PLAIN_STRUCT.findall(_without_comments(file))}
-
-
-def _without_comments(file):
-    return re.sub(r"//[^\n]*", "", source(file))
+    return declarations.kernels(source(file))
 
 
 @cache
 def parameters(file, name):
-    """Return [(name, is_pointer, dtype), ...] of a kernel's parameters; dtype None for a pointer to anything else.
-
-    The last one is the struct that holds all scalars; its dtype has a field for each, where the compiler puts it.
-    A type of a template, S or real<S>, is resolved by the name expression: real<S> is float both for S = float and
-    S = Dual<float>.
+    """Return [(name, is_pointer, dtype), ...] of a kernel's parameters; see `declarations.parameters`.
 
     Raises
     ------
     DeviceError
         For a kernel that the file does not have, or that does not take arrays and one plain struct after them.
     """
-    bare, _, given = name.partition("<")
-    declarations = _declarations(file)
-    if bare not in declarations:
-        raise DeviceError(f"kernels/{file} has no kernel {bare!r}{nearest(bare, declarations)}")
-    template, declared = declarations[bare]
-    types = _template_types(template, given.strip().removesuffix(">"))
-    *arrays, last = (declaration.replace("__restrict__", " ") for declaration in declared.split(","))
-    if any("*" not in declaration for declaration in arrays) or "*" in last:
-        raise DeviceError(f"{bare} of kernels/{file} must take arrays and, after them, one struct with its scalars")
-    return [*(_array(declaration, types) for declaration in arrays), _scalars(file, last, types)]
-
-
-def _template_types(template, given):
-    """Return what the parameters of a template stand for, {"S": "float", ...}."""
-    values = [v.strip() for v in given.split(",")] if given else []
-    return dict(zip([p.split()[-1] for p in template.split(",") if p.strip()], values, strict=True))
-
-
-def _resolved(kind, types):
-    """Return the type that a template's type stands for."""
-    real = re.fullmatch(r"real<(\w+)>", kind)
-    return types[real[1]].removeprefix("Dual<").removesuffix(">") if real else types.get(kind, kind)
-
-
-def _array(declaration, types):
-    *words, name = declaration.replace("*", " ").split()
-    dtype = _SCALARS.get(_resolved(" ".join(w for w in words if w != "const"), types))
-    return name, True, dtype and np.dtype(dtype)
-
-
-def _scalars(file, declaration, types):
-    *words, name = declaration.split()
-    kind = " ".join(w for w in words if w != "const")
-    bare, _, given = kind.partition("<")
-    if bare not in _structs(file):
-        raise DeviceError(f"argument {name} is of type {kind}; it must be a plain struct of scalars in kernels/{file}")
-    template, fields = _structs(file)[bare]
-    own = _template_types(template, _resolved(given.removesuffix(">"), types))
-    members = []
-    for field in fields.split(";"):
-        *words, member = field.split() or [None]
-        if member:
-            kind = _resolved(" ".join(words), own)
-            if kind not in _SCALARS:
-                raise DeviceError(f"{bare}.{member} is of type {kind}; a scalar is one of {', '.join(_SCALARS)}")
-            members.append((member, _SCALARS[kind]))
-    return name, False, np.dtype(members, align=True)
+    return declarations.parameters(source(file), file, name)
 
 
 def scalar_name(dtype, dual):
@@ -318,7 +249,7 @@ class Kernel:
     def __init__(self, file, name, function):
         self.file, self.name, self._function = file, name, function
         *self._arrays, (_, _, self._struct) = parameters(file, name)
-        self._format, self._bytes = packing(self._struct), np.dtype(f"V{self._struct.itemsize}")
+        self._format, self._bytes = declarations.packing(self._struct), np.dtype(f"V{self._struct.itemsize}")
 
     def _check(self, arrays):
         if len(arrays) != len(self._arrays):
@@ -372,13 +303,6 @@ class Kernel:
         if shared_mem > UNASKED_SHARED:
             self._ask_for(shared_mem)
         self._function(grid, block, (*arrays, given), shared_mem=shared_mem)
-
-
-def packing(dtype):
-    """Return the struct.Struct that packs the fields of a dtype, in a tenth of the time that NumPy takes."""
-    chars = [dtype[name].char for name in dtype.names]
-    widest = max(chars, key=struct.calcsize)
-    return struct.Struct("@" + "".join(chars) + "0" + widest)    # that fills it up to the alignment of the widest
 
 
 def source_hash(file):

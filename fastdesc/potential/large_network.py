@@ -113,9 +113,10 @@ def gm_large_network(family, activation, weights, moments, owner, species, scale
     gradient = dmoments if derivatives else moments
     rows, row_w1 = rows_of_features(family.n_features)
     arrays = weights, moments, owner, species, scale, energies, gradient
-    strides = cuda.row_stride(moments), cuda.row_stride(gradient)
-    sizes = family.n_radial, family.n_moments, family.n_features, rows, row_w1
+    scalars = {"n_atoms": n, "moments_stride": cuda.row_stride(moments), "dmoments_stride": cuda.row_stride(gradient)}
+    scalars |= {"n_radial": family.n_radial, "n_moments": family.n_moments, "n_features": family.n_features}
+    scalars |= {"rows": rows, "row_w1": row_w1, "derivatives": derivatives}
+    scalars |= {f"o{k}": offset for k, offset in enumerate(family.offsets.tolist(), 1)}
     blocks = min(-(-n // TOGETHER), cuda.limits().multiprocessors)
-    args = (n, *arrays, *strides, *sizes, *family.offsets.tolist(), derivatives)
     kernel = f"gm_large_network<{activation.title()}>"
-    cuda.launch(FILE, kernel, blocks, 1, THREADS, args, shared_mem=shared_bytes(family))
+    cuda.launch(FILE, kernel, blocks, 1, THREADS, arrays, shared_mem=shared_bytes(family), **scalars)

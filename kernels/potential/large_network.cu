@@ -207,11 +207,30 @@ __device__ __forceinline__ void pull_all(const Moments<float>& M, const Offsets&
     }
 }
 
+struct GmLargeNetworkScalars {
+    long long n_atoms;          // columns, an atom each
+    long long moments_stride;   // from row to row of moments
+    long long dmoments_stride;  // from row to row of dmoments
+    int n_radial;               // radial channels
+    int n_moments;              // monomials
+    int n_features;             // features
+    int rows;                   // features, and zeros up to a multiple of 16
+    int row_w1;                 // from row to row of W1
+    int o1;                     // first feature of contraction 1, -1 if left out
+    int o2;                     // likewise, of the others
+    int o3;
+    int o4;
+    int o5;
+    int o6;
+    int o7;
+    int o8;
+    bool derivatives;           // (2) is wanted
+};
+
 // Energies (1) of atoms, and the gradient (2) where it is asked for.
 template <typename A>
 __global__ void __launch_bounds__(NETWORK_THREADS, 1)
 gm_large_network(
-    long long n_atoms,
     const float* __restrict__ weights,  // W1 (HIDDEN, row_w1), W2 (HIDDEN, ROW_W2), b1, b2, w3 (HIDDEN,), b3 (4,)
     const float* __restrict__ moments,  // (n_radial, n_moments, n_atoms)
     const int* __restrict__ owner,      // (n_atoms,): which atom a column is
@@ -219,56 +238,43 @@ gm_large_network(
     const float* __restrict__ scale,    // (n_species,), eV
     double* __restrict__ energies,      // (n_all,), eV
     float* __restrict__ dmoments,       // (n_radial, n_moments, n_atoms) where `derivatives`, else any array
-    long long moments_stride,           // from row to row of moments
-    long long dmoments_stride,          // from row to row of dmoments
-    int n_radial,
-    int n_moments,
-    int n_features,
-    int rows,                           // features, and zeros up to a multiple of 16
-    int row_w1,                         // from row to row of W1
-    int o1,                             // first feature of contraction 1, -1 if left out
-    int o2,
-    int o3,
-    int o4,
-    int o5,
-    int o6,
-    int o7,
-    int o8,
-    bool derivatives
+    const GmLargeNetworkScalars given
 ) {
     FD_DYNAMIC_SHARED(float, shared);
-    const Kept kept(shared, row_w1, n_radial * n_moments);
-    const Offsets o{{0, o1, o2, o3, o4, o5, o6, o7, o8}};
+    const Kept kept(shared, given.row_w1, given.n_radial * given.n_moments);
+    const Offsets o{{0, given.o1, given.o2, given.o3, given.o4, given.o5, given.o6, given.o7, given.o8}};
     const Lane l;
     for (int k = threadIdx.x; k < kept.delta - kept.w1; k += NETWORK_THREADS) kept.w1[k] = weights[k];
 
-    for (long long i0 = (long long)blockIdx.x * TOGETHER; i0 < n_atoms; i0 += (long long)gridDim.x * TOGETHER) {
+    for (long long i0 = (long long)blockIdx.x * TOGETHER; i0 < given.n_atoms; i0 += (long long)gridDim.x * TOGETHER) {
         const long long i = i0 + threadIdx.x % TOGETHER;
         __syncthreads();  // the gradient of the atoms before has been read
-        const Moments<float> M = stage_moments(kept.moments, moments, moments_stride, i0, n_atoms, n_radial, n_moments);
-        contract_all(M, o, kept.q, n_features, rows, i < n_atoms);
+        const Moments<float> M = stage_moments(kept.moments, moments, given.moments_stride, i0, given.n_atoms,
+                                               given.n_radial, given.n_moments);
+        contract_all(M, o, kept.q, given.n_features, given.rows, i < given.n_atoms);
         __syncthreads();
-        first_layer(kept, row_w1, rows, l);
+        first_layer(kept, given.row_w1, given.rows, l);
         first_activation<A>(kept);
 
         float own_scale[2];  // of the two columns of the lane's tile of the second layer
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
             const long long column = i0 + 8 * (threadIdx.x / 32 / HIDDEN_TILES) + 2 * l.t + k;
-            own_scale[k] = column < n_atoms ? scale[species[owner[column]]] : 0.0f;
+            own_scale[k] = column < given.n_atoms ? scale[species[owner[column]]] : 0.0f;
         }
         second_layer<A>(kept, own_scale, l);
-        if (threadIdx.x < TOGETHER && i < n_atoms) {
+        if (threadIdx.x < TOGETHER && i < given.n_atoms) {
             float e = kept.b3[0];
 #pragma unroll
             for (int tile = 0; tile < HIDDEN_TILES; ++tile) e += kept.energy[tile * TOGETHER + threadIdx.x];
             const int atom = owner[i];
             energies[atom] = (double)e * (double)scale[species[atom]];
         }
-        if (!derivatives) continue;
+        if (!given.derivatives) continue;
         second_layer_back(kept, l);
-        first_layer_back(kept, row_w1, rows, l);
-        if (i < n_atoms)
-            pull_all(M, o, kept.q, Column<float>(dmoments, i, dmoments_stride, n_radial * n_moments), n_features);
+        first_layer_back(kept, given.row_w1, given.rows, l);
+        if (i < given.n_atoms)
+            pull_all(M, o, kept.q, Column<float>(dmoments, i, given.dmoments_stride, given.n_radial * given.n_moments),
+                     given.n_features);
     }
 }

@@ -2,14 +2,15 @@
 
 import re
 
-from fastdesc.backend import cuda
+from fastdesc.backend import cuda, declarations
 
 
 def layouts():
     """Return a text with the struct of every kernel, and an assertion for its size and for each of its fields."""
     lines = [(cuda.kernels_folder() / "common.cuh").read_text().replace("#pragma once", ""), "using namespace fd;"]
     for number, (file, names) in enumerate(cuda.all_specialisations().items()):
-        texts = {m[2]: m[0] for m in cuda._PLAIN_STRUCT.finditer(cuda._without_comments(file))}
+        text = declarations.without_comments(cuda.source(file))
+        texts = {m[2]: m[0] for m in declarations.PLAIN_STRUCT.finditer(text)}
         asserted = {}
         for name in names:
             bare, _, given = name.partition("<")

@@ -9,7 +9,7 @@ from cuda_emulator import load
 from helpers.emulated import TESTS, Recorder, needs_gcc
 from helpers.layouts import layouts
 
-from fastdesc.backend import cuda, launch_shapes
+from fastdesc.backend import cuda, declarations, launch_shapes
 from fastdesc.backend.arrays import padded
 from fastdesc.errors import DeviceError
 
@@ -141,7 +141,7 @@ def test_scalars_are_packed_as_numpy_lays_them():
         for name in names:
             dtype = cuda.parameters(file, name)[-1][2]
             values = tuple((k % 2 == 0) if dtype[k].kind == "b" else k + 1 for k in range(len(dtype)))
-            packed = cuda.packing(dtype)
+            packed = declarations.packing(dtype)
             assert packed.size == dtype.itemsize, name
             assert np.frombuffer(packed.pack(*values), dtype).item() == values, name
             gaps += dtype.itemsize > sum(dtype[k].itemsize for k in range(len(dtype)))
