@@ -53,12 +53,24 @@ def _sources(source, seen):
     return seen
 
 
-def cache_folder(source):
-    """Folder of compiled kernels of the module at `source`; OSError where the disk takes none."""
+@cache
+def _hash_of(source):
+    """Hash of what a module holds."""
+    return hashlib.sha256(source.read_bytes()).digest()
+
+
+@cache
+def _hash_of_all(source):
+    """Hash of a module, of all modules of ours that it depends on, and of Numba's version, in 16 digits."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_sources(Path(source).resolve(), set())):
-        digest.update(path.read_bytes())
-    return cache_base() / f"numba-{digest.hexdigest()[:16]}"
+        digest.update(_hash_of(path))
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(source):
+    """Folder of compiled kernels of the module at `source`; OSError where the disk takes none."""
+    return cache_base() / f"numba-{_hash_of_all(source)}"
 
 
 @contextmanager

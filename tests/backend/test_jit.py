@@ -57,6 +57,12 @@ IMPORTS = {
 }  # fmt: skip
 
 
+def forget():
+    """Look at the sources anew, as the next process does."""
+    for asked in (jit._imported, jit._hash_of, jit._hash_of_all):
+        asked.cache_clear()
+
+
 @pytest.mark.parametrize("imported, text", [(path, text) for path, texts in IMPORTS.items() for text in texts])
 def test_a_change_beneath_begins_a_new_folder(tmp_path, monkeypatch, imported, text):
     """Numba looks at the kernel's own file alone. Modules, packages and submodules are all seen."""
@@ -66,15 +72,17 @@ def test_a_change_beneath_begins_a_new_folder(tmp_path, monkeypatch, imported, t
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("from fastdesc.d import y" if name == imported else "")
     (tmp_path / "a.py").write_text(f"import numpy\n{text}\n")
+    forget()
     seen = {jit.cache_folder(tmp_path / "a.py")}
     for changed in ("a.py", imported, "d.py"):
         with open(tmp_path / changed, "a") as f:
             f.write("\n# more\n")
-        jit._imported.cache_clear()
+        forget()
         seen.add(before := jit.cache_folder(tmp_path / "a.py"))
     assert len(seen) == 4
     for other in ("e.py", "p/e.py"):
         (tmp_path / other).write_text("x = 1")
+    forget()
     assert jit.cache_folder(tmp_path / "a.py") == before
 
 

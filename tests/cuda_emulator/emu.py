@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -48,10 +49,10 @@ def gcc_status():
     return found is not None, f"g++ is {found}" if found else "g++ is not installed"
 
 
-def _built(stem, key, command_for):
+def _built(stem, key, command_for, suffix=""):
     """Return the path of what command_for(folder, output) makes, made once per key also by concurrent processes."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    output = CACHE / f"{stem}-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}"
+    output = CACHE / f"{stem}-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}{suffix}"
     with open(f"{output}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not output.exists():
@@ -62,6 +63,18 @@ def _built(stem, key, command_for):
                     raise EmulatorError(f"{' '.join(command)}\n{done.stderr}")
                 os.replace(Path(folder) / "output", output)
     return output
+
+
+def _compiled_header(header, flags):
+    """Return the path of a copy of a header; what g++ made of it lies beside, and g++ takes that if it can."""
+    copy = _built("emulator", header.read_text(), lambda folder, out: ["cp", header, out], ".h")
+    words = ["g++", *flags, "-x", "c++-header", copy]
+    made = _built("emulator", (flags, copy.name), lambda folder, out: [*words, "-o", out], ".gch")
+    beside = copy.with_name(f"{copy.name}.gch")
+    beside.mkdir(exist_ok=True)    # of the files in a folder of this name g++ takes the one made with its own options
+    with suppress(FileExistsError):
+        os.link(made, beside / made.name)
+    return copy
 
 
 def _included(path, found):
@@ -97,12 +110,13 @@ class Module:
             flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         exports = "".join(f"EMULATED_EXPORT(kernel_{k}, {name})\n" for k, name in enumerate(names))
         text = f'#include "{path}"\n{exports}'
+        included = header if sanitize else _compiled_header(header, flags)
         sources = [*_included(path, {}).values(), header.read_text()]
 
         def command(folder, out):
             (folder / "kernels.cpp").write_text(text)
             link = ["-x", "none", compiled, "-Wl,-Bsymbolic", "-o", out]
-            return ["g++", "-shared", *flags, "-include", header, folder / "kernels.cpp", *link]
+            return ["g++", "-shared", *flags, "-include", included, folder / "kernels.cpp", *link]
 
         self._library = ctypes.CDLL(str(_built(path.stem, (flags, text, sources, compiled), command)))
         self._library.emulator_error.restype = ctypes.c_char_p
