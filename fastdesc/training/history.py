@@ -20,7 +20,7 @@ class History:
     ----------
     rows : list of dict
         epoch, learning_rate, seconds, train_* and valid_* errors: energy in eV/atom, forces in eV/Å, stress (as virial
-        per atom) in eV/atom, and loss; train_penalty is what curvature and magnitude add to train_loss.
+        per atom) in eV/atom, and loss; train_penalty is what curvature, magnitude and pull add to train_loss.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, float | None]] = ()) -> None:

@@ -76,6 +76,9 @@ class Settings:
     curvature, magnitude : float
         Weights of the filters' integrals of S''² and S² in the loss, for descriptors with splines
         (fastdesc/descriptors/spline_filters/penalty.py); they keep filters readable.
+    pull : float
+        Of a potential that has been trained before: weight, in the loss, of how far its parameters are from those that
+        training began with (fastdesc/training/pull.py), against forgetting; 1 to 10 is felt. 0: they are free.
     freeze : list of str
         Parameters that training leaves as they are: names, or patterns such as "descriptor/*".
     filters_from : str or None
@@ -140,6 +143,7 @@ class Settings:
     stall: float = 0.15
     curvature: float = 0.0
     magnitude: float = 0.0
+    pull: float = 0.0
     freeze: tuple = ()
     start: str = "random"
     filters_from: str | None = None
@@ -183,9 +187,9 @@ class Settings:
         for name in RATES:
             if getattr(self, name) is not None:
                 self._in_range(name, 0, math.inf)
-        for name in ("weight_decay", "energy_weight", "force_weight", "stress_weight", "curvature", "magnitude"):
+        for name in ("weight_decay", "energy_weight", "force_weight", "stress_weight"):
             self._in_range(name, 0, math.inf)
-        for name in ("pair_memory", "frame_memory"):
+        for name in ("curvature", "magnitude", "pull", "pair_memory", "frame_memory"):
             self._in_range(name, 0, math.inf)
         for name in ("ema", "valid_fraction", "warmup", "late", "stall"):
             self._in_range(name, 0, 1)

@@ -24,6 +24,7 @@ from fastdesc.training.optimizer import WeightAverage, WeightMean
 from fastdesc.training.order_of_shear import tell_of_shear
 from fastdesc.training.parameter_groups import check_penalty, groups_for, optimizer_for
 from fastdesc.training.progress import Progress, summary
+from fastdesc.training.pull import Pull, check_pull
 from fastdesc.training.references import keep_or_refit
 from fastdesc.training.schedules import Plateau, constant, cosine, first_late, is_late
 from fastdesc.training.team import ALONE, met_by_all
@@ -56,8 +57,10 @@ class Trainer:
         groups = groups_for(potential, settings)    # judges early
         if settings.filters_from is not None:
             load_filters(potential, settings.filters_from, settings.filters_elements)
-        self.penalised = bool(settings.curvature or settings.magnitude)
-        if self.penalised:
+        self.smoothed, self.pull = bool(settings.curvature or settings.magnitude), None
+        self.penalised = self.smoothed or settings.pull > 0
+        check_pull(potential, settings.pull, self.further)
+        if self.smoothed:
             _, gradient = self._penalty(potential.parameters)    # a family without splines refuses
             check_penalty([groups[name] for name in gradient], settings, potential.fitted)
         given = potential, self.dtype, self.device
@@ -74,6 +77,7 @@ class Trainer:
             self.said_of_references = keep_or_refit(potential, self.data, settings.refit_references)
         self.parameters = {name: to_device(a.copy(), self.device) for name, a in potential.parameters.items()}
         self.like = next(iter(self.parameters.values()))    # an array of our device
+        self.pull = Pull(self.parameters, settings.pull) if settings.pull else None
         s = settings
         # Steps of direct weights go by the fitted scaler.
         self.optimizer = optimizer_for(potential, self.parameters, settings)
@@ -280,11 +284,17 @@ class Trainer:
         return float(np.sqrt(sum(map(float, to_host_together(*squares))))) if squares else 0.0
 
     def _penalty(self, parameters):
-        """What curvature and magnitude add to the loss, and its gradient, named like the parameters."""
-        theta = {n.removeprefix("descriptor/"): p for n, p in parameters.items() if n.startswith("descriptor/")}
-        hints, s = self.potential.descriptor.training_hints, self.settings
-        value, gradient = hints.penalty(theta, s.curvature, s.magnitude)
-        return value, {f"descriptor/{name}": g for name, g in gradient.items()}
+        """What curvature, magnitude and pull add to the loss, and its gradient, named like the parameters."""
+        value, gradient = (0.0, {}) if self.pull is None else self.pull(parameters)
+        if self.smoothed:
+            theta = {n.removeprefix("descriptor/"): p for n, p in parameters.items() if n.startswith("descriptor/")}
+            hints, s = self.potential.descriptor.training_hints, self.settings
+            of_filters, more = hints.penalty(theta, s.curvature, s.magnitude)
+            value = value + of_filters
+            for name, g in more.items():
+                name = f"descriptor/{name}"
+                gradient[name] = gradient[name] + g if name in gradient else g
+        return value, gradient
 
     @property
     def _judging(self):

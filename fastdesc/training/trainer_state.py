@@ -35,6 +35,7 @@ def state_of(trainer):
         "best": trainer.best or {},
         "further": trainer.further,
         "before": trainer.before,
+        "pulled_to": trainer.pull.start if trainer.pull is not None else {},
         "best_loss": trainer.best_loss,
         "best_epoch": trainer.best_epoch,
         "buffers": trainer.potential.buffers,
@@ -83,6 +84,8 @@ def _restore(trainer, state, path):
     for name, array in trainer.parameters.items():
         array[...] = to_device(own(name, state["parameters"][name], array.shape), trainer.device)
     trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.pull is not None:
+        trainer.pull.load_state_dict(state["pulled_to"], path)
     if trainer.average is not None:
         trainer.average.load_state_dict(state["average"])
     trainer.skipped = int(state.get("skipped", 0))

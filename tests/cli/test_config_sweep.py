@@ -29,8 +29,9 @@ MEANT = {    # what means something; all else is refused
     "learning_rate": NUMBER, "descriptor_learning_rate": NUMBER, "weight_decay": NUMBER,
     "folder": {"text"}, "clip": {"huge", "1e300"}, "energy_weight": NUMBER, "force_weight": NUMBER,
     "stress_weight": NUMBER, "stress_limit": {"huge", "1e300"}, "late": {"0"},
-    "late_energy_factor": {"huge", "1e300"}, "stall": {"0"}, "curvature": {"0"}, "magnitude": {"0"}, "warmup": {"0"},
-    "freeze": {"empty list"}, "ema": {"0"}, "valid_every": {"huge"}, "checkpoint_every": {"huge"}, "time_limit": NUMBER,
+    "late_energy_factor": {"huge", "1e300"}, "stall": {"0"}, "curvature": {"0"}, "magnitude": {"0"}, "pull": {"0"},
+    "warmup": {"0"}, "freeze": {"empty list"}, "ema": {"0"},
+    "valid_every": {"huge"}, "checkpoint_every": {"huge"}, "time_limit": NUMBER,
 }  # fmt: skip
 BASE = {
     "data": {"train": '"in.extxyz"'}, "descriptor": {"cutoff": "3.0"}, "potential": {"hidden": "[2]"},

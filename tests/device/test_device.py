@@ -167,16 +167,20 @@ def test_training_waits_once_a_step(family, optimizer, ledger):
     frames, results = alloy(3), {}
     if optimizer["optimizer"] == "amsgrad" and family == "spline filters":
         optimizer = {**optimizer, "curvature": 1e-3, "magnitude": 1e-4}
+    if optimizer["optimizer"] == "adamw":
+        optimizer = {**optimizer, "pull": 2.0}
     for device in ("cpu", "cuda"):
         settings = Settings.named(device=device, dtype="float64", epochs=1, batch_size=1, seed=1, **optimizer)
-        trainer = Trainer(potential(family), frames, None, settings, np.random.default_rng(0))
+        further = "pull" in optimizer
+        trainer = Trainer(potential(family), frames, None, settings, np.random.default_rng(0), further)
         ledger.clear()
         row = trainer._epoch()
         waits = list(ledger.waits)
         results[device] = [row["train_loss"], *(to_host(a) for a in trainer.parameters.values())]
+        assert not further or row["train_penalty"] > 0
     assert len([w for w in waits if "to_host_together" in w]) == 3
     # What is left is fetched for the row: sums of errors, and of the penalty.
-    assert len(waits) == 3 + 1 + ("curvature" in optimizer), waits
+    assert len(waits) == 3 + 1 + ("curvature" in optimizer or further), waits
     # Directions of matrices are float32, and a step is at most about the learning rate.
     atol = 1e-11 if optimizer["optimizer"] in ("adamw", "amsgrad") else 1e-6 * trainer.settings.learning_rate
     for one, other in zip(*results.values(), strict=True):

@@ -13,6 +13,7 @@ from helpers.training import alloy, small_potential
 
 import fastdesc as fd
 from fastdesc.errors import FastdescWarning, InputError
+from fastdesc.training.pull import Pull
 from fastdesc.training.settings import FURTHER, RATES, Settings
 
 TRAIN, VALID = alloy(8), alloy(4, 1)
@@ -96,6 +97,57 @@ def test_references_are_kept_and_a_word_is_said_or_fitted(trained):
     assert abs((p.predict(other[1]).energy / 8 - e).mean()) < 0.05
     # Labels are shifted by 1.5 eV an atom; what the model errs by is fitted with them.
     np.testing.assert_allclose(p.reference - trained.reference, 1.5, atol=0.05)
+
+
+def test_the_pull_is_that_of_its_formula():
+    rng = np.random.default_rng(0)
+    start = {"a": rng.normal(size=(3, 2)), "b": np.zeros(4)}
+    pull, now = Pull(start, 0.7), {name: a + rng.normal(size=a.shape) for name, a in start.items()}
+
+    def value(parameters):
+        of_a = ((parameters["a"] - start["a"]) ** 2).sum() / (start["a"] ** 2).sum()
+        return 0.7 * (of_a + (parameters["b"] ** 2).sum() / 4)
+
+    found, gradient = pull(now)
+    assert found == pytest.approx(value(now), rel=1e-14)
+    for name, g in gradient.items():
+        for k in np.ndindex(g.shape):
+            moved = {n: a.astype(complex) for n, a in now.items()}
+            moved[name][k] += 1e-30j
+            assert g[k] == pytest.approx(value(moved).imag / 1e-30, rel=1e-13)
+
+
+def test_the_more_pull_the_nearer_the_parameters_stay(trained):
+    other = [a.copy() for a in TRAIN]
+    for a, old in zip(other, TRAIN, strict=True):
+        a.calc = SinglePointCalculator(a, energy=old.get_potential_energy(), forces=1.5 * old.get_forces())
+    moved = []
+    for strength in (0, 0.1, 10.0):
+        p = copy.deepcopy(trained)
+        history = fd.train(p, other, other, epochs=8, pull=strength, **QUICK)
+        penalties = [row.get("train_penalty", 0) for row in history.rows]
+        assert (max(penalties) > 0) == (strength > 0) and min(penalties) >= 0
+        moved.append(sum(((a - trained.parameters[n]) ** 2).sum() / (a**2).sum() for n, a in p.parameters.items()))
+    assert moved[0] > 1.5 * moved[1] > 15 * moved[2] > 0
+
+
+def test_a_pull_goes_on_from_a_checkpoint(trained, tmp_path):
+    whole, parts, given = copy.deepcopy(trained), copy.deepcopy(trained), {**QUICK, "pull": 0.5, "epochs": 3}
+    fd.train(whole, TRAIN, VALID, **given)
+    given |= {"checkpoint": tmp_path / "c.h5", "checkpoint_every": 1}
+    fd.train(parts, TRAIN, VALID, callback=lambda epoch: epoch.row["epoch"] == 1, **given)
+    fd.train(parts, TRAIN, VALID, resume=True, **given)    # the potential is no longer what it began with
+    for name, array in whole.parameters.items():
+        np.testing.assert_array_equal(parts.parameters[name], array)
+
+
+def test_a_pull_to_nothing_is_refused(trained):
+    with pytest.raises(InputError, match=r"pull came as 0\.1, and the potential has not been trained before"):
+        fd.train(small_potential(), TRAIN, VALID, pull=0.1, **QUICK)
+    with pytest.raises(InputError, match="the weights of Ag are new and mean nothing yet"):
+        fd.train(fd.add_elements(trained, ["Ag"]), TRAIN, VALID, pull=0.1, **QUICK)
+    with pytest.raises(InputError, match="pull came as -1; it must be a number of at least 0"):
+        Settings(pull=-1)
 
 
 KINDS = {
