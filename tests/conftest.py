@@ -12,6 +12,7 @@ import pytest
 from ase.io import write
 from helpers.backends import GPU, absent
 from helpers.command_line import CONFIG
+from helpers.families import in_single
 from helpers.once import digest, passed_before, write_down
 from helpers.order import rank, unit
 
@@ -47,7 +48,7 @@ def pytest_collection_modifyitems(config, items):
     unusable = "no_gpu" if GPU else "gpu"
     out = [item for item in items if item.get_closest_marker(unusable)]
     if not config.option.thorough:
-        out += [item for item in items if item.get_closest_marker("thorough")]
+        out += [item for item in items if item.get_closest_marker("thorough") or _of_rare_singles(item)]
     known = [] if config.option.record else passed_before(items)
     config.passed_before = len(known)
     if out or known:
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("once"):
                 item.user_properties.append(("once", digest(item)))
+
+
+def _of_rare_singles(item):
+    """Whether this is a test of float32 on a variant of which --thorough alone tries it."""
+    if not item.get_closest_marker("single"):
+        return False
+    given = item.callspec.params
+    return not in_single(*(given["run"][1][:2] if "run" in given else (given["family"], given["variant"])))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from helpers.backends import runs, started
-from helpers.battery import TOGETHER, case, close, complex_step, dual, inner
+from helpers.battery import case, close, complex_step, dual, inner
 
 from fastdesc import Pairs, geometry
 
@@ -62,18 +62,11 @@ def test_pullback_is_the_adjoint(run):
 
 
 def test_dual_pullbacks_are_the_second_derivative(run):
-    """Where pairs and parameters move; and pairs alone, on all structures together."""
-    second_derivatives(run, True)
-    if run.case.structure == TOGETHER:
-        second_derivatives(run, False)
-
-
-def second_derivatives(run, both):
     """With t the tangent of the pass and dq = [a, b], the tangent of J' dq is  J' b + sum_f a_f (Hessian of q_f) t:
     its product with u is <b, J u> + <a, d2q(t, u)>, and the textbook has both."""
     c = run.case
-    (a, b), (trij, ttheta), (urij, utheta), of_pairs, of_parameters = textbook_second_derivatives(c, both)
-    rij, theta = dual(c.rij, trij), dual(c.theta, ttheta) if both else c.theta
+    (a, b), (trij, ttheta), (urij, utheta), of_pairs, of_parameters = textbook_second_derivatives(c)
+    rij, theta = dual(c.rij, trij), dual(c.theta, ttheta)
 
     drij = run.pullback(dual(a, b), rij, theta)
     close(drij[0], run.pullback(a), IDENTITY * 10)
@@ -88,15 +81,26 @@ def second_derivatives(run, both):
     close(inner({k: x[1] for k, x in dtheta.items()}, utheta), of_parameters, AGREEMENT)
 
 
+def test_dual_pullbacks_of_plain_parameters_are_those_without_tangents(run):
+    """Kernels of their own, for pairs that move alone, find what the test above holds against the textbook."""
+    c, rng = run.case, run.case.rng
+    dq, rij = rng.normal(size=(2, *c.shape)), dual(c.rij, c.direction(rng)[0])
+    still = dual(c.theta, {k: np.zeros_like(x) for k, x in c.theta.items()})
+    close(run.pullback(dq, rij, c.theta), run.pullback(dq, rij, still), IDENTITY * 10)
+    found, wanted = (run.pullback_parameters(dq, rij, theta) for theta in (c.theta, still))
+    assert found.keys() == wanted.keys() == c.theta.keys()
+    for name, x in found.items():
+        close(x, wanted[name], IDENTITY * 10)
+
+
 @cache
-def textbook_second_derivatives(c, both):
+def textbook_second_derivatives(c):
     """[a, b], t and u of a case, and the textbook's products with u of pairs and of parameters: for all backends."""
     rng = c.rng
     a, b = rng.normal(size=(2, *c.shape))
     tangent, u = c.direction(rng), c.direction(rng)
-    moving = tangent if both else (tangent[0], None)
     products = [
-        inner(b, c.slope(along)) + inner(a, c.curvature(moving, along)) for along in ((u[0], None), (0 * u[0], u[1]))
+        inner(b, c.slope(along)) + inner(a, c.curvature(tangent, along)) for along in ((u[0], None), (0 * u[0], u[1]))
     ]
     return (a, b), tangent, u, *products
 
@@ -192,6 +196,7 @@ def test_prepared_parameters_change_nothing(run):
             close(one, two, IDENTITY)
 
 
+@pytest.mark.single
 def test_single_precision_is_near_double(run):
     """Input rounded to 2^-24, sums of forty terms, products of three sums: ten to thirty times 2^-24 of the largest
     number of each kind is what rounding explains; more than twice that is a bug of float32."""

@@ -13,7 +13,7 @@ INSIDE = (0, 1e-16, 3e-16, 1e-13, 1e-11, 1e-9, 1e-8, 3e-8, 1e-7, 1e-6, 1e-5, 3e-
 
 
 @pytest.mark.parametrize("dual", [False, True], ids=["plain", "dual"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.single), np.float64])
 @pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize(("family", "variant"), variants())
 def test_nothing_much_happens(family, variant, backend, dtype, dual):

@@ -346,6 +346,14 @@ SPLINE_FILTERS = Family(
 FAMILIES = [GAUSSIAN_MOMENTS, EMBEDDED_DENSITY, SPLINE_FILTERS]
 
 
+def in_single(family, variant):
+    """Whether float32 is tried on a variant without --thorough, too: the first of each family, and one that iterates.
+
+    Kernels are compiled for each precision by themselves, and variants for several widths.
+    """
+    return variant in (next(iter(family.variants)), "once")
+
+
 def variants():
     """Return all (family, variant name), with ids for pytest."""
     import pytest

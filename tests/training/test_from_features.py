@@ -208,8 +208,8 @@ print(words[words.index("VmHWM:") + 1])
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Peak resident memory of fresh processes that train on files of 20 and of 77 MB, 8 MB of features at a time."""
     descriptor = fd.GaussianMoments(species=["Cu", "Au"], cutoff=4.0, n_radial=5, n_basis=5)
-    peaks, frames = [], alloy(20, size=(2, 2, 1))
-    for repeats in (40, 160):
+    peaks, frames = [], alloy(20, size=(4, 4, 1))
+    for repeats in (10, 40):
         path = fd.featurize(frames * repeats, tmp_path / f"{repeats}.h5", descriptor, progress=False, dtype="float32")
         words = [sys.executable, "-c", MEMORY, str(path)]
         environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
