@@ -3,7 +3,7 @@
 //
 // specialise gm_moments_by_channels<S, NR>           S: float, double, Dual<float>, Dual<double>; NR: 5
 // specialise gm_moments_by_channels_pullback<S, NR>  S: float, double, Dual<float>; NR: 5
-// specialise gm_moments_by_channels_pullback<S, NR>  S: Dual<double>; NR: 3
+// specialise gm_moments_by_channels_pullback<S, NR>  S: Dual<double>; NR: 2
 // specialise gm_beta_by_channels_pullback<S, NR>     S: float, double, Dual<float>, Dual<double>; NR: 5
 // specialise gm_weights_pullback<S, NR>              S: float, double, Dual<float>, Dual<double>; NR: 5
 // specialise gm_weights_sum<S>                       S: float, double, Dual<float>, Dual<double>
