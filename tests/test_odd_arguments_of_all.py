@@ -87,6 +87,9 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
     "compute": (lambda made, **a: made[2].compute(**{"frames": made[1], **a}), {
         "frames": "", "device": "", "dtype": "", "jacobian": "",
     }),
+    "jacobian_blocks": (lambda made, **a: list(made[2].jacobian_blocks(**{"frames": made[1], **a})), {
+        "frames": "", "n_atoms": "", "device": "", "dtype": "",
+    }),
     "compare": (lambda made, **a: compare(**{"potential": made[0], "frames": made[1], **a}), {
         "potential": "", "frames": "", "device": "", "dtype": "", "uncertainty": "",
     }),

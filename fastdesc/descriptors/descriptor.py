@@ -1,6 +1,6 @@
 """What every descriptor offers its users: from frames to pairs, features and their Jacobian."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -11,10 +11,11 @@ from fastdesc.backend.arrays import joined, namespace, resolve_device, resolve_d
 from fastdesc.backend.device_memory import enough_for, in_pieces
 from fastdesc.backend.memory import check_memory
 from fastdesc.backend.workspace import kept_memory
-from fastdesc.checks import flag, numbers
+from fastdesc.checks import count, flag, numbers
 from fastdesc.descriptors import frame_chunks
 from fastdesc.descriptors.family import Family
 from fastdesc.descriptors.jacobian import MEMORY_ADVICE, Jacobian, check_jacobian_memory, row_jacobian
+from fastdesc.descriptors.jacobian_stream import JacobianBlock, blocks
 from fastdesc.geometry import forces, pair_tangents, pair_vectors
 from fastdesc.io.frames import read_frames
 from fastdesc.pairs import Pairs, find_on
@@ -98,6 +99,36 @@ class Descriptor(Family):
             q, saved = self.forward(rij, pairs, species, theta)
             features = np.ascontiguousarray(to_host(q).T)
             return features, self.jacobian(rij, pairs, species, theta, saved, structures)
+
+    def jacobian_blocks(
+        self, frames: Frames, n_atoms: int = 64, device: Device = "cpu", dtype: DType = "float64"
+    ) -> Iterator[JacobianBlock]:
+        """Yield features and derivatives of all atoms in order, some atoms at a time, in the memory of these alone.
+
+        Parameters
+        ----------
+        frames : ase.Atoms or list of ase.Atoms, or a path that ASE can read
+        n_atoms : int
+            Centres at a time; with iterations those of a frame come together.
+        device : {"cpu", "cuda", "auto"}
+        dtype : {"float32", "float64"}
+
+        Yields
+        ------
+        JacobianBlock
+            atoms (slice), features (n, n_features), jacobian. The values of the last are overwritten when the next
+            block is asked for.
+
+        Raises
+        ------
+        InputError
+            As `compute`.
+        """
+        count("n_atoms", n_atoms)
+        structures = Structures.from_ase(read_frames(frames))
+        dtype, device = resolve_dtype(dtype), resolve_device(device)
+        structures.species(self.species_numbers)    # refuses elements before the first block
+        return blocks(self, structures, int(n_atoms), dtype, device)
 
     def jvp(self, frames: Frames, directions: Array, device: Device = "cpu", dtype: DType = "float64") -> Array:
         """Directional derivative of all features, J v, without the Jacobian.
@@ -215,7 +246,8 @@ class Descriptor(Family):
         return rows
 
     def jacobian(
-        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures,
+        memory: Callable[..., Array] | None = None,
     ) -> Jacobian:
         """Derivatives of features that depend on the pairs of their own row alone; other families override this.
 
@@ -227,6 +259,8 @@ class Descriptor(Family):
             From `forward` on the same.
         structures : Structures
             Where they come from.
+        memory : callable, optional
+            Makes the array of values, as numpy.empty does; with iterations it is a new one in any case.
 
         Returns
         -------
@@ -236,4 +270,4 @@ class Descriptor(Family):
         def pull(dq):
             return self.pullback(rij, pairs, species, theta, saved, dq)
 
-        return row_jacobian(pull, rij, pairs, self.n_features)
+        return row_jacobian(pull, rij, pairs, self.n_features, memory)

@@ -58,7 +58,10 @@ class RowBlocks:
     def __init__(self, pairs, n_features, dtype, new=np.zeros):
         self.n_atoms, self.row = pairs.n_atoms, to_host(pairs.row)
         centre, atom = to_host(pairs.i).astype(np.int64), to_host(pairs.j)
-        keys = np.concatenate([np.arange(self.n_atoms) * (self.n_atoms + 1), centre * self.n_atoms + atom])
+        numbers = np.arange(self.n_atoms)
+        names = numbers if pairs.names is None else pairs.names
+        self._n_names = 1 + max(names.max(initial=0), atom.max(initial=0))
+        keys = np.concatenate([numbers * self._n_names + names, centre * self._n_names + atom])
         self.blocks, place = np.unique(keys, return_inverse=True)
         self.own, self.other = place[: self.n_atoms], place[self.n_atoms :]
         self.values = new((len(self.blocks), 3, n_features), dtype)
@@ -74,7 +77,7 @@ class RowBlocks:
 
     def jacobian(self):
         """Return what has been filled in."""
-        centre, atom = np.divmod(self.blocks, self.n_atoms)
+        centre, atom = np.divmod(self.blocks, self._n_names)
         return Jacobian(centre, atom, self.values.transpose(0, 2, 1), self.n_atoms)
 
 
@@ -96,7 +99,20 @@ def add_slopes(first, last, row, own, other, slopes, values, start):
                     values[mine, c, start + f] -= x
 
 
-def row_jacobian(pull, rij, pairs, n_features):
+def zeros_in(memory):
+    """What makes zeros in the arrays that `memory` makes; numpy.zeros for None."""
+    if memory is None:
+        return np.zeros
+
+    def zeros(shape, dtype):
+        array = memory(shape, dtype)
+        array[...] = 0
+        return array
+
+    return zeros
+
+
+def row_jacobian(pull, rij, pairs, n_features, memory=None):
     """Jacobian of features that depend only on the pairs of their own row.
 
     A pair belongs to one centre, so one pullback of a feature serves all centres at once.
@@ -105,9 +121,11 @@ def row_jacobian(pull, rij, pairs, n_features):
     ----------
     pull : callable
         dq (n_features, n_atoms) -> drij (3, n_pairs).
+    memory : callable, optional
+        Makes the array of values, as numpy.empty does.
     """
     xp = namespace(rij)
-    blocks = RowBlocks(pairs, n_features, rij.dtype)
+    blocks = RowBlocks(pairs, n_features, rij.dtype, zeros_in(memory))
     dq = xp.zeros((n_features, pairs.n_atoms), rij.dtype)
     pulled = np.empty((AT_ONCE, 3, pairs.n_pairs), rij.dtype)
     for start in range(0, n_features, AT_ONCE):

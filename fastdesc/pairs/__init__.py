@@ -61,12 +61,15 @@ class Pairs:
         Atoms of each element, where `note_species` was told.
     exchange : Alone
         Where the values of ghosts come from and go to.
+    names : int array (n_atoms,), or None
+        Numbers of the centres as neighbours, on the host, where these are others: in fastdesc/pairs/pieces.py.
     shortest : float
         Distance of the closest pair when the list was found, Å; inf where there was none, 0 where that is not known.
     """
 
     columns: list[Array] | None = None
     noted: tuple[Array, int] | None = None    # what note_species was told
+    names: Array | None = None
     shortest: float = 0.0
     memory = staticmethod(np.empty)    # makes what is kept with the list
     exchange: Alone = Alone()

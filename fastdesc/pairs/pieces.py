@@ -51,7 +51,7 @@ def pieces(positions: Array, pairs: Pairs, species: Array, bounds: list[tuple[in
         p, q = int(p), int(q)
         j = pairs.j[p:q] + np.int32(b - a)
         own = Pairs(pairs.row[a : b + 1] - p, j, pairs.shift[p:q], j[:0], pairs.cutoff, np.array([0, b - a]))
-        own.frame = pairs.frame[a:b]
+        own.frame, own.names = pairs.frame[a:b], np.arange(b, b + b - a)
         if pairs.noted is not None:
             own.note_species(pairs.noted[0][a:b], pairs.noted[1])
         both = (xp.concatenate([x[a:b], x]) for x in (positions, species))

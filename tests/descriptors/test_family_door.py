@@ -278,6 +278,27 @@ def test_every_family_is_public(family, variant):
     assert family.cls in fastdesc.__all__
 
 
+def test_blocks_are_pieces_of_the_jacobian(d):
+    """In the order of all at once; images of a centre itself are among its neighbours."""
+    frames = frames_of(TOGETHER)
+    q, whole = d.compute(frames, jacobian=True)
+    centre, atom, values, features, seen = [], [], [], [], 0
+    for block in d.jacobian_blocks(frames, n_atoms=3):
+        assert block.atoms.start == seen
+        assert 0 < block.atoms.stop - seen <= (3 if d.own_row else len(q))
+        assert np.isin(block.jacobian.centre, np.arange(seen, block.atoms.stop)).all()
+        assert block.jacobian.n_atoms == len(q)
+        seen = block.atoms.stop
+        features.append(block.features)
+        centre.append(block.jacobian.centre)
+        atom.append(block.jacobian.atom)
+        values.append(block.jacobian.values.copy())
+    close(np.concatenate(features), q, 1e-13)
+    np.testing.assert_array_equal(np.concatenate(centre), whole.centre)
+    np.testing.assert_array_equal(np.concatenate(atom), whole.atom)
+    close(np.concatenate(values), whole.values, 1e-13)
+
+
 def test_products_are_those_of_the_jacobian(family, variant, d, thorough):
     frames, rng = frames_of(TOGETHER), np.random.default_rng(4)
     q, jacobian = d.compute(frames, jacobian=True)

@@ -11,7 +11,7 @@ fastdesc/descriptors/recursion/passes.py.
 """
 
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -309,8 +309,9 @@ class EmbeddedDensity(Descriptor):
         return (cuda if active_for(rij) else cpu).Kernels(self, rij, pairs, species)
 
     def jacobian(
-        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures,
+        memory: Callable[..., Array] | None = None,
     ) -> Jacobian:
         if self.iterations == 0:
-            return super().jacobian(rij, pairs, species, theta, saved, structures)
+            return super().jacobian(rij, pairs, species, theta, saved, structures, memory)
         return receptive_field_jacobian(self, rij, pairs, species, theta, structures)

@@ -6,7 +6,7 @@ fastdesc/numerics/radial.py, moments in moments.py, contractions in contractions
 iterations update in recursion.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement as unordered
 from itertools import product
 from numbers import Integral
@@ -276,11 +276,12 @@ class GaussianMoments(Descriptor):
         return GaussianMomentsHints(self)
 
     def jacobian(
-        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures
+        self, rij: Array, pairs: Pairs, species: Array, theta: Arrays, saved: Any, structures: Structures,
+        memory: Callable[..., Array] | None = None,
     ) -> Jacobian:
         if self.iterations:
             return receptive_field_jacobian(self, rij, pairs, species, theta, structures)
-        return moments_jacobian(self, rij, pairs, species, theta, saved)
+        return moments_jacobian(self, rij, pairs, species, theta, saved, memory)
 
     def kernels(self, rij: Array, pairs: Pairs, species: Array) -> "cpu.Kernels | cuda.Kernels":
         """The kernels, on the backend that rij belongs to."""

@@ -22,7 +22,7 @@ from fastdesc.descriptors.gaussian_moments.jacobian_blocks import (
     gm_jacobian_blocks,
     supports,
 )
-from fastdesc.descriptors.jacobian import RowBlocks
+from fastdesc.descriptors.jacobian import RowBlocks, zeros_in
 from fastdesc.numerics.radial import BASES
 from fastdesc.simd import kind_of, rows_of, width
 
@@ -30,11 +30,11 @@ ATOMS_AT_ONCE = 8
 """No more than the lanes of a vector. Their slopes D stay in the second-level cache, or nearly so."""
 
 
-def moments_jacobian(family, rij, pairs, species, theta, moments):
-    """Return the Jacobian; the arguments are those of the family's maps, and the moments of all atoms."""
+def moments_jacobian(family, rij, pairs, species, theta, moments, memory=None):
+    """Return the Jacobian; the arguments are those of the family's maps, the moments of all atoms, and memory."""
     if not cuda.active_for(rij):
-        return _on_the_host(family, rij, pairs, species, theta, moments)
-    blocks = RowBlocks(pairs, family.n_features, rij.dtype)
+        return _on_the_host(family, rij, pairs, species, theta, moments, memory or fresh_lines)
+    blocks = RowBlocks(pairs, family.n_features, rij.dtype, zeros_in(memory))
     beta = table(theta)
     theta = {BETA: namespace(rij).stack([beta, 0 * beta])}
     row, xp = blocks.row, namespace(rij)
@@ -52,10 +52,10 @@ def moments_jacobian(family, rij, pairs, species, theta, moments):
     return blocks.jacobian()
 
 
-def _on_the_host(family, rij, pairs, species, theta, moments):
+def _on_the_host(family, rij, pairs, species, theta, moments, memory):
     """The Jacobian where kernels write its blocks."""
     dtype, kind = rij.dtype, kind_of(rij.dtype, False)
-    blocks = RowBlocks(pairs, family.n_features, dtype, fresh_lines)
+    blocks = RowBlocks(pairs, family.n_features, dtype, memory)
     beta, (starts, which) = np.ascontiguousarray(table(theta), dtype), supports(family, dtype)
     radial = family.n_moments, BASES.index(family.basis), float(family.cutoff)
     written, rows = np.zeros(len(blocks.values), bool), rows_of(blocks.values, False)
