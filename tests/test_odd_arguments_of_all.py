@@ -88,7 +88,7 @@ CALLS = {    # what takes the arguments; and each of these, with what is odd els
         "frames": "", "device": "", "dtype": "", "jacobian": "",
     }),
     "jacobian_blocks": (lambda made, **a: list(made[2].jacobian_blocks(**{"frames": made[1], **a})), {
-        "frames": "", "n_atoms": "", "device": "", "dtype": "",
+        "frames": "", "n_atoms": "huge", "device": "", "dtype": "",
     }),
     "compare": (lambda made, **a: compare(**{"potential": made[0], "frames": made[1], **a}), {
         "potential": "", "frames": "", "device": "", "dtype": "", "uncertainty": "",
