@@ -2,9 +2,9 @@
 
     python -m bench.ensemble [--members 4] [--cells 4]
 
-Processor time of one thread an atom and member, shortest of several, copper, 6 Å, default descriptor and network. "apart"
-is what fd.Ensemble does: one pass over the atoms for each member. "together" evaluates features once, keeps them in
-memory, and lets every member's network and the way back follow.
+Processor time of one thread an atom and member, shortest of several, copper, 6 Å, default descriptor and network.
+"apart" is what fd.Ensemble does: one pass over the atoms for each member. "together" evaluates features once, keeps
+them in memory, and lets every member's network and the way back follow.
 """
 
 import argparse

@@ -23,10 +23,11 @@ from fastdesc.types import Device, DType, FilePath, Float64, Frames
 class Ensemble:
     """Several potentials that are evaluated together: the mean of what they say, and its spread.
 
-    Pairs are found once for all members. Features are not, also where members share a descriptor: energies and forces in
-    one pass over the atoms, with features in the cache, take less time a member than with features kept in memory for
-    all of them (``python -m bench.ensemble``); `shallow_ensemble` shares everything but the last layers. The spread is the standard deviation over the members, with M - 1 in the
-    denominator; `calibrate` scales it by errors on validation frames.
+    Pairs are found once for all members. Features are not, also where members share a descriptor: energies and forces
+    in one pass over the atoms, with features in the cache, take less time a member than with features kept in memory
+    for all of them (``python -m bench.ensemble``); `shallow_ensemble` shares everything but the last layers. The spread
+    is the standard deviation over the members, with M - 1 in the denominator; `calibrate` scales it by errors on
+    validation frames.
 
     Parameters
     ----------
