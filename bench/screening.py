@@ -2,17 +2,19 @@
 
     NUMBA_NUM_THREADS=1 python -m bench.screening FOLDER --seeds 1
 
-FOLDER is that of bench.accuracy. A row of ROWS is a set, what is told of it in the table, arguments of GaussianMoments
-and settings of training. Of the large tests of 3BPA every fourth frame is looked at. Runs that OUT.json holds are not
-repeated; OUT.md is the table, with errors on some training frames: where they are near those of the test, more steps
-or parameters help, where they are far below, more data would. Seconds are those of the processor; the first run of a
-descriptor of a new size includes compilation.
+FOLDER is that of bench.accuracy. Of the large tests of 3BPA every fourth frame is looked at. Rows that are "held out"
+train on four fifths of the training frames and are judged by the others: what is chosen by them has not seen the test.
+Runs that OUT.json holds are not repeated; OUT.md is the table, with errors on some training frames: where they are near
+those of the test, more steps or parameters help, where they are far below, more data would. Seconds are those of the
+processor; the first run of a descriptor of a new size includes compilation.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,21 @@ from bench.accuracy import _file, errors, speed, spread
 from bench.accuracy_sets import SETS
 from fastdesc.io.sources import elements
 
+
+class Row(NamedTuple):
+    """A set, what is told of it in the table, arguments of GaussianMoments, settings of training, arguments of
+    Potential, and whether a part of the training frames is held out instead of a look at the test."""
+
+    set: str
+    label: str
+    descriptor: dict
+    settings: dict
+    potential: dict = MappingProxyType({})
+    held_out: bool = False
+
+
+PARTS = 5
+"""One of so many is held out."""
 SQUARES = {"stress_weight": 0.1}
 """How stresses counted before there was a limit."""
 LIMITED = {"stress_weight": 0.02, "stress_limit": 0.02}
@@ -64,25 +81,42 @@ ROWS = [
      {"cutoff": 5.0, "iterations": 1, "message_contractions": [1, 2], "hidden": [16]}, {"steps": 2000}),
     *((name, "cutoff 5" + told, {"cutoff": 5.0}, given) for name in ("ethanol", "water")
       for told, given in (("", {}), (", rate of beta 3e-3", SLOW))),
+    *(Row("Si", told, {}, settings, potential, True) for told, settings, potential in (
+        ("defaults", {}, {}), ("hidden 16-16", {}, {"hidden": (16, 16)}),
+        ("a linear model of the features", {}, {"hidden": ()}), ("network and linear model", {}, {"direct": True}),
+        ("weight decay 1", {"weight_decay": 1.0}, {}))),
+    *(Row("Ni", told, {}, {}, potential, True)
+      for told, potential in (("defaults", {}), ("hidden 128-128", {"hidden": (128, 128)}))),
 ]  # fmt: skip
 
 
-def run(folder, name, seed, descriptor, settings):
-    """Train on one set; return errors and times."""
+def run(folder, seed, name, _, descriptor, settings, potential, held_out):
+    """Train with a seed as a Row says; return errors and times."""
     data = SETS[name]
     train = fd.read_frames(_file(folder, data.train))
-    potential = fd.Potential(fd.GaussianMoments(species=elements(train), seed=seed, **descriptor), seed=seed)
+    if held_out:
+        order = np.random.default_rng(7).permutation(len(train))
+        n = len(train) // PARTS
+        train, held = [train[k] for k in order[n:]], [train[k] for k in order[:n]]
+        descriptor = {"cutoff": fd.choose_cutoff(train), **descriptor}
+    descriptor = fd.GaussianMoments(species=elements(train), seed=seed, **descriptor)
+    potential = fd.Potential(descriptor, seed=seed, **potential)
     start = time.process_time()
     settings = {"steps": STEPS.get(name, 4000), "uncertainty": False, **settings}
     fd.train(potential, train, seed=seed, progress=False, **settings)
     out = {"train_cpu_s": time.process_time() - start, "tests": {}}
     some = np.random.default_rng(0).permutation(len(train))[:TRAINED]
     out["train"] = errors(potential, [train[k] for k in some], data)
-    for test, file in data.tests.items():
-        frames = fd.read_frames(_file(folder, file))[:: EVERY.get(name, 1)]
+    tests = {"held out": held} if held_out else _tests(folder, name)
+    for test, frames in tests.items():
         out["tests"][test] = errors(potential, frames, data)
         out.setdefault("us_per_atom", speed(potential, frames))
     return out
+
+
+def _tests(folder, name):
+    every = EVERY.get(name, 1)
+    return {test: fd.read_frames(_file(folder, file))[::every] for test, file in SETS[name].tests.items()}
 
 
 def table(results):
@@ -91,7 +125,7 @@ def table(results):
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, label, *_ in ROWS:
         own = [r for r in results if (r["set"], r["label"]) == (name, label)]
-        for test in SETS[name].tests if own else ():
+        for test in own[0]["tests"] if own else ():
             e, f = (spread([r["tests"][test][kind] for r in own]) for kind in ("energy", "forces"))
             trained = ", ".join(spread([r["train"][kind] for r in own]) for kind in ("energy", "forces"))
             seconds, speed = (np.mean([r[key] for r in own]) for key in ("train_cpu_s", "us_per_atom"))
@@ -115,10 +149,10 @@ def main(arguments=None):
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     there = {(r["set"], r["label"], r["seed"]) for r in results}
     for seed in range(args.seeds):
-        for name, label, descriptor, settings in ROWS:
-            if name in args.sets and (name, label, seed) not in there:
-                found = run(args.folder, name, seed, descriptor, settings)
-                results.append({"set": name, "label": label, "seed": seed, **found})
+        for row in (Row(*given) for given in ROWS):
+            if row.set in args.sets and (row.set, row.label, seed) not in there:
+                found = run(args.folder, seed, *row)
+                results.append({"set": row.set, "label": row.label, "seed": seed, **found})
                 path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     out.with_name(out.name + ".md").write_text(table(results), encoding="utf-8")
     print(table(results))

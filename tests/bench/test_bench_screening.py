@@ -28,5 +28,19 @@ def test_rows_train_once(tmp_path, capsys, monkeypatch):
     assert "| Li, test (MAE) | faster | 1 |" in capsys.readouterr().out
 
 
+def test_a_part_held_out_replaces_the_test(tmp_path, monkeypatch):
+    """The file of the test is not even there; a set of ten frames trains on eight."""
+    (tmp_path / "mlearn").mkdir()
+    write(tmp_path / "mlearn/Li_train.extxyz", alloy(10))
+    monkeypatch.setattr(screening, "ROWS", [("Li", "no biases", TINY, QUICK, {"bias": False}, True)])
+    judged, told = [], screening.errors
+    monkeypatch.setattr(screening, "errors", lambda *given: judged.append(given) or told(*given))
+    screening.main([str(tmp_path), "--out", str(tmp_path / "table")])
+    (potential, trained, _), (_, held, _) = judged
+    assert (len(trained), len(held), potential.bias) == (8, 2, False)
+    assert not {a.positions.tobytes() for a in trained} & {a.positions.tobytes() for a in held}
+    assert "| Li, held out (MAE) | no biases | 1 |" in (tmp_path / "table.md").read_text()
+
+
 def test_labels_are_unique():
     assert len({row[:2] for row in screening.ROWS}) == len(screening.ROWS)
