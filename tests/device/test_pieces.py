@@ -93,10 +93,10 @@ def full_above(monkeypatch, n_pairs):
     """Pair vectors of more pairs do not fit, whatever was said of the memory."""
     original = geometry._each_atom
 
-    def refused(kernel, pairs, *rest):
+    def refused(kernel, pairs, *rest, **scalars):
         if pairs.n_pairs > n_pairs:
             raise MemoryError
-        original(kernel, pairs, *rest)
+        original(kernel, pairs, *rest, **scalars)
 
     monkeypatch.setattr(geometry, "_each_atom", refused)
 
