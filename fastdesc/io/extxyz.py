@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixCartesian
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -206,6 +205,8 @@ def _constraints(arrays):
     """What the column move_mask, which is taken out, says of the atoms: F stays where it is; as ASE has it."""
     if "move_mask" not in arrays:
         return []
+    from ase.constraints import FixAtoms, FixCartesian  # loads scipy, which takes long
+
     move = arrays.pop("move_mask")
     if move.dtype != bool:
         move = move.astype(bool)

@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 from ase.calculators.calculator import all_properties
-from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dict
 
 WORD = re.compile(r'([^\s="]+)=(?:"([^"]*)"|([^\s="]+))(?=\s|$)')
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
@@ -32,6 +31,8 @@ def _matrix(text):
 
 def _header(line):
     """Key and value of a comment line as ASE reads them; the usual words quickly."""
+    from ase.io.extxyz import SPECIAL_3_3_KEYS, UNPROCESSED_KEYS, key_val_str_to_dict  # loads scipy, which takes long
+
     line = line.strip()
     if any(sign in line for sign in UNUSUAL):
         return key_val_str_to_dict(line)

@@ -3,7 +3,6 @@
 import re
 
 from ase.calculators.calculator import all_properties
-from ase.io.extxyz import key_val_dict_to_str
 
 from fastdesc.io.extxyz_header import OF_THE_FORMAT, info_of
 
@@ -45,6 +44,8 @@ def writable(atoms, left_out):
 
 def _is_read_again(key, value):
     """Whether a key and its value come back from a comment line under this key, and nothing else does."""
+    from ase.io.extxyz import key_val_dict_to_str  # loads scipy, which takes long
+
     if not isinstance(key, str) or key.lower() in TAKEN:
         return False
     try:
