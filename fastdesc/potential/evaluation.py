@@ -308,18 +308,13 @@ def energies_forces_virials(model, positions, cells, pairs, species):
         work = partial(_piece_by_piece, model, positions, cells, pairs, species)
         found = _in_pieces(work, model, pairs, derivatives=True)
     elif found is None:
-        found = _together(model, positions, cells, pairs, species)
+        rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
+        out, drij, _ = energies_and_gradient(model, rij, pairs, species)
+        found = out, forces_of_all(drij, pairs), virials(rij, drij, pairs)
     if model.repulsion is None:
         return found
     added = model.repulsion.evaluate(positions, cells, pairs, species)
     return tuple(a + b for a, b in zip(found, added, strict=True))
-
-
-def _together(model, positions, cells, pairs, species):
-    """`energies_forces_virials` of all atoms at once, without the repulsion."""
-    rij = pair_vectors(positions, cells, pairs, model.scale.dtype)
-    out, drij, _ = energies_and_gradient(model, rij, pairs, species)
-    return out, forces_of_all(drij, pairs), virials(rij, drij, pairs)
 
 
 def _in_pieces(work, model, pairs, derivatives):
@@ -331,9 +326,11 @@ def _in_pieces(work, model, pairs, derivatives):
 
 def _piece_by_piece(model, positions, cells, pairs, species, bounds):
     """`energies_forces_virials` of atoms in pieces: the same numbers, with the gradients of pairs alone for all."""
-    if len(bounds) == 1:
-        return _together(model, positions, cells, pairs, species)
     xp, dtype = namespace(pairs.j), model.scale.dtype
+    if len(bounds) == 1:
+        rij = pair_vectors(positions, cells, pairs, dtype)
+        out, drij, _ = energies_and_gradient(model, rij, pairs, species)
+        return out, forces(drij, pairs), virials(rij, drij, pairs)
     drij, per_atom = xp.empty((3, pairs.n_pairs), dtype), xp.empty((9, pairs.n_atoms))
     energies_of_pieces = []
     for piece in pieces(positions, pairs, species, bounds):
