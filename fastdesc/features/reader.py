@@ -138,6 +138,10 @@ class FeaturesFile(OpenFeatures):
                 b = max(a, b)
                 return self._read("features", slice(a, b)) if self.pool else self._rows("features", a, b)
             which = np.arange(a, b, step)
+        return self._chosen("features", which)
+
+    def _chosen(self, name, which):
+        """Rows of structures that a row of integers or booleans chooses, in its order, read in few pieces."""
         which = row_of(which)
         if which.dtype == bool:
             if which.shape != (self._n,):
@@ -145,8 +149,13 @@ class FeaturesFile(OpenFeatures):
             which = np.flatnonzero(which)
         if which.ndim != 1 or (which.size and which.dtype.kind not in "iu"):
             raise InputError("structures are chosen by an integer, a slice, or one row of integers or booleans")
-        found = [np.atleast_2d(self[int(k)]) for k in which]
-        return np.concatenate(found) if found else np.zeros((0, self.n_features), self.dtype)
+        which, parts = np.array([self._index(k) for k in which.tolist()], int), {}
+        for a, b in _spans(np.unique(which)):
+            of_atoms = name != "features" or not self.pool
+            ends = (self._read("offsets", slice(a, b + 1)) if of_atoms else np.arange(a, b + 1)).tolist()
+            rows = self._read(name, slice(ends[0], ends[-1]))
+            parts |= {k: rows[ends[k - a] - ends[0] : ends[k - a + 1] - ends[0]] for k in range(a, b)}
+        return np.concatenate([parts[k] for k in which.tolist()]) if len(which) else self._read(name, slice(0, 0))
 
     @property
     def atoms(self) -> AtomRows:
@@ -170,8 +179,10 @@ class FeaturesFile(OpenFeatures):
         i = self._index(i)
         return self._rows("forces", i, i + 1)
 
-    def numbers(self, i: int | slice) -> Array:
-        """(n_atoms of structure i,) atomic numbers; of consecutive structures for a slice."""
+    def numbers(self, i: int | slice | NDArray[Any]) -> Array:
+        """(n_atoms of structure i,) atomic numbers; of several for a slice, or an array of int or bool."""
+        if isinstance(i, np.ndarray):
+            return self._chosen("numbers", i)
         if not isinstance(i, slice):
             k = self._index(i)
             return self._rows("numbers", k, k + 1)
@@ -286,3 +297,14 @@ class FeaturesFile(OpenFeatures):
             return self._read(name, slice(0, 0))
         ends = self._read("offsets", slice(a, b + 1))
         return self._read(name, slice(int(ends[0]), int(ends[-1])))
+
+
+def _spans(numbers):
+    """Ranges (first, last exclusive) that hold ascending numbers, and at most as many others.
+
+    One left out between two does not end a range: reading it, too, takes less time than to begin anew.
+    """
+    if not len(numbers):
+        return []
+    edges = np.flatnonzero(np.diff(numbers) > 2) + 1
+    return [(int(part[0]), int(part[-1]) + 1) for part in np.split(numbers, edges)]

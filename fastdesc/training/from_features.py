@@ -187,11 +187,9 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
     bounds, window = blocks_of(n_atoms, file.n_features * np.dtype(dtype).itemsize)
     known = np.array(descriptor.species_numbers)
 
-    def runs(k):
-        """Consecutive frames of a block, as ranges in the file."""
-        own = frames[bounds[k] : bounds[k + 1]]
-        edges = np.flatnonzero(np.diff(own) != 1) + 1
-        return [(int(run[0]), int(run[-1]) + 1) for run in np.split(own, edges)]
+    def own(k):
+        """Frames of a block."""
+        return frames[bounds[k] : bounds[k + 1]]
 
     def species_of(numbers):
         species = np.searchsorted(known, numbers)
@@ -200,12 +198,10 @@ def feature_set(stored, descriptor, dtype, device, purpose="training"):
         return species.astype(np.int32)
 
     def load(k):
-        parts = [file.rows(a, b) for a, b in runs(k)]
-        features = np.concatenate([np.asarray(part.features, dtype) for part in parts])
-        return features, species_of(np.concatenate([part.numbers for part in parts]))
+        return np.asarray(file[own(k)], dtype), species(k)
 
     def species(k):
-        return species_of(np.concatenate([file.numbers(slice(a, b)) for a, b in runs(k)]))
+        return species_of(file.numbers(own(k)))
 
     weight = np.array([check_weight(k, w) for k, w in zip(frames.tolist(), _weights(file)[frames], strict=True)])
 

@@ -78,6 +78,20 @@ def test_rows_of_atoms_are_chosen_like_those_of_an_array(path, rows):
                 f.atoms[wrong]
 
 
+def test_chosen_structures_are_read_in_few_pieces(path, monkeypatch):
+    """In the order asked for, also twice; one structure left out between two is read with them."""
+    with fd.open_features(path) as f:
+        reads, real = [], f._read
+        monkeypatch.setattr(f, "_read", lambda name, rows: reads.append(name) or real(name, rows))
+        which = np.array([8, 0, 2, 3, 0, -2])
+        whole, numbers = [f[k] for k in which.tolist()], [f.numbers(k) for k in which.tolist()]
+        reads.clear()
+        np.testing.assert_array_equal(f[which], np.concatenate(whole))
+        assert reads.count("features") == 2
+        np.testing.assert_array_equal(f.numbers(which), np.concatenate(numbers))
+        assert f[np.zeros(0, int)].shape == (0, f.n_features) and f.numbers(np.zeros(len(f), bool)).shape == (0,)
+
+
 def test_what_is_not_in_the_file_is_no_damage(path):
     with fd.open_features(path) as f:
         for wrong in ("a", None, 1.5, [1]):
