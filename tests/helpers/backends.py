@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_emulator import gcc_status, load
 from helpers.battery import TOGETHER
-from helpers.families import FAMILIES
+from helpers.families import FAMILIES, in_single
 from helpers.structures import ZOO
 
 from fastdesc.backend import cuda
@@ -103,10 +103,18 @@ def runs():
     """Return pytest parameters (backend, (family, variant, structure)) for the backends that are here.
 
     Every variant on all structures together; the first of each family also on each structure alone. Backends follow
-    each other, for they are held against the same numbers of the textbook.
+    each other, for they are held against the same numbers of the textbook. On the emulator most variants are checked
+    once for a state of the sources.
     """
+
+    def marks(backend, family, variant):
+        return [pytest.mark.once] if backend == "emulated" and not in_single(family, variant) else []
+
     return [
-        pytest.param((backend, (family, variant, structure)), id=f"{backend}-{family.name}-{variant}-{structure}")
+        pytest.param(
+            (backend, (family, variant, structure)), id=f"{backend}-{family.name}-{variant}-{structure}",
+            marks=marks(backend, family, variant),
+        )
         for family in FAMILIES
         for k, variant in enumerate(family.variants)
         for structure in (TOGETHER, *(() if k else ZOO))

@@ -1,4 +1,4 @@
-"""Checks that a state of the sources needs once: what a sanitizer or a compiler says of the same text does not change.
+"""Checks that a state of the sources needs once: what a sanitizer, a compiler or an emulator says of the same text.
 
 A test that is marked `once` is left out where tests/checked.json says that it passed on the same sources: the kernels,
 what of fastdesc prepares and launches them, and the tests of the kernels with what they stand on. `pytest --record`
@@ -16,9 +16,9 @@ FOLDERS = ("backend", "descriptors", "networks", "numerics", "pairs", "simd")
 """Of fastdesc: what prepares and launches kernels."""
 SOURCES = (
     *(f"fastdesc/{folder}/**/*.py" for folder in FOLDERS), "fastdesc/geometry.py", "fastdesc/structures.py",
-    "fastdesc/potential/repulsion.py", "kernels/**/*.cu", "kernels/**/*.cuh", "tests/kernels/*.py",
-    "tests/cuda_emulator/*.*", "tests/doubles/*.py", "tests/helpers/*.py", "tests/references/*.py",
-    "bench/gpu/compile_report.py",
+    "fastdesc/potential/repulsion.py", "fastdesc/potential/large_network.py", "kernels/**/*.cu", "kernels/**/*.cuh",
+    "tests/kernels/*.py", "tests/descriptors/test_family_battery.py", "tests/cuda_emulator/*.*", "tests/doubles/*.py",
+    "tests/helpers/*.py", "tests/references/*.py", "bench/gpu/compile_report.py",
 )  # fmt: skip
 
 

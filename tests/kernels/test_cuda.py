@@ -109,6 +109,7 @@ def test_specialisations_are_products():
 
 
 @needs_gcc
+@pytest.mark.once
 @pytest.mark.parametrize("scalar", SCALARS)
 @pytest.mark.parametrize("file", cuda.all_specialisations())
 def test_declared_types_are_the_compiled_ones(file, scalar):

@@ -106,6 +106,7 @@ print("finished")
 
 
 @needs_gcc
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("sanitizer", "name", "grid", "report"),
     [
